@@ -1,0 +1,140 @@
+//! The zone lock: a three-state futex mutex behind `lock_api`'s types.
+//!
+//! parking_lot's own mutex is out of the question here: it allocates when it parks and keeps
+//! process-wide tables that a forked child inherits half-changed. This one is a single word:
+//! nothing to allocate, and a child re-initialises it with one store.
+//!
+//! # Synchronisation
+//!
+//! | word    | value | meaning                               |
+//! |---------|-------|---------------------------------------|
+//! | `state` | 0     | free                                  |
+//! |         | 1     | held, nobody waits                    |
+//! |         | 2     | held, somebody may sleep on the word  |
+//!
+//! * lock: 0 -> 1 by compare-exchange, Acquire. A waiter swaps in 2 and sleeps while it reads 2;
+//!   because it cannot know of other sleepers it keeps 2 when it gets the lock.
+//! * unlock: swap 0, Release; if 2 was there, wake one.
+//!
+//! The algorithm is the one of U. Drepper, "Futexes Are Tricky" (2011), mutex 3, with a bounded
+//! spin in front as in Rust's standard library.
+
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{futex_wait, futex_wake, spin};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+/// How often a waiter looks before it sleeps: about the time of one short critical section.
+const SPINS: u32 = if cfg!(zonal_loom) { 1 } else { 100 };
+
+/// The raw lock word.
+#[derive(Debug)]
+pub struct FutexLock {
+    state: AtomicU32,
+}
+
+impl FutexLock {
+    /// A free lock.
+    #[cfg(not(zonal_loom))]
+    pub const fn new() -> FutexLock {
+        FutexLock { state: AtomicU32::new(FREE) }
+    }
+
+    /// A free lock.
+    #[cfg(zonal_loom)]
+    pub fn new() -> FutexLock {
+        FutexLock { state: AtomicU32::new(FREE) }
+    }
+
+    /// Takes the lock, sleeping if it must.
+    #[inline]
+    pub fn acquire(&self) {
+        // ORDERING: Acquire, pairs with the Release in `release`: the holder's writes are ours.
+        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+            self.acquire_contended();
+        }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        // ORDERING: Acquire, as in `acquire`.
+        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+    }
+
+    /// Gives the lock back. The caller holds it.
+    #[inline]
+    pub fn release(&self) {
+        // ORDERING: Release, pairs with the Acquire of the next holder.
+        #[cfg(not(zonal_fault = "lock_release_relaxed"))]
+        let order = Release;
+        #[cfg(zonal_fault = "lock_release_relaxed")]
+        let order = Relaxed;
+        if self.state.swap(FREE, order) == CONTENDED {
+            futex_wake(&self.state, 1);
+        }
+    }
+
+    /// Whether somebody holds it (a hint only: it may change at once).
+    pub fn is_held(&self) -> bool {
+        self.state.load(Relaxed) != FREE
+    }
+
+    /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
+    pub fn reinit(&self) {
+        self.state.store(FREE, Relaxed);
+    }
+
+    #[cold]
+    fn acquire_contended(&self) {
+        for _ in 0..SPINS {
+            match self.state.load(Relaxed) {
+                // ORDERING: Acquire, as in `acquire`.
+                FREE if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() => return,
+                CONTENDED => break,
+                _ => spin(),
+            }
+        }
+        // ORDERING: Acquire, as in `acquire`.
+        while self.state.swap(CONTENDED, Acquire) != FREE {
+            futex_wait(&self.state, CONTENDED, None);
+        }
+    }
+}
+
+impl Default for FutexLock {
+    fn default() -> FutexLock {
+        FutexLock::new()
+    }
+}
+
+#[cfg(not(zonal_loom))]
+// SAFETY: `acquire` returns only after the word went from FREE to held by this thread, and only
+// `release` or `reinit` (single-threaded child) frees it: mutual exclusion.
+unsafe impl lock_api::RawMutex for FutexLock {
+    #[expect(clippy::declare_interior_mutable_const, reason = "lock_api's way to build a lock")]
+    const INIT: FutexLock = FutexLock::new();
+    type GuardMarker = lock_api::GuardNoSend;
+
+    fn lock(&self) {
+        self.acquire();
+    }
+    fn try_lock(&self) -> bool {
+        self.try_acquire()
+    }
+    unsafe fn unlock(&self) {
+        self.release();
+    }
+    fn is_locked(&self) -> bool {
+        self.is_held()
+    }
+}
+
+/// Data behind a [`FutexLock`]; the zone lock and every other lock of the core.
+#[cfg(not(zonal_loom))]
+pub type Mutex<T> = lock_api::Mutex<FutexLock, T>;
+/// The guard of a [`Mutex`].
+#[cfg(not(zonal_loom))]
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;

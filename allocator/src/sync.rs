@@ -1,0 +1,90 @@
+//! The one door to everything concurrent: real primitives in a build, loom's in a model.
+//!
+//! No module of this crate names `core::sync::atomic` or `loom` itself. loom's types have no
+//! `const fn new` and its threads share the real thread-local storage, so nothing below `ffi` is a
+//! `static` or a TLS variable: everything is an instance.
+
+#[cfg(not(zonal_loom))]
+pub use core::sync::atomic;
+#[cfg(zonal_loom)]
+pub use loom::sync::atomic;
+
+use atomic::AtomicU32;
+
+/// Lets another thread run; inside a model it is a scheduling point.
+#[inline]
+pub fn yield_now() {
+    #[cfg(zonal_loom)]
+    loom::thread::yield_now();
+    #[cfg(not(zonal_loom))]
+    // SAFETY: sched_yield has no preconditions and cannot fail on Linux.
+    unsafe {
+        libc::sched_yield();
+    }
+}
+
+/// A hint to the processor inside a short spin.
+#[inline]
+pub fn spin() {
+    #[cfg(zonal_loom)]
+    loom::thread::yield_now();
+    #[cfg(not(zonal_loom))]
+    core::hint::spin_loop();
+}
+
+/// Sleeps while `word` still holds `expected`, at most `timeout_ns` nanoseconds if given.
+///
+/// May return early for no reason, so callers loop. Where the system refuses the call (seccomp),
+/// it degrades to a yield.
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
+    #[cfg(zonal_loom)]
+    {
+        let _ = (word, expected, timeout_ns);
+        loom::thread::yield_now();
+    }
+    #[cfg(not(zonal_loom))]
+    {
+        let ts = timeout_ns.map(|ns| libc::timespec {
+            tv_sec: (ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+        });
+        let ts = ts.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: `word` outlives the call, `ts` is null or points to a live timespec; the kernel
+        // only reads both.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                expected,
+                ts,
+            )
+        };
+        if rc == -1 && last_errno_is_refusal() {
+            yield_now();
+        }
+    }
+}
+
+/// Wakes at most `nr` threads that sleep on `word`.
+pub fn futex_wake(word: &AtomicU32, nr: i32) {
+    #[cfg(zonal_loom)]
+    let _ = (word, nr);
+    #[cfg(not(zonal_loom))]
+    // SAFETY: FUTEX_WAKE only uses the address as a key.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            nr,
+        );
+    }
+}
+
+#[cfg(not(zonal_loom))]
+fn last_errno_is_refusal() -> bool {
+    // SAFETY: errno of the calling thread is always readable.
+    let errno = unsafe { *libc::__errno_location() };
+    errno == libc::ENOSYS || errno == libc::EPERM
+}

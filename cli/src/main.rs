@@ -1,0 +1,69 @@
+//! The `zonal` command.
+//!
+//! `zonal run` starts a program with `libzonal.so` preloaded. It replaces itself by the program, so
+//! that exit status, signals, descriptors and process id are the program's own.
+//!
+//! Rust's runtime would ignore SIGPIPE and open `/dev/null` on closed standard descriptors before
+//! `main`, and the program would inherit both. Hence the C `main` below.
+
+#![cfg_attr(not(test), no_main)]
+
+mod run;
+
+use std::io::Write as _;
+use std::{ffi, io};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Status of every failure of the command itself, as env(1) has it. 126 and 127 tell about the
+/// program (see [`run::NotStarted`]); all other values are the program's own.
+const OWN_FAILURE: u8 = 125;
+
+/// Starts programs on the zonal memory allocator and shows what it sees of the machine.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a program on zonal.
+    Run(run::RunArgs),
+}
+
+/// The C entry point: see the module documentation for why it is not Rust's.
+#[cfg(not(test))]
+// SAFETY: no other symbol of this name is linked: `no_main` leaves it to us.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: ffi::c_int, _argv: *const *const ffi::c_char) -> ffi::c_int {
+    ffi::c_int::from(start())
+}
+
+/// Runs the command line and says in one line why it failed.
+#[cfg_attr(test, expect(dead_code, reason = "the test harness brings its own main"))]
+fn start() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help and version come this way too; a reader that has gone is no failure of ours.
+            let _ = usage.print();
+            return if usage.use_stderr() { OWN_FAILURE } else { 0 };
+        }
+    };
+    match execute(cli.command) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "zonal: {error:#}");
+            error.downcast_ref::<run::NotStarted>().map_or(OWN_FAILURE, run::NotStarted::status)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(&args).map(|never| match never {}),
+    }
+}

@@ -1,0 +1,112 @@
+//! The two variables that carry zonal into the program: `LD_PRELOAD` and `ZONAL_CONF`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+const LD_PRELOAD: &str = "LD_PRELOAD";
+const ZONAL_CONF: &str = "ZONAL_CONF";
+
+/// The environment `variables` with the library preloaded and `added` settings merged in.
+pub(super) fn with_zonal(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    library: &Path,
+    added: &[OsString],
+) -> Result<Vec<(OsString, OsString)>> {
+    let (mut preload, mut conf) = (OsString::new(), OsString::new());
+    let mut kept = Vec::new();
+    for (name, value) in variables {
+        match name.to_str() {
+            Some(LD_PRELOAD) => preload = value,
+            Some(ZONAL_CONF) => conf = value,
+            _ => kept.push((name, value)),
+        }
+    }
+    kept.push((LD_PRELOAD.into(), merge_preload(library, &preload)));
+    let conf = merge_conf(&conf, added)?;
+    if !conf.is_empty() {
+        kept.push((ZONAL_CONF.into(), conf));
+    }
+    Ok(kept)
+}
+
+/// zonal comes first, because the first library that defines `malloc` serves it. All other entries
+/// stay; another copy of zonal goes, so that a nested `zonal run` does not load two.
+fn merge_preload(library: &Path, existing: &OsStr) -> OsString {
+    let mut merged = library.as_os_str().as_bytes().to_vec();
+    for entry in existing.as_bytes().split(|byte| matches!(byte, b' ' | b':')) {
+        let is_zonal = Path::new(OsStr::from_bytes(entry)).file_name() == library.file_name();
+        if !entry.is_empty() && !is_zonal {
+            merged.push(b':');
+            merged.extend_from_slice(entry);
+        }
+    }
+    OsString::from_vec(merged)
+}
+
+/// Settings in order; one of `added` takes the place of every earlier one with the same key.
+fn merge_conf(existing: &OsStr, added: &[OsString]) -> Result<OsString> {
+    let mut items: Vec<&[u8]> = settings(existing).collect();
+    for item in added.iter().flat_map(|text| settings(text)) {
+        let Some(key) = key(item) else {
+            bail!("--conf: {:?} is not KEY:VALUE", OsStr::from_bytes(item));
+        };
+        items.retain(|other| self::key(other) != Some(key));
+        items.push(item);
+    }
+    Ok(OsString::from_vec(items.join(&b',')))
+}
+
+fn settings(text: &OsStr) -> impl Iterator<Item = &[u8]> {
+    text.as_bytes().split(|&byte| byte == b',').filter(|item| !item.is_empty())
+}
+
+fn key(setting: &[u8]) -> Option<&[u8]> {
+    let end = setting.iter().position(|&byte| byte == b':')?;
+    setting.get(..end).filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(existing: &str, added: &[&str]) -> Result<String> {
+        let added: Vec<OsString> = added.iter().map(OsString::from).collect();
+        Ok(merge_conf(existing.as_ref(), &added)?.into_string().unwrap())
+    }
+
+    #[test]
+    fn added_settings_replace_those_of_the_environment() {
+        assert_eq!(conf("thp:never,limit:1G", &["limit:2G"]).unwrap(), "thp:never,limit:2G");
+        assert_eq!(conf("limit:1G,limit:2G", &["limit:3G"]).unwrap(), "limit:3G");
+        assert_eq!(conf("", &["limit:1G,thp:auto", "limit:2G"]).unwrap(), "thp:auto,limit:2G");
+        assert_eq!(conf("", &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn what_the_environment_holds_passes_unjudged() {
+        assert_eq!(conf("odd,,thp:auto,", &["stats:exit"]).unwrap(), "odd,thp:auto,stats:exit");
+    }
+
+    #[test]
+    fn an_added_setting_needs_key_and_colon() {
+        for bad in ["stats", ":exit", "limit=1G"] {
+            let message = conf("", &[bad]).unwrap_err().to_string();
+            assert!(message.contains(bad), "{message}");
+        }
+        // Only the first colon separates: values such as paths may hold more.
+        assert_eq!(conf("", &["stats_file:/a:b"]).unwrap(), "stats_file:/a:b");
+    }
+
+    #[test]
+    fn preload_puts_zonal_first_and_keeps_the_rest() {
+        let merge = |old: &str| {
+            merge_preload(Path::new("/x/libzonal.so"), old.as_ref()).into_string().unwrap()
+        };
+        assert_eq!(merge(""), "/x/libzonal.so");
+        assert_eq!(merge("libsegfault.so /y/b.so"), "/x/libzonal.so:libsegfault.so:/y/b.so");
+        assert_eq!(merge("/a.so:/old/libzonal.so"), "/x/libzonal.so:/a.so");
+    }
+}
