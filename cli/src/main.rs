@@ -10,8 +10,7 @@
 
 mod run;
 
-use std::io::Write as _;
-use std::{ffi, io};
+use std::io::{self, Write as _};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,10 +35,9 @@ enum Command {
 
 /// The C entry point: see the module documentation for why it is not Rust's.
 #[cfg(not(test))]
-// SAFETY: no other symbol of this name is linked: `no_main` leaves it to us.
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: ffi::c_int, _argv: *const *const ffi::c_char) -> ffi::c_int {
-    ffi::c_int::from(start())
+extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
+    i32::from(start())
 }
 
 /// Runs the command line and says in one line why it failed.

@@ -27,9 +27,8 @@ pub(super) fn identity() -> Identity {
 pub(super) fn is_executable(path: &Path) -> bool {
     let Ok(path) = c_string(path.as_os_str()) else { return false };
     // SAFETY: `path` is a C string that lives through the call.
-    let answer = unsafe {
-        libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
-    };
+    let answer =
+        unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
     answer == 0
 }
 

@@ -22,6 +22,7 @@ pub(crate) use program::NotStarted;
 
 /// What `zonal run` was asked for.
 #[derive(Debug, Args)]
+#[command(override_usage = "zonal run [OPTIONS] [--] PROGRAM [ARGS]...")]
 #[command(after_help = "\
 The library is $ZONAL_LIB, or the libzonal.so beside this command, in ../lib or in the system's \
 library folders.
@@ -42,16 +43,15 @@ pub(crate) struct RunArgs {
     quiet: bool,
 
     /// The program and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    #[arg(value_name = "PROGRAM")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
 
 /// Becomes the program; returns only if that fails.
 pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
     let library = library::find()?;
-    let library_head =
-        elf::Head::read(&library)?.with_context(|| format!("{}: not an ELF file", library.display()))?;
+    let library_head = elf::Head::read(&library)?
+        .with_context(|| format!("{}: not an ELF file", library.display()))?;
     let name = args.program.first().context("no program given")?;
     let path = program::find(name)?;
     if !args.quiet {
