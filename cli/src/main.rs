@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod run;
+mod topology;
 
 use std::io::{self, Write as _};
 
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Start a program on zonal.
     Run(run::RunArgs),
+    /// Print the NUMA nodes as the library sees them, and where threads look for memory.
+    Topology,
 }
 
 /// The C entry point: see the module documentation for why it is not Rust's.
@@ -63,5 +66,6 @@ fn start() -> u8 {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args).map(|never| match never {}),
+        Command::Topology => topology::print(&mut io::stdout().lock()),
     }
 }

@@ -1,0 +1,28 @@
+//! `zonal topology` against what the kernel shows.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn lists_the_nodes_of_the_kernel() {
+    let output = Command::new(env!("CARGO_BIN_EXE_zonal")).arg("topology").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let shown = text.lines().filter_map(|line| line.strip_prefix("node "));
+    assert_eq!(shown.collect::<Vec<_>>(), kernel_nodes(), "{text}");
+    if cfg!(feature = "hwloc") {
+        assert_eq!(text.lines().last(), Some("hwloc agrees"), "{text}");
+    }
+}
+
+/// The numbers in `/sys/devices/system/node`; a kernel without NUMA has node 0 alone.
+fn kernel_nodes() -> Vec<String> {
+    let Ok(folder) = fs::read_dir("/sys/devices/system/node") else { return vec!["0".into()] };
+    let mut nodes: Vec<u32> = folder
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix("node")?.parse().ok())
+        .collect();
+    nodes.sort_unstable();
+    nodes.iter().map(ToString::to_string).collect()
+}
