@@ -1,0 +1,34 @@
+//! The kinds of calls, by name.
+
+/// The calls of a machine, as a fake one counts and fails them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// [`crate::Machine::reserve_at`]
+    Reserve,
+    /// [`crate::Machine::map_at`]
+    MapAt,
+    /// [`crate::Machine::map`]
+    Map,
+    /// [`crate::Machine::probe_hole`]
+    ProbeHole,
+    /// [`crate::Machine::commit`]
+    Commit,
+    /// [`crate::Machine::protect_none`]
+    ProtectNone,
+    /// [`crate::Machine::unmap`]
+    Unmap,
+    /// [`crate::Machine::remap`]
+    Remap,
+    /// One span of [`crate::Machine::purge`], by a call of its own.
+    Purge,
+    /// A batch of spans of [`crate::Machine::purge`] in one call.
+    PurgeMany,
+    /// [`crate::Machine::advise_huge`]
+    AdviseHuge,
+    /// [`crate::Machine::bind`]
+    Bind,
+    /// [`crate::Machine::resident`]
+    Resident,
+    /// [`crate::Machine::register_membarrier`] and [`crate::Machine::membarrier`]
+    Membarrier,
+}

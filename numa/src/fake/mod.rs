@@ -1,0 +1,194 @@
+//! A machine of any shape, for tests: several nodes, limited memory, a clock that
+//! stands still until it is moved, and calls that fail when told to.
+//!
+//! The memory is real, so that an allocator can run on it. What is simulated:
+//! - **Nodes**: the page of a committed span is on the node to which the span was
+//!   bound, else on that of the thread that commits it ([`FakeMachine::run_on`]).
+//! - **Limits**: `commit`, `map` and a growing `remap` take pages off their node
+//!   and fail with `ENOMEM` when it has no more; `purge` and `unmap` put them
+//!   back. A purged page that is touched again does not count again before the
+//!   next `commit`. Metadata (`map_at`) does not count.
+//! - **Failures**: [`FakeMachine::fail`] makes calls of one kind fail.
+//!
+//! ```
+//! use zonal_numa::{Errno, Machine, NodeId, fake::{Call, FakeBuilder}};
+//!
+//! let fake = FakeBuilder::new().nodes(2).limit(0, 8).build();
+//! let machine = Machine::fake(fake);
+//! fake.fail(Call::Map, 2, Errno::ENOMEM);
+//! let span = machine.map(4096, 4096)?;
+//! assert_eq!(machine.map(4096, 4096), Err(Errno::ENOMEM));
+//! assert_eq!(fake.pages_used(NodeId::ZERO), 1);
+//! machine.unmap(span)?;
+//! # Ok::<(), Errno>(())
+//! ```
+
+mod builder;
+mod ledger;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use crate::Call;
+pub use builder::FakeBuilder;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use crate::{Errno, MemPolicy, NodeId, Span, ThpMode, Topology};
+use builder::Shape;
+use ledger::Ledger;
+use plan::Plan;
+
+/// The machine behind [`crate::Machine::fake`]; made by a [`FakeBuilder`].
+#[derive(Debug)]
+pub struct FakeMachine {
+    shape: Shape,
+    clock_ns: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    plan: Plan,
+    places: HashMap<ThreadId, NodeId>,
+}
+
+impl FakeMachine {
+    fn new(shape: Shape) -> FakeMachine {
+        let ledger = Ledger::new(shape.page_size, shape.limits);
+        let state = State { ledger, plan: Plan::default(), places: HashMap::new() };
+        FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    /// A test that panics elsewhere leaves the state as good as it was.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, the calling thread runs on this node.
+    pub fn run_on(&self, node: NodeId) {
+        self.state().places.insert(thread::current().id(), node);
+    }
+
+    /// Moves the clock.
+    pub fn advance_ns(&self, ns: u64) {
+        // Relaxed: the clock carries nothing.
+        self.clock_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// The `nth` call of this kind from now on, 1 being the next, fails once.
+    pub fn fail(&self, call: Call, nth: u64, errno: Errno) {
+        self.state().plan.fail(call, nth, Some(1), errno);
+    }
+
+    /// The `nth` call of this kind and every later one fails.
+    pub fn fail_from(&self, call: Call, nth: u64, errno: Errno) {
+        self.state().plan.fail(call, nth, None, errno);
+    }
+
+    /// Forgets all failures that are still to come.
+    pub fn fail_no_more(&self) {
+        self.state().plan.clear();
+    }
+
+    /// How many calls of this kind there were, failed ones included.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().plan.calls(call)
+    }
+
+    /// Changes how many pages a node has. A node may hold more than that already.
+    pub fn set_limit(&self, node: NodeId, pages: usize) {
+        self.state().ledger.set_limit(node, pages);
+    }
+
+    /// How many pages of a node count as used.
+    pub fn pages_used(&self, node: NodeId) -> usize {
+        self.state().ledger.used(node)
+    }
+
+    /// The node on which the page at `addr` counts as used, if it does.
+    pub fn node_of_addr(&self, addr: usize) -> Option<NodeId> {
+        self.state().ledger.node_of(addr)
+    }
+
+    pub(crate) fn make_topology(&self) -> Topology {
+        self.shape.topology()
+    }
+
+    pub(crate) fn page_size(&self) -> usize {
+        self.shape.page_size
+    }
+
+    pub(crate) fn current_node(&self) -> NodeId {
+        let place = self.state().places.get(&thread::current().id()).copied();
+        place.unwrap_or(self.shape.first_cpu_node())
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        // Relaxed: the clock carries nothing.
+        self.clock_ns.load(Relaxed)
+    }
+
+    pub(crate) fn thp_mode(&self) -> ThpMode {
+        self.shape.thp
+    }
+
+    pub(crate) fn before(&self, call: Call) -> Result<(), Errno> {
+        self.state().plan.before(call)
+    }
+
+    pub(crate) fn mapped(&self, span: Span, backed: bool) -> Result<(), Errno> {
+        let home = self.home();
+        let mut state = self.state();
+        state.ledger.add(span)?;
+        if !backed {
+            return Ok(());
+        }
+        let answer = state.ledger.charge(span, home);
+        if answer.is_err() {
+            state.ledger.remove(span);
+        }
+        answer
+    }
+
+    pub(crate) fn unmapped(&self, span: Span) {
+        self.state().ledger.remove(span);
+    }
+
+    pub(crate) fn charge(&self, span: Span) -> Result<(), Errno> {
+        let home = self.home();
+        self.state().ledger.charge(span, home)
+    }
+
+    pub(crate) fn uncharge(&self, span: Span) {
+        self.state().ledger.uncharge(span);
+    }
+
+    pub(crate) fn may_grow(&self, old: Span, new_len: usize) -> Result<(), Errno> {
+        let more = new_len.saturating_sub(old.len());
+        self.state().ledger.may_grow(old, more)
+    }
+
+    pub(crate) fn remapped(&self, old: Span, new: Span) {
+        self.state().ledger.relocate(old, new);
+    }
+
+    pub(crate) fn bind(&self, span: Span, policy: &MemPolicy) -> Result<(), Errno> {
+        if policy.nodes & self.shape.online() != policy.nodes {
+            return Err(Errno::EINVAL);
+        }
+        self.state().ledger.bind(span, policy.nodes.first());
+        Ok(())
+    }
+
+    /// The node that memory first touched by this thread comes from: its own, or
+    /// the nearest that has some.
+    fn home(&self) -> NodeId {
+        let here = self.current_node();
+        self.shape.topology().zonelist(here)[0]
+    }
+}

@@ -1,0 +1,48 @@
+//! Counts of calls, and which of them fail.
+
+use std::collections::HashMap;
+
+use super::Call;
+use crate::Errno;
+
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    calls: HashMap<Call, u64>,
+    failures: Vec<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    call: Call,
+    /// Of all calls of this kind, from which one on.
+    first: u64,
+    /// None: for good.
+    times: Option<u64>,
+    errno: Errno,
+}
+
+impl Plan {
+    pub(super) fn fail(&mut self, call: Call, nth: u64, times: Option<u64>, errno: Errno) {
+        let first = self.calls(call) + nth.max(1);
+        self.failures.push(Failure { call, first, times, errno });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.failures.clear();
+    }
+
+    pub(super) fn calls(&self, call: Call) -> u64 {
+        self.calls.get(&call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn before(&mut self, call: Call) -> Result<(), Errno> {
+        let count = self.calls.entry(call).or_default();
+        *count += 1;
+        let now = *count;
+        let due = self.failures.iter().find(|failure| {
+            let end = failure.times.map_or(u64::MAX, |times| failure.first + times);
+            failure.call == call && (failure.first..end).contains(&now)
+        });
+        due.map_or(Ok(()), |failure| Err(failure.errno))
+    }
+}

@@ -1,0 +1,133 @@
+//! Mappings: made, committed, bound, moved and removed.
+
+use super::Machine;
+use crate::os::{self, Access};
+use crate::{Call, Errno, MemPolicy, Span};
+
+impl Machine {
+    /// Holds a place in the address space at exactly this address, without access
+    /// and without memory. `EEXIST` if something is there.
+    pub fn reserve_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
+        self.hooks.before(Call::Reserve)?;
+        let span = os::map_at(addr, len, Access::None)?;
+        self.tell_mapped(span, false)
+    }
+
+    /// Memory at exactly this address that comes page by page with the first
+    /// touch. `EEXIST` if something is there.
+    pub fn map_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
+        self.hooks.before(Call::MapAt)?;
+        let span = os::map_at(addr, len, Access::ReadWrite)?;
+        self.tell_mapped(span, false)
+    }
+
+    /// Memory where the kernel likes, at a multiple of `align` (a power of two).
+    /// The length is rounded up to whole OS pages.
+    pub fn map(&self, len: usize, align: usize) -> Result<Span, Errno> {
+        self.hooks.before(Call::Map)?;
+        let len = len.checked_next_multiple_of(self.page_size).ok_or(Errno::ENOMEM)?;
+        let span = self.map_aligned(len, align)?;
+        self.tell_mapped(span, true)
+    }
+
+    fn map_aligned(&self, len: usize, align: usize) -> Result<Span, Errno> {
+        // The kernel often gives an aligned place without being asked.
+        let span = os::map_anywhere(len, Access::ReadWrite)?;
+        if span.addr() & (align - 1) == 0 {
+            return Ok(span);
+        }
+        os::unmap(span)?;
+        let room = len.checked_add(align - self.page_size.min(align)).ok_or(Errno::ENOMEM)?;
+        let (before, rest) = {
+            let wide = os::map_anywhere(room, Access::ReadWrite)?;
+            wide.split_at(wide.addr().next_multiple_of(align) - wide.addr())
+        };
+        let (span, after) = rest.split_at(len);
+        // A trim that fails (too many mappings) leaves address space behind, no memory.
+        for spare in [before, after] {
+            if !spare.is_empty() {
+                let _ = os::unmap(spare);
+            }
+        }
+        Ok(span)
+    }
+
+    fn tell_mapped(&self, span: Span, backed: bool) -> Result<Span, Errno> {
+        match self.hooks.mapped(span, backed) {
+            Ok(()) => Ok(span),
+            Err(errno) => {
+                os::unmap(span)?;
+                Err(errno)
+            }
+        }
+    }
+
+    /// An address from which on `len` bytes were free a moment ago.
+    pub fn probe_hole(&self, len: usize) -> Result<usize, Errno> {
+        self.hooks.before(Call::ProbeHole)?;
+        let span = os::map_anywhere(len, Access::None)?;
+        os::unmap(span)?;
+        Ok(span.addr())
+    }
+
+    /// Makes reserved pages usable.
+    pub fn commit(&self, span: Span) -> Result<(), Errno> {
+        self.hooks.before(Call::Commit)?;
+        self.hooks.charge(span)?;
+        os::protect(span, Access::ReadWrite).inspect_err(|_| self.hooks.uncharge(span))
+    }
+
+    /// Forbids access to pages; their memory stays until it is purged.
+    pub fn protect_none(&self, span: Span) -> Result<(), Errno> {
+        self.hooks.before(Call::ProtectNone)?;
+        os::protect(span, Access::None)
+    }
+
+    /// Gives back address space and memory. `ENOMEM` if that would split a mapping
+    /// and the process has as many as it may.
+    pub fn unmap(&self, span: Span) -> Result<(), Errno> {
+        self.hooks.before(Call::Unmap)?;
+        os::unmap(span)?;
+        self.hooks.unmapped(span);
+        Ok(())
+    }
+
+    /// Changes the length of a mapping, in place or, if it may move, anywhere.
+    pub fn remap(&self, old: Span, new_len: usize, may_move: bool) -> Result<Span, Errno> {
+        self.hooks.before(Call::Remap)?;
+        self.hooks.may_grow(old, new_len)?;
+        let new = os::remap(old, new_len, may_move)?;
+        self.hooks.remapped(old, new);
+        Ok(new)
+    }
+
+    /// Asks for huge pages in the span, or for none.
+    pub fn advise_huge(&self, span: Span, on: bool) -> Result<(), Errno> {
+        self.hooks.before(Call::AdviseHuge)?;
+        os::advise(span, if on { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
+    }
+
+    /// Sets the policy for pages of the span that are touched from now on. No call
+    /// on a machine with one node.
+    pub fn bind(&self, span: Span, policy: &MemPolicy) -> Result<(), Errno> {
+        if self.topology.is_one_node() {
+            return Ok(());
+        }
+        self.hooks.before(Call::Bind)?;
+        if let Some(answer) = self.hooks.bind(span, policy) {
+            return answer;
+        }
+        let (asked, older) = policy.to_kernel();
+        match (os::mbind(span, asked), older) {
+            (Err(Errno::EINVAL), Some(older)) => os::mbind(span, older),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Bit 0 of each byte of `out` becomes whether that OS page of the span is
+    /// resident. `EINVAL` if `out` is too short.
+    pub fn resident(&self, span: Span, out: &mut [u8]) -> Result<(), Errno> {
+        self.hooks.before(Call::Resident)?;
+        os::resident(span, out, self.page_size)
+    }
+}

@@ -1,0 +1,155 @@
+//! The one door to the operating system.
+//!
+//! `map` changes mappings, `purge` gives pages back, `hooks` is where a fake
+//! machine listens in: in a plain build it is empty and disappears.
+
+mod hooks;
+mod map;
+mod purge;
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use crate::os::{self, Rseq};
+use crate::topology::{self, SYSFS_ROOT};
+use crate::{Call, NodeId, ThpMode, Topology};
+use hooks::Hooks;
+use purge::Batching;
+
+/// A Linux machine as this process sees it, or a fake one.
+///
+/// Its calls only pass on what the kernel says: no call is repeated, and nothing
+/// is remembered but what can be asked once. They may change `errno`.
+///
+/// # Synchronisation
+/// The atomic words are caches and counters that stand alone, so every access is
+/// relaxed: two threads that race both find out the same.
+pub struct Machine {
+    page_size: usize,
+    topology: Topology,
+    rseq: Option<Rseq>,
+    /// A [`ThpMode`]; 0 before it is asked for.
+    thp: AtomicU8,
+    batching: Batching,
+    /// Makes each random number another one.
+    nr_draws: AtomicU64,
+    hooks: Hooks,
+}
+
+impl Machine {
+    /// The machine that this process runs on.
+    ///
+    /// Reads one small file on a machine with one node, three for each node on
+    /// others, and makes no other call. What cannot be read counts as one node.
+    pub fn linux() -> Machine {
+        Machine::new(topology::read(SYSFS_ROOT), Hooks::default())
+    }
+
+    /// A machine of the given shape, for tests: [`crate::fake`].
+    #[cfg(feature = "fake")]
+    pub fn fake(fake: &'static crate::fake::FakeMachine) -> Machine {
+        let mut machine = Machine::new(fake.make_topology(), Hooks::new(fake));
+        machine.page_size = fake.page_size();
+        machine
+    }
+
+    fn new(topology: Topology, hooks: Hooks) -> Machine {
+        Machine {
+            page_size: os::page_size(),
+            topology,
+            rseq: Rseq::find(),
+            thp: AtomicU8::new(0),
+            batching: Batching::default(),
+            nr_draws: AtomicU64::new(0),
+            hooks,
+        }
+    }
+
+    /// The OS page: a power of two, at least [`crate::PAGE_SIZE`].
+    pub fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    /// Nodes, distances and zonelists.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The node on which the calling thread runs at this moment.
+    ///
+    /// No call on one node; else the thread's rseq area, then the vDSO, then a
+    /// system call, then the first node.
+    pub fn current_node(&self) -> NodeId {
+        if self.topology.is_one_node() {
+            return self.topology.first_node();
+        }
+        if let Some(node) = self.hooks.current_node() {
+            return node;
+        }
+        let cpu = self.rseq.and_then(Rseq::current_cpu).or_else(os::current_cpu);
+        let node = cpu.and_then(|cpu| self.topology.node_of_cpu(cpu));
+        node.or_else(|| self.node_by_kernel()).unwrap_or(self.topology.first_node())
+    }
+
+    /// For processors that came later or are beyond the table.
+    #[cold]
+    fn node_by_kernel(&self) -> Option<NodeId> {
+        let node = NodeId::from_index(os::node_by_kernel()? as usize)?;
+        self.topology.nodes_online().contains(node).then_some(node)
+    }
+
+    /// Registers the process for [`Machine::membarrier`]: to be called once. False
+    /// means that the kernel does not have it or a filter forbids it.
+    pub fn register_membarrier(&self) -> bool {
+        self.hooks.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Register)
+    }
+
+    /// A memory barrier on every running thread of this process.
+    pub fn membarrier(&self) -> bool {
+        self.hooks.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Expedited)
+    }
+
+    /// Nanoseconds of a clock that never goes back.
+    pub fn now_ns(&self) -> u64 {
+        self.hooks.now_ns().unwrap_or_else(os::monotonic_ns)
+    }
+
+    /// A number that the outside cannot guess; another one each time. Not for keys.
+    pub fn random(&self) -> u64 {
+        let draw = self.nr_draws.fetch_add(1, Relaxed) + 1;
+        // The clock keeps two allocators in one process apart.
+        let mut x = os::entropy() ^ os::monotonic_ns();
+        x = x.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // The finisher of splitmix64.
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ x >> 31
+    }
+
+    /// The system's setting for huge pages, read once.
+    pub fn thp_mode(&self) -> ThpMode {
+        if let Some(mode) = self.hooks.thp_mode() {
+            return mode;
+        }
+        if let Some(mode) = ThpMode::from_u8(self.thp.load(Relaxed)) {
+            return mode;
+        }
+        let mut buf = [0; 128];
+        let text = os::read_file(ThpMode::PATH, &mut buf);
+        let mode = text.map_or(ThpMode::Unknown, ThpMode::parse);
+        self.thp.store(mode as u8, Relaxed);
+        mode
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("page_size", &self.page_size)
+            .field("nodes", &self.topology.nodes_online())
+            .field("rseq", &self.rseq)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,50 @@
+//! What the process was started with, the clock, and the barrier.
+
+use core::hint::black_box;
+
+/// Size of a page of this kernel.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: reads the auxiliary vector.
+    let size = unsafe { libc::getauxval(libc::AT_PAGESZ) };
+    let size = usize::try_from(size).unwrap_or(0);
+    if size.is_power_of_two() { size.max(crate::PAGE_SIZE) } else { crate::PAGE_SIZE }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, through the vDSO.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours to write. The clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// The 16 random bytes that the kernel gave the process, folded into one word.
+///
+/// The C library takes its stack guard from them, so they must not be guessable
+/// from what comes out: two words go into one.
+pub(crate) fn entropy() -> u64 {
+    // SAFETY: reads the auxiliary vector.
+    let at = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    let Some(at) = usize::try_from(at).ok().filter(|&at| at != 0) else {
+        // Not on Linux; address space layout is the next best.
+        let local = 0_u8;
+        return black_box(&raw const local).addr() as u64;
+    };
+    // SAFETY: the kernel put 16 bytes there for the life of the process.
+    let bytes = unsafe { core::ptr::with_exposed_provenance::<[u64; 2]>(at).read_unaligned() };
+    let wide = u128::from(bytes[0] | 1) * u128::from(bytes[1] ^ 0x9e37_79b9_7f4a_7c15);
+    (wide >> 64) as u64 ^ wide as u64
+}
+
+/// Commands of `membarrier`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Barrier {
+    Expedited = 1 << 3,
+    Register = 1 << 4,
+}
+
+/// A barrier on every running thread of the process, or the registration for it.
+pub(crate) fn membarrier(command: Barrier) -> bool {
+    // SAFETY: the call touches no memory.
+    unsafe { libc::syscall(libc::SYS_membarrier, command as i32, 0, 0) == 0 }
+}

@@ -1,0 +1,35 @@
+//! The calls to the kernel, one thin function each, and nothing that decides.
+//!
+//! `mem` mappings, `file` whole small files, `cpu` where a thread runs, `boxed`
+//! a value in a mapping of its own, `info` what the process was started with.
+#![expect(unsafe_code, reason = "system calls")]
+
+mod boxed;
+mod cpu;
+mod file;
+mod info;
+mod mem;
+
+pub(crate) use boxed::{Mapped, ZeroValid};
+pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
+pub(crate) use file::read_file;
+pub(crate) use info::{Barrier, entropy, membarrier, monotonic_ns, page_size};
+pub(crate) use mem::{
+    Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, protect, remap,
+    resident, unmap,
+};
+
+use crate::Errno;
+
+/// The reason why the last call of this thread failed.
+fn last_errno() -> Errno {
+    // SAFETY: the function has no preconditions.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: it points to this thread's errno.
+    Errno::from_raw(unsafe { *location })
+}
+
+/// What a call that answers 0 on success says.
+fn check(answer: i32) -> Result<(), Errno> {
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
