@@ -1,7 +1,76 @@
-//! zonal's mechanism.
-#![cfg_attr(not(test), no_std)]
-#[cfg(any(test, feature = "fake"))]
-extern crate std;
+//! zonal's mechanism: the Linux kernel's memory management inside one process.
+//!
+//! ```text
+//!   thread --- Heap: bins --- slabs --- pcp ---+
+//!   thread --- Heap: bins --- slabs --- pcp ---+--- Zone (one a node): buddy core under one lock
+//!      \         ^ inbox                       |       |
+//!       \________| remote frees                |    sections of the window, chunks of 2 MiB
+//!                                              |
+//!   large runs (32 KiB .. 4 MiB) --------------+    huge blocks (above): mapped directly
+//! ```
+//!
+//! | kernel                                   | here                                        |
+//! |------------------------------------------|---------------------------------------------|
+//! | `struct zone`, `free_area`               | [`zone`], `buddy`                           |
+//! | `struct page`                            | page word and cold words in [`pagemap`]     |
+//! | pageblock, its bitmap                    | `Chunk` in [`chunk`]                        |
+//! | `per_cpu_pages` (batch, high)            | [`pcp`], one a thread                       |
+//! | `rmqueue_bulk`, `free_pcppages_bulk`     | `Pages::alloc_bulk`, `Pages::free_bulk`     |
+//! | `__isolate_free_page`, putback           | `Pages::purge`                              |
+//! | `zone_watermark_ok`                      | [`watermark`], `charge`                     |
+//! | `kmem_cache`, slab, partial list         | [`class`], `slab`, `refill`                 |
+//! | `drain_all_pages`                        | `Mm::drain_all` in `visit`                  |
+//! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
+//! | `__alloc_pages_slowpath`, vmscan         | crate `zonal-reclaim`, above this one       |
+//!
+//! Reading order: [`class`], `bin`, [`heap`], `slab`, `refill`, `remote`, [`gate`], then the page
+//! layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
+//! heap it implements, and a failed operation has changed nothing.
+#![cfg_attr(not(any(test, feature = "fake")), no_std)]
 
-pub mod sync;
+mod bin;
+mod buddy;
+mod charge;
+pub mod chunk;
+pub mod class;
+mod deferred;
+pub mod error;
+mod free;
+pub mod gate;
+pub mod heap;
+mod huge;
+mod large;
 pub mod lock;
+mod meta;
+pub mod misuse;
+pub mod mm;
+mod node;
+pub mod order;
+mod outbox;
+pub mod pagemap;
+pub mod pages;
+pub mod pcp;
+pub mod pfn;
+mod refill;
+mod registry;
+mod remote;
+pub mod run;
+mod section;
+mod slab;
+mod snapshot;
+pub mod stats;
+pub mod sync;
+mod visit;
+pub mod watermark;
+mod window;
+pub mod word;
+pub mod zone;
+
+pub use bin::HeapHot;
+pub use class::SizeClass;
+pub use error::{AllocError, Mismatch};
+pub use heap::{Heap, HeapId};
+pub use huge::HugeStats;
+pub use misuse::{BadKind, BadPointer};
+pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
+pub use stats::Stats;

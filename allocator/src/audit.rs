@@ -1,0 +1,211 @@
+//! `validate`: recomputes the truth from the metadata and compares every counter with it.
+//!
+//! Takes all locks of the layer, so it can run beside other threads; a test aid and a tool for
+//! debugging, linear in the committed pages.
+
+use crate::buddy::{BlockList, is_warm};
+use crate::chunk::Chunk;
+use crate::error::Mismatch;
+use crate::node::{Node, ZoneGuard};
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pages::Pages;
+use crate::pfn::Pfn;
+use crate::word::{Migratetype, PageWord};
+
+/// What a walk over a zone's sections counts.
+#[derive(Debug, Default)]
+struct Truth {
+    managed: usize,
+    free: usize,
+    resident: usize,
+    free_resident: usize,
+    isolated: usize,
+    isolated_blocks: usize,
+    highatomic: usize,
+    blocks: usize,
+}
+
+impl Pages {
+    /// Checks every counter, list and word of the page layer against each other.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn validate(&self) -> Result<(), Mismatch> {
+        let _window = self.window.lock();
+        let mut charged = 0;
+        for node in self.online_nodes() {
+            charged += self.validate_zone(node, &node.lock())?;
+        }
+        if self.online.count() == 1 {
+            // With more nodes another thread may charge one zone while the next is counted.
+            Mismatch::check("pages charged to the process", Pfn::NONE, charged, self.charged())?;
+        }
+        Ok(())
+    }
+
+    /// Returns the charged pages of the zone.
+    fn validate_zone(&self, node: &Node, zone: &ZoneGuard<'_>) -> Result<usize, Mismatch> {
+        let mut truth = Truth::default();
+        for (index, section) in self.sections.iter() {
+            if section.node() != zone.node.index() {
+                continue;
+            }
+            truth.managed += section.nr_committed();
+            let mut skip = 0;
+            for at in (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES) {
+                let start = section.start().add(at);
+                let chunk = self.map.chunk(start);
+                let of = Mismatch::check;
+                of("section of chunk", start, usize::from(index), usize::from(chunk.section()))?;
+                let chunk_node = chunk.node().map_or(usize::MAX, |id| id.index());
+                of("node of chunk", start, section.node(), chunk_node)?;
+                of("kind of chunk", start, section.is_huge().into(), chunk.is_huge().into())?;
+                skip = self.validate_chunk(start, chunk, skip, &mut truth)?;
+            }
+        }
+        let none = Pfn::NONE;
+        let out = truth.managed - truth.free - truth.isolated;
+        Mismatch::check("pages managed", none, truth.managed, zone.nr_managed)?;
+        Mismatch::check("pages free", none, truth.free, zone.nr_free)?;
+        Mismatch::check(
+            "pages free and resident",
+            none,
+            truth.free_resident,
+            zone.nr_free_resident,
+        )?;
+        Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
+        Mismatch::check("pages handed out", none, out, zone.nr_out)?;
+        Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
+        Mismatch::check("pages charged", none, truth.resident, node.budget.charged())?;
+        let listed = self.validate_lists(zone)?;
+        Mismatch::check("free blocks listed", none, truth.blocks, listed)?;
+        let isolated = self.walk(&zone.isolated, |word| word.as_isolated().is_some())?;
+        Mismatch::check("isolated blocks listed", none, truth.isolated_blocks, isolated)?;
+        Ok(truth.resident)
+    }
+
+    /// Checks one pageblock, whose first `skip` pages belong to a block that began before it.
+    /// Returns the same for the next.
+    fn validate_chunk(
+        &self,
+        start: Pfn,
+        chunk: &Chunk,
+        skip: usize,
+        truth: &mut Truth,
+    ) -> Result<usize, Mismatch> {
+        // Pages of a block that began in the pageblock before are free, or isolated.
+        let mut free = 0;
+        let mut free_resident = 0;
+        let mut count = |lo: usize, hi: usize| {
+            free += hi - lo;
+            free_resident += chunk.resident.count(lo, hi);
+        };
+        let before = start.get().wrapping_sub(PAGEBLOCK_PAGES as u32);
+        if skip > 0 && self.map.word_at(Pfn::new(before)).as_buddy().is_some() {
+            count(0, PAGEBLOCK_PAGES);
+        }
+        let mut at = skip;
+        while at < PAGEBLOCK_PAGES {
+            let pfn = start.add(at);
+            let word = self.map.word_at(pfn);
+            let order = if let Some((order, mt, warm)) = word.as_buddy() {
+                let chunk_mt = chunk.migratetype().index();
+                Mismatch::check("migratetype of block", pfn, chunk_mt, mt.index())?;
+                Mismatch::check("warmth", pfn, self.warmth(pfn, order), warm.into())?;
+                Mismatch::check("buddies not merged", pfn, 0, self.unmerged(pfn, order))?;
+                truth.blocks += 1;
+                count(at, PAGEBLOCK_PAGES.min(at + order.nr_pages()));
+                order
+            } else if let Some((order, _)) = word.as_isolated() {
+                truth.isolated += order.nr_pages();
+                truth.isolated_blocks += 1;
+                order
+            } else {
+                // Handed out: such a page counts as resident and dirty.
+                Mismatch::check("resident", pfn, 1, chunk.resident.count(at, at + 1))?;
+                Mismatch::check("dirty", pfn, 1, chunk.dirty.count(at, at + 1))?;
+                at += 1;
+                continue;
+            };
+            for i in 1..order.nr_pages() {
+                let word = self.map.word_at(pfn.add(i));
+                Mismatch::check("word inside a block", pfn.add(i), 0, word.raw() as usize)?;
+            }
+            Mismatch::check("alignment", pfn, 1, pfn.is_aligned(order).into())?;
+            at += order.nr_pages();
+        }
+        Mismatch::check("free pages of chunk", start, free, chunk.nr_free())?;
+        Mismatch::check("resident ones", start, free_resident, chunk.nr_free_resident())?;
+        let hidden =
+            chunk.dirty.count(0, PAGEBLOCK_PAGES) > chunk.resident.count(0, PAGEBLOCK_PAGES);
+        Mismatch::check("dirty but not resident", start, 0, hidden.into())?;
+        truth.free += free;
+        truth.free_resident += free_resident;
+        truth.resident += chunk.resident.count(0, PAGEBLOCK_PAGES);
+        truth.highatomic += usize::from(chunk.migratetype() == Migratetype::HighAtomic);
+        Ok(at - PAGEBLOCK_PAGES)
+    }
+
+    /// Warmth from the bitmap alone.
+    fn warmth(&self, pfn: Pfn, order: Order) -> usize {
+        let mut pieces = self.map.pieces(pfn, order.nr_pages());
+        let warm = pieces.any(|(chunk, lo, hi)| chunk.resident.any(lo, hi));
+        debug_assert_eq!(warm, is_warm(&self.map, pfn, order));
+        warm.into()
+    }
+
+    /// Whether the buddy is free too, though the two could be one block.
+    fn unmerged(&self, pfn: Pfn, order: Order) -> usize {
+        let buddy = pfn.buddy(order);
+        if order == Order::MAX || !self.map.covers(buddy) {
+            return 0;
+        }
+        let reserve = |pfn| self.map.chunk(pfn).migratetype() == Migratetype::HighAtomic;
+        let free = self.map.word_at(buddy).as_buddy().is_some_and(|(other, ..)| other == order);
+        (free && reserve(pfn) == reserve(buddy)).into()
+    }
+
+    fn validate_lists(&self, zone: &ZoneGuard<'_>) -> Result<usize, Mismatch> {
+        let mut listed = 0;
+        for order in Order::ZERO.and_up() {
+            for mt in Migratetype::ALL {
+                for warm in [false, true] {
+                    let list = zone.buddy.list(order, mt, warm);
+                    listed += self.walk(list, |word| word.as_buddy() == Some((order, mt, warm)))?;
+                    let known = zone.buddy.smallest(order, mt, warm) == Some(order);
+                    let filled = list.len() > 0;
+                    Mismatch::check(
+                        "list known as filled",
+                        Pfn::NONE,
+                        filled.into(),
+                        known.into(),
+                    )?;
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Walks a list, checks its links and words; returns its length.
+    fn walk(
+        &self,
+        list: &BlockList,
+        is_right: impl Fn(PageWord) -> bool,
+    ) -> Result<usize, Mismatch> {
+        let mut nr = 0;
+        let mut last = None;
+        let mut next = list.head();
+        while let Some(pfn) = next {
+            Mismatch::check("word on a list", pfn, 1, is_right(self.map.word_at(pfn)).into())?;
+            let back = BlockList::prev(&self.map, pfn) == last;
+            Mismatch::check("back link", pfn, 1, back.into())?;
+            nr += 1;
+            Mismatch::check("loop in a list", pfn, 0, (nr > list.len()).into())?;
+            last = Some(pfn);
+            next = BlockList::next(&self.map, pfn);
+        }
+        Mismatch::check("tail of a list", Pfn::NONE, 1, (list.tail() == last).into())?;
+        Mismatch::check("length of a list", Pfn::NONE, nr, list.len())?;
+        Ok(nr)
+    }
+}

@@ -1,0 +1,168 @@
+//! The chunk: what is known about one pageblock, apart from its memory.
+//!
+//! The bitmaps are positional, so splitting and merging blocks touches neither. A chunk that was
+//! never used is all zeros: nothing resident, nothing dirty, which is why fresh metadata needs no
+//! initialising beyond [`Chunk::online`].
+//!
+//! # Synchronisation
+//!
+//! All fields are written under the zone lock of the chunk's node; `node`, `section` and `huge`
+//! only once, before any page of the chunk is handed out, so holders of a page read them without
+//! the lock. Relaxed throughout: the lock, or whatever handed the page over, carries the order.
+
+use zonal_numa::NodeId;
+
+use crate::order::PAGEBLOCK_PAGES;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use crate::word::Migratetype;
+
+const WORDS: usize = PAGEBLOCK_PAGES / 64;
+
+/// One bit a page of a pageblock.
+#[derive(Debug, Default)]
+pub(crate) struct Bitmap([AtomicU64; WORDS]);
+
+/// The bits `[lo, hi)` of one word.
+const fn mask(lo: usize, hi: usize) -> u64 {
+    (u64::MAX >> (64 - (hi - lo))) << lo
+}
+
+impl Bitmap {
+    /// Calls `f(word, mask)` for every word that `[lo, hi)` touches, until it returns false.
+    fn walk(&self, lo: usize, hi: usize, mut f: impl FnMut(&AtomicU64, u64) -> bool) -> bool {
+        debug_assert!(lo < hi && hi <= PAGEBLOCK_PAGES);
+        let mut at = lo;
+        while at < hi {
+            let end = hi.min((at | 63) + 1);
+            if !f(&self.0[at / 64], mask(at % 64, at % 64 + (end - at))) {
+                return false;
+            }
+            at = end;
+        }
+        true
+    }
+
+    /// Bits set in `[lo, hi)`.
+    pub(crate) fn count(&self, lo: usize, hi: usize) -> usize {
+        let mut n = 0;
+        self.walk(lo, hi, |word, mask| {
+            n += (word.load(Relaxed) & mask).count_ones() as usize;
+            true
+        });
+        n
+    }
+
+    /// Whether a bit of `[lo, hi)` is set.
+    pub(crate) fn any(&self, lo: usize, hi: usize) -> bool {
+        !self.walk(lo, hi, |word, mask| word.load(Relaxed) & mask == 0)
+    }
+
+    /// Sets `[lo, hi)`; returns how many bits were clear.
+    pub(crate) fn set(&self, lo: usize, hi: usize) -> usize {
+        let mut n = 0;
+        self.walk(lo, hi, |word, mask| {
+            let old = word.load(Relaxed);
+            n += (mask & !old).count_ones() as usize;
+            word.store(old | mask, Relaxed);
+            true
+        });
+        n
+    }
+
+    /// Clears `[lo, hi)`; returns how many bits were set.
+    pub(crate) fn clear(&self, lo: usize, hi: usize) -> usize {
+        let mut n = 0;
+        self.walk(lo, hi, |word, mask| {
+            let old = word.load(Relaxed);
+            n += (mask & old).count_ones() as usize;
+            word.store(old & !mask, Relaxed);
+            true
+        });
+        n
+    }
+}
+
+/// Metadata of one pageblock: the unit that reclaim ages and purges.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Chunk {
+    nr_free: AtomicU16,
+    nr_free_resident: AtomicU16,
+    section: AtomicU16,
+    migratetype: AtomicU8,
+    /// Node number + 1; 0 while no memory is committed here.
+    node: AtomicU8,
+    generation: AtomicU32,
+    huge: AtomicU8,
+    /// Pages that may hold memory of the OS.
+    pub(crate) resident: Bitmap,
+    /// Pages that may hold something other than zeros.
+    pub(crate) dirty: Bitmap,
+}
+
+impl Chunk {
+    /// Takes the chunk into service: its memory was just committed and is free.
+    pub(crate) fn online(&self, node: NodeId, section: u16, huge: bool, mt: Migratetype) {
+        self.section.store(section, Relaxed);
+        self.huge.store(u8::from(huge), Relaxed);
+        self.node.store(node.index() as u8 + 1, Relaxed);
+        self.set_migratetype(mt);
+    }
+
+    /// The node of its memory; none while nothing is committed.
+    #[inline]
+    pub fn node(&self) -> Option<NodeId> {
+        NodeId::new(self.node.load(Relaxed).wrapping_sub(1))
+    }
+
+    /// Index of its section.
+    pub fn section(&self) -> u16 {
+        self.section.load(Relaxed)
+    }
+
+    /// Whether it lies in a section of huge pages, where residency comes a pageblock at a time.
+    #[inline]
+    pub fn is_huge(&self) -> bool {
+        self.huge.load(Relaxed) != 0
+    }
+
+    /// Free pages, resident or not.
+    pub fn nr_free(&self) -> usize {
+        usize::from(self.nr_free.load(Relaxed))
+    }
+
+    /// Free pages that are resident: what purging gives back.
+    pub fn nr_free_resident(&self) -> usize {
+        usize::from(self.nr_free_resident.load(Relaxed))
+    }
+
+    /// When it last served a request, or first became worth purging.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// What it is used for.
+    #[inline]
+    pub fn migratetype(&self) -> Migratetype {
+        Migratetype::from_bits(u32::from(self.migratetype.load(Relaxed)))
+    }
+
+    pub(crate) fn set_migratetype(&self, mt: Migratetype) {
+        self.migratetype.store(mt as u8, Relaxed);
+    }
+
+    pub(crate) fn stamp(&self, generation: u32) {
+        self.generation.store(generation, Relaxed);
+    }
+
+    /// Changes both free counts; the sums stay within `0..=512` by the caller's accounting.
+    pub(crate) fn adjust(&self, free: isize, free_resident: isize) {
+        let nr_free = self.nr_free() as isize + free;
+        let nr_resident = self.nr_free_resident() as isize + free_resident;
+        debug_assert!(0 <= nr_resident && nr_resident <= nr_free);
+        debug_assert!(nr_free <= PAGEBLOCK_PAGES as isize);
+        self.nr_free.store(nr_free as u16, Relaxed);
+        self.nr_free_resident.store(nr_resident as u16, Relaxed);
+    }
+}

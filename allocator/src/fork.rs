@@ -1,0 +1,53 @@
+//! Fork: the page layer stands still while the process is copied.
+//!
+//! The parent's thread takes every lock of the layer before the fork, so the child finds no
+//! half-done change. What it may find is blocks that another thread of the parent isolated for a
+//! purge: nobody in the child would ever put them back.
+
+use crate::pages::Pages;
+
+impl Pages {
+    /// Before fork: takes all locks of the layer.
+    pub fn lock_all(&self) {
+        self.window_lock().acquire();
+        for node in self.online_nodes() {
+            node.raw_lock().acquire();
+        }
+    }
+
+    /// After fork, in the parent: gives the locks back.
+    ///
+    /// # Safety
+    /// This thread took them by [`Pages::lock_all`].
+    pub unsafe fn unlock_all(&self) {
+        for node in self.online_nodes() {
+            node.raw_lock().release();
+        }
+        self.window_lock().release();
+    }
+
+    /// After fork, in the child: makes the locks free and puts isolated blocks back, as resident,
+    /// since nobody knows whether the purge happened.
+    ///
+    /// # Safety
+    /// The caller is the only thread of a process forked under [`Pages::lock_all`].
+    pub unsafe fn child_after_fork(&self) {
+        self.window_lock().reinit();
+        for node in self.online_nodes() {
+            node.raw_lock().reinit();
+        }
+        for node in self.online_nodes() {
+            let env = self.env(node);
+            let mut zone = node.lock();
+            while let Some(pfn) = zone.isolated.head() {
+                zone.putback(&env, pfn, false);
+            }
+        }
+    }
+
+    fn window_lock(&self) -> &crate::lock::FutexLock {
+        // SAFETY: only the functions above use it, and pair every acquire with a release or a
+        // reinit.
+        unsafe { self.window.raw() }
+    }
+}

@@ -1,0 +1,214 @@
+//! The page map: from any address to its metadata, and back.
+//!
+//! ```text
+//!        chunks        cold         words      base
+//!   ...[#      ]....[###     ]....[###    ]....|[section][section][hole][section]..........|
+//!       192 B a      8 B a page   4 B a page   |<--- covered ---------------------->|      |
+//!       pageblock                              |<----------------- span -------------------|
+//! ```
+//!
+//! All sections lie in one window of address space, which is *placed, not reserved*: sections and
+//! the used parts of the arrays are mapped one by one at addresses that follow from the base. A
+//! page is named by its distance from the base, so that every lookup is one subtraction, one
+//! compare and one load. `covered` tells how far the arrays are mapped; holes that other mappings
+//! tore into the window are covered by zero words, which mean "not ours".
+//!
+//! # Synchronisation
+//!
+//! | word           | writers                  | carries                 | pairs                 |
+//! |----------------|--------------------------|-------------------------|-----------------------|
+//! | `covered`      | growth, window lock      | arrays mapped, bases    | Acquire in `pfn_of`   |
+//! | `base`, arrays | placement, window lock   | nothing                 | read after `covered`  |
+//! | page words     | owner of the page or of the zone lock | nothing    | -                     |
+//! | cold words     | the same                 | nothing                 | -                     |
+//!
+//! Page words are Relaxed: whoever may rely on one got the page from its writer.
+
+use core::ptr;
+
+use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
+
+use crate::chunk::Chunk;
+use crate::order::PAGEBLOCK_PAGES;
+use crate::pfn::Pfn;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use crate::word::PageWord;
+
+/// The two cold words of a page: links of whatever list its head is in.
+pub type Cold = [AtomicU32; 2];
+
+/// The arrays beside the window. All zeros is the state before the window is placed.
+#[derive(Debug)]
+pub struct PageMap {
+    covered: AtomicUsize,
+    base: AtomicUsize,
+    words: AtomicPtr<AtomicU32>,
+    cold: AtomicPtr<Cold>,
+    chunks: AtomicPtr<Chunk>,
+}
+
+impl PageMap {
+    /// No window yet: covers nothing.
+    pub(crate) fn unplaced() -> PageMap {
+        PageMap {
+            covered: AtomicUsize::new(0),
+            base: AtomicUsize::new(0),
+            words: AtomicPtr::new(ptr::null_mut()),
+            cold: AtomicPtr::new(ptr::null_mut()),
+            chunks: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Says where the window and its arrays lie. Covers nothing yet.
+    pub(crate) fn place(&self, layout: &Layout) {
+        debug_assert_eq!(self.covered(), 0);
+        self.base.store(layout.base, Relaxed);
+        self.words.store(ptr::with_exposed_provenance_mut(layout.words), Relaxed);
+        self.cold.store(ptr::with_exposed_provenance_mut(layout.cold), Relaxed);
+        self.chunks.store(ptr::with_exposed_provenance_mut(layout.chunks), Relaxed);
+    }
+
+    /// Extends the covered part.
+    ///
+    /// # Safety
+    /// All arrays are mapped, readable and writable, for the first `covered` bytes of the window,
+    /// and stay so; what is new of them is zero or valid.
+    pub(crate) unsafe fn cover(&self, covered: usize) {
+        // ORDERING: Release, pairs with Acquire in `pfn_of`: the bases are set and the arrays
+        // are mapped.
+        self.covered.store(covered, Release);
+    }
+
+    /// First address of the window; 0 while there is none.
+    #[inline]
+    pub fn base(&self) -> usize {
+        self.base.load(Relaxed)
+    }
+
+    /// How many bytes from the base on have metadata.
+    #[inline]
+    pub fn covered(&self) -> usize {
+        self.covered.load(Relaxed)
+    }
+
+    /// The array of page words, for callers that keep their own copy of the bases.
+    #[inline]
+    pub fn words(&self) -> *const AtomicU32 {
+        self.words.load(Relaxed)
+    }
+
+    /// The page that holds `addr`, if it lies in the covered part of the window.
+    #[inline]
+    pub fn pfn_of(&self, addr: usize) -> Option<Pfn> {
+        // ORDERING: Acquire, pairs with Release in `cover`.
+        let covered = self.covered.load(Acquire);
+        let offset = addr.wrapping_sub(self.base.load(Relaxed));
+        (offset < covered).then_some(Pfn::new((offset >> PAGE_SHIFT) as u32))
+    }
+
+    /// The first byte of a page.
+    #[inline]
+    pub fn addr_of(&self, pfn: Pfn) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.base() + pfn.index() * PAGE_SIZE)
+    }
+
+    /// Whether the page has metadata.
+    #[inline]
+    pub fn covers(&self, pfn: Pfn) -> bool {
+        pfn.index() < self.covered() >> PAGE_SHIFT
+    }
+
+    /// The page word, in place.
+    #[inline]
+    pub fn word(&self, pfn: Pfn) -> &AtomicU32 {
+        debug_assert!(self.covers(pfn));
+        // SAFETY: a `Pfn` comes from `pfn_of` or from the zone that owns the page, so it is
+        // covered and the array is mapped there (`cover`).
+        unsafe { &*self.words.load(Relaxed).add(pfn.index()) }
+    }
+
+    /// A copy of the page word.
+    #[inline]
+    pub fn word_at(&self, pfn: Pfn) -> PageWord {
+        PageWord::from_raw(self.word(pfn).load(Relaxed))
+    }
+
+    /// Writes the page word. The caller owns the page or holds the zone lock.
+    #[inline]
+    pub fn set_word(&self, pfn: Pfn, word: PageWord) {
+        self.word(pfn).store(word.raw(), Relaxed);
+    }
+
+    /// The cold words of a page.
+    #[inline]
+    pub fn cold(&self, pfn: Pfn) -> &Cold {
+        debug_assert!(self.covers(pfn));
+        // SAFETY: as in `word`.
+        unsafe { &*self.cold.load(Relaxed).add(pfn.index()) }
+    }
+
+    /// The chunk of the pageblock that holds the page.
+    #[inline]
+    pub fn chunk(&self, pfn: Pfn) -> &Chunk {
+        debug_assert!(self.covers(pfn));
+        // SAFETY: as in `word`.
+        unsafe { &*self.chunks.load(Relaxed).add(pfn.pageblock()) }
+    }
+
+    /// The chunks that `nr_pages` pages from `pfn` touch, each with the part `[lo, hi)` of it.
+    pub(crate) fn pieces(
+        &self,
+        pfn: Pfn,
+        nr_pages: usize,
+    ) -> impl Iterator<Item = (&Chunk, usize, usize)> {
+        let mut done = 0;
+        core::iter::from_fn(move || {
+            if done == nr_pages {
+                return None;
+            }
+            let at = pfn.add(done);
+            let lo = at.in_pageblock();
+            let len = (PAGEBLOCK_PAGES - lo).min(nr_pages - done);
+            done += len;
+            Some((self.chunk(at), lo, lo + len))
+        })
+    }
+}
+
+/// Addresses of a window and its arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) base: usize,
+    pub(crate) span: usize,
+    pub(crate) words: usize,
+    pub(crate) cold: usize,
+    pub(crate) chunks: usize,
+}
+
+impl Layout {
+    /// Bytes of window that one byte of each array stands for.
+    const WORD_SCALE: usize = PAGE_SIZE / size_of::<AtomicU32>();
+    const COLD_SCALE: usize = PAGE_SIZE / size_of::<Cold>();
+    const GAP: usize = 1 << 20;
+
+    /// Address space that the arrays of a window of `span` bytes take below its base.
+    pub(crate) fn below(span: usize) -> usize {
+        let chunks = span / (PAGEBLOCK_PAGES * PAGE_SIZE) * size_of::<Chunk>();
+        (span / Self::WORD_SCALE + span / Self::COLD_SCALE + chunks).next_multiple_of(Self::GAP)
+            + 5 * Self::GAP
+    }
+
+    /// A window of `span` bytes at `base`; at least [`Layout::below`] bytes lie under it.
+    pub(crate) fn new(base: usize, span: usize) -> Layout {
+        let words = (base - span / Self::WORD_SCALE - Self::GAP) & !(Self::GAP - 1);
+        let cold = (words - span / Self::COLD_SCALE - Self::GAP) & !(Self::GAP - 1);
+        Layout { base, span, words, cold, chunks: base - Self::below(span) }
+    }
+
+    /// Bytes of each array (words, cold, chunks) for `covered` bytes of window.
+    pub(crate) fn array_lens(covered: usize) -> [usize; 3] {
+        let blocks = covered / (PAGEBLOCK_PAGES * PAGE_SIZE);
+        [covered / Self::WORD_SCALE, covered / Self::COLD_SCALE, blocks * size_of::<Chunk>()]
+    }
+}

@@ -1,0 +1,295 @@
+//! The page allocator of all nodes.
+//!
+//! ```text
+//!   alloc_run ----> zone lock: Zone::alloc ----> PageRun
+//!                        | Shortage::Grow
+//!                        v (zone unlocked)
+//!                   window lock: commit the section's next step, or add a section
+//!                        | zone lock: Zone::online
+//!                        '---> again
+//!   free_run -----> zone lock: Zone::free        purge -> purge.rs       fork -> fork.rs
+//! ```
+//!
+//! Lock order: window -> zones by node number. No system call under a zone lock.
+//!
+//! Every operation is all-or-nothing: on an error all counters and lists are as before (memory
+//! committed on the way stays, free and cold).
+
+use core::ptr;
+
+use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
+
+use crate::charge::{Budget, UNLIMITED};
+use crate::error::AllocError;
+use crate::lock::Mutex;
+use crate::node::{Node, ZoneStats};
+use crate::order::Order;
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::run::PageRun;
+use crate::section::Sections;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::watermark::{WatermarkLevel, Watermarks};
+use crate::window::Window;
+use crate::word::Migratetype;
+use crate::zone::{Env, Request, Shortage, Thp};
+
+/// What the OS is told about where a section's memory shall be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// On the section's node while that has room.
+    #[default]
+    Prefer,
+    /// On the section's node or nowhere: the kernel kills the process when the node is full.
+    Strict,
+    /// Nothing: the kernel decides.
+    Kernel,
+}
+
+/// What can be set about the page layer.
+#[derive(Clone, Copy, Debug)]
+pub struct PageConfig {
+    /// Most pages that may be charged, [`UNLIMITED`] for no limit.
+    pub limit: usize,
+    /// The same by node.
+    pub node_limits: [usize; MAX_NODES],
+    /// When to use huge pages.
+    pub thp: Thp,
+    /// Where memory shall be.
+    pub placement: Placement,
+    /// Distance of the watermarks, in ten-thousandths of the limit.
+    pub watermark_scale: u32,
+}
+
+impl Default for PageConfig {
+    fn default() -> PageConfig {
+        PageConfig {
+            limit: UNLIMITED,
+            node_limits: [UNLIMITED; MAX_NODES],
+            thp: Thp::default(),
+            placement: Placement::default(),
+            watermark_scale: 10,
+        }
+    }
+}
+
+/// How often a request waits for growth that others use up before it takes what there is.
+const GROWTH_TRIES: u32 = 8;
+
+/// The page allocator.
+///
+/// Large and mostly untouched: made in place by [`Pages::init`], in zeroed memory.
+#[derive(Debug)]
+pub struct Pages {
+    /// From addresses to metadata.
+    pub map: PageMap,
+    /// The OS below.
+    pub machine: Machine,
+    pub(crate) thp: Thp,
+    pub(crate) placement: Placement,
+    pub(crate) os_page: Order,
+    pub(crate) online: NodeMask,
+    pub(crate) budget: Budget,
+    generation: AtomicU32,
+    pub(crate) window: Mutex<Window>,
+    pub(crate) nodes: [Node; MAX_NODES],
+    pub(crate) sections: Sections,
+}
+
+impl Pages {
+    /// Makes a page allocator at `at`. Maps nothing: the first request does.
+    ///
+    /// # Errors
+    /// `EINVAL` when the OS page is larger than a pageblock.
+    ///
+    /// # Safety
+    /// `at` is valid for writes of a `Pages`, aligned, and all zeros, and nobody else looks at it
+    /// before this returns.
+    pub unsafe fn init(at: *mut Pages, machine: Machine, config: &PageConfig) -> Result<(), Errno> {
+        let os_pages = machine.page_size() / zonal_numa::PAGE_SIZE;
+        let os_page = Order::holding(os_pages).filter(|&order| order <= Order::PAGEBLOCK);
+        let os_page = os_page.ok_or(Errno::EINVAL)?;
+        // A huge page of the OS is one pageblock only where its page is ours.
+        let thp = if os_page == Order::ZERO { config.thp } else { Thp::Never };
+        let topology = machine.topology();
+        let with_memory = topology.nodes_with_memory();
+        let online = if with_memory.is_empty() { topology.nodes_online() } else { with_memory };
+        let scale = config.watermark_scale;
+        // Field by field, since a `Pages` is too large for the stack. What is left out (the
+        // sections, the nodes not online) is valid as zeros.
+        // SAFETY: each write goes to a field of `*at`, which is valid for writes and unshared.
+        unsafe {
+            for node in online.iter() {
+                let slot = &raw mut (*at).nodes[node.index()];
+                slot.write(Node::new(node, config.node_limits[node.index()], scale));
+            }
+            (&raw mut (*at).map).write(PageMap::unplaced());
+            (&raw mut (*at).machine).write(machine);
+            (&raw mut (*at).thp).write(thp);
+            (&raw mut (*at).placement).write(config.placement);
+            (&raw mut (*at).os_page).write(os_page);
+            (&raw mut (*at).online).write(online);
+            (&raw mut (*at).budget).write(Budget::new(config.limit, scale));
+            (&raw mut (*at).generation).write(AtomicU32::new(0));
+            (&raw mut (*at).window).write(Mutex::new(Window::new()));
+        }
+        Ok(())
+    }
+
+    /// The nodes that have a zone.
+    pub fn online(&self) -> NodeMask {
+        self.online
+    }
+
+    /// Takes a run of exactly `nr_pages` pages (1 to 1024) from `node`, its address aligned to
+    /// blocks of `align` and to the power of two above `nr_pages`.
+    ///
+    /// # Errors
+    /// [`AllocError::Exhausted`] when the node has no such run and cannot get one within `level`;
+    /// [`AllocError::TooLarge`] above 1024 pages.
+    pub fn alloc_run(
+        &self,
+        node: NodeId,
+        nr_pages: usize,
+        align: Order,
+        mt: Migratetype,
+        level: WatermarkLevel,
+    ) -> Result<PageRun, AllocError> {
+        let order = Order::holding(nr_pages).ok_or(AllocError::TooLarge)?.max(align);
+        let mut req = Request { nr_pages, order, mt, level, may_grow: true };
+        let exhausted = AllocError::Exhausted { node, order: order.get() };
+        let home = self.node(node).ok_or(exhausted)?;
+        for tries in 1.. {
+            let seen = home.grown();
+            let shortage = match home.lock().alloc(&self.env(home), &req) {
+                Ok(run) => return Ok(run),
+                Err(shortage) => shortage,
+            };
+            let Shortage::Grow { huge } = shortage else { break };
+            req.may_grow = self.grow(node, huge, &req, seen) && tries < GROWTH_TRIES;
+        }
+        Err(exhausted)
+    }
+
+    /// Takes up to `out.len()` blocks of `order` from `node` with the zone locked once; fills
+    /// `out` from the front and returns how many there are. Zero means exhausted.
+    pub fn alloc_bulk(
+        &self,
+        node: NodeId,
+        order: Order,
+        mt: Migratetype,
+        level: WatermarkLevel,
+        out: &mut [Option<PageRun>],
+    ) -> usize {
+        let Some(home) = self.node(node) else { return 0 };
+        let may_grow = true;
+        let req = Request { nr_pages: order.nr_pages(), order, mt, level, may_grow };
+        let taken = {
+            let env = self.env(home);
+            let mut zone = home.lock();
+            // Short of growing: what is there now is better than waiting for more.
+            let slots = out.iter_mut();
+            slots.map_while(|slot| Some(*slot = Some(zone.alloc(&env, &req).ok()?))).count()
+        };
+        if taken > 0 || out.is_empty() {
+            return taken;
+        }
+        out[0] = self.alloc_run(node, order.nr_pages(), order, mt, level).ok();
+        usize::from(out[0].is_some())
+    }
+
+    /// Takes a run back, to the zone its memory belongs to. The page words of the run are zero.
+    pub fn free_run(&self, run: PageRun) {
+        self.free_bulk(core::iter::once(run));
+    }
+
+    /// Takes runs back, locking a zone once for each stretch of runs of the same node.
+    pub fn free_bulk(&self, runs: impl Iterator<Item = PageRun>) {
+        let mut runs = runs.peekable();
+        while let Some(first) = runs.peek() {
+            let home = self.home(first.head());
+            let env = self.env(home);
+            let mut zone = home.lock();
+            while let Some(run) = runs.next_if(|run| ptr::eq(self.home(run.head()), home)) {
+                let nr_pages = run.nr_pages();
+                zone.free(&env, run.into_head(), nr_pages);
+            }
+        }
+    }
+
+    /// Gives all but the first `nr_pages` pages of the run back.
+    pub fn shrink_run(&self, run: &mut PageRun, nr_pages: usize) {
+        if nr_pages < run.nr_pages() {
+            self.free_run(run.split_tail(nr_pages));
+        }
+    }
+
+    /// Makes the token of a run again from metadata that stood for it.
+    ///
+    /// # Safety
+    /// The caller owns exactly these pages, and no other token for them exists or will be made.
+    pub unsafe fn run_from_head(&self, head: Pfn, nr_pages: usize) -> PageRun {
+        PageRun::new(head, nr_pages, false)
+    }
+
+    /// The node whose zone a page belongs to.
+    #[inline]
+    pub fn node_of(&self, pfn: Pfn) -> NodeId {
+        self.map.chunk(pfn).node().unwrap_or(NodeId::ZERO)
+    }
+
+    /// The counts of a node's zone, if the node has one.
+    pub fn zone_stats(&self, node: NodeId) -> Option<ZoneStats> {
+        self.node(node).map(Node::stats)
+    }
+
+    /// Pages charged to the process, handed out or free and resident.
+    pub fn charged(&self) -> usize {
+        self.budget.charged()
+    }
+
+    /// The limit of the process in pages, [`UNLIMITED`] for none.
+    pub fn limit(&self) -> usize {
+        self.budget.limit()
+    }
+
+    /// The marks of the process's limit.
+    pub fn watermarks(&self) -> Watermarks {
+        self.budget.marks()
+    }
+
+    /// Gives one pageblock of the node's high-atomic reserve to ordinary requests, if it has one.
+    pub fn unreserve_highatomic(&self, node: NodeId) -> bool {
+        self.node(node).is_some_and(|home| home.lock().unreserve(&self.map))
+    }
+
+    /// The reclaimer's clock, which chunks are stamped with.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Sets the clock of the reclaimer. Relaxed: a stamp may be one tick late.
+    pub fn set_generation(&self, generation: u32) {
+        self.generation.store(generation, Relaxed);
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> Option<&Node> {
+        self.online.contains(node).then(|| &self.nodes[node.index()])
+    }
+
+    pub(crate) fn env<'a>(&'a self, node: &'a Node) -> Env<'a> {
+        Env {
+            map: &self.map,
+            process: &self.budget,
+            node: &node.budget,
+            generation: self.generation(),
+            os_page: self.os_page,
+            thp: self.thp,
+        }
+    }
+
+    fn home(&self, pfn: Pfn) -> &Node {
+        &self.nodes[self.node_of(pfn).index()]
+    }
+}

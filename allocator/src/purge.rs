@@ -1,0 +1,244 @@
+//! Purging: free resident pages go back to the OS.
+//!
+//! ```text
+//!   zone lock: isolate up to a batch -> unlock -> Machine::purge -> zone lock: put back
+//! ```
+//!
+//! Isolated blocks stand on a list of the zone, so that a forked child can put back what a thread
+//! of its parent held. Whole pageblocks go first: in sections of huge pages nothing smaller is
+//! ever purged, since khugepaged would fill the hole again.
+
+use zonal_numa::{NodeId, PAGE_SIZE, Span};
+
+use crate::buddy::BlockList;
+use crate::node::Node;
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pages::Pages;
+use crate::pfn::Pfn;
+use crate::word::Migratetype;
+use crate::zone::Zone;
+
+/// What to purge.
+#[derive(Clone, Copy, Debug)]
+pub struct PurgeHow {
+    /// Only chunks whose stamp is at most this generation.
+    pub up_to: u32,
+    /// Holes smaller than this order are not worth a call.
+    pub smallest: Order,
+}
+
+impl PurgeHow {
+    /// Everything that can be given back at all.
+    pub const ALL: PurgeHow = PurgeHow { up_to: u32::MAX, smallest: Order::ZERO };
+}
+
+/// Blocks taken out at once: bounds the time of a batch and the stack.
+const BATCH: usize = 64;
+/// Pageblocks looked at under one hold of the zone lock.
+const SCAN: usize = 256;
+
+/// The blocks of one round and the ranges they form.
+struct Batch {
+    blocks: [(Pfn, u32); BATCH],
+    nr_blocks: usize,
+    spans: [Span; BATCH],
+    nr_spans: usize,
+    nr_resident: usize,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch {
+            blocks: [(Pfn::NONE, 0); BATCH],
+            nr_blocks: 0,
+            spans: [Span::EMPTY; BATCH],
+            nr_spans: 0,
+            nr_resident: 0,
+        }
+    }
+
+    fn is_full(&self, goal: usize) -> bool {
+        self.nr_blocks == BATCH || self.nr_resident >= goal
+    }
+
+    fn add(&mut self, pages: &Pages, zone: &mut Zone, pfn: Pfn) {
+        let (nr_pages, nr_resident) = zone.isolate(&pages.map, pfn);
+        let addr = pages.map.addr_of(pfn).addr();
+        let len = nr_pages * PAGE_SIZE;
+        let last = self.nr_spans.checked_sub(1).map(|i| self.spans[i]);
+        // Neighbours go in one call.
+        let (slot, addr, len) = match last {
+            Some(last) if last.end() == addr => (self.nr_spans - 1, last.addr(), last.len() + len),
+            _ => (self.nr_spans, addr, len),
+        };
+        // SAFETY: the blocks are isolated: free pages of zonal that nobody else can get.
+        self.spans[slot] = unsafe { Span::new(addr, len) };
+        self.nr_spans = slot + 1;
+        self.blocks[self.nr_blocks] = (pfn, slot as u32);
+        self.nr_blocks += 1;
+        self.nr_resident += nr_resident;
+    }
+}
+
+impl Pages {
+    /// Gives up to about `goal_pages` free resident pages of `node` back to the OS; returns how
+    /// many it gave.
+    pub fn purge(&self, node: NodeId, goal_pages: usize, how: PurgeHow) -> usize {
+        let Some(home) = self.node(node) else { return 0 };
+        let mut done = 0;
+        let mut search = Search::Pageblocks;
+        while done < goal_pages {
+            let mut batch = Batch::new();
+            let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
+            if batch.nr_blocks > 0 {
+                let (purged, refused) = self.purge_batch(home, &batch);
+                done += purged;
+                // Locked or forbidden: the rest would be refused as well.
+                if refused {
+                    break;
+                }
+            }
+            match next {
+                Some(next) => search = next,
+                None => break,
+            }
+        }
+        done
+    }
+
+    /// Fills the batch; says where to go on, none when all was seen.
+    fn isolate_batch(
+        &self,
+        home: &Node,
+        search: Search,
+        batch: &mut Batch,
+        goal: usize,
+        how: PurgeHow,
+    ) -> Option<Search> {
+        let mut zone = home.lock();
+        match search {
+            Search::Pageblocks => {
+                self.isolate_pageblocks(&mut zone, batch, goal, how);
+                if batch.is_full(goal) {
+                    return Some(search);
+                }
+                let nr_pageblocks = zone.nr_managed / PAGEBLOCK_PAGES;
+                Some(Search::Holes { left: nr_pageblocks })
+            }
+            Search::Holes { left } => {
+                let seen = self.isolate_holes(&mut zone, batch, goal, how, left.min(SCAN));
+                let left = left - seen;
+                (left > 0).then_some(Search::Holes { left })
+            }
+        }
+    }
+
+    /// Whole pageblocks stand on lists of their own; the one freed first is at the back.
+    fn isolate_pageblocks(&self, zone: &mut Zone, batch: &mut Batch, goal: usize, how: PurgeHow) {
+        for order in Order::PAGEBLOCK.and_up().rev() {
+            for mt in Migratetype::ALL {
+                let mut next = zone.buddy.list(order, mt, true).tail();
+                while let Some(pfn) = next.filter(|_| !batch.is_full(goal)) {
+                    next = BlockList::prev(&self.map, pfn);
+                    if is_old(self, pfn, order, how) {
+                        batch.add(self, zone, pfn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Free blocks inside used pageblocks of base sections. Looks at up to `limit` pageblocks from
+    /// where the last search ended, downwards, because zones fill from the bottom; returns how
+    /// many it saw.
+    fn isolate_holes(
+        &self,
+        zone: &mut Zone,
+        batch: &mut Batch,
+        goal: usize,
+        how: PurgeHow,
+        limit: usize,
+    ) -> usize {
+        for seen in 0..limit {
+            if batch.is_full(goal) {
+                return seen;
+            }
+            let Some(start) = self.step_back(zone) else { return limit };
+            let chunk = self.map.chunk(start);
+            if chunk.is_huge() || chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
+                continue;
+            }
+            let mut at = 0;
+            while at < PAGEBLOCK_PAGES {
+                let pfn = start.add(at);
+                let Some((order, _, warm)) = self.map.word_at(pfn).as_buddy() else {
+                    at += 1;
+                    continue;
+                };
+                at += order.nr_pages();
+                if order >= Order::PAGEBLOCK {
+                    break;
+                }
+                if warm && order >= how.smallest.max(self.os_page) {
+                    if batch.is_full(goal) {
+                        // The rest of this pageblock is for the next round.
+                        zone.purge_cursor.1 += 1;
+                        return seen;
+                    }
+                    batch.add(self, zone, pfn);
+                }
+            }
+        }
+        limit
+    }
+
+    /// Moves the cursor to the pageblock before, through all sections of the zone and round again.
+    fn step_back(&self, zone: &mut Zone) -> Option<Pfn> {
+        let (index, pageblock) = zone.purge_cursor;
+        if pageblock > 0 {
+            zone.purge_cursor.1 = pageblock - 1;
+        } else {
+            let mine = |section: &crate::section::Section| {
+                section.node() == zone.node.index() && section.nr_committed() > 0
+            };
+            let before = self.sections.iter().rev().find(|(i, s)| u32::from(*i) < index && mine(s));
+            let (i, section) =
+                before.or_else(|| self.sections.iter().rev().find(|(_, s)| mine(s)))?;
+            let nr_pageblocks = section.nr_committed() / PAGEBLOCK_PAGES;
+            zone.purge_cursor = (u32::from(i), nr_pageblocks as u32 - 1);
+        }
+        let (index, pageblock) = zone.purge_cursor;
+        let section = self.sections.get(index as u16);
+        Some(section.start().add(pageblock as usize * PAGEBLOCK_PAGES))
+    }
+
+    /// Purges what the batch holds and puts it back. Returns the pages given back, and whether
+    /// the OS refused any.
+    fn purge_batch(&self, home: &Node, batch: &Batch) -> (usize, bool) {
+        let spans = &batch.spans[..batch.nr_spans];
+        let nr_done = match self.machine.purge(spans) {
+            Ok(()) => spans.len(),
+            Err((nr_done, _)) => nr_done,
+        };
+        let env = self.env(home);
+        let mut zone = home.lock();
+        let mut purged = 0;
+        for &(pfn, span) in &batch.blocks[..batch.nr_blocks] {
+            let gone = (span as usize) < nr_done;
+            let nr_pages = zone.putback(&env, pfn, gone);
+            purged += if gone { nr_pages } else { 0 };
+        }
+        (purged, nr_done < spans.len())
+    }
+}
+
+/// Where the search is.
+#[derive(Clone, Copy, Debug)]
+enum Search {
+    Pageblocks,
+    Holes { left: usize },
+}
+
+fn is_old(pages: &Pages, pfn: Pfn, order: Order, how: PurgeHow) -> bool {
+    pages.map.pieces(pfn, order.nr_pages()).all(|(chunk, ..)| chunk.generation() <= how.up_to)
+}

@@ -1,0 +1,113 @@
+//! Sections: runs of the window that belong to one node and are of one kind.
+//!
+//! A section is reserved without access and committed densely from the bottom, so that policy and
+//! advice apply to all of it at once and it never costs more than two mappings. Its length is a
+//! multiple of the largest block, its start aligned to it.
+//!
+//! # Synchronisation
+//!
+//! Entries are added under the window lock; `len` is stored last. `nr_committed` grows under the
+//! window lock and the lock of the section's zone; either suffices to read it. All else is
+//! constant once added.
+
+use zonal_numa::{NodeId, PAGE_SIZE, Span};
+
+use crate::order::Order;
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicU8, AtomicU32};
+
+/// How many sections there can be: a whole window of the largest ones.
+pub(crate) const MAX_SECTIONS: usize = 1 << 14;
+/// Sections start and end at multiples of this: no block reaches over a border.
+pub(crate) const SECTION_ALIGN: usize = Order::MAX.nr_pages() * PAGE_SIZE;
+/// The first section of a node and kind.
+pub(crate) const FIRST_SECTION: usize = 64 << 20;
+/// Sections double up to this.
+pub(crate) const LARGEST_SECTION: usize = 1 << 30;
+
+/// One section.
+#[derive(Debug)]
+pub(crate) struct Section {
+    start: AtomicU32,
+    nr_pages: AtomicU32,
+    nr_committed: AtomicU32,
+    node: AtomicU8,
+    huge: AtomicU8,
+}
+
+impl Section {
+    pub(crate) fn start(&self) -> Pfn {
+        Pfn::new(self.start.load(Relaxed))
+    }
+
+    pub(crate) fn nr_pages(&self) -> usize {
+        self.nr_pages.load(Relaxed) as usize
+    }
+
+    pub(crate) fn nr_committed(&self) -> usize {
+        self.nr_committed.load(Relaxed) as usize
+    }
+
+    /// Pages not committed yet.
+    pub(crate) fn nr_left(&self) -> usize {
+        self.nr_pages() - self.nr_committed()
+    }
+
+    pub(crate) fn set_committed(&self, nr_pages: usize) {
+        debug_assert!(nr_pages <= self.nr_pages());
+        self.nr_committed.store(nr_pages as u32, Relaxed);
+    }
+
+    pub(crate) fn node(&self) -> usize {
+        usize::from(self.node.load(Relaxed))
+    }
+
+    pub(crate) fn is_huge(&self) -> bool {
+        self.huge.load(Relaxed) != 0
+    }
+
+    /// Address range of `nr_pages` pages from the `first`th on.
+    pub(crate) fn span(&self, map: &PageMap, first: usize, nr_pages: usize) -> Span {
+        debug_assert!(first + nr_pages <= self.nr_pages());
+        // SAFETY: the range is inside a section, which zonal reserved and nobody else uses.
+        unsafe { Span::new(map.addr_of(self.start().add(first)).addr(), nr_pages * PAGE_SIZE) }
+    }
+}
+
+/// The table of sections. All zeros is the empty table.
+#[derive(Debug)]
+pub(crate) struct Sections {
+    len: AtomicU32,
+    table: [Section; MAX_SECTIONS],
+}
+
+impl Sections {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, &Section)> {
+        // ORDERING: Acquire, pairs with Release in `add`: the entries are filled in.
+        let len = self.len.load(Acquire) as usize;
+        self.table[..len].iter().enumerate().map(|(i, section)| (i as u16, section))
+    }
+
+    pub(crate) fn get(&self, index: u16) -> &Section {
+        &self.table[usize::from(index)]
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len.load(Relaxed) as usize == MAX_SECTIONS
+    }
+
+    /// Enters a section; the caller holds the window lock and checked `is_full`.
+    pub(crate) fn add(&self, node: NodeId, huge: bool, start: Pfn, nr_pages: usize) -> u16 {
+        let index = self.len.load(Relaxed);
+        let section = &self.table[index as usize];
+        section.start.store(start.get(), Relaxed);
+        section.nr_pages.store(nr_pages as u32, Relaxed);
+        section.node.store(node.index() as u8, Relaxed);
+        section.huge.store(u8::from(huge), Relaxed);
+        // ORDERING: Release, pairs with Acquire in `iter`.
+        self.len.store(index + 1, Release);
+        index as u16
+    }
+}

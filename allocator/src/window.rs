@@ -1,0 +1,208 @@
+//! The window: where sections and their metadata are mapped.
+//!
+//! Nothing is mapped before the first section is needed. The base is a random address, because
+//! a fixed one would collide with a second instance in the same process and would help an
+//! attacker; below 85 TiB the window ends under the places where Linux puts executables and
+//! libraries in a 47-bit space. Where that does not work (smaller address spaces), the kernel is
+//! asked for a hole.
+
+use zonal_numa::{Errno, MAX_NODES, Machine, Span};
+
+use crate::pagemap::{Layout, PageMap};
+use crate::section::{FIRST_SECTION, LARGEST_SECTION, SECTION_ALIGN};
+
+const GIB: usize = 1 << 30;
+const TIB: usize = 1 << 40;
+/// 32-bit page numbers reach 16 TiB; the last of them stands for "none".
+const SPAN: usize = 16 * TIB - GIB;
+const LOWEST_BASE: usize = 16 * TIB;
+const HIGHEST_END: usize = 85 * TIB;
+const PLACEMENTS: usize = 8;
+/// Sizes of holes to ask for when no random place works.
+const HOLES: [usize; 4] = [64 * GIB, 8 * GIB, GIB, GIB / 4];
+/// How often growth steps over foreign mappings before it gives up.
+const DETOURS: u32 = 48;
+
+/// Growth state, under the window lock.
+#[derive(Debug)]
+pub(crate) struct Window {
+    layout: Option<Layout>,
+    /// Offset of the first byte that was never part of a section or a hole.
+    next: usize,
+    /// Mapped bytes of the arrays (words, cold, chunks).
+    mapped: [usize; 3],
+    /// Per node, for base and huge pages.
+    growing: [[Growing; 2]; MAX_NODES],
+}
+
+/// How a node grows in one kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growing {
+    /// The section being committed.
+    pub(crate) section: Option<u16>,
+    /// Doublings of the next section's length.
+    doublings: u8,
+}
+
+impl Growing {
+    /// Length of the section to ask for next.
+    pub(crate) fn next_len(self) -> usize {
+        (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
+    }
+
+    /// A section was added.
+    pub(crate) fn advance(&mut self, section: u16) {
+        self.section = Some(section);
+        self.doublings = (self.doublings + 1).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
+    }
+}
+
+impl Window {
+    pub(crate) fn new() -> Window {
+        Window {
+            layout: None,
+            next: 0,
+            mapped: [0; 3],
+            growing: [[Growing { section: None, doublings: 0 }; 2]; MAX_NODES],
+        }
+    }
+
+    pub(crate) fn growing(&mut self, node: usize, huge: bool) -> &mut Growing {
+        &mut self.growing[node][usize::from(huge)]
+    }
+
+    /// Reserves a section of `len` bytes and maps its metadata; all or nothing.
+    pub(crate) fn extend(
+        &mut self,
+        machine: &Machine,
+        map: &PageMap,
+        len: usize,
+    ) -> Result<Span, Errno> {
+        debug_assert!(len.is_multiple_of(SECTION_ALIGN) && len > 0);
+        let Some(layout) = self.layout else { return self.place(machine, map, len) };
+        let mut at = self.next;
+        let mut detour = FIRST_SECTION;
+        for _ in 0..DETOURS {
+            if len > layout.span.saturating_sub(at) {
+                return Err(Errno::ENOMEM);
+            }
+            match self.extend_at(machine, map, &layout, at, len) {
+                // Somebody else's mapping lies there: zero words will cover it.
+                Err(Errno::EEXIST) => {
+                    at += detour;
+                    detour = (detour * 2).min(LARGEST_SECTION * 16);
+                }
+                result => return result,
+            }
+        }
+        Err(Errno::ENOMEM)
+    }
+
+    fn place(&mut self, machine: &Machine, map: &PageMap, len: usize) -> Result<Span, Errno> {
+        let mut random = machine.random();
+        for _ in 0..PLACEMENTS {
+            let choices = (HIGHEST_END - SPAN - LOWEST_BASE) / GIB;
+            let base = LOWEST_BASE + (random as usize % choices) * GIB;
+            match self.place_at(machine, map, Layout::new(base, SPAN), len) {
+                Err(Errno::EEXIST) => random = mix(random),
+                // Out of memory, or the address space is smaller: a hole tells which.
+                Err(_) => break,
+                placed => return placed,
+            }
+        }
+        for span in HOLES {
+            let below = Layout::below(span) + SECTION_ALIGN;
+            let Ok(hole) = machine.probe_hole(below + span) else { continue };
+            let base = (hole + below) & !(SECTION_ALIGN - 1);
+            if len <= span
+                && let Ok(section) = self.place_at(machine, map, Layout::new(base, span), len)
+            {
+                return Ok(section);
+            }
+        }
+        Err(Errno::ENOMEM)
+    }
+
+    fn place_at(
+        &mut self,
+        machine: &Machine,
+        map: &PageMap,
+        layout: Layout,
+        len: usize,
+    ) -> Result<Span, Errno> {
+        map.place(&layout);
+        let section = self.extend_at(machine, map, &layout, 0, len);
+        if section.is_ok() {
+            self.layout = Some(layout);
+        } else {
+            self.unmap_arrays(machine, &layout);
+        }
+        section
+    }
+
+    fn extend_at(
+        &mut self,
+        machine: &Machine,
+        map: &PageMap,
+        layout: &Layout,
+        at: usize,
+        len: usize,
+    ) -> Result<Span, Errno> {
+        let section = machine.reserve_at(layout.base + at, len)?;
+        if let Err(errno) = self.map_arrays(machine, layout, at + len) {
+            // The reservation is of no use; if even this fails, it stays reserved and unused.
+            let _ = machine.unmap(section);
+            // A foreign mapping in the way of the arrays cannot be stepped over.
+            let placed = self.layout.is_some();
+            return Err(if placed { Errno::ENOMEM } else { errno });
+        }
+        self.next = at + len;
+        // SAFETY: the arrays are mapped that far, zeroed by the kernel, and never unmapped once
+        // the window is placed.
+        unsafe { map.cover(self.next) };
+        Ok(section)
+    }
+
+    /// Maps what the arrays lack for `covered` bytes of window. What is mapped when a later piece
+    /// fails stays for the next try.
+    fn map_arrays(
+        &mut self,
+        machine: &Machine,
+        layout: &Layout,
+        covered: usize,
+    ) -> Result<(), Errno> {
+        let lens = Layout::array_lens(covered);
+        let bases = [layout.words, layout.cold, layout.chunks];
+        for ((len, base), mapped) in lens.into_iter().zip(bases).zip(&mut self.mapped) {
+            let len = len.next_multiple_of(machine.page_size());
+            if len > *mapped {
+                machine.map_at(base + *mapped, len - *mapped)?;
+                *mapped = len;
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap_arrays(&mut self, machine: &Machine, layout: &Layout) {
+        for (base, mapped) in
+            [layout.words, layout.cold, layout.chunks].into_iter().zip(&mut self.mapped)
+        {
+            if *mapped > 0 {
+                // SAFETY: `map_arrays` mapped this range and nothing points into it: the
+                // window is not placed.
+                let span = unsafe { Span::new(base, *mapped) };
+                // A piece that cannot be unmapped is lost address space, nothing more.
+                let _ = machine.unmap(span);
+                *mapped = 0;
+            }
+        }
+    }
+}
+
+/// The finaliser of splitmix64: another number from one that is random.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,452 @@
+//! A zone: the free pages of one node, and who gets which.
+//!
+//! Everything here runs under the zone lock, calls nothing that sleeps, and changes nothing when
+//! it fails. The order in which blocks are tried:
+//!
+//! 1. warm blocks of the own migratetype, smallest first: they cost nothing;
+//! 2. warm whole pageblocks of other migratetypes;
+//! 3. cold blocks of the own migratetype, then cold whole pageblocks of others;
+//! 4. the caller commits more memory ([`Shortage::Grow`]) and asks again;
+//! 5. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
+//!    pageblocks, largest first, warm before cold.
+
+use zonal_numa::NodeId;
+
+use crate::buddy::{BlockList, Buddy, choose};
+use crate::charge::Budget;
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::run::PageRun;
+use crate::watermark::WatermarkLevel;
+use crate::word::{Migratetype, PageWord};
+
+/// What a zone works on: shared by all zones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Env<'a> {
+    pub(crate) map: &'a PageMap,
+    pub(crate) process: &'a Budget,
+    pub(crate) node: &'a Budget,
+    /// Now, in the clock of the reclaimer.
+    pub(crate) generation: u32,
+    /// The OS page: residency in base sections comes in units of it.
+    pub(crate) os_page: Order,
+    pub(crate) thp: Thp,
+}
+
+/// When new pageblocks come from sections of huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thp {
+    /// Once the heap of the node is large and dense.
+    #[default]
+    Auto,
+    /// From the first page.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// From this many pages handed out on, a dense heap takes huge pages.
+const HUGE_FROM_PAGES: usize = (32 << 20) / zonal_numa::PAGE_SIZE;
+/// The reserve takes one pageblock, and none in zones that hold fewer than this.
+const RESERVE_FROM_PAGEBLOCKS: usize = 16;
+
+/// One request for a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) nr_pages: usize,
+    /// Order of the block that the run is cut from.
+    pub(crate) order: Order,
+    pub(crate) mt: Migratetype,
+    pub(crate) level: WatermarkLevel,
+    pub(crate) may_grow: bool,
+}
+
+/// Why a zone could not serve a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// More memory of that kind would help, and the budget has room for it.
+    Grow { huge: bool },
+    /// Nothing would help but reclaim.
+    Exhausted,
+}
+
+/// Event counts of a zone, named as in `/proc/vmstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneEvents {
+    /// Pages handed out.
+    pub pgalloc: u64,
+    /// Pages taken back.
+    pub pgfree: u64,
+    /// Pages given back to the OS.
+    pub pgsteal: u64,
+    /// Pages whose purge the OS refused.
+    pub purge_fail: u64,
+    /// Pages that became resident by being handed out.
+    pub pgfault: u64,
+    /// Requests served from another migratetype.
+    pub steals: u64,
+    /// Pageblocks claimed from another migratetype.
+    pub claims: u64,
+    /// Times the zone lock was taken.
+    pub lock_acquired: u64,
+    /// Blocks split in two.
+    pub splits: u64,
+    /// Buddies merged.
+    pub merges: u64,
+}
+
+/// The state under the zone lock.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    pub(crate) node: NodeId,
+    pub(crate) buddy: Buddy,
+    pub(crate) isolated: BlockList,
+    /// Committed pages.
+    pub(crate) nr_managed: usize,
+    pub(crate) nr_free: usize,
+    pub(crate) nr_free_resident: usize,
+    pub(crate) nr_isolated: usize,
+    /// Handed out.
+    pub(crate) nr_out: usize,
+    /// Pageblocks in the high-atomic reserve.
+    pub(crate) nr_highatomic: usize,
+    /// Where the search for purgeable holes goes on, in (section, pageblock).
+    pub(crate) purge_cursor: (u32, u32),
+    pub(crate) events: ZoneEvents,
+}
+
+impl Zone {
+    pub(crate) fn new(node: NodeId) -> Zone {
+        Zone {
+            node,
+            buddy: Buddy::new(),
+            isolated: BlockList::EMPTY,
+            nr_managed: 0,
+            nr_free: 0,
+            nr_free_resident: 0,
+            nr_isolated: 0,
+            nr_out: 0,
+            nr_highatomic: 0,
+            purge_cursor: (0, 0),
+            events: ZoneEvents::default(),
+        }
+    }
+
+    /// Hands out a run, or says what would help.
+    pub(crate) fn alloc(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
+        if req.mt != Migratetype::HighAtomic {
+            return self.alloc_from(env, req);
+        }
+        for warm in [true, false] {
+            if let Some(order) = self.buddy.smallest(req.order, req.mt, warm)
+                && let Some(block) = self.buddy.list(order, req.mt, warm).head()
+                && let Some(run) = self.take(env, req, block)
+            {
+                return Ok(run);
+            }
+        }
+        let run = self.alloc_from(env, &Request { mt: Migratetype::Slab, ..*req })?;
+        self.reserve(env.map, run.head());
+        Ok(run)
+    }
+
+    /// Takes a run back. Its head has no word any more.
+    pub(crate) fn free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
+        debug_assert!(env.map.word_at(head).is_nothing());
+        debug_assert!(nr_pages <= self.nr_out);
+        self.nr_out -= nr_pages;
+        self.events.pgfree += nr_pages as u64;
+        self.add_free(env, head, nr_pages, nr_pages);
+        self.free_blocks(env.map, head, nr_pages);
+    }
+
+    /// Takes newly committed memory into service.
+    pub(crate) fn online(
+        &mut self,
+        env: &Env<'_>,
+        (section, huge): (u16, bool),
+        start: Pfn,
+        nr_pages: usize,
+        mt: Migratetype,
+    ) {
+        for (chunk, ..) in env.map.pieces(start, nr_pages) {
+            chunk.online(self.node, section, huge, mt);
+        }
+        self.nr_managed += nr_pages;
+        self.add_free(env, start, nr_pages, 0);
+        self.free_blocks(env.map, start, nr_pages);
+    }
+
+    /// Takes a free block off the lists, for a purge outside the lock. Returns its pages and how
+    /// many of them are resident.
+    pub(crate) fn isolate(&mut self, map: &PageMap, pfn: Pfn) -> (usize, usize) {
+        let (order, mt, _) = self.buddy.remove(map, pfn);
+        map.set_word(pfn, PageWord::isolated(order, mt));
+        self.isolated.push_back(map, pfn);
+        let mut resident = 0;
+        for (chunk, lo, hi) in map.pieces(pfn, order.nr_pages()) {
+            let here = chunk.resident.count(lo, hi);
+            chunk.adjust(-((hi - lo) as isize), -(here as isize));
+            resident += here;
+        }
+        self.nr_isolated += order.nr_pages();
+        self.nr_free -= order.nr_pages();
+        self.nr_free_resident -= resident;
+        (order.nr_pages(), resident)
+    }
+
+    /// Puts an isolated block back: empty and zero if it was purged, else as it was. Returns how
+    /// many of its pages were resident.
+    pub(crate) fn putback(&mut self, env: &Env<'_>, pfn: Pfn, purged: bool) -> usize {
+        let isolated = env.map.word_at(pfn).as_isolated();
+        debug_assert!(isolated.is_some(), "{pfn:?} is not isolated");
+        let Some((order, _)) = isolated else { return 0 };
+        self.isolated.unlink(env.map, pfn);
+        env.map.set_word(pfn, PageWord::NOTHING);
+        let mut resident = 0;
+        for (chunk, lo, hi) in env.map.pieces(pfn, order.nr_pages()) {
+            let len = (hi - lo) as isize;
+            let here = if purged {
+                chunk.dirty.clear(lo, hi);
+                let here = chunk.resident.clear(lo, hi);
+                chunk.adjust(len, 0);
+                here
+            } else {
+                let here = chunk.resident.count(lo, hi);
+                chunk.adjust(len, here as isize);
+                self.nr_free_resident += here;
+                here
+            };
+            resident += here;
+        }
+        self.nr_isolated -= order.nr_pages();
+        self.nr_free += order.nr_pages();
+        if purged {
+            env.process.uncharge(resident);
+            env.node.uncharge(resident);
+            self.events.pgsteal += resident as u64;
+        } else {
+            self.events.purge_fail += resident as u64;
+        }
+        self.buddy.free(env.map, pfn, order);
+        resident
+    }
+
+    /// Gives one pageblock of the high-atomic reserve back to ordinary requests.
+    pub(crate) fn unreserve(&mut self, map: &PageMap) -> bool {
+        let mt = Migratetype::HighAtomic;
+        let block = [true, false].into_iter().find_map(|warm| {
+            let order = self.buddy.smallest(Order::ZERO, mt, warm)?;
+            self.buddy.list(order, mt, warm).head()
+        });
+        let Some(pfn) = block else { return false };
+        let (order, ..) = map.word_at(pfn).as_buddy().unwrap_or((Order::ZERO, mt, false));
+        self.buddy.retype(map, pfn, Migratetype::Slab);
+        self.nr_highatomic -= order.nr_pages().div_ceil(PAGEBLOCK_PAGES);
+        true
+    }
+
+    fn alloc_from(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
+        let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
+        let has_room = |nr_pages| {
+            env.process.has_room(nr_pages, req.level) && env.node.has_room(nr_pages, req.level)
+        };
+        let huge = self.wants_huge(env) && has_room(huge_pages);
+        let easy =
+            [Stage::Warm, Stage::WarmPageblock, Stage::Cold(huge), Stage::ColdPageblock(huge)];
+        if let Some(run) = self.try_stages(env, req, &easy) {
+            return Ok(run);
+        }
+        if req.may_grow && has_room(if huge { huge_pages } else { req.nr_pages }) {
+            return Err(Shortage::Grow { huge });
+        }
+        let rest = [
+            Stage::Cold(!huge),
+            Stage::ColdPageblock(!huge),
+            Stage::Steal { warm: true },
+            Stage::Steal { warm: false },
+        ];
+        self.try_stages(env, req, &rest).ok_or(Shortage::Exhausted)
+    }
+
+    fn try_stages(&mut self, env: &Env<'_>, req: &Request, stages: &[Stage]) -> Option<PageRun> {
+        stages.iter().find_map(|&stage| {
+            let block = self.find(env.map, req, stage)?;
+            self.take(env, req, block)
+        })
+    }
+
+    /// A heap of some size that uses most of what it holds is better off with huge pages; a small
+    /// or sparse one would hold far more resident than it uses.
+    fn wants_huge(&self, env: &Env<'_>) -> bool {
+        match env.thp {
+            Thp::Always => true,
+            Thp::Never => false,
+            Thp::Auto => self.nr_out >= HUGE_FROM_PAGES && self.nr_out / 3 >= self.nr_free_resident,
+        }
+    }
+
+    fn find(&self, map: &PageMap, req: &Request, stage: Stage) -> Option<Pfn> {
+        let pageblock_up = req.order.max(Order::PAGEBLOCK);
+        match stage {
+            Stage::Warm => {
+                let order = self.buddy.smallest(req.order, req.mt, true)?;
+                self.buddy.list(order, req.mt, true).head()
+            }
+            Stage::WarmPageblock => others(req.mt).find_map(|mt| {
+                let order = self.buddy.smallest(pageblock_up, mt, true)?;
+                self.buddy.list(order, mt, true).head()
+            }),
+            Stage::Cold(huge) => {
+                let order = self.buddy.smallest(req.order, req.mt, false)?;
+                if order < Order::PAGEBLOCK {
+                    return self.buddy.list(order, req.mt, false).head();
+                }
+                self.cold_pageblock(map, pageblock_up, req.mt, huge)
+            }
+            Stage::ColdPageblock(huge) => {
+                others(req.mt).find_map(|mt| self.cold_pageblock(map, pageblock_up, mt, huge))
+            }
+            Stage::Steal { warm } => req.order.and_up().rev().find_map(|order| {
+                others(req.mt).find_map(|mt| self.buddy.list(order, mt, warm).head())
+            }),
+        }
+    }
+
+    /// A cold block of whole pageblocks of that kind: base ones stand in front, huge ones behind.
+    fn cold_pageblock(
+        &self,
+        map: &PageMap,
+        order: Order,
+        mt: Migratetype,
+        huge: bool,
+    ) -> Option<Pfn> {
+        order.and_up().find_map(|order| {
+            let list = self.buddy.list(order, mt, false);
+            let block = if huge { list.tail() } else { list.head() };
+            block.filter(|&pfn| map.chunk(pfn).is_huge() == huge)
+        })
+    }
+
+    /// Cuts the run out of the listed block `block`, unless the budgets forbid it.
+    fn take(&mut self, env: &Env<'_>, req: &Request, block: Pfn) -> Option<PageRun> {
+        let (from, mt, _) = env.map.word_at(block).as_buddy()?;
+        let head = choose(env.map, block, from, req.order);
+        let fresh = nr_fresh(env, head, req.nr_pages);
+        if !env.node.try_charge(fresh, req.level) {
+            return None;
+        }
+        if !env.process.try_charge(fresh, req.level) {
+            env.node.uncharge(fresh);
+            return None;
+        }
+        if mt != req.mt {
+            self.steal(env.map, block, from, req.mt);
+        }
+        let mut known_zero = true;
+        for (chunk, lo, hi) in env.map.pieces(head, req.nr_pages) {
+            known_zero &= !chunk.dirty.any(lo, hi);
+            chunk.dirty.set(lo, hi);
+            let (unit_lo, unit_hi) = residency_units(env, chunk.is_huge(), lo, hi);
+            let newly = chunk.resident.set(unit_lo, unit_hi) as isize;
+            let len = (hi - lo) as isize;
+            chunk.adjust(-len, newly - len);
+            chunk.stamp(env.generation);
+        }
+        self.nr_free -= req.nr_pages;
+        self.nr_free_resident = self.nr_free_resident + fresh - req.nr_pages;
+        self.nr_out += req.nr_pages;
+        self.events.pgalloc += req.nr_pages as u64;
+        self.events.pgfault += fresh as u64;
+        self.buddy.carve(env.map, block, head, req.order);
+        // The block may be larger than the run: its tail is free at once.
+        self.free_blocks(env.map, head.add(req.nr_pages), req.order.nr_pages() - req.nr_pages);
+        Some(PageRun::new(head, req.nr_pages, known_zero))
+    }
+
+    /// Serving `mt` from a pageblock of another migratetype: claims the pageblock when at least
+    /// half of it is there to be used, so that the next request finds it.
+    fn steal(&mut self, map: &PageMap, block: Pfn, order: Order, mt: Migratetype) {
+        if map.chunk(block).migratetype() == Migratetype::HighAtomic {
+            return;
+        }
+        self.events.steals += 1;
+        if order >= Order::PAGEBLOCK || map.chunk(block).nr_free() >= PAGEBLOCK_PAGES / 2 {
+            self.buddy.retype(map, block, mt);
+            self.events.claims += 1;
+        }
+    }
+
+    /// Makes the pageblock that just served an urgent request the reserve for such requests.
+    fn reserve(&mut self, map: &PageMap, head: Pfn) {
+        let large_enough = self.nr_managed >= RESERVE_FROM_PAGEBLOCKS * PAGEBLOCK_PAGES;
+        let whole = map.word_at(head.block(Order::PAGEBLOCK)).as_buddy();
+        let shared = whole.is_none_or(|(order, ..)| order < Order::PAGEBLOCK);
+        if large_enough && shared && self.nr_highatomic == 0 {
+            self.buddy.retype(map, head, Migratetype::HighAtomic);
+            self.nr_highatomic += 1;
+        }
+    }
+
+    fn add_free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
+        debug_assert!(nr_resident == 0 || nr_resident == nr_pages);
+        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
+            let len = (hi - lo) as isize;
+            if nr_resident == 0 {
+                chunk.adjust(len, 0);
+                continue;
+            }
+            if chunk.nr_free_resident() == 0 {
+                chunk.stamp(env.generation);
+            }
+            chunk.adjust(len, len);
+        }
+        self.nr_free += nr_pages;
+        self.nr_free_resident += nr_resident;
+    }
+
+    fn free_blocks(&mut self, map: &PageMap, mut pfn: Pfn, mut nr_pages: usize) {
+        while nr_pages > 0 {
+            let order = pfn.largest_block(nr_pages);
+            self.buddy.free(map, pfn, order);
+            pfn = pfn.add(order.nr_pages());
+            nr_pages -= order.nr_pages();
+        }
+    }
+}
+
+/// Where to look, in the order of the module doc.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Warm,
+    WarmPageblock,
+    Cold(bool),
+    ColdPageblock(bool),
+    Steal { warm: bool },
+}
+
+/// The migratetypes that may serve requests of `mt` besides itself: never the reserve.
+fn others(mt: Migratetype) -> impl Iterator<Item = Migratetype> {
+    [Migratetype::Slab, Migratetype::Large].into_iter().filter(move |&other| other != mt)
+}
+
+/// How many pages become resident when these are handed out.
+fn nr_fresh(env: &Env<'_>, head: Pfn, nr_pages: usize) -> usize {
+    let pieces = env.map.pieces(head, nr_pages);
+    pieces
+        .map(|(chunk, lo, hi)| {
+            let (lo, hi) = residency_units(env, chunk.is_huge(), lo, hi);
+            (hi - lo) - chunk.resident.count(lo, hi)
+        })
+        .sum()
+}
+
+/// Touching a page makes its whole OS page resident, in a huge section its whole pageblock.
+fn residency_units(env: &Env<'_>, huge: bool, lo: usize, hi: usize) -> (usize, usize) {
+    if huge {
+        return (0, PAGEBLOCK_PAGES);
+    }
+    let unit = env.os_page.nr_pages();
+    (lo & !(unit - 1), hi.next_multiple_of(unit))
+}
