@@ -144,6 +144,10 @@ impl FakeMachine {
     pub(crate) fn mapped(&self, span: Span, backed: bool) -> Result<(), Errno> {
         let home = self.home();
         let mut state = self.state();
+        // The real pages may be smaller than those of this machine.
+        if !(span.addr() | span.len()).is_multiple_of(self.shape.page_size) {
+            return Err(Errno::EINVAL);
+        }
         state.ledger.add(span)?;
         if !backed {
             return Ok(());

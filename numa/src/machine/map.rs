@@ -25,31 +25,12 @@ impl Machine {
     /// The length is rounded up to whole OS pages.
     pub fn map(&self, len: usize, align: usize) -> Result<Span, Errno> {
         self.hooks.before(Call::Map)?;
+        if !align.is_power_of_two() {
+            return Err(Errno::EINVAL);
+        }
         let len = len.checked_next_multiple_of(self.page_size).ok_or(Errno::ENOMEM)?;
-        let span = self.map_aligned(len, align)?;
+        let span = map_aligned(len, align.max(self.page_size))?;
         self.tell_mapped(span, true)
-    }
-
-    fn map_aligned(&self, len: usize, align: usize) -> Result<Span, Errno> {
-        // The kernel often gives an aligned place without being asked.
-        let span = os::map_anywhere(len, Access::ReadWrite)?;
-        if span.addr() & (align - 1) == 0 {
-            return Ok(span);
-        }
-        os::unmap(span)?;
-        let room = len.checked_add(align - self.page_size.min(align)).ok_or(Errno::ENOMEM)?;
-        let (before, rest) = {
-            let wide = os::map_anywhere(room, Access::ReadWrite)?;
-            wide.split_at(wide.addr().next_multiple_of(align) - wide.addr())
-        };
-        let (span, after) = rest.split_at(len);
-        // A trim that fails (too many mappings) leaves address space behind, no memory.
-        for spare in [before, after] {
-            if !spare.is_empty() {
-                let _ = os::unmap(spare);
-            }
-        }
-        Ok(span)
     }
 
     fn tell_mapped(&self, span: Span, backed: bool) -> Result<Span, Errno> {
@@ -130,4 +111,23 @@ impl Machine {
         self.hooks.before(Call::Resident)?;
         os::resident(span, out, self.page_size)
     }
+}
+
+fn map_aligned(len: usize, align: usize) -> Result<Span, Errno> {
+    // The kernel often gives an aligned place without being asked.
+    let span = os::map_anywhere(len, Access::ReadWrite)?;
+    if span.addr().is_multiple_of(align) {
+        return Ok(span);
+    }
+    os::unmap(span)?;
+    let wide = os::map_anywhere(len.checked_add(align).ok_or(Errno::ENOMEM)?, Access::ReadWrite)?;
+    let (before, rest) = wide.split_at(wide.addr().next_multiple_of(align) - wide.addr());
+    let (span, after) = rest.split_at(len);
+    for spare in [before, after] {
+        if !spare.is_empty() {
+            // A trim that fails (too many mappings) costs address space, no memory.
+            let _ = os::unmap(spare);
+        }
+    }
+    Ok(span)
 }

@@ -125,13 +125,6 @@ fn process_madvise(vec: &[libc::iovec], advice: i32) -> Result<usize, Errno> {
 
 /// Sets the policy of the span for pages that come from now on.
 pub(crate) fn mbind(span: Span, policy: KernelPolicy) -> Result<(), Errno> {
-    // An array of longs for the kernel: two on a 32-bit system.
-    let bits = policy.bits.to_ne_bytes();
-    let bits: [u8; 8] = if cfg!(all(target_endian = "big", target_pointer_width = "32")) {
-        policy.bits.rotate_left(32).to_ne_bytes()
-    } else {
-        bits
-    };
     // The kernel takes one off the number of bits.
     let nr_bits: libc::c_ulong = 65;
     // SAFETY: the mask lives through the call and has 64 bits.
@@ -141,7 +134,7 @@ pub(crate) fn mbind(span: Span, policy: KernelPolicy) -> Result<(), Errno> {
             pointer(span),
             span.len(),
             policy.mode,
-            bits.as_ptr(),
+            &raw const policy.bits,
             nr_bits,
             0_u32,
         )

@@ -7,7 +7,7 @@ mod list;
 mod sysfs;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod zonelist;
 
 pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read};
