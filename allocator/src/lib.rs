@@ -28,6 +28,7 @@
 //! heap it implements, and a failed operation has changed nothing.
 #![cfg_attr(not(any(test, feature = "fake")), no_std)]
 
+mod audit;
 mod bin;
 mod buddy;
 mod charge;
@@ -35,8 +36,10 @@ pub mod chunk;
 pub mod class;
 mod deferred;
 pub mod error;
+mod fork;
 mod free;
 pub mod gate;
+mod grow;
 pub mod heap;
 mod huge;
 mod large;
@@ -44,13 +47,14 @@ pub mod lock;
 mod meta;
 pub mod misuse;
 pub mod mm;
-mod node;
+pub mod node;
 pub mod order;
 mod outbox;
 pub mod pagemap;
 pub mod pages;
 pub mod pcp;
 pub mod pfn;
+mod purge;
 mod refill;
 mod registry;
 mod remote;
@@ -71,6 +75,12 @@ pub use class::SizeClass;
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
 pub use huge::HugeStats;
+pub use node::ZoneStats;
+pub use purge::PurgeHow;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
 pub use stats::Stats;
+pub use charge::UNLIMITED;
+
+#[cfg(test)]
+mod mm_tests;

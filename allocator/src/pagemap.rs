@@ -24,7 +24,7 @@
 //!
 //! Page words are Relaxed: whoever may rely on one got the page from its writer.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
@@ -146,6 +146,12 @@ impl PageMap {
         debug_assert!(self.covers(pfn));
         // SAFETY: as in `word`.
         unsafe { &*self.cold.load(Relaxed).add(pfn.index()) }
+    }
+
+    /// The cold words of a whole run, for an owner that keeps a record of its own in them.
+    #[inline]
+    pub(crate) fn cold_area(&self, head: Pfn) -> NonNull<u8> {
+        NonNull::from(self.cold(head)).cast()
     }
 
     /// The chunk of the pageblock that holds the page.

@@ -19,7 +19,7 @@ use core::ptr;
 
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
-use crate::charge::{Budget, UNLIMITED};
+use crate::charge::Budget;
 use crate::error::AllocError;
 use crate::lock::Mutex;
 use crate::node::{Node, ZoneStats};
@@ -34,6 +34,8 @@ use crate::watermark::{WatermarkLevel, Watermarks};
 use crate::window::Window;
 use crate::word::Migratetype;
 use crate::zone::{Env, Request, Shortage, Thp};
+
+pub use crate::charge::UNLIMITED;
 
 /// What the OS is told about where a section's memory shall be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,7 +175,7 @@ impl Pages {
     }
 
     /// Takes up to `out.len()` blocks of `order` from `node` with the zone locked once; fills
-    /// `out` from the front and returns how many there are. Zero means exhausted.
+    /// `out` from the front and returns how many there are: zero when the node is exhausted.
     pub fn alloc_bulk(
         &self,
         node: NodeId,
@@ -192,11 +194,11 @@ impl Pages {
             let slots = out.iter_mut();
             slots.map_while(|slot| Some(*slot = Some(zone.alloc(&env, &req).ok()?))).count()
         };
-        if taken > 0 || out.is_empty() {
-            return taken;
+        if let (0, Some(first)) = (taken, out.first_mut()) {
+            *first = self.alloc_run(node, order.nr_pages(), order, mt, level).ok();
+            return usize::from(first.is_some());
         }
-        out[0] = self.alloc_run(node, order.nr_pages(), order, mt, level).ok();
-        usize::from(out[0].is_some())
+        taken
     }
 
     /// Takes a run back, to the zone its memory belongs to. The page words of the run are zero.

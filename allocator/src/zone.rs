@@ -21,6 +21,8 @@ use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
 
+pub use crate::node::ZoneStats;
+
 /// What a zone works on: shared by all zones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Env<'a> {

@@ -1,1 +1,22 @@
-//! 
+//! zonal's policy: what happens when a zone says no.
+//!
+//! The core below never reclaims; it returns [`AllocError::Exhausted`] with every lock released and
+//! nothing changed. This crate relieves the pressure and runs the whole operation again, one rung
+//! further down the [`ladder`]. So there is one retry loop for every kind of request, and reclaim
+//! never runs inside a half-done operation.
+//!
+//! ```text
+//!   ffi --> alloc() --> Heap::alloc(node, watermark)  --- Ok --> block
+//!              ^                    |
+//!              |                 Exhausted
+//!              |                    v
+//!              +---- act <--- ladder::next(rung)  --- out of memory --> None
+//! ```
+#![cfg_attr(not(test), no_std)]
+
+mod ladder;
+mod slowpath;
+
+pub use ladder::{Action, Rung, next};
+pub use slowpath::{ReallocError, alloc, realloc, trim};
+pub use zonal_allocator::{AllocError, BadPointer};

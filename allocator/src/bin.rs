@@ -1,0 +1,146 @@
+//! Bins and the hit path: what a `malloc` or `free` touches when nothing is missing.
+//!
+//! A bin is a stack of object pointers, one per size class. The object freed last is handed out
+//! next, whichever slab it came from, so it is still in the cache. Nothing is ever written into a
+//! free object.
+//!
+//! Slot 0 of every array holds null: popping an empty bin reads it and misses, which saves a
+//! comparison. Every change of a bin has one committing store, that of `top`: whoever looks at a
+//! bin whose owner was stopped for ever (a forked child) finds either the state before or after.
+
+use core::ptr;
+
+use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+use zonal_numa::PAGE_SHIFT;
+
+/// A stack of pointers to free objects of one class.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Bin {
+    /// One above the newest object.
+    pub(crate) top: *mut *mut u8,
+    /// One above the last slot.
+    pub(crate) limit: *mut *mut u8,
+}
+
+const _: () = assert!(size_of::<Bin>() == 1 << crate::class::CLASS_SHIFT);
+
+/// The null slot of all bins that have no array yet. Never written.
+#[repr(transparent)]
+struct Floor(*mut u8);
+// SAFETY: it is never written.
+unsafe impl Sync for Floor {}
+static FLOOR: Floor = Floor(ptr::null_mut());
+
+impl Bin {
+    /// A bin without an array: always empty and always full.
+    pub(crate) const EMPTY: Bin = {
+        let floor = (&raw const FLOOR.0).cast_mut();
+        // SAFETY: one past the single slot.
+        let top = unsafe { floor.add(1) };
+        Bin { top, limit: top }
+    };
+}
+
+/// The part of a heap that hits touch. First field of `Heap`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct HeapHot {
+    /// Start of the window that holds all sections.
+    pub(crate) base: usize,
+    /// Bytes of the window that have page words, as this heap last read it.
+    pub(crate) covered: usize,
+    /// Page words, indexed by page from `base`.
+    pub(crate) words: *const AtomicU32,
+    /// This heap's number in the position that page words have it.
+    pub(crate) tag: u32,
+    pub(crate) bins: [Bin; NR_CLASSES],
+}
+
+// SAFETY: other threads reach a heap only through the owner gate or the atomics in it.
+unsafe impl Sync for HeapHot {}
+
+impl HeapHot {
+    /// A heap on which every operation misses. A thread's state starts with its address, so that
+    /// hits need no null check.
+    pub const EMPTY: HeapHot = HeapHot {
+        base: 0,
+        covered: 0,
+        words: ptr::null(),
+        tag: 0,
+        bins: [Bin::EMPTY; NR_CLASSES],
+    };
+
+    /// Takes an object of at least `size` bytes; null when it misses.
+    ///
+    /// # Safety
+    /// `this` is `EMPTY` or a heap that the calling thread owns and has marked as taken.
+    #[inline(always)]
+    pub unsafe fn pop(this: *mut HeapHot, size: usize) -> *mut u8 {
+        if size > MAX_SMALL {
+            return ptr::null_mut();
+        }
+        // SAFETY: the caller's promise; the offset is that of a class.
+        unsafe { Self::pop_at(this, SizeClass::offset_of(size)) }
+    }
+
+    /// Takes an object of `class`; null when it misses.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`].
+    #[inline(always)]
+    pub unsafe fn pop_class(this: *mut HeapHot, class: SizeClass) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { Self::pop_at(this, class.offset()) }
+    }
+
+    #[inline(always)]
+    unsafe fn pop_at(this: *mut HeapHot, offset: u32) -> *mut u8 {
+        // SAFETY: `offset` is below CLASS_LIMIT, so the bin lies in the heap. Slot 0 below `top`
+        // always exists and holds null.
+        unsafe {
+            let bin = (&raw mut (*this).bins).byte_add(offset as usize).cast::<Bin>();
+            let slot = (*bin).top.sub(1);
+            let object = *slot;
+            if !object.is_null() {
+                (*bin).top = slot;
+            }
+            object
+        }
+    }
+
+    /// Puts back an object of this heap; false when it misses: not a slab page of this heap, or
+    /// the bin is full.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`]; `object` is any address, but if it is a live object of this heap
+    /// it must not be used any more.
+    #[inline(always)]
+    pub unsafe fn push(this: *mut HeapHot, object: *mut u8) -> bool {
+        // SAFETY: the caller's promise. `words` has a word for every page below `covered`. A word
+        // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap; a slot
+        // below `limit` is writable.
+        unsafe {
+            let offset = object.addr().wrapping_sub((*this).base);
+            if offset >= (*this).covered {
+                return false;
+            }
+            // Relaxed: a word of this heap is written by this thread only, and any other word
+            // only has to differ.
+            let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed) ^ (*this).tag;
+            if word >= CLASS_LIMIT {
+                return false;
+            }
+            let bin = (&raw mut (*this).bins).byte_add(word as usize).cast::<Bin>();
+            let top = (*bin).top;
+            if top >= (*bin).limit {
+                return false;
+            }
+            *top = object;
+            (*bin).top = top.add(1);
+            true
+        }
+    }
+}

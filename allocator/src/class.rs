@@ -1,0 +1,227 @@
+//! Size classes of the slab layer.
+//!
+//! Steps of 16 bytes up to 256, then eight classes a doubling up to 2 KiB (waste at most 12.5 %),
+//! then four a doubling up to 32 KiB, where each further class would cost more in partial slabs
+//! than it saves. Every class is a multiple of the largest power of two that any size rounded into
+//! it by alignment can have, so `class_of(round_up(size, align))` is aligned for every power of
+//! two up to a page: aligned requests need no path of their own.
+
+use zonal_numa::PAGE_SIZE;
+
+use crate::order::Order;
+
+/// Number of size classes.
+pub const NR_CLASSES: usize = 57;
+/// The largest size that a class serves, in bytes.
+pub const MAX_SMALL: usize = 32 << 10;
+/// A class is named by the byte offset of its bin: `index << CLASS_SHIFT`.
+pub const CLASS_SHIFT: u32 = 4;
+/// One past the largest class offset.
+pub const CLASS_LIMIT: u32 = (NR_CLASSES as u32) << CLASS_SHIFT;
+
+const fn build_sizes() -> [u16; NR_CLASSES] {
+    let mut sizes = [0; NR_CLASSES];
+    sizes[0] = 8;
+    let mut i = 1;
+    let mut size = 16;
+    while i < NR_CLASSES {
+        sizes[i] = size;
+        i += 1;
+        size += if size < 256 {
+            16
+        } else if size < 2048 {
+            prev_power_of_two(size) / 8
+        } else {
+            prev_power_of_two(size) / 4
+        };
+    }
+    sizes
+}
+
+const fn prev_power_of_two(n: u16) -> u16 {
+    1 << n.ilog2()
+}
+
+const SIZES: [u16; NR_CLASSES] = build_sizes();
+const _: () = assert!(SIZES[NR_CLASSES - 1] as usize == MAX_SMALL);
+
+const GRANULE: usize = 8;
+const NR_GRANULES: usize = MAX_SMALL / GRANULE + 1;
+
+const fn build_offsets() -> [u16; NR_GRANULES] {
+    let mut table = [0; NR_GRANULES];
+    let mut class = 0;
+    let mut g = 0;
+    while g < NR_GRANULES {
+        while (SIZES[class] as usize) < g * GRANULE {
+            class += 1;
+        }
+        table[g] = (class << CLASS_SHIFT) as u16;
+        g += 1;
+    }
+    table
+}
+
+/// Size in granules -> class offset. Sizes up to 256 bytes share one cache line.
+static OFFSETS: [u16; NR_GRANULES] = build_offsets();
+
+const fn build_reciprocals() -> [u32; NR_CLASSES] {
+    let mut table = [0; NR_CLASSES];
+    let mut i = 0;
+    while i < NR_CLASSES {
+        table[i] = ((1u64 << 32).div_ceil(SIZES[i] as u64)) as u32;
+        i += 1;
+    }
+    table
+}
+
+static RECIPROCALS: [u32; NR_CLASSES] = build_reciprocals();
+
+/// One of the [`NR_CLASSES`] size classes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct SizeClass(u8);
+
+impl core::fmt::Debug for SizeClass {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "class:{}", self.size())
+    }
+}
+
+impl SizeClass {
+    /// The smallest class for `size` bytes, none above [`MAX_SMALL`].
+    #[inline]
+    pub fn of(size: usize) -> Option<SizeClass> {
+        (size <= MAX_SMALL).then(|| SizeClass((Self::offset_of(size) >> CLASS_SHIFT) as u8))
+    }
+
+    /// The class offset for `size`, which is at most [`MAX_SMALL`].
+    #[inline(always)]
+    pub fn offset_of(size: usize) -> u32 {
+        debug_assert!(size <= MAX_SMALL);
+        let granule = (size + (GRANULE - 1)) / GRANULE;
+        // SAFETY: `size <= MAX_SMALL` (the caller's duty, checked in debug), so
+        // `granule < NR_GRANULES`.
+        u32::from(unsafe { *OFFSETS.get_unchecked(granule) })
+    }
+
+    /// The class with that index.
+    #[inline]
+    pub fn from_index(index: usize) -> Option<SizeClass> {
+        (index < NR_CLASSES).then_some(SizeClass(index as u8))
+    }
+
+    /// The class whose bin lies at `offset`.
+    #[inline]
+    pub fn from_offset(offset: u32) -> Option<SizeClass> {
+        Self::from_index((offset >> CLASS_SHIFT) as usize)
+    }
+
+    /// All classes, smallest first.
+    pub fn all() -> impl Iterator<Item = SizeClass> {
+        (0..NR_CLASSES as u8).map(SizeClass)
+    }
+
+    /// Position in tables, below [`NR_CLASSES`].
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Byte offset of the class's bin.
+    #[inline]
+    pub fn offset(self) -> u32 {
+        u32::from(self.0) << CLASS_SHIFT
+    }
+
+    /// Bytes in an object.
+    #[inline]
+    pub fn size(self) -> usize {
+        usize::from(SIZES[self.index()])
+    }
+
+    /// Order of the page run that makes a slab: 32 KiB where at least two objects fill seven
+    /// eighths of it, else 64 KiB. A tail that holds no object is never touched.
+    #[inline]
+    pub fn slab_order(self) -> Order {
+        match self.size() {
+            0..=10_240 | 14_336 | 16_384 => Order::from_bits(3),
+            _ => Order::from_bits(4),
+        }
+    }
+
+    /// Objects in a slab.
+    #[inline]
+    pub fn objects(self) -> usize {
+        (PAGE_SIZE * self.slab_order().nr_pages()) / self.size()
+    }
+
+    /// Index of the object that starts `offset` bytes into a slab, none if no object starts there.
+    #[inline]
+    pub fn object_at(self, offset: usize) -> Option<usize> {
+        // Exact for offsets below 2^16: the reciprocal is too large by less than one part in
+        // 2^32/size, see `reciprocal_is_exact` in the tests.
+        let index = ((offset as u64 * u64::from(RECIPROCALS[self.index()])) >> 32) as usize;
+        (index * self.size() == offset && index < self.objects()).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_gets_the_smallest_class_that_holds_it() {
+        for size in 0..=MAX_SMALL {
+            let class = SizeClass::of(size).unwrap();
+            assert!(class.size() >= size);
+            if let Some(smaller) = class.index().checked_sub(1).and_then(SizeClass::from_index) {
+                assert!(smaller.size() < size.max(1), "{size} fits {smaller:?}");
+            }
+        }
+        assert_eq!(SizeClass::of(MAX_SMALL + 1), None);
+    }
+
+    #[test]
+    fn waste_stays_in_bounds() {
+        for size in 129..=MAX_SMALL {
+            let waste = SizeClass::of(size).unwrap().size() - size;
+            let bound = if size <= 2048 { 8 } else { 4 };
+            assert!(waste * bound < size + 16 * bound, "{size} wastes {waste}");
+        }
+    }
+
+    #[test]
+    fn rounding_a_size_to_its_alignment_gives_an_aligned_class() {
+        for shift in 4..=12 {
+            let align = 1usize << shift;
+            for size in (1..=MAX_SMALL).step_by(7) {
+                let rounded = size.next_multiple_of(align);
+                if let Some(class) = SizeClass::of(rounded) {
+                    assert_eq!(class.size() % align, 0, "{size} aligned to {align}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reciprocal_is_exact() {
+        for class in SizeClass::all() {
+            for offset in 0..PAGE_SIZE * class.slab_order().nr_pages() {
+                let expected = (offset % class.size() == 0)
+                    .then_some(offset / class.size())
+                    .filter(|&i| i < class.objects());
+                assert_eq!(class.object_at(offset), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slab_is_well_filled() {
+        for class in SizeClass::all() {
+            let run = PAGE_SIZE * class.slab_order().nr_pages();
+            assert!(class.objects() >= 2);
+            assert!(class.objects() * class.size() * 4 >= run * 3, "{class:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The slow side of `free`: whose is this pointer, and what becomes of it.
+
+use core::ptr::NonNull;
+
+use zonal_numa::PAGE_SHIFT;
+
+use crate::bin::HeapHot;
+use crate::class::SizeClass;
+use crate::heap::{Heap, HeapId, Inner};
+use crate::misuse::{BadKind, BadPointer};
+use crate::outbox::SLOTS;
+use crate::pfn::Pfn;
+use crate::remote::{Message, message_limit};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::{Kind, PageWord};
+
+/// Spare messages a heap keeps before it returns half of them to the shared store.
+const MAX_SPARE: u32 = 16;
+
+impl Heap {
+    /// Frees any block of the instance, of this heap or not.
+    ///
+    /// # Errors
+    /// A [`BadPointer`] when `object` is no live block; nothing is changed then.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap; a live `object` is not used any more.
+    pub unsafe fn free(&self, object: NonNull<u8>) -> Result<(), BadPointer> {
+        let mm = self.mm();
+        mm.run_deferred(self);
+        let addr = object.addr().get();
+        let map = &mm.pages().map;
+        let Some(pfn) = map.pfn_of(addr) else {
+            return mm.free_outside(addr);
+        };
+        // Relaxed: the thread that handed the block out made its word visible with the pointer.
+        let word = PageWord::from_raw(map.word(pfn).load(Relaxed));
+        match word.kind() {
+            Kind::Slab if word.is_nothing() => {
+                Err(BadPointer::new(addr, mm.kind_of_nothing(pfn)))
+            }
+            Kind::Slab => self.free_small(object, pfn, word),
+            Kind::Large => mm.free_large(pfn, addr),
+            Kind::Buddy | Kind::Pcp | Kind::Isolated => {
+                Err(BadPointer::new(addr, BadKind::NotAllocated))
+            }
+        }
+    }
+
+    fn free_small(
+        &self,
+        object: NonNull<u8>,
+        pfn: Pfn,
+        word: PageWord,
+    ) -> Result<(), BadPointer> {
+        let addr = object.addr().get();
+        let map = &self.mm().pages().map;
+        let (owner, class) = match word.as_slab() {
+            Some((owner, offset)) => (HeapId::new(owner), SizeClass::from_offset(offset)),
+            None => (None, None),
+        };
+        let (Some(owner), Some(class)) = (owner, class) else {
+            return Err(BadPointer::new(addr, BadKind::NotAllocated));
+        };
+        let head = pfn.block(class.slab_order());
+        let offset = addr - map.base() - (head.index() << PAGE_SHIFT);
+        if class.object_at(offset).is_none() {
+            return Err(BadPointer::new(addr, BadKind::Interior));
+        }
+        if owner != self.id() {
+            return self.free_remote(object, owner, class, word);
+        }
+        self.sync_hot();
+        // SAFETY: the caller owns the heap and gave the object away.
+        if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
+            self.spill(class);
+            // SAFETY: as above.
+            if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
+                // No memory for the bin's array: straight back to the slab.
+                self.enter().put_object(self, class, object.as_ptr());
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects an object for its owner and posts the message when it is full.
+    fn free_remote(
+        &self,
+        object: NonNull<u8>,
+        owner: HeapId,
+        class: SizeClass,
+        word: PageWord,
+    ) -> Result<(), BadPointer> {
+        if self.mm().heap(owner).is_none() {
+            return Err(BadPointer::new(object.addr().get(), BadKind::NotAllocated));
+        }
+        let mut inner = self.enter();
+        let slot = *inner.outbox.slot(word.raw());
+        // SAFETY: open messages belong to this heap.
+        let open = unsafe { slot.as_mut() };
+        let message = match open {
+            Some(open) if open.word == word.raw() => NonNull::from(open),
+            _ => {
+                if let Some(other) = NonNull::new(slot) {
+                    inner.post(self, other);
+                }
+                let message = inner.new_message(self);
+                *inner.outbox.slot(word.raw()) =
+                    message.map_or(core::ptr::null_mut(), NonNull::as_ptr);
+                let Some(message) = message else {
+                    // No memory for a message: the slow way that needs none.
+                    drop(inner);
+                    self.mm().defer(object);
+                    return Ok(());
+                };
+                // SAFETY: a spare message is ours.
+                unsafe {
+                    (*message.as_ptr()).word = word.raw();
+                    (*message.as_ptr()).nr = 0;
+                    (*message.as_ptr()).limit = message_limit(class);
+                }
+                message
+            }
+        };
+        // SAFETY: the message is ours and not full: a full one is posted at once.
+        let full = unsafe {
+            let m = &mut *message.as_ptr();
+            m.objects[m.nr as usize] = object.as_ptr();
+            m.nr += 1;
+            m.nr >= m.limit
+        };
+        if full {
+            *inner.outbox.slot(word.raw()) = core::ptr::null_mut();
+            inner.post(self, message);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Sends a message to the heap that its word names.
+    fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
+        // SAFETY: the message is ours until posted.
+        let word = unsafe { message.as_ref().word };
+        let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
+        self.stats.remote_posts += 1;
+        match owner {
+            // SAFETY: heaps are never unmapped, and the message leaves our hands.
+            Some(owner) => unsafe { owner.inbox.post(message.as_ptr()) },
+            None => self.recycle(heap, message),
+        }
+    }
+
+    /// Sends all open messages.
+    pub(crate) fn post_all(&mut self, heap: &Heap) {
+        let mut open = [core::ptr::null_mut(); SLOTS];
+        for (to, slot) in open.iter_mut().zip(self.outbox.slots()) {
+            *to = core::mem::replace(slot, core::ptr::null_mut());
+        }
+        for message in open.into_iter().filter_map(NonNull::new) {
+            self.post(heap, message);
+        }
+    }
+
+    fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
+        if let Some(spare) = NonNull::new(self.outbox.spare) {
+            // SAFETY: spare messages are ours.
+            self.outbox.spare = unsafe { spare.as_ref().next };
+            self.outbox.nr_spare -= 1;
+            return Some(spare);
+        }
+        let mm = heap.mm();
+        mm.meta().alloc(mm.machine(), size_of::<Message>()).map(NonNull::cast)
+    }
+
+    /// Keeps an empty message for later, or returns some when there are many: messages travel one
+    /// way, from those who free to those who allocate.
+    pub(crate) fn recycle(&mut self, heap: &Heap, message: NonNull<Message>) {
+        // SAFETY: the message is ours.
+        unsafe { (*message.as_ptr()).next = self.outbox.spare };
+        self.outbox.spare = message.as_ptr();
+        self.outbox.nr_spare += 1;
+        if self.outbox.nr_spare <= MAX_SPARE {
+            return;
+        }
+        while self.outbox.nr_spare > MAX_SPARE / 2 {
+            let Some(spare) = NonNull::new(self.outbox.spare) else { return };
+            // SAFETY: spare messages are ours and came from `meta`.
+            unsafe {
+                self.outbox.spare = spare.as_ref().next;
+                heap.mm().meta().free(spare.cast(), size_of::<Message>());
+            }
+            self.outbox.nr_spare -= 1;
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The owner gate: how others reach a thread's heap without making its owner pay.
+//!
+//! A biased lock. The owner passes on every slow path with two plain stores and one load; a
+//! visitor (drain, reclaim, fork) pays for both sides with one `membarrier` for all heaps that it
+//! visits in a round.
+//!
+//! # Synchronisation
+//!
+//! | word     | writers               | readers  | carries                          |
+//! |----------|-----------------------|----------|----------------------------------|
+//! | `inside` | owner                 | visitor  | the owner works on the heap      |
+//! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap  |
+//!
+//! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
+//! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at
+//! least one of the two sees the other's store. The heavy barrier (`MEMBARRIER_PRIVATE_EXPEDITED`)
+//! runs a full barrier on every processor that runs a thread of this process, so the owner's side
+//! needs only a compiler barrier: either its store of `inside` came before that barrier, then the
+//! visitor reads 1; or its load of `claim` comes after it, then the owner reads the claim. Where
+//! membarrier is missing the owner's side is a `fence(SeqCst)`.
+//!
+//! Once the visitor has read `inside == 0` (Acquire, pairs with the owner's Release in `leave`) the
+//! owner cannot enter until `claim` is 0 again (Release in `end_visit`, Acquire in `enter`), so all
+//! private fields are the visitor's. The owner waits for the claim asleep; a visitor waits for the
+//! owner a bounded time and then goes away.
+//!
+//! The hit path is no part of this: bins stay with their owner.
+
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::{AtomicU32, fence};
+use crate::sync::{futex_wait, futex_wake, spin, yield_now};
+
+/// How the two sides order their store before their load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Barrier {
+    /// The visitor's membarrier serves both sides.
+    Asymmetric,
+    /// Each side has its own fence.
+    Symmetric,
+}
+
+/// One heap's gate.
+#[derive(Debug)]
+pub struct Gate {
+    inside: AtomicU32,
+    claim: AtomicU32,
+}
+
+impl Gate {
+    /// An open gate with nobody inside.
+    pub fn new() -> Gate {
+        Gate { inside: AtomicU32::new(0), claim: AtomicU32::new(0) }
+    }
+
+    /// The owner goes in, after any visitor has left. Not re-entrant.
+    #[inline]
+    pub fn enter(&self, barrier: Barrier) {
+        loop {
+            self.inside.store(1, Relaxed);
+            light(barrier);
+            // ORDERING: Acquire, pairs with Release in `end_visit`.
+            if self.claim.load(Acquire) == 0 {
+                return;
+            }
+            self.step_back();
+        }
+    }
+
+    #[cold]
+    fn step_back(&self) {
+        // ORDERING: Release as in `leave`; nothing was changed, but the visitor need not know.
+        self.inside.store(0, Release);
+        while self.claim.load(Relaxed) != 0 {
+            futex_wait(&self.claim, 1, None);
+        }
+    }
+
+    /// The owner goes out.
+    #[inline]
+    pub fn leave(&self) {
+        // ORDERING: Release, pairs with Acquire in `settle`: the visitor sees all the owner did.
+        self.inside.store(0, Release);
+    }
+
+    /// Whether the owner is inside. From a signal handler on the owner's thread this tells that
+    /// it interrupted a slow path.
+    pub fn is_inside(&self) -> bool {
+        self.inside.load(Relaxed) != 0
+    }
+
+    /// A visitor announces itself; false when another visitor is there.
+    ///
+    /// The heavy barrier and [`Gate::settle`] must follow before the heap is touched.
+    pub fn begin_visit(&self) -> bool {
+        // ORDERING: Acquire, pairs with Release in the last visitor's `end_visit`.
+        self.claim.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+    }
+
+    /// After the heavy barrier: waits until the owner is out, at most `patience` looks.
+    ///
+    /// On true the heap is the visitor's until [`Gate::end_visit`]. On false the owner stayed
+    /// inside; the visitor still has to end its visit.
+    pub fn settle(&self, patience: u32) -> bool {
+        for look in 0..patience {
+            // ORDERING: Acquire, pairs with Release in `leave`.
+            if self.inside.load(Acquire) == 0 {
+                return true;
+            }
+            if look < 64 { spin() } else { yield_now() }
+        }
+        false
+    }
+
+    /// The visitor goes and lets the owner in.
+    pub fn end_visit(&self) {
+        // ORDERING: Release, pairs with Acquire in `enter` and `begin_visit`.
+        self.claim.store(0, Release);
+        futex_wake(&self.claim, i32::MAX);
+    }
+
+    /// Opens the gate whoever was inside: for a forked child, whose only thread is the caller.
+    pub fn reinit(&self) {
+        self.inside.store(0, Relaxed);
+        self.claim.store(0, Relaxed);
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::new()
+    }
+}
+
+#[inline(always)]
+fn light(barrier: Barrier) {
+    match barrier {
+        // Only the compiler must keep the order; the visitor's membarrier does the rest.
+        #[cfg(not(zonal_loom))]
+        Barrier::Asymmetric => core::sync::atomic::compiler_fence(SeqCst),
+        // loom has no membarrier: the light side is modelled by a full fence.
+        #[cfg(zonal_loom)]
+        Barrier::Asymmetric => fence(SeqCst),
+        // ORDERING: SeqCst, the store of `inside` against the load of `claim`.
+        Barrier::Symmetric => fence(SeqCst),
+    }
+}
+
+/// The visitor's side of the barrier. With [`Barrier::Asymmetric`] the caller follows it with
+/// `Machine::membarrier`; the fence orders its own claim stores in either case.
+#[inline]
+pub fn heavy() {
+    // ORDERING: SeqCst, the store of `claim` against the load of `inside`.
+    #[cfg(not(zonal_fault = "gate_no_heavy_barrier"))]
+    fence(SeqCst);
+}

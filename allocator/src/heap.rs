@@ -1,0 +1,327 @@
+//! The heap of a thread: bins in front, slabs and caches behind the owner gate.
+//!
+//! ```text
+//!   HeapHot            Inner (inside the gate)                         shared
+//!   bins[class] <----> classes[class]: partial slabs, pending messages  inbox <-- other threads
+//!   (owner, no gate)   pcp: page runs      outbox: unsent messages      gate  <-- visitors
+//! ```
+//!
+//! The owner works on the bins without any synchronisation. All else is reached through
+//! [`Heap::enter`] by the owner or [`Heap::visit`] by anybody else; both hand out the only
+//! reference to [`Inner`]. A heap outlives its thread: it goes to the registry's pool with all it
+//! holds and the next thread on that node takes it over whole.
+
+use core::cell::{Cell, UnsafeCell};
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+
+use crossbeam_utils::CachePadded;
+use zonal_numa::NodeId;
+
+use crate::bin::HeapHot;
+use crate::class::{NR_CLASSES, SizeClass};
+use crate::misuse::BadPointer;
+use crate::gate::{Barrier, Gate};
+use crate::mm::Mm;
+use crate::outbox::Outbox;
+use crate::pcp::Pcp;
+use crate::remote::{Inbox, Message};
+use crate::slab::SlabList;
+use crate::stats::HeapStats;
+
+/// Bits of a page word below the heap's number.
+pub(crate) const TAG_SHIFT: u32 = 10;
+const _: () = assert!(crate::class::CLASS_LIMIT <= 1 << TAG_SHIFT);
+
+/// Number of a heap, 1 to 65535.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(transparent)]
+pub struct HeapId(u16);
+
+impl HeapId {
+    /// None for 0, which means "no heap" in page words.
+    pub fn new(id: u16) -> Option<HeapId> {
+        (id != 0).then_some(HeapId(id))
+    }
+
+    /// The owner that a slab page's word names.
+    #[inline]
+    pub fn from_word(word: u32) -> Option<HeapId> {
+        Self::new((word >> TAG_SHIFT) as u16)
+    }
+
+    /// Position in the registry's table.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    #[inline]
+    pub(crate) fn tag(self) -> u32 {
+        u32::from(self.0) << TAG_SHIFT
+    }
+}
+
+/// What a heap keeps for one class besides its bin.
+#[derive(Debug)]
+pub(crate) struct ClassState {
+    /// Slabs with free objects.
+    pub(crate) partial: SlabList,
+    /// Messages taken from the inbox and not yet used.
+    pub(crate) pending: *mut Message,
+    pub(crate) nr_slabs: u32,
+    /// Slabs on `partial` of which all objects are free.
+    pub(crate) nr_empty: u32,
+    /// The bin's array, slot 0 null; null while the class was never used.
+    pub(crate) array: *mut *mut u8,
+    /// Slots of the array, with slot 0.
+    pub(crate) slots: u16,
+    /// Refills since the array last grew.
+    pub(crate) refills: u8,
+    /// The bin overflowed since the array last grew.
+    pub(crate) spilled: bool,
+}
+
+impl ClassState {
+    const NEW: ClassState = ClassState {
+        partial: SlabList::EMPTY,
+        pending: ptr::null_mut(),
+        nr_slabs: 0,
+        nr_empty: 0,
+        array: ptr::null_mut(),
+        slots: 0,
+        refills: 0,
+        spilled: false,
+    };
+}
+
+/// What only the one inside the gate may touch.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) classes: [ClassState; NR_CLASSES],
+    pub(crate) pcp: Pcp,
+    pub(crate) outbox: Outbox,
+    /// Bytes that all bins together can hold, against the budget.
+    pub(crate) bin_bytes: usize,
+    /// The first misuse found where it could not be returned.
+    pub(crate) fault: Option<BadPointer>,
+    /// Slow paths in a row that found the thread on another node.
+    pub(crate) strays: u8,
+    pub(crate) stats: HeapStats,
+}
+
+/// A thread's heap.
+#[repr(C)]
+pub struct Heap {
+    hot: UnsafeCell<HeapHot>,
+    id: HeapId,
+    node: Cell<NodeId>,
+    barrier: Barrier,
+    mm: &'static Mm,
+    /// Next heap in the registry's pool, while it is there.
+    pub(crate) next_dead: Cell<*mut Heap>,
+    /// Left torn by a thread that vanished in a fork: never used again.
+    pub(crate) torn: Cell<bool>,
+    gate: CachePadded<Gate>,
+    pub(crate) inbox: CachePadded<Inbox>,
+    inner: UnsafeCell<Inner>,
+}
+
+// SAFETY: `hot`, `node` are the owner's, `inner` belongs to whoever is inside the gate,
+// `next_dead` and `torn` to the holder of the registry lock; the rest is atomic or immutable.
+unsafe impl Sync for Heap {}
+// SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
+unsafe impl Send for Heap {}
+
+impl core::fmt::Debug for Heap {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Heap").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Heap {
+    /// Makes a heap in `place`.
+    ///
+    /// # Safety
+    /// `place` is valid for a `Heap`, and no other heap has this `id`.
+    pub(crate) unsafe fn init(
+        place: NonNull<Heap>,
+        mm: &'static Mm,
+        id: HeapId,
+        node: NodeId,
+        barrier: Barrier,
+    ) {
+        let mut hot = HeapHot::EMPTY;
+        hot.tag = id.tag();
+        let heap = Heap {
+            hot: UnsafeCell::new(hot),
+            id,
+            node: Cell::new(node),
+            barrier,
+            mm,
+            next_dead: Cell::new(ptr::null_mut()),
+            torn: Cell::new(false),
+            gate: CachePadded::new(Gate::new()),
+            inbox: CachePadded::new(Inbox::new()),
+            inner: UnsafeCell::new(Inner {
+                classes: [ClassState::NEW; NR_CLASSES],
+                pcp: Pcp::new(),
+                outbox: Outbox::new(),
+                bin_bytes: 0,
+                fault: None,
+                strays: 0,
+                stats: HeapStats::default(),
+            }),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { place.write(heap) };
+    }
+
+    /// The part that hits touch.
+    #[inline]
+    pub fn hot(&self) -> *mut HeapHot {
+        self.hot.get()
+    }
+
+    /// The heap around a `HeapHot` that is not `EMPTY`.
+    ///
+    /// # Safety
+    /// `hot` came from [`Heap::hot`].
+    pub unsafe fn from_hot(hot: *mut HeapHot) -> NonNull<Heap> {
+        // SAFETY: `hot` is the first field of a repr(C) struct and not null.
+        unsafe { NonNull::new_unchecked(hot.cast()) }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> HeapId {
+        self.id
+    }
+
+    /// The node its memory comes from.
+    pub fn node(&self) -> NodeId {
+        self.node.get()
+    }
+
+    /// Moves the heap's home after its thread: at the second slow path in a row on another node.
+    pub(crate) fn follow_thread(&self, inner: &mut Inner) {
+        let mm = self.mm();
+        if mm.is_one_node() {
+            return;
+        }
+        let here = mm.machine().current_node();
+        if here == self.node() {
+            inner.strays = 0;
+        } else if inner.strays == 0 {
+            inner.strays = 1;
+        } else {
+            inner.strays = 0;
+            inner.pcp.drain(mm.pages());
+            self.node.set(here);
+        }
+    }
+
+    /// The instance it belongs to.
+    #[inline]
+    pub fn mm(&self) -> &'static Mm {
+        self.mm
+    }
+
+    /// Owner only: goes inside the gate.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        self.gate.enter(self.barrier);
+        Entered { heap: self, visitor: false }
+    }
+
+    /// First half of a visit, see [`Gate`]. The caller issues the heavy barrier for all heaps of
+    /// its round, then calls [`Heap::finish_visit`].
+    pub(crate) fn begin_visit(&self) -> bool {
+        self.gate.begin_visit()
+    }
+
+    /// Second half: the heap, or none when its owner stayed inside for too long.
+    pub(crate) fn finish_visit(&self, patience: u32) -> Option<Entered<'_>> {
+        if self.gate.settle(patience) {
+            return Some(Entered { heap: self, visitor: true });
+        }
+        self.gate.end_visit();
+        None
+    }
+
+    /// Second half of a visit for fork: whether the owner is out. The visit goes on.
+    pub(crate) fn is_settled(&self, patience: u32) -> bool {
+        self.gate.settle(patience)
+    }
+
+    /// Ends a visit that handed out no [`Entered`].
+    pub(crate) fn leave_open(&self) {
+        self.gate.end_visit();
+    }
+
+    /// A forked child: nobody is inside any more.
+    pub(crate) fn reopen_gate(&self) {
+        self.gate.reinit();
+    }
+
+    /// Whether somebody is inside its gate.
+    pub fn is_entered(&self) -> bool {
+        self.gate.is_inside()
+    }
+
+    /// The misuse that a slow path came upon, once.
+    pub fn take_fault(&self) -> Option<BadPointer> {
+        self.enter().fault.take()
+    }
+
+    /// Objects in the bin of `class`. Owner only; others get an estimate.
+    pub(crate) fn bin_len(&self, class: SizeClass, state: &ClassState) -> usize {
+        if state.array.is_null() {
+            return 0;
+        }
+        // SAFETY: `top` points into the array, above slot 0. A stale read by another thread still
+        // points into some array of this bin; the caller only counts.
+        let top = unsafe { (&raw const (*self.hot()).bins[class.index()].top).read() };
+        (top.addr().saturating_sub(state.array.addr()) / size_of::<*mut u8>()).saturating_sub(1)
+    }
+}
+
+/// The one inside a heap's gate: the only way to [`Inner`].
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    heap: &'a Heap,
+    visitor: bool,
+}
+
+impl<'a> Entered<'a> {
+    /// The heap, for what is not behind the gate.
+    pub(crate) fn heap(&self) -> &'a Heap {
+        self.heap
+    }
+}
+
+impl Deref for Entered<'_> {
+    type Target = Inner;
+    #[inline]
+    fn deref(&self) -> &Inner {
+        // SAFETY: the gate lets one in at a time.
+        unsafe { &*self.heap.inner.get() }
+    }
+}
+
+impl DerefMut for Entered<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Inner {
+        // SAFETY: the gate lets one in at a time.
+        unsafe { &mut *self.heap.inner.get() }
+    }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.visitor {
+            self.heap.gate.end_visit();
+        } else {
+            self.heap.gate.leave();
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Huge blocks: mapped directly, above what the buddy core serves.
+//!
+//! An index sorted by address tells what is where. Freed mappings stay for a while and are reused
+//! best-fit, because mapping and first touch cost far more than the block's own use; they are
+//! bounded in bytes and leave by age. The index lives in a mapping of its own and every operation
+//! is all-or-nothing. System calls are made outside the lock, except the growth of the index.
+
+use core::ptr::{self, NonNull};
+
+use zonal_numa::{Machine, NodeId, PAGE_SIZE, Span};
+
+use crate::error::AllocError;
+use crate::lock::{FutexLock, Mutex};
+use crate::misuse::{BadKind, BadPointer};
+
+/// What all cached mappings together may hold, in bytes.
+const CACHE_BYTES: usize = 128 << 20;
+/// A cached mapping unused for this long is unmapped.
+const CACHE_NS: u64 = 1_000_000_000;
+/// A cached mapping serves a request if at most one eighth of it is too much.
+const FIT_SHIFT: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Live,
+    /// Free since that time.
+    Cached(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    span: Span,
+    state: State,
+    node: NodeId,
+}
+
+/// The index of huge blocks.
+#[derive(Debug)]
+pub(crate) struct Huge {
+    index: Mutex<Index>,
+}
+
+#[derive(Debug)]
+struct Index {
+    memory: Span,
+    items: *mut Mapping,
+    nr: usize,
+    capacity: usize,
+    live_bytes: usize,
+    cached_bytes: usize,
+}
+
+// SAFETY: the array belongs to the index and moves with its lock.
+unsafe impl Send for Index {}
+
+/// A huge block as handed out.
+#[derive(Debug)]
+pub(crate) struct HugeBlock {
+    pub(crate) span: Span,
+    pub(crate) known_zero: bool,
+}
+
+/// Totals of the index, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct HugeStats {
+    /// In mappings that serve a block.
+    pub live_bytes: usize,
+    /// In mappings kept for reuse.
+    pub cached_bytes: usize,
+}
+
+impl Huge {
+    pub(crate) fn new() -> Huge {
+        let index = Index {
+            memory: Span::EMPTY,
+            items: ptr::null_mut(),
+            nr: 0,
+            capacity: 0,
+            live_bytes: 0,
+            cached_bytes: 0,
+        };
+        Huge { index: Mutex::new(index) }
+    }
+
+    /// A block of at least `size` bytes.
+    pub(crate) fn alloc(
+        &self,
+        machine: &Machine,
+        node: NodeId,
+        size: usize,
+        align: usize,
+    ) -> Result<HugeBlock, AllocError> {
+        let granule = machine.page_size();
+        let len = size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
+        let exhausted = AllocError::Exhausted { node, order: 10 };
+        if let Some(m) = self.index.lock().take_cached(node, len, align) {
+            return Ok(HugeBlock { span: m.span, known_zero: false });
+        }
+        let span = machine.map(len, align.max(PAGE_SIZE)).map_err(|_| exhausted)?;
+        let mapping = Mapping { span, state: State::Live, node };
+        if self.index.lock().insert(machine, mapping) {
+            return Ok(HugeBlock { span, known_zero: true });
+        }
+        let _ = machine.unmap(span);
+        Err(exhausted)
+    }
+
+    /// Frees the block at `addr`.
+    pub(crate) fn free(&self, machine: &Machine, addr: usize) -> Result<(), BadPointer> {
+        let now = machine.now_ns();
+        let mut index = self.index.lock();
+        let Some(i) = index.find(addr) else {
+            return Err(BadPointer::new(addr, index.kind_of(addr)));
+        };
+        if index.items_mut()[i].state != State::Live {
+            return Err(BadPointer::new(addr, BadKind::DoubleFree));
+        }
+        let len = index.items_mut()[i].span.len();
+        index.live_bytes -= len;
+        if len + index.cached_bytes <= CACHE_BYTES {
+            index.items_mut()[i].state = State::Cached(now);
+            index.cached_bytes += len;
+            drop(index);
+        } else {
+            let mapping = index.remove(i);
+            drop(index);
+            let _ = machine.unmap(mapping.span);
+        }
+        self.age(machine, now);
+        Ok(())
+    }
+
+    /// Unmaps cached mappings that were not used for a second; returns the bytes.
+    pub(crate) fn age(&self, machine: &Machine, now: u64) -> usize {
+        self.evict(machine, |since| now.saturating_sub(since) >= CACHE_NS)
+    }
+
+    /// Unmaps all cached mappings; returns the bytes.
+    pub(crate) fn drain(&self, machine: &Machine) -> usize {
+        self.evict(machine, |_| true)
+    }
+
+    fn evict(&self, machine: &Machine, cold: impl Fn(u64) -> bool) -> usize {
+        let mut bytes = 0;
+        loop {
+            let mut index = self.index.lock();
+            if index.cached_bytes == 0 {
+                return bytes;
+            }
+            let victim = index
+                .items_mut()
+                .iter()
+                .position(|m| matches!(m.state, State::Cached(since) if cold(since)));
+            let Some(i) = victim else { return bytes };
+            let mapping = index.remove(i);
+            index.cached_bytes -= mapping.span.len();
+            drop(index);
+            bytes += mapping.span.len();
+            let _ = machine.unmap(mapping.span);
+        }
+    }
+
+    /// Bytes of the live block that starts at `addr`.
+    pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
+        let mut index = self.index.lock();
+        match index.find(addr) {
+            Some(i) if index.items_mut()[i].state == State::Live => Ok(index.items_mut()[i].span.len()),
+            Some(_) => Err(BadPointer::new(addr, BadKind::DoubleFree)),
+            None => Err(BadPointer::new(addr, index.kind_of(addr))),
+        }
+    }
+
+    /// Grows or shrinks the live block at `addr` by `mremap`; the new address, or none when it has
+    /// to be copied. The caller owns the block.
+    pub(crate) fn resize(&self, machine: &Machine, addr: usize, size: usize) -> Option<usize> {
+        let len = size.checked_next_multiple_of(machine.page_size())?;
+        let mut index = self.index.lock();
+        let i = index.find(addr)?;
+        let old = index.items_mut()[i];
+        if old.state != State::Live {
+            return None;
+        }
+        if len == old.span.len() {
+            return Some(addr);
+        }
+        // Under the lock: between the move and the update of the index the old address may be
+        // somebody else's new mapping.
+        let span = machine.remap(old.span, len, true).ok()?;
+        index.remove(i);
+        let new = Mapping { span, ..old };
+        index.live_bytes = index.live_bytes - old.span.len() + new.span.len();
+        // There is room: one was just removed.
+        index.place(new);
+        Some(span.addr())
+    }
+
+    pub(crate) fn stats(&self) -> HugeStats {
+        let index = self.index.lock();
+        HugeStats { live_bytes: index.live_bytes, cached_bytes: index.cached_bytes }
+    }
+
+    pub(crate) fn raw_lock(&self) -> &FutexLock {
+        // SAFETY: for the fork handlers only, in the order of the lock table.
+        unsafe { self.index.raw() }
+    }
+}
+
+impl Index {
+    fn items_mut(&mut self) -> &mut [Mapping] {
+        if self.items.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the first `nr` items are initialised.
+        unsafe { core::slice::from_raw_parts_mut(self.items, self.nr) }
+    }
+
+    fn find(&mut self, addr: usize) -> Option<usize> {
+        self.items_mut().binary_search_by_key(&addr, |m| m.span.addr()).ok()
+    }
+
+    fn kind_of(&mut self, addr: usize) -> BadKind {
+        let items = self.items_mut();
+        let i = items.partition_point(|m| m.span.addr() <= addr);
+        match i.checked_sub(1).map(|i| items[i]) {
+            Some(m) if m.span.contains(addr) => BadKind::Interior,
+            _ => BadKind::Foreign,
+        }
+    }
+
+    fn take_cached(&mut self, node: NodeId, len: usize, align: usize) -> Option<Mapping> {
+        if self.cached_bytes < len {
+            return None;
+        }
+        let fits = |m: &&mut Mapping| {
+            matches!(m.state, State::Cached(_))
+                && m.node == node
+                && m.span.len() >= len
+                && m.span.len() - len <= m.span.len() >> FIT_SHIFT
+                && m.span.addr() % align == 0
+        };
+        let best = self.items_mut().iter_mut().filter(fits).min_by_key(|m| m.span.len())?;
+        best.state = State::Live;
+        let mapping = *best;
+        self.cached_bytes -= mapping.span.len();
+        self.live_bytes += mapping.span.len();
+        Some(mapping)
+    }
+
+    fn insert(&mut self, machine: &Machine, mapping: Mapping) -> bool {
+        if self.nr == self.capacity && !self.grow(machine) {
+            return false;
+        }
+        self.live_bytes += mapping.span.len();
+        self.place(mapping);
+        true
+    }
+
+    fn place(&mut self, mapping: Mapping) {
+        let i = self.items_mut().partition_point(|m| m.span.addr() < mapping.span.addr());
+        // SAFETY: there is room for one more item.
+        unsafe {
+            let at = self.items.add(i);
+            at.add(1).copy_from(at, self.nr - i);
+            at.write(mapping);
+        }
+        self.nr += 1;
+    }
+
+    fn remove(&mut self, i: usize) -> Mapping {
+        // SAFETY: `i` is below `nr`.
+        unsafe {
+            let at = self.items.add(i);
+            let mapping = at.read();
+            at.copy_from(at.add(1), self.nr - i - 1);
+            self.nr -= 1;
+            mapping
+        }
+    }
+
+    fn grow(&mut self, machine: &Machine) -> bool {
+        let bytes = (self.capacity * 2 * size_of::<Mapping>()).max(16 << 10);
+        let Ok(span) = machine.map(bytes, PAGE_SIZE) else { return false };
+        let items = ptr::with_exposed_provenance_mut::<Mapping>(span.addr());
+        if !self.items.is_null() {
+            // SAFETY: the new array is larger; the old one is unmapped after the copy.
+            unsafe { items.copy_from_nonoverlapping(self.items, self.nr) };
+            let _ = machine.unmap(self.memory);
+        }
+        self.memory = span;
+        self.items = items;
+        self.capacity = bytes / size_of::<Mapping>();
+        true
+    }
+}
+
+/// The start of a mapping as a pointer.
+pub(crate) fn pointer(addr: usize) -> Option<NonNull<u8>> {
+    NonNull::new(ptr::with_exposed_provenance_mut(addr))
+}

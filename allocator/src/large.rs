@@ -1,0 +1,86 @@
+//! Large blocks: page runs handed out as one object, from 32 KiB to 4 MiB.
+//!
+//! The page word of the head says `Large` with the number of pages, so that everything about the
+//! block is found with one load. Freeing swaps the word to nothing: of two frees of one block only
+//! one sees it.
+
+use core::ptr::NonNull;
+
+use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
+
+use crate::error::AllocError;
+use crate::misuse::{BadKind, BadPointer};
+use crate::mm::{Attempt, Block, Mm};
+use crate::order::Order;
+use crate::pfn::Pfn;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::{Kind, Migratetype, PageWord};
+
+/// The largest block of the buddy core, in bytes.
+pub(crate) const MAX_LARGE: usize = PAGE_SIZE << 10;
+
+impl Mm {
+    /// A run of at least `size` bytes.
+    pub(crate) fn alloc_large(
+        &self,
+        size: usize,
+        align: usize,
+        from: Attempt,
+    ) -> Result<Block, AllocError> {
+        let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
+        let align_pages = (align >> PAGE_SHIFT).max(1);
+        let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
+        let pages = self.pages();
+        let run = pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
+        let known_zero = run.known_zero();
+        let head = run.into_head();
+        pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
+        NonNull::new(pages.map.addr_of(head))
+            .map(|start| Block { start, known_zero })
+            .ok_or(AllocError::TooLarge)
+    }
+
+    /// Frees the run that starts at `pfn`, of which `addr` must be the first byte.
+    pub(crate) fn free_large(&self, pfn: Pfn, addr: usize) -> Result<(), BadPointer> {
+        if addr % PAGE_SIZE != 0 {
+            return Err(BadPointer::new(addr, BadKind::Interior));
+        }
+        let pages = self.pages();
+        let word = pages.map.word_at(pfn);
+        // Relaxed: the run's contents pass on under the zone lock.
+        let claimed = word.kind() == Kind::Large
+            && pages
+                .map
+                .word(pfn)
+                .compare_exchange(word.raw(), PageWord::NOTHING.raw(), Relaxed, Relaxed)
+                .is_ok();
+        if !claimed {
+            return Err(BadPointer::new(addr, BadKind::DoubleFree));
+        }
+        // SAFETY: the word said that a live run of that length starts here, and now it is ours.
+        let run = unsafe { pages.run_from_head(pfn, word.payload() as usize) };
+        pages.free_run(run);
+        Ok(())
+    }
+
+    /// Makes the run at `pfn` shorter in place; false when it cannot hold `size` or would not
+    /// change much.
+    pub(crate) fn resize_large(&self, pfn: Pfn, size: usize) -> bool {
+        let pages = self.pages();
+        let word = PageWord::from_raw(pages.map.word(pfn).load(Relaxed));
+        let have = word.payload() as usize;
+        let want = size.div_ceil(PAGE_SIZE).max(1);
+        if word.kind() != Kind::Large || want > have {
+            return false;
+        }
+        if want < have {
+            // SAFETY: the live run belongs to the caller of realloc.
+            let mut run = unsafe { pages.run_from_head(pfn, have) };
+            let tail = run.split_tail(want);
+            pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
+            let _ = run.into_head();
+            pages.free_run(tail);
+        }
+        true
+    }
+}

@@ -1,0 +1,41 @@
+//! What a wrong pointer turned out to be.
+
+/// A pointer that is no live block of ours, handed to `free` or one of its relatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadPointer {
+    /// The address as it was given.
+    pub addr: usize,
+    /// What is wrong with it.
+    pub kind: BadKind,
+}
+
+/// The kinds of misuse that the core tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadKind {
+    /// Not in any memory of ours.
+    Foreign,
+    /// In memory of ours, but no object starts there.
+    Interior,
+    /// The object is free already.
+    DoubleFree,
+    /// In free memory: never handed out, or freed long ago.
+    NotAllocated,
+}
+
+impl BadKind {
+    /// A few words for the message.
+    pub fn describe(self) -> &'static str {
+        match self {
+            BadKind::Foreign => "pointer is not from zonal",
+            BadKind::Interior => "pointer into the middle of a block",
+            BadKind::DoubleFree => "block is already free (double free)",
+            BadKind::NotAllocated => "pointer into free memory (double free?)",
+        }
+    }
+}
+
+impl BadPointer {
+    pub(crate) fn new(addr: usize, kind: BadKind) -> BadPointer {
+        BadPointer { addr, kind }
+    }
+}

@@ -1,0 +1,327 @@
+//! The instance: one `Mm` owns all nodes, heaps and mappings of a process's allocator.
+
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+
+use zonal_numa::{Errno, Machine, NodeId, PAGE_SIZE};
+
+use crate::bin::HeapHot;
+use crate::class::{MAX_SMALL, SizeClass};
+use crate::deferred::Deferred;
+use crate::error::AllocError;
+use crate::gate::Barrier;
+use crate::heap::{Heap, HeapId};
+use crate::huge::{self, Huge};
+use crate::large::MAX_LARGE;
+use crate::meta::Meta;
+use crate::misuse::{BadKind, BadPointer};
+use crate::pages::{PageConfig, Pages};
+use crate::pfn::Pfn;
+use crate::registry::Registry;
+use crate::slab::Slab;
+use crate::sync::atomic::AtomicU64;
+use crate::watermark::WatermarkLevel;
+use crate::word::Kind;
+
+/// The largest alignment offered, in bytes.
+pub const MAX_ALIGN: usize = 1 << 30;
+
+/// What an instance is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// The page layer's part.
+    pub pages: PageConfig,
+    /// Leave out every system call that is not needed to succeed (membarrier here).
+    pub minimal_syscalls: bool,
+}
+
+/// What a caller wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Bytes; 0 counts as 1.
+    pub size: usize,
+    /// A power of two, at most [`MAX_ALIGN`].
+    pub align: usize,
+}
+
+/// Where and how hard one attempt looks for pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// The node whose zones are asked.
+    pub node: NodeId,
+    /// How deep it may dip into the reserve.
+    pub level: WatermarkLevel,
+}
+
+/// Memory handed out.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// The first byte.
+    pub start: NonNull<u8>,
+    /// Every byte is zero already.
+    pub known_zero: bool,
+}
+
+/// Everything: the page allocator of all nodes, heaps, huge blocks, metadata.
+#[derive(Debug)]
+pub struct Mm {
+    pages: Pages,
+    meta: Meta,
+    huge: Huge,
+    deferred: Deferred,
+    pub(crate) registry: Registry,
+    pub(crate) drain_skipped: AtomicU64,
+    barrier: Barrier,
+    one_node: bool,
+}
+
+impl Mm {
+    /// Makes an instance on `machine`, in memory of its own, for ever.
+    ///
+    /// # Errors
+    /// What the system answered when it gave no memory.
+    pub fn new(machine: Machine, config: Config) -> Result<&'static Mm, Errno> {
+        let asymmetric = !config.minimal_syscalls && machine.register_membarrier();
+        let barrier = if asymmetric { Barrier::Asymmetric } else { Barrier::Symmetric };
+        let one_node = machine.topology().nodes_online().count() <= 1;
+        let span = machine.map(size_of::<Mm>(), PAGE_SIZE)?;
+        let place = ptr::with_exposed_provenance_mut::<MaybeUninit<Mm>>(span.addr()).cast::<Mm>();
+        // SAFETY: a fresh mapping, large enough and page-aligned; every field is written before
+        // the reference is made.
+        unsafe {
+            Pages::init(&raw mut (*place).pages, machine, &config.pages)?;
+            (&raw mut (*place).meta).write(Meta::new());
+            (&raw mut (*place).huge).write(Huge::new());
+            (&raw mut (*place).deferred).write(Deferred::new());
+            (&raw mut (*place).registry).write(Registry::new());
+            (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
+            (&raw mut (*place).barrier).write(barrier);
+            (&raw mut (*place).one_node).write(one_node);
+            Ok(&*place)
+        }
+    }
+
+    /// The page allocator.
+    #[inline]
+    pub fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// The machine below.
+    #[inline]
+    pub fn machine(&self) -> &Machine {
+        &self.pages.machine
+    }
+
+    #[inline]
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub(crate) fn huge(&self) -> &Huge {
+        &self.huge
+    }
+
+    pub(crate) fn is_one_node(&self) -> bool {
+        self.one_node
+    }
+
+    /// How the owner gates order their stores and loads.
+    pub fn barrier(&self) -> Barrier {
+        self.barrier
+    }
+
+    /// The heap with that number.
+    #[inline]
+    pub(crate) fn heap(&self, id: HeapId) -> Option<&'static Heap> {
+        self.registry.get(id)
+    }
+
+    /// A heap for a thread that starts: one that a thread on this node left, or a new one.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no memory for it.
+    pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
+        let node = self.machine().current_node();
+        if let Some(heap) = self.registry.take_dead(Some(node)) {
+            return Ok(heap);
+        }
+        let fresh = self.registry.publish(self.machine(), |id| {
+            let place = self.meta.alloc(self.machine(), size_of::<Heap>())?.cast::<Heap>();
+            // SAFETY: a fresh block of that size, aligned to its size; the number is new.
+            unsafe { Heap::init(place, self, id, node, self.barrier) };
+            Some(place)
+        });
+        fresh
+            .or_else(|| self.registry.take_dead(None))
+            .ok_or(AllocError::Exhausted { node, order: 0 })
+    }
+
+    /// Takes the heap of a thread that ends.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap` and does not touch it afterwards.
+    pub unsafe fn detach(&'static self, heap: NonNull<Heap>) {
+        // SAFETY: heaps are never unmapped.
+        let h = unsafe { heap.as_ref() };
+        let mut inner = h.enter();
+        inner.collect(h);
+        inner.post_all(h);
+        drop(inner);
+        self.registry.put_dead(heap);
+    }
+
+    /// Frees what signal handlers put aside. `heap` belongs to the calling thread.
+    #[inline]
+    pub(crate) fn run_deferred(&self, heap: &Heap) {
+        if self.deferred.is_waiting() {
+            self.deferred.take(|block| {
+                // SAFETY: the handler gave the block away; the caller owns `heap`.
+                if let Err(bad) = unsafe { heap.free(block) } {
+                    heap.enter().fault.get_or_insert(bad);
+                }
+            });
+        }
+    }
+
+    /// Memory for a call that interrupted zonal on its own thread. Async-signal-safe.
+    pub fn deferred_alloc(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        self.deferred.alloc(self.machine(), size, align)
+    }
+
+    /// Frees for a call that interrupted zonal on its own thread. Async-signal-safe.
+    pub fn deferred_free(&self, block: NonNull<u8>) {
+        if self.deferred.size_of(block.addr().get()).is_some() {
+            self.deferred.free();
+        } else {
+            self.deferred.push(block);
+        }
+    }
+
+    pub(crate) fn defer(&self, block: NonNull<u8>) {
+        self.deferred.push(block);
+    }
+
+    /// What a page without a word means for a pointer into it.
+    pub(crate) fn kind_of_nothing(&self, pfn: Pfn) -> BadKind {
+        // A large run has a word on its head only: look back for it inside the largest block.
+        let first = pfn.index().saturating_sub(MAX_LARGE / PAGE_SIZE);
+        for i in (first..pfn.index()).rev() {
+            let word = self.pages.map.word_at(Pfn::new(i as u32));
+            if word.kind() == Kind::Large && i + word.payload() as usize > pfn.index() {
+                return BadKind::Interior;
+            }
+            if !word.is_nothing() {
+                break;
+            }
+        }
+        BadKind::NotAllocated
+    }
+
+    /// Frees a block outside the window: a huge one, or one of the signal arena.
+    pub(crate) fn free_outside(&self, addr: usize) -> Result<(), BadPointer> {
+        if self.deferred.size_of(addr).is_some() {
+            self.deferred.free();
+            return Ok(());
+        }
+        self.huge.free(self.machine(), addr)
+    }
+
+    /// Bytes that the live block at `block` can hold.
+    ///
+    /// # Errors
+    /// A [`BadPointer`] when no live block starts there.
+    pub fn usable_size(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
+        let addr = block.addr().get();
+        let map = &self.pages.map;
+        let Some(pfn) = map.pfn_of(addr) else {
+            return match self.deferred.size_of(addr) {
+                Some(size) => Ok(size),
+                None => self.huge.size_of(addr),
+            };
+        };
+        let word = map.word_at(pfn);
+        match word.kind() {
+            Kind::Slab => {
+                let class = word.as_slab().and_then(|(_, offset)| SizeClass::from_offset(offset));
+                let Some(class) = class else {
+                    return Err(BadPointer::new(addr, self.kind_of_nothing(pfn)));
+                };
+                let start = map.addr_of(pfn.block(class.slab_order())).addr();
+                match class.object_at(addr - start) {
+                    Some(_) => Ok(class.size()),
+                    None => Err(BadPointer::new(addr, BadKind::Interior)),
+                }
+            }
+            Kind::Large if addr % PAGE_SIZE == 0 => Ok(word.payload() as usize * PAGE_SIZE),
+            Kind::Large => Err(BadPointer::new(addr, BadKind::Interior)),
+            _ => Err(BadPointer::new(addr, BadKind::NotAllocated)),
+        }
+    }
+
+    /// Tries to give the live block at `block` room for `size` bytes, shrinking or moving pages
+    /// instead of bytes where it can. None: it has to be copied.
+    pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        let addr = block.addr().get();
+        let usable = self.usable_size(block).ok()?;
+        match self.pages.map.pfn_of(addr) {
+            Some(pfn) if self.pages.map.word_at(pfn).kind() == Kind::Large => {
+                (size > MAX_SMALL && self.resize_large(pfn, size)).then_some(block)
+            }
+            Some(_) => (size <= usable && size > usable / 2 || usable == size).then_some(block),
+            None if self.deferred.size_of(addr).is_some() => None,
+            None if size > MAX_LARGE => {
+                self.huge.resize(self.machine(), addr, size).and_then(huge::pointer)
+            }
+            None => None,
+        }
+    }
+
+    /// Where the header of the slab around a small object is; for validation.
+    pub(crate) fn slab_at(&self, pfn: Pfn, class: SizeClass) -> NonNull<Slab> {
+        Slab::of(&self.pages.map, pfn, class)
+    }
+}
+
+impl Heap {
+    /// Memory for `request`, from the bins, slabs and zones of one node.
+    ///
+    /// # Errors
+    /// `Exhausted` changes nothing: after reclaim the same call can be made again.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    pub unsafe fn alloc(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
+        let Request { size, align } = request;
+        if !align.is_power_of_two() || align > MAX_ALIGN {
+            return Err(AllocError::BadAlign);
+        }
+        if size > isize::MAX as usize - align {
+            return Err(AllocError::TooLarge);
+        }
+        self.mm().run_deferred(self);
+        // Only objects of 8 bytes and less may be aligned to less than 16.
+        let rounded = if align <= 8 { size } else { size.max(1).next_multiple_of(align) };
+        if let Some(class) = SizeClass::of(rounded) {
+            return self.alloc_class(class, from);
+        }
+        if size <= MAX_LARGE && align <= MAX_LARGE {
+            return self.mm().alloc_large(size, align, from);
+        }
+        let mm = self.mm();
+        let block = mm.huge.alloc(mm.machine(), from.node, size, align)?;
+        let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
+        Ok(Block { start, known_zero: block.known_zero })
+    }
+
+    fn alloc_class(&self, class: SizeClass, from: Attempt) -> Result<Block, AllocError> {
+        loop {
+            // SAFETY: `alloc`'s caller owns the heap.
+            let object = unsafe { HeapHot::pop_class(self.hot(), class) };
+            if let Some(start) = NonNull::new(object) {
+                return Ok(Block { start, known_zero: false });
+            }
+            self.refill(class, from)?;
+        }
+    }
+}

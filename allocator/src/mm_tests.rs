@@ -1,0 +1,244 @@
+//! The whole instance on the real machine.
+
+use core::ptr::NonNull;
+use std::sync::mpsc;
+use std::vec::Vec;
+
+use zonal_numa::Machine;
+
+use crate::watermark::WatermarkLevel;
+use crate::{Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
+
+fn new_mm() -> &'static Mm {
+    Mm::new(Machine::linux(), Config::default()).unwrap()
+}
+
+/// A thread's view: the hit path first, as ffi does it.
+#[derive(Clone, Copy)]
+struct Owner(NonNull<Heap>);
+
+impl Owner {
+    fn attach(mm: &'static Mm) -> Owner {
+        Owner(mm.attach().unwrap())
+    }
+
+    fn heap(&self) -> &'static Heap {
+        // SAFETY: heaps are never unmapped.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn alloc(&self, size: usize, align: usize) -> NonNull<u8> {
+        if align <= 8 {
+            // SAFETY: the test's thread owns the heap.
+            let hit = unsafe { HeapHot::pop(self.heap().hot(), size) };
+            if let Some(hit) = NonNull::new(hit) {
+                return hit;
+            }
+        }
+        let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
+        // SAFETY: as above.
+        unsafe { self.heap().alloc(Request { size, align }, from) }.unwrap().start
+    }
+
+    fn free(&self, p: NonNull<u8>) {
+        // SAFETY: as above; tests free what they allocated.
+        unsafe {
+            if !HeapHot::push(self.heap().hot(), p.as_ptr()) {
+                self.heap().free(p).unwrap();
+            }
+        }
+        assert_eq!(self.heap().take_fault(), None);
+    }
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Mostly small, sometimes large, seldom huge.
+    fn size(&mut self) -> usize {
+        let r = self.next();
+        match r % 1000 {
+            0 => (r >> 10) as usize % (12 << 20),
+            1..=20 => (r >> 10) as usize % (1 << 20),
+            21..=200 => (r >> 10) as usize % (40 << 10),
+            _ => (r >> 10) as usize % 600,
+        }
+    }
+}
+
+/// A block filled with a pattern of its own, so that an overlap shows.
+struct Filled {
+    p: NonNull<u8>,
+    size: usize,
+    seed: u8,
+}
+
+// SAFETY: the block belongs to the value.
+unsafe impl Send for Filled {}
+
+impl Filled {
+    fn new(owner: Owner, size: usize, align: usize, seed: u8) -> Filled {
+        let p = owner.alloc(size, align);
+        assert_eq!(p.addr().get() % align, 0);
+        // SAFETY: a fresh block of that size.
+        unsafe { p.write_bytes(seed, size) };
+        Filled { p, size, seed }
+    }
+
+    fn release(self, owner: Owner) {
+        // SAFETY: live until `free`.
+        let bytes = unsafe { core::slice::from_raw_parts(self.p.as_ptr(), self.size) };
+        for at in [0, self.size / 2, self.size.saturating_sub(1)] {
+            if at < self.size {
+                assert_eq!(bytes[at], self.seed, "{} bytes at {:p}", self.size, self.p);
+            }
+        }
+        owner.free(self.p);
+    }
+}
+
+fn churn(owner: Owner, rng: &mut Rng, steps: usize) {
+    let mut live: Vec<Filled> = Vec::new();
+    for step in 0..steps {
+        if live.len() > 3000 || (rng.next() % 100 < 45 && !live.is_empty()) {
+            let i = rng.next() as usize % live.len();
+            live.swap_remove(i).release(owner);
+        } else {
+            let align = 1 << (rng.next() % 13).max(3);
+            let align = if rng.next() % 20 == 0 { align } else { 8 };
+            live.push(Filled::new(owner, rng.size(), align, step as u8));
+        }
+    }
+    for block in live {
+        block.release(owner);
+    }
+}
+
+#[test]
+fn one_thread_churns_and_everything_adds_up() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let mut rng = Rng(0x5eed);
+    for _ in 0..5 {
+        churn(owner, &mut rng, 40_000);
+        mm.validate(Some(owner.0)).unwrap();
+    }
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.drain_own(owner.0) };
+    mm.validate(Some(owner.0)).unwrap();
+    let stats = mm.stats(Some(owner.0));
+    assert_eq!(stats.small_bytes(), 0);
+    assert_eq!(stats.classes.iter().map(|c| c.nr_slabs).sum::<usize>(), 0);
+}
+
+#[test]
+fn objects_freed_by_other_threads_come_home() {
+    let mm = new_mm();
+    let (send, receive) = mpsc::channel::<Filled>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let owner = Owner::attach(mm);
+            let mut rng = Rng(7);
+            for i in 0..200_000 {
+                let size = rng.size() % 3000;
+                send.send(Filled::new(owner, size, 8, i as u8)).unwrap();
+            }
+            // SAFETY: the thread ends.
+            unsafe { mm.detach(owner.0) };
+        });
+        scope.spawn(move || {
+            let owner = Owner::attach(mm);
+            for block in receive {
+                block.release(owner);
+            }
+            // SAFETY: the thread ends.
+            unsafe { mm.detach(owner.0) };
+        });
+    });
+    assert!(mm.stats(None).heaps.remote_frees > 100_000);
+    mm.drain_all(None);
+    mm.validate(None).unwrap();
+    assert_eq!(mm.stats(None).small_bytes(), 0);
+}
+
+#[test]
+fn visitors_drain_while_owners_work() {
+    let mm = new_mm();
+    std::thread::scope(|scope| {
+        for seed in 1..4 {
+            scope.spawn(move || {
+                let owner = Owner::attach(mm);
+                churn(owner, &mut Rng(seed), 150_000);
+                // SAFETY: the thread ends.
+                unsafe { mm.detach(owner.0) };
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..300 {
+                mm.drain_all(None);
+                mm.validate(None).unwrap();
+            }
+        });
+    });
+    mm.drain_all(None);
+    mm.validate(None).unwrap();
+    assert_eq!(mm.stats(None).small_bytes(), 0);
+}
+
+#[test]
+fn a_heap_is_inherited_whole() {
+    let mm = new_mm();
+    let first = Owner::attach(mm);
+    let p = first.alloc(100, 8);
+    // SAFETY: not used afterwards.
+    unsafe { mm.detach(first.0) };
+    let second = Owner::attach(mm);
+    assert_eq!(first.0, second.0);
+    second.free(p);
+    assert_eq!(mm.stats(Some(second.0)).nr_heaps, 1);
+}
+
+#[test]
+fn misuse_is_told_apart() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let kind = |p: NonNull<u8>| {
+        // SAFETY: a wrong pointer must be refused.
+        unsafe { owner.heap().free(p) }.unwrap_err().kind
+    };
+    let local = 0u64;
+    assert_eq!(kind(NonNull::from(&local).cast()), BadKind::Foreign);
+    for size in [100, 5000, 100_000, 9 << 20] {
+        let p = owner.alloc(size, 8);
+        // SAFETY: inside the block.
+        assert_eq!(kind(unsafe { p.add(8) }), BadKind::Interior, "{size}");
+        owner.free(p);
+    }
+    let p = owner.alloc(100_000, 8);
+    owner.free(p);
+    assert!(matches!(kind(p), BadKind::NotAllocated | BadKind::DoubleFree));
+    let p = owner.alloc(9 << 20, 8);
+    owner.free(p);
+    assert!(matches!(kind(p), BadKind::DoubleFree | BadKind::Foreign));
+}
+
+#[test]
+fn every_alignment_is_served() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    for shift in 3..=30 {
+        let align = 1usize << shift;
+        for size in [1, align / 2 + 1, align, align + 1] {
+            if size < 64 << 20 {
+                Filled::new(owner, size, align, 1).release(owner);
+            }
+        }
+    }
+}

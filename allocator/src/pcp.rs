@@ -1,0 +1,135 @@
+//! The per-thread page cache: short stacks of page runs in front of the zone lock.
+//!
+//! It belongs to a heap and is touched inside the heap's gate only, by plain loads and stores.
+//! `batch`, the number of runs moved under one zone lock, doubles with each refill and is halved
+//! when a visitor drains the cache, so that it follows the traffic of the thread; `high`, what the
+//! cache may hold, is twice that, and never more than its share of 1/64 of the charged memory.
+
+use zonal_numa::NodeId;
+
+use crate::error::AllocError;
+use crate::order::Order;
+use crate::pages::Pages;
+use crate::run::PageRun;
+use crate::mm::Attempt;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::{Migratetype, PageWord};
+
+/// Orders that the cache serves: 0 to 4, up to 64 KiB, which covers every slab.
+pub(crate) const NR_PCP_ORDERS: usize = 5;
+const CAPACITY: usize = 16;
+
+/// Counters of one cache, events named as in the kernel's vmstat.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct PcpStats {
+    /// Runs taken from the zone.
+    pub pcp_refill: u64,
+    /// Runs given back to the zone.
+    pub pcp_spill: u64,
+}
+
+#[derive(Debug)]
+struct Stack {
+    runs: [Option<PageRun>; CAPACITY],
+    nr: usize,
+    batch: usize,
+}
+
+/// The page cache of one thread for its home node.
+#[derive(Debug)]
+pub(crate) struct Pcp {
+    stacks: [Stack; NR_PCP_ORDERS],
+    pub(crate) stats: PcpStats,
+}
+
+impl Pcp {
+    pub(crate) fn new() -> Pcp {
+        Pcp {
+            stacks: [const { Stack { runs: [const { None }; CAPACITY], nr: 0, batch: 1 } };
+                NR_PCP_ORDERS],
+            stats: PcpStats::default(),
+        }
+    }
+
+    /// A run of that order on the home node, `from.node`, from the cache or with a batch from the zone.
+    pub(crate) fn alloc(
+        &mut self,
+        pages: &Pages,
+        order: Order,
+        from: Attempt,
+    ) -> Result<PageRun, AllocError> {
+        let stack = &mut self.stacks[order.index()];
+        if stack.nr == 0 {
+            let batch = stack.batch;
+            let out = &mut stack.runs[..batch];
+            let got = pages.alloc_bulk(from.node, order, Migratetype::Slab, from.level, out);
+            if got == 0 {
+                return Err(AllocError::Exhausted { node: from.node, order: order.get() });
+            }
+            for run in stack.runs[..got].iter().flatten() {
+                pages.map.word(run.head()).store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
+            }
+            stack.nr = got;
+            stack.batch = (batch * 2).min(CAPACITY / 2);
+            self.stats.pcp_refill += got as u64;
+        }
+        stack.nr -= 1;
+        let run = stack.runs[stack.nr].take().ok_or(AllocError::Exhausted {
+            node: from.node,
+            order: order.get(),
+        })?;
+        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        Ok(run)
+    }
+
+    /// Takes a run back; its words are all 0. One that is not at home on `node` goes to its zone.
+    pub(crate) fn free(&mut self, pages: &Pages, node: NodeId, order: Order, run: PageRun) {
+        if pages.node_of(run.head()) != node {
+            pages.free_run(run);
+            return;
+        }
+        let stack = &mut self.stacks[order.index()];
+        let high = (stack.batch * 2).min(CAPACITY);
+        if stack.nr >= high {
+            let keep = high / 2;
+            self.stats.pcp_spill += (stack.nr - keep) as u64;
+            stack.give_back(pages, keep);
+        }
+        pages.map.word(run.head()).store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
+        stack.runs[stack.nr] = Some(run);
+        stack.nr += 1;
+    }
+
+    /// Gives everything back to the zones; returns the number of pages.
+    pub(crate) fn drain(&mut self, pages: &Pages) -> usize {
+        let mut drained = 0;
+        for (order, stack) in self.stacks.iter_mut().enumerate() {
+            drained += stack.nr << order;
+            self.stats.pcp_spill += stack.nr as u64;
+            stack.give_back(pages, 0);
+            stack.batch = (stack.batch / 2).max(1);
+        }
+        drained
+    }
+
+    /// Pages in the cache.
+    pub(crate) fn nr_pages(&self) -> usize {
+        self.stacks.iter().enumerate().map(|(order, stack)| stack.nr << order).sum()
+    }
+}
+
+impl Stack {
+    /// Gives the oldest runs back until `keep` are left.
+    fn give_back(&mut self, pages: &Pages, keep: usize) {
+        let surplus = self.nr - keep;
+        if surplus == 0 {
+            return;
+        }
+        for run in self.runs[..surplus].iter().flatten() {
+            pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        }
+        pages.free_bulk(self.runs[..surplus].iter_mut().filter_map(Option::take));
+        self.runs[..self.nr].rotate_left(surplus);
+        self.nr = keep;
+    }
+}

@@ -1,0 +1,452 @@
+//! Bins against slabs: refill when a bin is empty, spill when it is full.
+//!
+//! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
+//! free objects of partly used slabs, and a new slab. A spill returns the older half of the bin to
+//! the slabs' bitmaps; the younger half is still warm in the cache.
+//!
+//! How deep a bin is follows the traffic: its array starts small and doubles when it overflows
+//! between refills, or after a few refills in a row, bounded by bytes for the class and for the
+//! heap.
+
+use core::ptr::NonNull;
+
+use zonal_numa::PAGE_SHIFT;
+
+use crate::bin::Bin;
+use crate::class::SizeClass;
+use crate::error::AllocError;
+use crate::heap::{Entered, Heap, Inner};
+use crate::misuse::{BadKind, BadPointer};
+use crate::pfn::Pfn;
+use crate::remote::Message;
+use crate::slab::Slab;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::mm::Attempt;
+use crate::word::{Migratetype, PageWord};
+
+/// Slots of a bin's first array, slot 0 included.
+const FIRST_SLOTS: usize = 32;
+const MAX_SLOTS: usize = 1024;
+/// What the bin of one class may hold, in bytes.
+const CLASS_BYTES: usize = 128 << 10;
+/// What all bins of a heap together may hold, in bytes.
+const HEAP_BYTES: usize = 4 << 20;
+/// Refills in a row after which a bin counts as too small.
+const REFILLS_TO_GROW: u8 = 3;
+/// Messages kept for the bin of a class before they go to the slabs.
+const PENDING_MESSAGES: usize = 8;
+/// Slabs of a class that stay although they are empty: at least one, and one of so many.
+const EMPTY_SHARE: u32 = 16;
+
+fn max_slots(class: SizeClass) -> usize {
+    (CLASS_BYTES / class.size()).clamp(8, MAX_SLOTS).next_power_of_two().min(MAX_SLOTS)
+}
+
+impl Heap {
+    /// Puts at least one object of `class` into its bin. Owner only.
+    pub(crate) fn refill(
+        &self,
+        class: SizeClass,
+        from: Attempt,
+    ) -> Result<(), AllocError> {
+        let mut inner = self.enter();
+        inner.stats.refills += 1;
+        self.sync_hot();
+        inner.collect(self);
+        inner.prepare_bin(self, class)?;
+        if inner.take_pending(self, class) {
+            return Ok(());
+        }
+        inner.take_from_slabs(self, class, from)
+    }
+
+    /// Makes room in the bin of `class`. Owner only.
+    pub(crate) fn spill(&self, class: SizeClass) {
+        let mut inner = self.enter();
+        inner.stats.spills += 1;
+        inner.classes[class.index()].spilled = true;
+        if inner.grow_bin(self, class) {
+            return;
+        }
+        if inner.classes[class.index()].array.is_null() {
+            return;
+        }
+        inner.spill_half(self, class);
+    }
+
+    /// Refreshes the heap's copy of what the page map covers. Owner only.
+    pub(crate) fn sync_hot(&self) {
+        let map = &self.mm().pages().map;
+        let hot = self.hot();
+        // SAFETY: the owner's own fields, and no hit is under way.
+        unsafe {
+            (*hot).base = map.base();
+            (*hot).words = map.words();
+            (*hot).covered = map.covered();
+        }
+    }
+
+    fn bin(&self, class: SizeClass) -> *mut Bin {
+        // SAFETY: only the address is computed.
+        unsafe { &raw mut (*self.hot()).bins[class.index()] }
+    }
+}
+
+impl Inner {
+    /// Gives the class an array if it has none, and a larger one when it has earned it.
+    fn prepare_bin(&mut self, heap: &Heap, class: SizeClass) -> Result<(), AllocError> {
+        let state = &mut self.classes[class.index()];
+        state.refills = state.refills.saturating_add(1);
+        if state.array.is_null() || state.spilled || state.refills > REFILLS_TO_GROW {
+            self.grow_bin(heap, class);
+        }
+        if self.classes[class.index()].array.is_null() {
+            return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
+        }
+        Ok(())
+    }
+
+    /// Doubles the array of the class's bin (or makes the first one); false when it stays.
+    fn grow_bin(&mut self, heap: &Heap, class: SizeClass) -> bool {
+        let state = &self.classes[class.index()];
+        let old = usize::from(state.slots);
+        let new = if old == 0 { FIRST_SLOTS.min(max_slots(class)) } else { old * 2 };
+        let more_bytes = (new - old) * class.size();
+        if new > max_slots(class) || (old != 0 && self.bin_bytes + more_bytes > HEAP_BYTES) {
+            return false;
+        }
+        let mm = heap.mm();
+        let Some(array) = mm.meta().alloc(mm.machine(), new * size_of::<*mut u8>()) else {
+            return false;
+        };
+        let array = array.as_ptr().cast::<*mut u8>();
+        let bin = heap.bin(class);
+        let state = &mut self.classes[class.index()];
+        // SAFETY: both arrays are this class's own; the bin's `top` points into the old one. The
+        // store of `top` makes the new array the bin, and `limit` follows it.
+        unsafe {
+            array.write(core::ptr::null_mut());
+            let used = if old == 0 { 1 } else { (*bin).top.offset_from_unsigned(state.array) };
+            if old != 0 {
+                array.add(1).copy_from_nonoverlapping(state.array.add(1), used - 1);
+            }
+            (*bin).top = array.add(used);
+            (*bin).limit = array.add(new);
+            if let Some(block) = NonNull::new(state.array.cast::<u8>()) {
+                mm.meta().free(block, old * size_of::<*mut u8>());
+            }
+        }
+        state.array = array;
+        state.slots = new as u16;
+        state.refills = 0;
+        state.spilled = false;
+        self.bin_bytes += more_bytes;
+        true
+    }
+
+    /// Sorts the inbox into the pending lists.
+    pub(crate) fn collect(&mut self, heap: &Heap) {
+        let mut message = heap.inbox.take();
+        while let Some(m) = NonNull::new(message) {
+            // SAFETY: a message from the inbox is ours alone.
+            let next = unsafe { m.as_ref().next };
+            self.stats.remote_frees += u64::from(unsafe_nr(m));
+            self.keep_pending(heap, m);
+            message = next;
+        }
+    }
+
+    fn keep_pending(&mut self, heap: &Heap, message: NonNull<Message>) {
+        // SAFETY: the message is ours alone.
+        let word = unsafe { message.as_ref().word };
+        let Some(class) = PageWord::from_raw(word)
+            .as_slab()
+            .and_then(|(_, offset)| SizeClass::from_offset(offset))
+        else {
+            return;
+        };
+        let state = &mut self.classes[class.index()];
+        let mut kept = 0;
+        let mut m = state.pending;
+        while let Some(p) = NonNull::new(m) {
+            kept += 1;
+            // SAFETY: pending messages are ours.
+            m = unsafe { p.as_ref().next };
+        }
+        if kept < PENDING_MESSAGES {
+            // SAFETY: as above.
+            unsafe { (*message.as_ptr()).next = state.pending };
+            state.pending = message.as_ptr();
+        } else {
+            self.return_message(heap, class, message);
+        }
+    }
+
+    /// Returns a message's objects to their slabs and the message to the spares.
+    pub(crate) fn return_message(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        message: NonNull<Message>,
+    ) {
+        // SAFETY: the message is ours alone.
+        let m = unsafe { &mut *message.as_ptr() };
+        for i in 0..m.nr as usize {
+            self.put_object(heap, class, m.objects[i]);
+        }
+        m.nr = 0;
+        self.recycle(heap, message);
+    }
+
+    /// Copies pending objects of `class` into its empty bin; false when there are none.
+    fn take_pending(&mut self, heap: &Heap, class: SizeClass) -> bool {
+        let bin = heap.bin(class);
+        let mut any = false;
+        loop {
+            let Some(message) = NonNull::new(self.classes[class.index()].pending) else {
+                return any;
+            };
+            // SAFETY: the message is ours; `top..limit` are free slots of the bin's array.
+            unsafe {
+                let m = &mut *message.as_ptr();
+                let room = (*bin).limit.offset_from_unsigned((*bin).top);
+                let nr = room.min(m.nr as usize);
+                if nr == 0 && m.nr != 0 {
+                    return any;
+                }
+                let rest = m.nr as usize - nr;
+                (*bin).top.copy_from_nonoverlapping(m.objects.as_ptr().add(rest), nr);
+                (*bin).top = (*bin).top.add(nr);
+                m.nr = rest as u32;
+                any |= nr > 0;
+                if rest > 0 {
+                    return any;
+                }
+                self.classes[class.index()].pending = m.next;
+            }
+            self.recycle(heap, message);
+        }
+    }
+
+    fn take_from_slabs(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        from: Attempt,
+    ) -> Result<(), AllocError> {
+        let bin = heap.bin(class);
+        let map = &heap.mm().pages().map;
+        let slots = usize::from(self.classes[class.index()].slots);
+        let mut wanted = (slots / 2).max(1);
+        loop {
+            let mut slab = self.classes[class.index()].partial.head;
+            if slab.is_null() {
+                match self.new_slab(heap, class, from) {
+                    Ok(fresh) => slab = fresh,
+                    // Some objects are enough.
+                    Err(_) if wanted < (slots / 2).max(1) => return Ok(()),
+                    Err(e) => return Err(e),
+                }
+            }
+            // SAFETY: a slab on a partial list is live and has free objects; the bin's array has
+            // `wanted` free slots above `top`, since it was empty and `wanted` is half of it.
+            unsafe {
+                let slab = &mut *slab;
+                if slab.is_empty() {
+                    self.classes[class.index()].nr_empty -= 1;
+                }
+                let out = core::slice::from_raw_parts_mut((*bin).top, wanted);
+                let got = slab.take(map.addr_of(slab.head()), out);
+                (*bin).top = (*bin).top.add(got);
+                wanted -= got;
+                if slab.nr_free() == 0 {
+                    self.classes[class.index()].partial.remove(slab);
+                }
+            }
+            // Never build a new slab only to fill the bin.
+            if wanted == 0 || self.classes[class.index()].partial.head.is_null() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A slab of `class` with all objects free, on the partial list.
+    fn new_slab(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        from: Attempt,
+    ) -> Result<*mut Slab, AllocError> {
+        let mm = heap.mm();
+        let pages = mm.pages();
+        let order = class.slab_order();
+        heap.follow_thread(self);
+        let run = if from.node == heap.node() {
+            self.pcp.alloc(pages, order, from)?
+        } else {
+            let nr_pages = order.nr_pages();
+            pages.alloc_run(from.node, nr_pages, order, Migratetype::Slab, from.level)?
+        };
+        let head = run.head();
+        // SAFETY: the run is ours.
+        let slab = unsafe { Slab::create(&pages.map, mm.meta(), mm.machine(), head, class) };
+        let Some(slab) = slab else {
+            self.pcp.free(pages, heap.node(), order, run);
+            return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
+        };
+        let _ = run.into_head();
+        let word = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+        for i in 0..order.nr_pages() {
+            // Relaxed: another thread learns of the slab only with an object of it.
+            pages.map.word(head.add(i)).store(word, Relaxed);
+        }
+        heap.sync_hot();
+        let state = &mut self.classes[class.index()];
+        // SAFETY: just made, on no list.
+        unsafe { state.partial.push(slab.as_ptr()) };
+        state.nr_slabs += 1;
+        state.nr_empty += 1;
+        self.stats.slabs_made += 1;
+        Ok(slab.as_ptr())
+    }
+
+    /// Returns the older half of the bin to the slabs.
+    fn spill_half(&mut self, heap: &Heap, class: SizeClass) {
+        let bin = heap.bin(class);
+        let array = self.classes[class.index()].array;
+        // SAFETY: `array..top` are the bin's slots; slot 0 is the null floor. The objects leave
+        // the slots before they enter the bitmaps only in the view of others, who see `top` last.
+        unsafe {
+            let used = (*bin).top.offset_from_unsigned(array) - 1;
+            let half = used.div_ceil(2);
+            for i in 1..=half {
+                self.put_object(heap, class, *array.add(i));
+            }
+            array.add(1).copy_from(array.add(1 + half), used - half);
+            (*bin).top = array.add(1 + used - half);
+        }
+    }
+
+    /// Empties the bin of `class` into the slabs. Only when no owner can be on the hit path.
+    pub(crate) fn flush_bin(&mut self, heap: &Heap, class: SizeClass) {
+        if self.classes[class.index()].array.is_null() {
+            return;
+        }
+        let bin = heap.bin(class);
+        let array = self.classes[class.index()].array;
+        // SAFETY: as in `spill_half`.
+        unsafe {
+            while (*bin).top > array.add(1) {
+                let top = (*bin).top.sub(1);
+                (*bin).top = top;
+                self.put_object(heap, class, *top);
+            }
+        }
+    }
+
+    /// Puts one object back into its slab. A misuse is kept for the report.
+    pub(crate) fn put_object(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
+        let map = &heap.mm().pages().map;
+        let addr = object.addr();
+        let pfn = Pfn::new(((addr - map.base()) >> PAGE_SHIFT) as u32);
+        let expected = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+        // Relaxed: pages of this heap's slabs change their word inside this gate only.
+        if map.word(pfn).load(Relaxed) != expected {
+            // The slab was released although this object was in a bin: it was freed twice.
+            self.fault.get_or_insert(BadPointer::new(addr, BadKind::DoubleFree));
+            return;
+        }
+        let mut slab = Slab::of(map, pfn, class);
+        // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
+        let slab = unsafe { slab.as_mut() };
+        if let Err(kind) = slab.put(slab.offset_of(map, addr)) {
+            self.fault.get_or_insert(BadPointer::new(addr, kind));
+            return;
+        }
+        let state = &mut self.classes[class.index()];
+        if slab.nr_free() == 1 {
+            // SAFETY: it was full and so on no list.
+            unsafe { state.partial.push(slab) };
+        }
+        if slab.is_empty() {
+            state.nr_empty += 1;
+            if state.nr_empty > 1 + state.nr_slabs / EMPTY_SHARE {
+                self.release_slab(heap, slab);
+            }
+        }
+    }
+
+    /// Gives the pages of an empty, listed slab back to the page cache.
+    pub(crate) fn release_slab(&mut self, heap: &Heap, slab: *mut Slab) {
+        let mm = heap.mm();
+        let pages = mm.pages();
+        // SAFETY: the slab is live, listed and ours.
+        unsafe {
+            let class = (*slab).class();
+            let head = (*slab).head();
+            let order = class.slab_order();
+            let state = &mut self.classes[class.index()];
+            state.partial.remove(slab);
+            state.nr_slabs -= 1;
+            state.nr_empty -= 1;
+            (*slab).destroy(mm.meta());
+            for i in 0..order.nr_pages() {
+                // Relaxed: no live object names these pages any more.
+                pages.map.word(head.add(i)).store(PageWord::NOTHING.raw(), Relaxed);
+            }
+            let run = pages.run_from_head(head, order.nr_pages());
+            self.pcp.free(pages, heap.node(), order, run);
+        }
+        self.stats.slabs_released += 1;
+    }
+
+    /// Releases every empty slab; returns the pages given to the page cache.
+    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap) -> usize {
+        let mut released = 0;
+        for class in SizeClass::all() {
+            let mut slab = self.classes[class.index()].partial.head;
+            while let Some(s) = NonNull::new(slab) {
+                // SAFETY: list members are live; the successor is read before the release.
+                unsafe {
+                    slab = s.as_ref().next;
+                    if s.as_ref().is_empty() {
+                        released += class.slab_order().nr_pages();
+                        self.release_slab(heap, s.as_ptr());
+                    }
+                }
+            }
+        }
+        released
+    }
+}
+
+fn unsafe_nr(message: NonNull<Message>) -> u32 {
+    // SAFETY: the caller owns the message.
+    unsafe { message.as_ref().nr }
+}
+
+impl Entered<'_> {
+    /// Everything that does not need the owner: inbox, pending and unsent messages, empty slabs,
+    /// page cache. Returns the pages that went back to the zones.
+    pub(crate) fn drain(&mut self) -> usize {
+        let heap = self.heap();
+        self.collect(heap);
+        self.return_pending(heap);
+        self.post_all(heap);
+        self.release_empty_slabs(heap);
+        self.pcp.drain(heap.mm().pages())
+    }
+}
+
+impl Inner {
+    /// Returns all pending messages to the slabs.
+    pub(crate) fn return_pending(&mut self, heap: &Heap) {
+        for class in SizeClass::all() {
+            while let Some(message) = NonNull::new(self.classes[class.index()].pending) {
+                // SAFETY: pending messages are ours.
+                self.classes[class.index()].pending = unsafe { message.as_ref().next };
+                self.return_message(heap, class, message);
+            }
+        }
+    }
+}

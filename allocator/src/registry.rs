@@ -1,0 +1,164 @@
+//! All heaps, and the pool of those whose thread has ended.
+//!
+//! A heap is never unmapped and never changes its number, so that page words, messages and other
+//! threads may name it at any time. A thread that ends puts its heap into the pool with all it
+//! holds; the next thread on that node takes it over whole.
+//!
+//! # Synchronisation
+//!
+//! | word       | writers                | readers       | carries                    |
+//! |------------|------------------------|---------------|----------------------------|
+//! | `table[i]` | `publish` under `pool` | any thread    | an initialised heap        |
+//! | `len`      | `publish` under `pool` | any thread    | numbers in use             |
+//!
+//! Release on publication, Acquire on look-up. A heap changes hands under the `pool` lock.
+
+use core::ptr::{self, NonNull};
+
+use zonal_numa::{Machine, NodeId, PAGE_SIZE};
+
+use crate::heap::{Heap, HeapId};
+use crate::lock::{FutexLock, Mutex};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicUsize};
+
+/// Heap numbers have 16 bits.
+const MAX_HEAPS: usize = 1 << 16;
+
+/// The heaps of an instance.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// Table of heap pointers, index = number; null until the first heap.
+    table: AtomicPtr<AtomicPtr<Heap>>,
+    len: AtomicUsize,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    /// Heaps without a thread, last ended first.
+    dead: *mut Heap,
+    nr_dead: usize,
+}
+
+// SAFETY: heaps in the pool belong to nobody; the pointer moves with the lock.
+unsafe impl Send for Pool {}
+
+impl Registry {
+    pub(crate) fn new() -> Registry {
+        Registry {
+            table: AtomicPtr::new(ptr::null_mut()),
+            len: AtomicUsize::new(1),
+            pool: Mutex::new(Pool { dead: ptr::null_mut(), nr_dead: 0 }),
+        }
+    }
+
+    /// The heap with that number.
+    #[inline]
+    pub(crate) fn get(&self, id: HeapId) -> Option<&'static Heap> {
+        // ORDERING: Acquire, pairs with Release in `publish`.
+        let table = NonNull::new(self.table.load(Acquire))?;
+        // SAFETY: the table has an entry for every 16-bit number; heaps are never unmapped.
+        unsafe { table.add(id.index()).as_ref().load(Acquire).as_ref() }
+    }
+
+    /// All heaps, dead ones included.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Heap> + '_ {
+        // ORDERING: Acquire, pairs with Release in `publish`.
+        let len = self.len.load(Acquire);
+        (1..len).filter_map(|i| HeapId::new(i as u16)).filter_map(|id| self.get(id))
+    }
+
+    /// Heaps made so far.
+    pub(crate) fn nr_heaps(&self) -> usize {
+        self.len.load(Relaxed) - 1
+    }
+
+    /// Heaps in the pool.
+    pub(crate) fn nr_dead(&self) -> usize {
+        self.pool.lock().nr_dead
+    }
+
+    /// A dead heap of `node`, or of any node with `or_any`.
+    pub(crate) fn take_dead(&self, node: Option<NodeId>) -> Option<NonNull<Heap>> {
+        let mut pool = self.pool.lock();
+        let mut previous: *mut Heap = ptr::null_mut();
+        let mut current = pool.dead;
+        while let Some(heap) = NonNull::new(current) {
+            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            let h = unsafe { heap.as_ref() };
+            let fits = node.is_none_or(|n| n == h.node()) && !h.torn.get();
+            if fits {
+                match NonNull::new(previous) {
+                    // SAFETY: as above.
+                    Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
+                    None => pool.dead = h.next_dead.get(),
+                }
+                h.next_dead.set(ptr::null_mut());
+                pool.nr_dead -= 1;
+                return Some(heap);
+            }
+            previous = current;
+            current = h.next_dead.get();
+        }
+        None
+    }
+
+    /// Puts a heap into the pool.
+    pub(crate) fn put_dead(&self, heap: NonNull<Heap>) {
+        let mut pool = self.pool.lock();
+        // SAFETY: the caller owned the heap and gives it away.
+        unsafe { heap.as_ref() }.next_dead.set(pool.dead);
+        pool.dead = heap.as_ptr();
+        pool.nr_dead += 1;
+    }
+
+    /// Makes a number for a new heap: `make` builds it, and gets the number it will have.
+    pub(crate) fn publish(
+        &self,
+        machine: &Machine,
+        make: impl FnOnce(HeapId) -> Option<NonNull<Heap>>,
+    ) -> Option<NonNull<Heap>> {
+        let pool = self.pool.lock();
+        let len = self.len.load(Relaxed);
+        if len == MAX_HEAPS {
+            return None;
+        }
+        let mut table = self.table.load(Relaxed);
+        if table.is_null() {
+            let bytes = MAX_HEAPS * size_of::<AtomicPtr<Heap>>();
+            let span = machine.map(bytes, PAGE_SIZE).ok()?;
+            table = ptr::with_exposed_provenance_mut(span.addr());
+            // ORDERING: Release, pairs with Acquire in `get`.
+            self.table.store(table, Release);
+        }
+        let id = HeapId::new(len as u16)?;
+        let heap = make(id)?;
+        // SAFETY: `id` is inside the table, whose fresh memory is zero: null pointers.
+        unsafe { (*table.add(id.index())).store(heap.as_ptr(), Release) };
+        // ORDERING: Release, pairs with Acquire in `all`.
+        self.len.store(len + 1, Release);
+        drop(pool);
+        Some(heap)
+    }
+
+    pub(crate) fn raw_lock(&self) -> &FutexLock {
+        // SAFETY: for the fork handlers only, in the order of the lock table.
+        unsafe { self.pool.raw() }
+    }
+
+    /// A forked child: every heap but `own` has lost its thread. Runs single-threaded.
+    pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
+        let mut pool = self.pool.lock();
+        pool.dead = ptr::null_mut();
+        pool.nr_dead = 0;
+        for heap in self.all() {
+            let pointer = NonNull::from(heap);
+            if Some(pointer) != own {
+                heap.next_dead.set(pool.dead);
+                pool.dead = pointer.as_ptr();
+                pool.nr_dead += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Slabs: page runs cut into objects of one class, with their free objects in a bitmap.
+//!
+//! The header stands out of line, in the cold words of the slab's first eight pages: 64 bytes, one
+//! cache line, found from any address in the slab by masking its page number. A bit is set for
+//! each object that is free *and in the slab*; objects in bins, messages or user hands have their
+//! bit clear. So refilling, spilling and looking for holes read no object, there is no link to
+//! encode or corrupt, and a bit already set when an object comes back is a double free.
+//!
+//! # Synchronisation
+//!
+//! Every field belongs to whoever is inside the gate of the heap that the header names.
+
+use core::ptr::{self, NonNull};
+
+use zonal_numa::{Machine, PAGE_SHIFT, PAGE_SIZE};
+
+use crate::class::SizeClass;
+use crate::misuse::BadKind;
+use crate::meta::Meta;
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+
+const INLINE_WORDS: usize = 4;
+const BITS: usize = u64::BITS as usize;
+
+/// The header of a slab.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slab {
+    pub(crate) next: *mut Slab,
+    pub(crate) prev: *mut Slab,
+    head: Pfn,
+    class: SizeClass,
+    /// On the partial list of its class.
+    pub(crate) listed: bool,
+    nr_free: u16,
+    /// No word before this one has a free bit.
+    hint: u16,
+    /// The run was made of known-zero pages (kept for validation and statistics).
+    _pad: [u8; 6],
+    bitmap: Bitmap,
+}
+
+const _: () = assert!(size_of::<Slab>() == 64);
+
+/// Four words here, or a pointer to more in metadata.
+#[repr(C)]
+union Bitmap {
+    inline: [u64; INLINE_WORDS],
+    external: *mut u64,
+}
+
+impl core::fmt::Debug for Bitmap {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Bitmap")
+    }
+}
+
+fn bitmap_words(class: SizeClass) -> usize {
+    class.objects().div_ceil(BITS)
+}
+
+impl Slab {
+    /// Where the header of the slab around `pfn` stands.
+    #[inline]
+    pub(crate) fn of(map: &PageMap, pfn: Pfn, class: SizeClass) -> NonNull<Slab> {
+        let head = pfn.block(class.slab_order());
+        map.cold_area(head).cast()
+    }
+
+    /// Makes the header for a run of `class.slab_order()` that starts at `head`, all objects free.
+    /// None when there is no metadata for the bitmap; nothing is changed then.
+    ///
+    /// # Safety
+    /// The run belongs to the caller.
+    pub(crate) unsafe fn create(
+        map: &PageMap,
+        meta: &Meta,
+        machine: &Machine,
+        head: Pfn,
+        class: SizeClass,
+    ) -> Option<NonNull<Slab>> {
+        let words = bitmap_words(class);
+        let mut bitmap = Bitmap { inline: [0; INLINE_WORDS] };
+        if words > INLINE_WORDS {
+            bitmap.external = meta.alloc(machine, words * size_of::<u64>())?.as_ptr().cast();
+        }
+        let slab = map.cold_area(head).cast::<Slab>();
+        // SAFETY: the cold words of an owned run of at least eight pages are the owner's, 64 bytes
+        // aligned to 64, because the run is aligned to eight pages.
+        unsafe {
+            slab.write(Slab {
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+                head,
+                class,
+                listed: false,
+                nr_free: class.objects() as u16,
+                hint: 0,
+                _pad: [0; 6],
+                bitmap,
+            });
+            let slab = &mut *slab.as_ptr();
+            let objects = class.objects();
+            for (i, word) in slab.words_mut().iter_mut().enumerate() {
+                let bits = (objects - i * BITS).min(BITS);
+                *word = u64::MAX >> (BITS - bits);
+            }
+        }
+        Some(slab)
+    }
+
+    /// Gives the bitmap back; the run is the caller's again.
+    pub(crate) fn destroy(&mut self, meta: &Meta) {
+        let words = bitmap_words(self.class);
+        if words > INLINE_WORDS {
+            // SAFETY: `create` made the external bitmap of this size for this slab alone.
+            unsafe {
+                if let Some(block) = NonNull::new(self.bitmap.external.cast::<u8>()) {
+                    meta.free(block, words * size_of::<u64>());
+                }
+            }
+        }
+        self.bitmap = Bitmap { inline: [0; INLINE_WORDS] };
+    }
+
+    /// Pages of a slab of `class`.
+    pub(crate) fn pages(class: SizeClass) -> usize {
+        class.slab_order().nr_pages()
+    }
+
+    pub(crate) fn head(&self) -> Pfn {
+        self.head
+    }
+
+    pub(crate) fn class(&self) -> SizeClass {
+        self.class
+    }
+
+    pub(crate) fn nr_free(&self) -> usize {
+        usize::from(self.nr_free)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nr_free() == self.class.objects()
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        let words = bitmap_words(self.class);
+        // SAFETY: the class decides which arm is in use, for the whole life of the slab; the
+        // external bitmap has that many words.
+        unsafe {
+            if words > INLINE_WORDS {
+                core::slice::from_raw_parts_mut(self.bitmap.external, words)
+            } else {
+                &mut self.bitmap.inline[..words]
+            }
+        }
+    }
+
+    /// The words of the bitmap.
+    pub(crate) fn words(&self) -> &[u64] {
+        let words = bitmap_words(self.class);
+        // SAFETY: as in `words_mut`.
+        unsafe {
+            if words > INLINE_WORDS {
+                core::slice::from_raw_parts(self.bitmap.external, words)
+            } else {
+                &self.bitmap.inline[..words]
+            }
+        }
+    }
+
+    /// Takes up to `out.len()` free objects, lowest address last, so that a stack hands out
+    /// ascending addresses and untouched pages are touched one after the other.
+    /// Returns how many; they fill the front of `out`.
+    pub(crate) fn take(&mut self, base: *mut u8, out: &mut [*mut u8]) -> usize {
+        let nr = out.len().min(self.nr_free());
+        let size = self.class.size();
+        let mut left = nr;
+        let mut w = usize::from(self.hint);
+        let words = self.words_mut();
+        while left > 0 {
+            let mut bits = words[w];
+            while bits != 0 && left > 0 {
+                let index = w * BITS + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                left -= 1;
+                out[left] = base.wrapping_add(index * size);
+            }
+            words[w] = bits;
+            if bits == 0 && left > 0 {
+                w += 1;
+            }
+        }
+        self.hint = w as u16;
+        self.nr_free -= nr as u16;
+        nr
+    }
+
+    /// Puts back the object that starts `offset` bytes into the slab.
+    #[inline]
+    pub(crate) fn put(&mut self, offset: usize) -> Result<(), BadKind> {
+        let index = self.class.object_at(offset).ok_or(BadKind::Interior)?;
+        let w = index / BITS;
+        let bit = 1u64 << (index % BITS);
+        let word = &mut self.words_mut()[w];
+        if *word & bit != 0 {
+            return Err(BadKind::DoubleFree);
+        }
+        *word |= bit;
+        self.nr_free += 1;
+        self.hint = self.hint.min(w as u16);
+        Ok(())
+    }
+
+    /// Takes every object that touches page `page` of the slab out of it, if all of them are
+    /// free; false, and nothing changed, otherwise. The page then holds no user data and nobody
+    /// can get an object of it: it may be purged. [`Slab::put_page`] is the way back.
+    pub(crate) fn take_page(&mut self, page: usize) -> bool {
+        let Some((first, last)) = self.objects_on(page) else { return false };
+        let free = |words: &[u64], i: usize| words[i / BITS] & (1 << (i % BITS)) != 0;
+        if !(first..=last).all(|i| free(self.words(), i)) {
+            return false;
+        }
+        for i in first..=last {
+            self.words_mut()[i / BITS] &= !(1 << (i % BITS));
+        }
+        self.nr_free -= (last - first + 1) as u16;
+        true
+    }
+
+    /// Puts back what [`Slab::take_page`] took.
+    pub(crate) fn put_page(&mut self, page: usize) {
+        let Some((first, last)) = self.objects_on(page) else { return };
+        for i in first..=last {
+            self.words_mut()[i / BITS] |= 1 << (i % BITS);
+        }
+        self.nr_free += (last - first + 1) as u16;
+        self.hint = self.hint.min((first / BITS) as u16);
+    }
+
+    fn objects_on(&self, page: usize) -> Option<(usize, usize)> {
+        let size = self.class.size();
+        let first = page * PAGE_SIZE / size;
+        let last = ((page + 1) * PAGE_SIZE - 1) / size;
+        (first < self.class.objects()).then(|| (first, last.min(self.class.objects() - 1)))
+    }
+
+    /// Offset of `addr` from the slab's first byte.
+    #[inline]
+    pub(crate) fn offset_of(&self, map: &PageMap, addr: usize) -> usize {
+        addr - map.base() - (self.head.index() << PAGE_SHIFT)
+    }
+}
+
+/// A doubly linked list of slabs.
+#[derive(Debug)]
+pub(crate) struct SlabList {
+    pub(crate) head: *mut Slab,
+}
+
+impl SlabList {
+    pub(crate) const EMPTY: SlabList = SlabList { head: ptr::null_mut() };
+
+    /// Puts `slab` first.
+    ///
+    /// # Safety
+    /// `slab` is live, on no list, and the caller is inside the gate of its heap.
+    pub(crate) unsafe fn push(&mut self, slab: *mut Slab) {
+        // SAFETY: the caller's promise; list members are live.
+        unsafe {
+            debug_assert!(!(*slab).listed);
+            (*slab).next = self.head;
+            (*slab).prev = ptr::null_mut();
+            (*slab).listed = true;
+            if !self.head.is_null() {
+                (*self.head).prev = slab;
+            }
+        }
+        self.head = slab;
+    }
+
+    /// Takes `slab` out.
+    ///
+    /// # Safety
+    /// `slab` is on this list and the caller is inside the gate of its heap.
+    pub(crate) unsafe fn remove(&mut self, slab: *mut Slab) {
+        // SAFETY: the caller's promise; list members are live.
+        unsafe {
+            debug_assert!((*slab).listed);
+            let (prev, next) = ((*slab).prev, (*slab).next);
+            if prev.is_null() {
+                self.head = next;
+            } else {
+                (*prev).next = next;
+            }
+            if !next.is_null() {
+                (*next).prev = prev;
+            }
+            (*slab).listed = false;
+        }
+    }
+}

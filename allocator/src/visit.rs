@@ -1,0 +1,182 @@
+//! Rounds over all heaps: draining what sleeping threads hold, and fork.
+//!
+//! # Lock order
+//!
+//! registry pool -> gates -> huge index -> zones -> metadata. The fork handlers take all of them in
+//! this order; nobody takes an earlier one while holding a later one.
+
+use core::ptr::NonNull;
+
+use crate::class::SizeClass;
+use crate::gate::{self, Barrier};
+use crate::heap::{Entered, Heap};
+use crate::mm::Mm;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::yield_now;
+
+/// Heaps that share one membarrier.
+const ROUND: usize = 64;
+/// Looks at an owner that is inside before a drain gives it up: about a millisecond.
+const DRAIN_PATIENCE: u32 = 200;
+/// The same for fork, which has to have everybody: about a tenth of a second.
+const FORK_PATIENCE: u32 = 20_000;
+
+impl Mm {
+    /// Calls `visit` inside the gate of every heap that can be entered. `own` is the calling
+    /// thread's heap and is entered as its owner; the caller is inside no gate.
+    pub(crate) fn visit_heaps(
+        &self,
+        own: Option<NonNull<Heap>>,
+        mut visit: impl FnMut(&mut Entered<'_>),
+    ) {
+        if let Some(own) = own {
+            // SAFETY: the caller's heap.
+            visit(&mut unsafe { own.as_ref() }.enter());
+        }
+        let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
+        let mut nr = 0;
+        for heap in self.registry.all() {
+            if Some(NonNull::from(heap)) == own || heap.torn.get() {
+                continue;
+            }
+            round[nr] = Some(heap);
+            nr += 1;
+            if nr == ROUND {
+                self.visit_round(&round[..nr], &mut visit);
+                nr = 0;
+            }
+        }
+        self.visit_round(&round[..nr], &mut visit);
+    }
+
+    fn visit_round(
+        &self,
+        heaps: &[Option<&'static Heap>],
+        visit: &mut impl FnMut(&mut Entered<'_>),
+    ) {
+        if heaps.is_empty() {
+            return;
+        }
+        let mut claimed = [false; ROUND];
+        for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
+            *claimed = heap.begin_visit();
+        }
+        self.heavy_barrier();
+        for (heap, claimed) in heaps.iter().flatten().zip(claimed) {
+            match claimed.then(|| heap.finish_visit(DRAIN_PATIENCE)).flatten() {
+                Some(mut entered) => visit(&mut entered),
+                None => {
+                    self.drain_skipped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    fn heavy_barrier(&self) {
+        gate::heavy();
+        if self.barrier() == Barrier::Asymmetric {
+            self.machine().membarrier();
+        }
+    }
+
+    /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
+    /// that have ended also the bins. Returns the pages that went back.
+    pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
+        let mut pages = self.drain_dead();
+        self.visit_heaps(own, |entered| pages += entered.drain());
+        // What the round sent to heaps that it had already visited.
+        self.visit_heaps(own, |entered| pages += entered.drain());
+        pages
+    }
+
+    /// Gives the calling thread's caches back. Returns the pages that went back.
+    ///
+    /// # Safety
+    /// The calling thread owns `own`.
+    pub unsafe fn drain_own(&self, own: NonNull<Heap>) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { own.as_ref() }.drain_owned()
+    }
+
+    /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
+    pub fn drain_huge(&self) -> usize {
+        self.huge().drain(self.machine())
+    }
+
+    fn drain_dead(&self) -> usize {
+        let mut drained = 0;
+        let mut done: Option<NonNull<Heap>> = None;
+        while let Some(heap) = self.registry.take_dead(None) {
+            // SAFETY: taken out of the pool, the heap is ours like a thread's own.
+            let h = unsafe { heap.as_ref() };
+            drained += h.drain_owned();
+            h.next_dead.set(done.map_or(core::ptr::null_mut(), NonNull::as_ptr));
+            done = Some(heap);
+        }
+        while let Some(heap) = done {
+            // SAFETY: as above; the link is read before the heap goes back.
+            done = NonNull::new(unsafe { heap.as_ref() }.next_dead.get());
+            self.registry.put_dead(heap);
+        }
+        drained
+    }
+
+    /// Before fork: everybody out, every lock held, so that the child finds all data whole.
+    /// `own` is the calling thread's heap; the caller is inside no gate.
+    pub fn prefork(&self, own: Option<NonNull<Heap>>) {
+        self.registry.raw_lock().acquire();
+        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+            while !heap.begin_visit() {
+                yield_now();
+            }
+        }
+        self.heavy_barrier();
+        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+            // An owner that stays inside sits in a signal handler or left it by longjmp: its heap
+            // cannot be used in the child.
+            heap.torn.set(heap.torn.get() || !heap.is_settled(FORK_PATIENCE));
+        }
+        self.huge().raw_lock().acquire();
+        self.pages().lock_all();
+        self.meta().raw_lock().acquire();
+    }
+
+    /// After fork in the parent: everything goes on.
+    pub fn postfork_parent(&self, own: Option<NonNull<Heap>>) {
+        self.meta().raw_lock().release();
+        // SAFETY: `prefork` took them on this thread.
+        unsafe { self.pages().unlock_all() };
+        self.huge().raw_lock().release();
+        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+            heap.torn.set(false);
+            heap.leave_open();
+        }
+        self.registry.raw_lock().release();
+    }
+
+    /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
+    pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
+        self.meta().raw_lock().reinit();
+        // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
+        unsafe { self.pages().child_after_fork() };
+        self.huge().raw_lock().reinit();
+        self.registry.raw_lock().reinit();
+        for heap in self.registry.all() {
+            if Some(NonNull::from(heap)) != own {
+                heap.reopen_gate();
+            }
+        }
+        self.registry.bury_all_but(own);
+    }
+}
+
+impl Heap {
+    /// Empties everything, bins too. Only for the owner, between two operations.
+    fn drain_owned(&self) -> usize {
+        let mut inner = self.enter();
+        for class in SizeClass::all() {
+            inner.flush_bin(self, class);
+        }
+        inner.drain()
+    }
+}
