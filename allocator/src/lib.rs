@@ -71,16 +71,20 @@ pub mod word;
 pub mod zone;
 
 pub use bin::HeapHot;
-pub use class::SizeClass;
+pub use charge::UNLIMITED;
+pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
 pub use huge::HugeStats;
-pub use node::ZoneStats;
-pub use purge::PurgeHow;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
-pub use stats::Stats;
-pub use charge::UNLIMITED;
+pub use node::ZoneStats;
+pub use pages::{PageConfig, Pages, Placement};
+pub use pcp::PcpStats;
+pub use purge::PurgeHow;
+pub use stats::{ClassStats, HeapStats, Stats};
+pub use zonal_numa::PAGE_SIZE;
+pub use zone::Thp;
 
 #[cfg(test)]
 mod mm_tests;

@@ -18,5 +18,5 @@ mod ladder;
 mod slowpath;
 
 pub use ladder::{Action, Rung, next};
-pub use slowpath::{ReallocError, alloc, realloc, trim};
-pub use zonal_allocator::{AllocError, BadPointer};
+pub use slowpath::{ReallocError, alloc, free, realloc, trim};
+pub use zonal_allocator::{AllocError, BadPointer, Block, Request};

@@ -114,6 +114,18 @@ pub unsafe fn realloc(
     Ok(new)
 }
 
+/// Frees any live block of the instance.
+///
+/// # Errors
+/// The pointer is no live block; nothing is changed.
+///
+/// # Safety
+/// The calling thread owns `heap`; the block is not used any more.
+pub unsafe fn free(heap: NonNull<Heap>, block: NonNull<u8>) -> Result<(), BadPointer> {
+    // SAFETY: the caller's promise; heaps are never unmapped.
+    unsafe { heap.as_ref().free(block) }
+}
+
 /// Gives back to the system all that no live block needs, until `goal_bytes` are back. Returns the
 /// bytes that went back.
 pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> usize {
