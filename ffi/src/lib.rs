@@ -1,1 +1,99 @@
-//! 
+//! zonal: Linux memory management inside one process, as a Rust allocator.
+//!
+//! ```
+//! use zonal::Zonal;
+//!
+//! #[global_allocator]
+//! static ALLOCATOR: Zonal = Zonal;
+//!
+//! fn main() {
+//!     let text = String::from("lives in zonal");
+//!     assert_eq!(text.len(), 14);
+//!     zonal::trim();
+//! }
+//! ```
+//!
+//! This crate is the only one of zonal with statics, thread-local storage, fork handlers and the
+//! environment. It exports no C symbol; `libzonal.so` in `preload/` does, on top of [`abi`].
+//!
+//! ```text
+//!   malloc, free (hot) --miss--> slow --> Visit (thread) --> zonal_reclaim --> zonal_allocator
+//!     one TLS word                          |  first call of the thread: attach
+//!                                           |  first call of the process: init --> env, config
+//!                                           '- fork, exit report, abort line
+//! ```
+//!
+//! # The first malloc
+//!
+//! 1. `hot::malloc` takes `current` from TLS: the static empty heap. Its bins are empty: a miss.
+//! 2. `slow::malloc` begins a [`Visit`](thread::Visit). `home` is null: the thread attaches.
+//! 3. `init::start` finds no core and builds it: settings from the environment, the machine, the
+//!    core itself. Other threads wait.
+//! 4. The core gives a heap; `home` and `current` name it; the exit hook is armed.
+//! 5. `init::finish` registers the fork handlers and, if asked for, the report at exit.
+//! 6. [`zonal_reclaim::alloc`] refills the bin and answers. `current` is put back: the next call
+//!    of that size is a hit.
+//!
+//! A library that uses [`Zonal`] and is opened with `dlopen` must not be unloaded (link it with
+//! `-z nodelete`): threads that used it run its exit hook when they end.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod abort;
+mod config;
+mod env;
+mod errno;
+mod fd;
+mod foreign;
+mod fork;
+mod global;
+mod hot;
+mod init;
+mod report;
+mod slow;
+mod thread;
+mod tls;
+
+pub use env::Format;
+pub use global::Zonal;
+pub use report::print;
+pub use zonal_allocator::{Mismatch, Stats};
+
+/// What the C library's names are made of: raw calls, for `libzonal.so`.
+pub mod abi {
+    pub use crate::abort::{die, warn};
+    pub use crate::errno::{get as errno, set as set_errno};
+    pub use crate::foreign::{Alone, Foreign};
+    pub use crate::hot::{aligned, free, malloc, realloc, zalloc};
+    pub use crate::report::Usage;
+    pub use crate::slow::usable_size;
+}
+
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The figures of this moment; none before the first allocation.
+pub fn stats() -> Option<Stats> {
+    slow::inspect(zonal_allocator::Mm::stats)
+}
+
+/// Gives cold memory back to the system; returns the bytes given back.
+pub fn trim() -> usize {
+    reclaim(usize::MAX)
+}
+
+/// Gives about `bytes` of cold memory back to the system; returns the bytes given back.
+pub fn reclaim(bytes: usize) -> usize {
+    slow::inspect(|mm, own| zonal_reclaim::trim(mm, own, bytes)).unwrap_or(0)
+}
+
+/// Compares counters and lists of the core with each other. Other threads should not allocate
+/// meanwhile.
+///
+/// # Errors
+/// The first that disagrees.
+pub fn validate() -> Result<(), Mismatch> {
+    slow::inspect(zonal_allocator::Mm::validate).unwrap_or(Ok(()))
+}

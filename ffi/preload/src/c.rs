@@ -1,0 +1,110 @@
+//! The C functions that every program calls.
+
+use core::ffi::{c_int, c_void};
+use core::ptr;
+
+use zonal::abi;
+
+use crate::glibc::Glibc;
+
+/// # Safety
+/// C's contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    abi::malloc(size).cast()
+}
+
+/// # Safety
+/// C's contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(object: *mut c_void) {
+    // SAFETY: the caller gives the object up.
+    unsafe { abi::free::<Glibc>(object.cast()) }
+}
+
+/// # Safety
+/// C's contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    match count.checked_mul(size) {
+        Some(bytes) => abi::zalloc(bytes).cast(),
+        None => no_memory(),
+    }
+}
+
+/// As glibc: `realloc(object, 0)` frees and returns null.
+///
+/// # Safety
+/// C's contract.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(object: *mut c_void, size: usize) -> *mut c_void {
+    if size == 0 && !object.is_null() {
+        // SAFETY: the caller gives the object up.
+        unsafe { free(object) };
+        return ptr::null_mut();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { abi::realloc::<Glibc>(object.cast(), size).cast() }
+}
+
+/// # Safety
+/// As for [`realloc`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn reallocarray(
+    object: *mut c_void,
+    count: usize,
+    size: usize,
+) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: the caller's promise.
+        Some(bytes) => unsafe { realloc(object, bytes) },
+        None => no_memory(),
+    }
+}
+
+/// The size is the caller's opinion; ours is in the metadata.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
+    // SAFETY: the caller gives the object up.
+    unsafe { free(object) }
+}
+
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_aligned_sized(object: *mut c_void, _align: usize, _size: usize) {
+    // SAFETY: the caller gives the object up.
+    unsafe { free(object) }
+}
+
+/// The old name in SunOS and early glibc.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cfree(object: *mut c_void) {
+    // SAFETY: the caller gives the object up.
+    unsafe { free(object) }
+}
+
+/// # Safety
+/// `object` is null or alive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_usable_size(object: *mut c_void) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { abi::usable_size::<Glibc>(object.cast()) }
+}
+
+fn no_memory() -> *mut c_void {
+    fail(libc::ENOMEM)
+}
+
+/// Null, with errno.
+#[cold]
+pub(crate) fn fail(errno: c_int) -> *mut c_void {
+    abi::set_errno(errno);
+    ptr::null_mut()
+}

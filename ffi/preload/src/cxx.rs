@@ -1,0 +1,177 @@
+//! C++: operator new and delete in all 20 forms.
+//!
+//! `new` that finds no memory must call the new-handler, perhaps many times, and throw
+//! `std::bad_alloc`; the nothrow forms must catch what the handler throws. All this is in the C++
+//! library's own operators, and those get their memory from malloc, which is ours. So a `new` of
+//! ours tries once, and on failure jumps to the library's. The jump leaves no frame of ours on the
+//! stack, so the exception meets no Rust.
+//!
+//! Sized forms of `delete` do not trust the size.
+
+use core::arch::naked_asm;
+use core::ffi::{CStr, c_void};
+
+use zonal::abi;
+
+use crate::loader;
+use crate::{aligned, c};
+
+const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
+
+extern "C" fn plain(size: usize) -> *mut c_void {
+    abi::malloc(size).cast()
+}
+
+extern "C" fn over_aligned(size: usize, align: usize) -> *mut c_void {
+    // SAFETY: no preconditions in Rust's sense.
+    unsafe { aligned::memalign(align, size) }
+}
+
+/// Finds the C++ library's operator of that name.
+fn throwing(name: &CStr) -> *mut c_void {
+    let found = loader::find(name, &LIBRARIES);
+    if found.is_null() {
+        abi::die(format_args!("operator new: out of memory, and no C++ library to throw"));
+    }
+    found
+}
+
+/// The same for a form that may return null.
+fn nothrow(name: &CStr) -> *mut c_void {
+    let found = loader::find(name, &LIBRARIES);
+    if found.is_null() { null_operator as *mut c_void } else { found }
+}
+
+extern "C" fn null_operator() -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+/// `operator new`: `$get` tries, `$find` says who goes on. Two arguments at most are kept.
+macro_rules! operator_new {
+    ($($name:ident, $get:path, $find:ident;)*) => {$(
+        /// # Safety
+        /// C++'s contract.
+        #[cfg(target_arch = "x86_64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+            extern "C" fn find() -> *mut c_void {
+                const NAME: &str = concat!(stringify!($name), "\0");
+                // SAFETY: ends in its only null.
+                $find(unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+            }
+            naked_asm!(
+                ".cfi_startproc",
+                "endbr64",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rsi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rdx",
+                ".cfi_adjust_cfa_offset 8",
+                "call {get}",
+                "test rax, rax",
+                "jz 2f",
+                "add rsp, 24",
+                ".cfi_adjust_cfa_offset -24",
+                "ret",
+                "2:",
+                ".cfi_adjust_cfa_offset 24",
+                "call {find}",
+                "pop rdx",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rsi",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
+                "jmp rax",
+                ".cfi_endproc",
+                get = sym $get,
+                find = sym find,
+            )
+        }
+
+        /// # Safety
+        /// C++'s contract.
+        #[cfg(target_arch = "aarch64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+            extern "C" fn find() -> *mut c_void {
+                const NAME: &str = concat!(stringify!($name), "\0");
+                // SAFETY: ends in its only null.
+                $find(unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+            }
+            naked_asm!(
+                ".cfi_startproc",
+                "stp x29, x30, [sp, #-48]!",
+                ".cfi_def_cfa_offset 48",
+                ".cfi_offset x29, -48",
+                ".cfi_offset x30, -40",
+                "stp x0, x1, [sp, #16]",
+                "str x2, [sp, #32]",
+                "bl {get}",
+                "cbnz x0, 2f",
+                "bl {find}",
+                "mov x16, x0",
+                "ldp x0, x1, [sp, #16]",
+                "ldr x2, [sp, #32]",
+                "ldp x29, x30, [sp], #48",
+                ".cfi_remember_state",
+                ".cfi_def_cfa_offset 0",
+                ".cfi_restore x29",
+                ".cfi_restore x30",
+                "br x16",
+                "2:",
+                ".cfi_restore_state",
+                "ldp x29, x30, [sp], #48",
+                ".cfi_def_cfa_offset 0",
+                ".cfi_restore x29",
+                ".cfi_restore x30",
+                "ret",
+                ".cfi_endproc",
+                get = sym $get,
+                find = sym find,
+            )
+        }
+    )*};
+}
+
+operator_new! {
+    _Znwm, plain, throwing;
+    _Znam, plain, throwing;
+    _ZnwmRKSt9nothrow_t, plain, nothrow;
+    _ZnamRKSt9nothrow_t, plain, nothrow;
+    _ZnwmSt11align_val_t, over_aligned, throwing;
+    _ZnamSt11align_val_t, over_aligned, throwing;
+    _ZnwmSt11align_val_tRKSt9nothrow_t, over_aligned, nothrow;
+    _ZnamSt11align_val_tRKSt9nothrow_t, over_aligned, nothrow;
+}
+
+/// `operator delete`: the first argument is all we need.
+macro_rules! operator_delete {
+    ($($name:ident ($($rest:ident),*);)*) => {$(
+        /// # Safety
+        /// C++'s contract.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
+            // SAFETY: the caller gives the object up.
+            unsafe { c::free(object) }
+        }
+    )*};
+}
+
+operator_delete! {
+    _ZdlPv();
+    _ZdaPv();
+    _ZdlPvm(_size);
+    _ZdaPvm(_size);
+    _ZdlPvRKSt9nothrow_t(_nothrow);
+    _ZdaPvRKSt9nothrow_t(_nothrow);
+    _ZdlPvSt11align_val_t(_align);
+    _ZdaPvSt11align_val_t(_align);
+    _ZdlPvmSt11align_val_t(_size, _align);
+    _ZdaPvmSt11align_val_t(_size, _align);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
+}

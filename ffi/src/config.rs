@@ -1,0 +1,25 @@
+//! From what the user asked for to the core's own configuration.
+
+use zonal_allocator::pages::{PageConfig, Placement};
+use zonal_allocator::{Config, Mm};
+use zonal_numa::{Machine, PAGE_SIZE, PolicyMode};
+
+use crate::env::Settings;
+
+/// Builds the core; none when the system has no memory for it.
+pub(crate) fn build(settings: &Settings) -> Option<&'static Mm> {
+    Mm::new(Machine::linux(), core(settings)).ok()
+}
+
+fn core(settings: &Settings) -> Config {
+    let mut pages = PageConfig { thp: settings.thp, ..PageConfig::default() };
+    if let Some(bytes) = settings.limit {
+        pages.limit = bytes / PAGE_SIZE;
+    }
+    pages.placement = match settings.policy.mode {
+        _ if !settings.numa => Placement::Kernel,
+        PolicyMode::BindStrict => Placement::Strict,
+        _ => Placement::Prefer,
+    };
+    Config { pages, minimal_syscalls: settings.minimal_syscalls }
+}

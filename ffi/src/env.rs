@@ -1,0 +1,249 @@
+//! `ZONAL_CONF=key:value,key:value`: the only configuration that comes from outside.
+//!
+//! Read once, at the first call of the process, straight from the environment block: no heap, no
+//! copy. A process that runs with more rights than its caller (AT_SECURE, as `secure_getenv` has
+//! it) reads nothing. An unknown key or a bad value is one line on stderr, and then ignored.
+//!
+//! | key            | value                                                                    |
+//! |----------------|--------------------------------------------------------------------------|
+//! | `stats`        | `exit`: a report when the process ends                                   |
+//! | `stats_format` | `text` or `json`                                                         |
+//! | `stats_file`   | append the report to this file instead of stderr                         |
+//! | `policy`       | `local`, or `preferred`, `preferred-many`, `bind`, `bind-strict`,        |
+//! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
+//! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
+//! | `thp`          | huge pages: `auto`, `always`, `never`                                    |
+//! | `numa`         | `off` leaves placement to the kernel; `on`                               |
+//! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
+
+use core::ffi::{CStr, c_char};
+use core::str;
+
+use zonal_allocator::zone::Thp;
+use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
+
+use crate::fd::Line;
+
+/// How a report is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// In the shape of the kernel's `/proc` files.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What the user asked for.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) stats_at_exit: bool,
+    pub(crate) stats_format: Format,
+    /// Lies in the environment block: to be used at once, the program may overwrite it.
+    pub(crate) stats_file: Option<&'static [u8]>,
+    pub(crate) policy: MemPolicy,
+    pub(crate) limit: Option<usize>,
+    pub(crate) thp: Thp,
+    pub(crate) numa: bool,
+    pub(crate) minimal_syscalls: bool,
+}
+
+impl Settings {
+    const DEFAULT: Settings = Settings {
+        stats_at_exit: false,
+        stats_format: Format::Text,
+        stats_file: None,
+        policy: MemPolicy::LOCAL,
+        limit: None,
+        thp: Thp::Auto,
+        numa: true,
+        minimal_syscalls: false,
+    };
+}
+
+/// Reads the configuration of this process.
+pub(crate) fn read() -> Settings {
+    let mut settings = Settings::DEFAULT;
+    // SAFETY: getauxval reads a table that the kernel made.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0
+        && let Some(text) = variable(b"ZONAL_CONF=")
+    {
+        parse(text, &mut settings);
+    }
+    settings
+}
+
+/// The value of the variable `name`, which ends in `=`.
+fn variable(name: &[u8]) -> Option<&'static [u8]> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: a word of the C library.
+    let mut entry = unsafe { environ };
+    while !entry.is_null() {
+        // SAFETY: the block is an array that ends in null.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: every entry before the null is a string.
+        let text = unsafe { CStr::from_ptr(text) };
+        if let Some(value) = text.to_bytes().strip_prefix(name) {
+            return Some(value);
+        }
+        // SAFETY: the null is not reached yet.
+        entry = unsafe { entry.add(1) };
+    }
+    None
+}
+
+fn parse(text: &'static [u8], settings: &mut Settings) {
+    for item in text.split(|&byte| byte == b',').filter(|item| !item.is_empty()) {
+        let mut parts = item.splitn(2, |&byte| byte == b':');
+        let key = parts.next().unwrap_or_default();
+        let value = parts.next().unwrap_or_default();
+        let shown = item.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        match set(settings, key, value) {
+            Ok(()) => {}
+            Err(Wrong::Key) => Line::stderr(format_args!("ZONAL_CONF: unknown key in '{shown}'")),
+            Err(Wrong::Value) => Line::stderr(format_args!("ZONAL_CONF: bad value in '{shown}'")),
+        }
+    }
+}
+
+enum Wrong {
+    Key,
+    Value,
+}
+
+fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), Wrong> {
+    match key {
+        b"stats" => settings.stats_at_exit = one_of(value, &[(b"exit", true)])?,
+        b"stats_format" => {
+            settings.stats_format =
+                one_of(value, &[(b"text", Format::Text), (b"json", Format::Json)])?;
+        }
+        b"stats_file" if value.is_empty() => return Err(Wrong::Value),
+        b"stats_file" => settings.stats_file = Some(value),
+        b"policy" => settings.policy = policy(value).ok_or(Wrong::Value)?,
+        b"limit" => settings.limit = Some(bytes(value).ok_or(Wrong::Value)?),
+        b"thp" => {
+            let modes: &[(&[u8], Thp)] =
+                &[(b"auto", Thp::Auto), (b"always", Thp::Always), (b"never", Thp::Never)];
+            settings.thp = one_of(value, modes)?;
+        }
+        b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
+        b"syscalls" => {
+            settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
+        }
+        _ => return Err(Wrong::Key),
+    }
+    Ok(())
+}
+
+fn one_of<T: Copy>(value: &[u8], words: &[(&[u8], T)]) -> Result<T, Wrong> {
+    words.iter().find(|(word, _)| *word == value).map(|&(_, meaning)| meaning).ok_or(Wrong::Value)
+}
+
+/// `512M` and the like; not zero.
+fn bytes(value: &[u8]) -> Option<usize> {
+    let (digits, shift) = match value.split_last()? {
+        (b'K' | b'k', digits) => (digits, 10),
+        (b'M' | b'm', digits) => (digits, 20),
+        (b'G' | b'g', digits) => (digits, 30),
+        (b'T' | b't', digits) => (digits, 40),
+        _ => (value, 0),
+    };
+    number(digits)?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    // `parse` would take a sign.
+    digits.first().filter(|first| first.is_ascii_digit())?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// `local`, or a mode with its nodes: `bind=0-1+3`.
+fn policy(value: &[u8]) -> Option<MemPolicy> {
+    let mut parts = value.splitn(2, |&byte| byte == b'=');
+    let mode = match parts.next()? {
+        b"local" | b"default" => PolicyMode::Local,
+        b"preferred" => PolicyMode::Preferred,
+        b"preferred-many" => PolicyMode::PreferredMany,
+        b"bind" => PolicyMode::Bind,
+        b"bind-strict" => PolicyMode::BindStrict,
+        b"interleave" => PolicyMode::Interleave,
+        b"weighted-interleave" => PolicyMode::WeightedInterleave,
+        _ => return None,
+    };
+    match (mode, parts.next()) {
+        (PolicyMode::Local, None) => Some(MemPolicy::LOCAL),
+        (PolicyMode::Local, Some(_)) | (_, None) => None,
+        (mode, Some(list)) => {
+            let nodes = nodes(list)?;
+            let fits = mode != PolicyMode::Preferred || nodes.count() == 1;
+            fits.then_some(MemPolicy { mode, nodes })
+        }
+    }
+}
+
+/// `0-1+3`: nodes and ranges of them, joined by `+` because the comma is taken.
+fn nodes(list: &[u8]) -> Option<NodeMask> {
+    let mut mask = NodeMask::EMPTY;
+    for range in list.split(|&byte| byte == b'+') {
+        let mut ends = range.splitn(2, |&byte| byte == b'-');
+        let first = number(ends.next()?)?;
+        let last = ends.next().map_or(Some(first), number)?;
+        if first > last {
+            return None;
+        }
+        for node in first..=last {
+            mask.set(NodeId::from_index(node)?);
+        }
+    }
+    Some(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &'static str) -> Settings {
+        let mut settings = Settings::DEFAULT;
+        parse(text.as_bytes(), &mut settings);
+        settings
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let s = parsed(
+            "stats:exit,stats_format:json,stats_file:/tmp/a:b,policy:bind=0-1+3,limit:2G,\
+             thp:never,numa:off,syscalls:minimal",
+        );
+        assert!(s.stats_at_exit && s.minimal_syscalls && !s.numa);
+        assert_eq!(s.stats_format, Format::Json);
+        assert_eq!(s.stats_file, Some(&b"/tmp/a:b"[..]));
+        assert_eq!(s.policy, MemPolicy::bind(NodeMask::from_bits(0b1011)));
+        assert_eq!((s.limit, s.thp), (Some(2 << 30), Thp::Never));
+    }
+
+    #[test]
+    fn bad_items_are_skipped_and_good_ones_kept() {
+        let s = parsed("nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
+                        policy:bind,policy:bind=3-1,policy:bind=64,policy:preferred=0+1,\
+                        policy:local=0,stats_file:,,stats:exit");
+        assert!(s.stats_at_exit);
+        assert_eq!((s.limit, s.thp, s.stats_file), (None, Thp::Auto, None));
+        assert_eq!(s.policy, MemPolicy::LOCAL);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = [("17", 17), ("4K", 4 << 10), ("3m", 3 << 20), ("1T", 1 << 40)];
+        for (text, size) in sizes {
+            assert_eq!(bytes(text.as_bytes()), Some(size));
+        }
+        assert_eq!(bytes(b"+4K"), None);
+        assert_eq!(bytes(b"K"), None);
+    }
+}

@@ -1,0 +1,75 @@
+//! fork: the child must find a heap that works, whatever the other threads were doing.
+//!
+//! Registered with the first call of the process, so that ours is the innermost handler: it stops
+//! the core after all other handlers have run, and lets it go again before them. Between the two
+//! the forking thread has its heap taken away; whatever calls malloc there (an older handler) is
+//! served as if it had interrupted zonal, which needs no lock.
+//!
+//! vfork, `posix_spawn` and `_Fork` run no handlers. A vfork child borrows its parent's memory and
+//! heap while the parent sleeps, which works as it is.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::Relaxed;
+
+use zonal_allocator::{Heap, HeapHot, Mm};
+
+use crate::init;
+use crate::tls::{BUSY, Block, DEAD, empty};
+
+/// The thread for which the core stands still, named by the address of its errno.
+///
+/// A signal handler may fork in the middle of an operation of ours. Then the interrupted frame may
+/// hold the core's locks, so the core is left as it is, and this word tells the handlers after
+/// the fork that there is nothing to let go. Only the thread itself asks whether it is the one.
+static HOLDER: AtomicPtr<i32> = AtomicPtr::new(ptr::null_mut());
+
+pub(crate) fn register() {
+    // SAFETY: functions of this library, which stays loaded. If there is no memory to register
+    // them, a fork while other threads allocate is not safe, as without any handler.
+    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+}
+
+unsafe extern "C" fn before() {
+    let block = Block::get();
+    let taken = block.take();
+    let own = own(block);
+    if own.is_some() && taken == empty() {
+        return;
+    }
+    if let Some(mm) = init::mm() {
+        mm.prefork(own);
+        HOLDER.store(this_thread(), Relaxed);
+    }
+}
+
+unsafe extern "C" fn in_parent() {
+    after(Mm::postfork_parent);
+}
+
+unsafe extern "C" fn in_child() {
+    after(Mm::postfork_child);
+}
+
+fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
+    if HOLDER.load(Relaxed) != this_thread() {
+        return;
+    }
+    HOLDER.store(ptr::null_mut(), Relaxed);
+    let block = Block::get();
+    let own = own(block);
+    if let Some(mm) = init::mm() {
+        resume(mm, own);
+    }
+    block.put(own.map_or(empty(), |heap| heap.as_ptr().cast::<HeapHot>()));
+}
+
+/// The calling thread's heap, if it has one.
+fn own(block: Block) -> Option<NonNull<Heap>> {
+    NonNull::new(block.home()).filter(|home| ![BUSY, DEAD].contains(&home.as_ptr()))
+}
+
+fn this_thread() -> *mut i32 {
+    // SAFETY: always valid; it is only compared.
+    unsafe { libc::__errno_location() }
+}

@@ -1,0 +1,120 @@
+//! Statistics, written to a descriptor from a fixed buffer: nothing here allocates.
+//!
+//! The report at exit goes to a descriptor of our own, made at the start only if it was asked for.
+//! Programs close descriptors that they do not know, and the number may then belong to something
+//! else: before writing, the file behind it is compared with the one at the start.
+
+mod figures;
+mod json;
+mod text;
+
+use core::ffi::CStr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+
+pub use figures::Usage;
+
+use crate::env::{Format, Settings};
+use crate::fd::{Line, Out};
+
+/// Descriptors of ours are high, out of the way of programs that count on low numbers.
+const HIGH: i32 = 200;
+const NONE: i32 = -1;
+
+static FD: AtomicI32 = AtomicI32::new(NONE);
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static INODE: AtomicU64 = AtomicU64::new(0);
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Writes the figures of this moment to `fd`; false with errno when the descriptor does not take
+/// them all.
+pub fn print(fd: i32, format: Format) -> bool {
+    let Some(stats) = crate::stats() else {
+        return true;
+    };
+    let mut out = Out::new(fd);
+    let written = match format {
+        Format::Text => text::write(&mut out, &stats),
+        Format::Json => json::write(&mut out, &stats),
+    };
+    written.and_then(|()| out.finish()) == Ok(())
+}
+
+/// Opens the descriptor of the report at exit, if there shall be one.
+pub(crate) fn prepare(settings: &Settings) {
+    if !settings.stats_at_exit {
+        return;
+    }
+    let fd = match settings.stats_file {
+        Some(path) => open(path),
+        None => away(libc::STDERR_FILENO),
+    };
+    if let Some((device, inode)) = identity(fd) {
+        DEVICE.store(device, Relaxed);
+        INODE.store(inode, Relaxed);
+        JSON.store(settings.stats_format == Format::Json, Relaxed);
+        FD.store(fd, Relaxed);
+    }
+}
+
+/// Arranges for the report. Registered before the program's own exit handlers, so it runs after
+/// them.
+pub(crate) fn register() {
+    if FD.load(Relaxed) != NONE {
+        // SAFETY: a function of this library, which stays loaded. If it cannot be registered
+        // there is no report.
+        unsafe { libc::atexit(at_exit) };
+    }
+}
+
+extern "C" fn at_exit() {
+    let fd = FD.load(Relaxed);
+    if identity(fd) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed))) {
+        print(fd, if JSON.load(Relaxed) { Format::Json } else { Format::Text });
+    }
+}
+
+fn open(path: &[u8]) -> i32 {
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    let path = match buffer.get_mut(..path.len()) {
+        Some(start) => {
+            start.copy_from_slice(path);
+            CStr::from_bytes_until_nul(&buffer).ok()
+        }
+        None => None,
+    };
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: a string that ends in null.
+    let fd = path.map_or(NONE, |path| unsafe { libc::open(path.as_ptr(), flags, 0o644) });
+    if fd < 0 {
+        Line::stderr(format_args!("ZONAL_CONF: cannot open stats_file"));
+        return NONE;
+    }
+    let high = away(fd);
+    if high == NONE {
+        return fd;
+    }
+    // SAFETY: opened just above, and nobody else knows it.
+    unsafe { libc::close(fd) };
+    high
+}
+
+/// A copy of `fd` with a high number.
+fn away(fd: i32) -> i32 {
+    // SAFETY: plain calls on a descriptor.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH) {
+            NONE => libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1),
+            copy => copy,
+        }
+    }
+}
+
+/// Which file stands behind `fd`.
+fn identity(fd: i32) -> Option<(u64, u64)> {
+    // SAFETY: all zeros is a valid `stat`.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is writable.
+    (fd >= 0 && unsafe { libc::fstat(fd, &raw mut stat) } == 0)
+        .then_some((stat.st_dev, stat.st_ino))
+}

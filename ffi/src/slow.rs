@@ -1,0 +1,225 @@
+//! The misses: everything that a bin cannot answer.
+//!
+//! Every function here gets the heap that the hit path took (`EMPTY` if there was none to take),
+//! does one operation through [`zonal_reclaim`], which retries under pressure, and leaves the
+//! thread as it should be. errno is what it was, or ENOMEM when the answer is null.
+
+use core::ptr::{self, NonNull};
+
+use zonal_allocator::{BadKind, BadPointer, Block, Heap, HeapHot, Mm, Request};
+use zonal_reclaim::ReallocError;
+
+use crate::abort;
+use crate::errno::{self, Errno};
+use crate::foreign::Foreign;
+use crate::init;
+use crate::tls;
+use crate::thread::{Seat, Visit};
+
+/// All blocks have this, and those of more than 8 bytes have 16.
+const MIN_ALIGN: usize = 8;
+
+#[cold]
+#[inline(never)]
+pub(crate) fn malloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
+    serve(heap, Request { size, align: MIN_ALIGN }, false)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn zalloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
+    serve(heap, Request { size, align: MIN_ALIGN }, true)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
+    serve(heap, Request { size, align: align.max(MIN_ALIGN) }, false)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn zalloc_aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
+    serve(heap, Request { size, align: align.max(MIN_ALIGN) }, true)
+}
+
+fn serve(heap: *mut HeapHot, request: Request, zeroed: bool) -> *mut u8 {
+    let before = Errno::save();
+    let block = Visit::begin(heap).and_then(|visit| allocate(&visit, request));
+    let Some(block) = block else {
+        return no_memory();
+    };
+    if zeroed && !block.known_zero {
+        // SAFETY: the block has at least `size` bytes and nobody else knows it.
+        unsafe { block.start.write_bytes(0, request.size) };
+    }
+    before.restore();
+    block.start.as_ptr()
+}
+
+fn allocate(visit: &Visit, request: Request) -> Option<Block> {
+    match visit.seat() {
+        // SAFETY: the visit makes this thread the owner of `heap`.
+        Seat::Heap(heap) => unsafe { zonal_reclaim::alloc(heap, request) }.ok(),
+        Seat::Interrupted => {
+            let start = visit.mm().deferred_alloc(request.size, request.align)?;
+            Some(Block { start, known_zero: false })
+        }
+    }
+}
+
+fn no_memory() -> *mut u8 {
+    errno::set(libc::ENOMEM);
+    ptr::null_mut()
+}
+
+/// # Safety
+/// As for [`crate::hot::free`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free<F: Foreign>(heap: *mut HeapHot, object: *mut u8) {
+    let Some(object) = NonNull::new(object) else {
+        tls::Block::get().put(heap);
+        return;
+    };
+    let before = Errno::save();
+    let outcome = match Visit::begin(heap) {
+        Some(visit) => release(&visit, object),
+        // No memory for a heap of this thread's own: the block waits for one that has.
+        None => match init::mm() {
+            Some(mm) => {
+                mm.deferred_free(object);
+                Ok(())
+            }
+            None => Err(None),
+        },
+    };
+    if let Err(bad) = outcome {
+        // SAFETY: the caller gives the object up.
+        if !is_foreign(bad) || !unsafe { F::free(object.as_ptr()) } {
+            abort::bad_pointer("free", object, bad);
+        }
+    }
+    before.restore();
+}
+
+fn release(visit: &Visit, object: NonNull<u8>) -> Result<(), Option<BadPointer>> {
+    match visit.seat() {
+        // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
+        Seat::Heap(heap) => unsafe { heap.as_ref().free(object) }.map_err(Some),
+        // Whether it is a live block shows when the next ordinary call frees it: to find out
+        // may take a lock.
+        Seat::Interrupted => {
+            visit.mm().deferred_free(object);
+            Ok(())
+        }
+    }
+}
+
+/// # Safety
+/// As for [`crate::hot::realloc`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn realloc<F: Foreign>(
+    heap: *mut HeapHot,
+    object: *mut u8,
+    size: usize,
+) -> *mut u8 {
+    let Some(object) = NonNull::new(object) else {
+        return malloc(heap, size);
+    };
+    let before = Errno::save();
+    let outcome = match Visit::begin(heap) {
+        // SAFETY: the caller's promise.
+        Some(visit) => unsafe { resize(&visit, object, size) },
+        None => Ok(None),
+    };
+    let moved = outcome.unwrap_or_else(|bad| {
+        // SAFETY: the caller's promise.
+        let theirs = is_foreign(bad).then(|| unsafe { F::realloc(object.as_ptr(), size) });
+        match theirs.flatten() {
+            Some(moved) => NonNull::new(moved),
+            None => abort::bad_pointer("realloc", object, bad),
+        }
+    });
+    match moved {
+        Some(moved) => {
+            before.restore();
+            moved.as_ptr()
+        }
+        None => no_memory(),
+    }
+}
+
+/// `Ok(None)`: no memory, `object` is as it was.
+///
+/// # Safety
+/// As for [`crate::hot::realloc`].
+unsafe fn resize(
+    visit: &Visit,
+    object: NonNull<u8>,
+    size: usize,
+) -> Result<Option<NonNull<u8>>, Option<BadPointer>> {
+    let mm = visit.mm();
+    match visit.seat() {
+        // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.
+        Seat::Heap(heap) => match unsafe { zonal_reclaim::realloc(heap, object, size) } {
+            Ok(moved) => Ok(Some(moved)),
+            Err(ReallocError::Alloc(_)) => Ok(None),
+            Err(ReallocError::Bad(bad)) => Err(Some(bad)),
+        },
+        Seat::Interrupted => {
+            let usable = mm.usable_size(object).map_err(Some)?;
+            if size <= usable && size >= usable / 2 {
+                return Ok(Some(object));
+            }
+            let Some(moved) = mm.deferred_alloc(size, MIN_ALIGN) else {
+                return Ok(None);
+            };
+            // SAFETY: both objects have that many bytes and differ.
+            unsafe { ptr::copy_nonoverlapping(object.as_ptr(), moved.as_ptr(), size.min(usable)) };
+            mm.deferred_free(object);
+            Ok(Some(moved))
+        }
+    }
+}
+
+/// Usable bytes of a live object; 0 for null.
+///
+/// # Safety
+/// `object` is null or alive.
+pub unsafe fn usable_size<F: Foreign>(object: *mut u8) -> usize {
+    let Some(object) = NonNull::new(object) else {
+        return 0;
+    };
+    let bad = match init::mm().map(|mm| mm.usable_size(object)) {
+        Some(Ok(size)) => return size,
+        Some(Err(bad)) => Some(bad),
+        None => None,
+    };
+    // SAFETY: the caller's promise.
+    match is_foreign(bad).then(|| unsafe { F::usable_size(object.as_ptr()) }).flatten() {
+        Some(size) => size,
+        None => abort::bad_pointer("malloc_usable_size", object, bad),
+    }
+}
+
+/// Calls `work` with the core, if there is one, and the calling thread's heap, if it may be used.
+pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<NonNull<Heap>>) -> R) -> Option<R> {
+    let mm = init::mm()?;
+    let before = Errno::save();
+    let visit = Visit::begin(tls::Block::get().take());
+    let own = match visit.as_ref().map(Visit::seat) {
+        Some(Seat::Heap(heap)) => Some(heap),
+        _ => None,
+    };
+    let result = work(mm, own);
+    drop(visit);
+    before.restore();
+    Some(result)
+}
+
+/// Whether somebody else may know the pointer.
+fn is_foreign(bad: Option<BadPointer>) -> bool {
+    bad.is_none_or(|bad| bad.kind == BadKind::Foreign)
+}

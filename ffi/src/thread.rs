@@ -1,0 +1,169 @@
+//! A thread's life: attach at its first miss, detach after everything else of it has ended.
+//!
+//! ```text
+//!   first miss              exit hook, last round            later calls
+//!   home: null --> BUSY --> heap ---------> BUSY --> DEAD --> BUSY: borrow a heap, one
+//!                                                    ^            operation, give it back
+//!                                                    +------------------+
+//! ```
+//!
+//! The hook is the destructor of a pthread key, not a `Drop` in TLS, which would call `calloc` to
+//! register itself. Destructors of other keys may still allocate, so the hook puts itself back and
+//! waits for the last of the rounds that POSIX promises. What comes later still (glibc frees
+//! buffers of its own after the last round) borrows.
+//!
+//! A call with nothing to take while the thread is attached, or while it is BUSY, is a signal
+//! handler that interrupted zonal on its own thread. It gets no heap and takes no lock.
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use zonal_allocator::{Heap, HeapHot, Mm};
+
+use crate::{abort, init};
+use crate::tls::{BUSY, Block, DEAD, empty};
+
+/// Rounds of key destructors that POSIX promises.
+const ROUNDS: usize = 4;
+/// No key: exit hooks do not run and the heaps of ended threads stay unused.
+const NO_KEY: u32 = u32::MAX;
+static KEY: AtomicU32 = AtomicU32::new(NO_KEY);
+
+/// What an operation may work with.
+#[derive(Clone, Copy)]
+pub(crate) enum Seat {
+    /// This heap, as its owner.
+    Heap(NonNull<Heap>),
+    /// Only what is safe in the middle of another operation of the same thread.
+    Interrupted,
+}
+
+/// One operation of the calling thread; ends when dropped.
+pub(crate) struct Visit {
+    mm: &'static Mm,
+    seat: Seat,
+    /// What hits use again afterwards.
+    current: *mut HeapHot,
+    borrowed: bool,
+}
+
+impl Visit {
+    /// Begins an operation with the heap that the hit path took; none when there is no memory even
+    /// for that.
+    pub(crate) fn begin(taken: *mut HeapHot) -> Option<Visit> {
+        let Some(heap) = NonNull::new(taken.cast::<Heap>()).filter(|_| taken != empty()) else {
+            return Visit::without_heap();
+        };
+        // Whoever has a heap has a core.
+        let mm = init::mm()?;
+        Some(Visit { mm, seat: Seat::Heap(heap), current: taken, borrowed: false })
+    }
+
+    #[cold]
+    fn without_heap() -> Option<Visit> {
+        let block = Block::get();
+        match block.home() {
+            home if home.is_null() => attach(block),
+            DEAD => borrow(block),
+            _ => Some(Visit {
+                mm: init::mm()?,
+                seat: Seat::Interrupted,
+                current: empty(),
+                borrowed: false,
+            }),
+        }
+    }
+
+    pub(crate) fn mm(&self) -> &'static Mm {
+        self.mm
+    }
+
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let block = Block::get();
+        if let Seat::Heap(heap) = self.seat {
+            // SAFETY: heaps are never unmapped.
+            if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
+                abort::bad_pointer_late(bad);
+            }
+            if self.borrowed {
+                // SAFETY: this thread attached the heap in `borrow` and uses it no more.
+                unsafe { self.mm.detach(heap) };
+                block.set_home(DEAD);
+            }
+        }
+        block.put(self.current);
+    }
+}
+
+/// The thread's first miss.
+fn attach(block: Block) -> Option<Visit> {
+    block.set_home(BUSY);
+    let Some((mm, heap)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
+        block.set_home(ptr::null_mut());
+        return None;
+    };
+    block.set_home(heap.as_ptr());
+    // What follows may call malloc (a key above 31 makes glibc allocate): let it hit or miss as
+    // any other call.
+    let current = heap.as_ptr().cast::<HeapHot>();
+    block.put(current);
+    arm(1);
+    init::finish();
+    block.take();
+    Some(Visit { mm, seat: Seat::Heap(heap), current, borrowed: false })
+}
+
+/// A call after the exit hook.
+fn borrow(block: Block) -> Option<Visit> {
+    let mm = init::mm()?;
+    block.set_home(BUSY);
+    let Ok(heap) = mm.attach() else {
+        block.set_home(DEAD);
+        return None;
+    };
+    Some(Visit { mm, seat: Seat::Heap(heap), current: empty(), borrowed: true })
+}
+
+/// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.
+pub(crate) fn create_key() {
+    let mut key = 0;
+    // SAFETY: `key` is writable; the destructor is a function of this library, which stays loaded.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(hook)) } == 0 {
+        KEY.store(key, Relaxed);
+    }
+}
+
+fn arm(round: usize) -> bool {
+    // Relaxed: written before this thread got its core from `init`.
+    let key = KEY.load(Relaxed);
+    // SAFETY: the key exists; the value is only a number.
+    key != NO_KEY
+        && unsafe { libc::pthread_setspecific(key, ptr::without_provenance::<c_void>(round)) } == 0
+}
+
+/// The exit hook. `round` counts from 1.
+unsafe extern "C" fn hook(round: *mut c_void) {
+    let round = round.addr();
+    if round < ROUNDS && arm(round + 1) {
+        return;
+    }
+    let block = Block::get();
+    let (Some(heap), Some(mm)) = (NonNull::new(block.home()), init::mm()) else {
+        return;
+    };
+    if heap.as_ptr() == DEAD || heap.as_ptr() == BUSY {
+        return;
+    }
+    block.take();
+    block.set_home(BUSY);
+    // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
+    unsafe { mm.detach(heap) };
+    block.set_home(DEAD);
+}
