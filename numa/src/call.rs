@@ -27,6 +27,8 @@ pub enum Call {
     AdviseHuge,
     /// [`crate::Machine::bind`]
     Bind,
+    /// [`crate::Machine::allowed_nodes`]
+    AllowedNodes,
     /// [`crate::Machine::resident`]
     Resident,
     /// [`crate::Machine::register_membarrier`] and [`crate::Machine::membarrier`]

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use crate::{Errno, MemPolicy, NodeId, Span, ThpMode, Topology};
+use crate::{Errno, MemPolicy, NodeId, NodeMask, Span, ThpMode, Topology};
 use builder::Shape;
 use ledger::Ledger;
 use plan::Plan;
@@ -55,12 +55,14 @@ struct State {
     ledger: Ledger,
     plan: Plan,
     places: HashMap<ThreadId, NodeId>,
+    allowed: NodeMask,
 }
 
 impl FakeMachine {
     fn new(shape: Shape) -> FakeMachine {
         let ledger = Ledger::new(shape.page_size, shape.limits);
-        let state = State { ledger, plan: Plan::default(), places: HashMap::new() };
+        let allowed = shape.online();
+        let state = State { ledger, plan: Plan::default(), places: HashMap::new(), allowed };
         FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -72,6 +74,11 @@ impl FakeMachine {
     /// From now on, the calling thread runs on this node.
     pub fn run_on(&self, node: NodeId) {
         self.state().places.insert(thread::current().id(), node);
+    }
+
+    /// Changes the cpuset.
+    pub fn allow(&self, nodes: NodeMask) {
+        self.state().allowed = nodes;
     }
 
     /// Moves the clock.
@@ -126,6 +133,10 @@ impl FakeMachine {
     pub(crate) fn current_node(&self) -> NodeId {
         let place = self.state().places.get(&thread::current().id()).copied();
         place.unwrap_or(self.shape.first_cpu_node())
+    }
+
+    pub(crate) fn allowed_nodes(&self) -> NodeMask {
+        self.state().allowed
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

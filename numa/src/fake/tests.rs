@@ -46,6 +46,21 @@ fn threads_run_where_they_are_put() {
 }
 
 #[test]
+fn the_cpuset_is_asked_each_time() {
+    let fake = FakeBuilder::new().nodes(3).cpus_only(2).build();
+    let machine = Machine::fake(fake);
+    let allowed = || machine.allowed_nodes().bits();
+    assert_eq!(allowed(), 0b011);
+    fake.allow(NodeMask::from_bits(0b110));
+    assert_eq!(allowed(), 0b010);
+    fake.allow(NodeMask::from_bits(0b100));
+    assert_eq!(allowed(), 0b011, "a set without memory cannot be meant");
+    fake.allow(NodeMask::from_bits(0b001));
+    fake.fail(Call::AllowedNodes, 1, Errno::EPERM);
+    assert_eq!((allowed(), allowed()), (0b011, 0b001));
+}
+
+#[test]
 fn the_nth_call_fails() {
     let fake = FakeBuilder::new().build();
     let machine = Machine::fake(fake);

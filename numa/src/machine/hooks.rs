@@ -3,7 +3,7 @@
 
 #[cfg(feature = "fake")]
 use crate::fake::FakeMachine;
-use crate::{Call, Errno, MemPolicy, NodeId, Span, ThpMode};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Span, ThpMode};
 
 /// The fake machine behind a [`crate::Machine`], if there is one.
 #[derive(Default)]
@@ -66,6 +66,10 @@ impl Hooks {
         self.fake.map(FakeMachine::current_node)
     }
 
+    pub(super) fn allowed_nodes(&self) -> Option<NodeMask> {
+        self.fake.map(FakeMachine::allowed_nodes)
+    }
+
     pub(super) fn now_ns(&self) -> Option<u64> {
         self.fake.map(FakeMachine::now_ns)
     }
@@ -104,6 +108,10 @@ impl Hooks {
     }
 
     pub(super) fn current_node(&self) -> Option<NodeId> {
+        None
+    }
+
+    pub(super) fn allowed_nodes(&self) -> Option<NodeMask> {
         None
     }
 

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
 use crate::topology::{self, SYSFS_ROOT};
-use crate::{Call, NodeId, ThpMode, Topology};
+use crate::{Call, NodeId, NodeMask, ThpMode, Topology};
 use hooks::Hooks;
 use purge::Batching;
 
@@ -91,6 +91,19 @@ impl Machine {
         let cpu = self.rseq.and_then(Rseq::current_cpu).or_else(os::current_cpu);
         let node = cpu.and_then(|cpu| self.topology.node_of_cpu(cpu));
         node.or_else(|| self.node_by_kernel()).unwrap_or(self.topology.first_node())
+    }
+
+    /// The nodes from which this thread may have memory at this moment: those of its
+    /// cpuset that have some. All that have some, if nobody says.
+    pub fn allowed_nodes(&self) -> NodeMask {
+        let all = self.topology.nodes_with_memory();
+        if self.topology.is_one_node() || self.hooks.before(Call::AllowedNodes).is_err() {
+            return all;
+        }
+        let asked = self.hooks.allowed_nodes();
+        let allowed = asked.or_else(|| os::mems_allowed().ok().map(NodeMask::from_bits));
+        // Empty when the nodes changed since the topology was read.
+        allowed.map(|nodes| nodes & all).filter(|nodes| !nodes.is_empty()).unwrap_or(all)
     }
 
     /// For processors that came later or are beyond the table.

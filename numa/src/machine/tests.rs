@@ -192,12 +192,26 @@ fn node_of(addr: usize) -> NodeId {
     let mut node = -1_i32;
     let none = ptr::null_mut::<u64>();
     // MPOL_F_NODE | MPOL_F_ADDR: the node of the page at this address.
-    let flags = 0b11;
+    let flags = 0b11_u64;
     // SAFETY: the kernel writes one int.
     let answer =
         unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut node, none, 0_u64, addr, flags) };
     assert_eq!(answer, 0);
     NodeId::from_index(usize::try_from(node).unwrap()).unwrap()
+}
+
+#[test]
+fn the_nodes_of_the_cpuset_are_known() {
+    let machine = Machine::linux();
+    let allowed = machine.allowed_nodes();
+    assert!(!allowed.is_empty());
+    assert_eq!(allowed & machine.topology().nodes_with_memory(), allowed);
+    let bits = os::mems_allowed().unwrap();
+    assert_ne!(bits & allowed.bits(), 0);
+    const _: () = {
+        const fn shared<T: Sync + Send>() {}
+        shared::<Machine>();
+    };
 }
 
 #[test]

@@ -133,13 +133,35 @@ pub(crate) fn mbind(span: Span, policy: KernelPolicy) -> Result<(), Errno> {
             libc::SYS_mbind,
             pointer(span),
             span.len(),
-            policy.mode,
+            libc::c_long::from(policy.mode),
             &raw const policy.bits,
             nr_bits,
             0_u32,
         )
     };
     if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// The nodes that the cpuset of this thread allows: bit `i` for node `i` of the
+/// first 64.
+pub(crate) fn mems_allowed() -> Result<u64, Errno> {
+    const MPOL_F_MEMS_ALLOWED: libc::c_ulong = 1 << 2;
+    // The kernel refuses a mask with fewer bits than it could have nodes.
+    let mut mask = [0_u64; 16];
+    let nr_bits: libc::c_ulong = 16 * 64;
+    let (mode, addr) = (ptr::null_mut::<i32>(), ptr::null::<u8>());
+    // SAFETY: the kernel writes at most `nr_bits` bits to `mask`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            mode,
+            mask.as_mut_ptr(),
+            nr_bits,
+            addr,
+            MPOL_F_MEMS_ALLOWED,
+        )
+    };
+    if answer == 0 { Ok(mask[0]) } else { Err(last_errno()) }
 }
 
 /// `mincore`: bit 0 of each byte says whether that OS page is resident. `out`

@@ -15,8 +15,8 @@ pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
 pub(crate) use file::read_file;
 pub(crate) use info::{Barrier, entropy, membarrier, monotonic_ns, page_size};
 pub(crate) use mem::{
-    Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, protect, remap,
-    resident, unmap,
+    Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
+    protect, remap, resident, unmap,
 };
 
 use crate::Errno;
