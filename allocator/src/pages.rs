@@ -187,13 +187,15 @@ impl Pages {
         let Some(home) = self.node(node) else { return 0 };
         let may_grow = true;
         let req = Request { nr_pages: order.nr_pages(), order, mt, level, may_grow };
-        let taken = {
-            let env = self.env(home);
-            let mut zone = home.lock();
-            // Short of growing: what is there now is better than waiting for more.
-            let slots = out.iter_mut();
-            slots.map_while(|slot| Some(*slot = Some(zone.alloc(&env, &req).ok()?))).count()
-        };
+        let mut taken = 0;
+        let mut zone = home.lock();
+        // Short of growing: what is there now is better than waiting for more.
+        for slot in out.iter_mut() {
+            let Ok(run) = zone.alloc(&self.env(home), &req) else { break };
+            *slot = Some(run);
+            taken += 1;
+        }
+        drop(zone);
         if let (0, Some(first)) = (taken, out.first_mut()) {
             *first = self.alloc_run(node, order.nr_pages(), order, mt, level).ok();
             return usize::from(first.is_some());
