@@ -1,0 +1,38 @@
+/* Calls that glibc carries out on every thread by a signal (SETXID) while those threads allocate; a helper thread of
+ * the allocator that blocks this signal would hang them. */
+#include "t.h"
+
+static int stop;
+
+static void *busy(void *arg)
+{
+	uint64_t seed = 3 + (uintptr_t)arg;
+	void *block[64] = { 0 };
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		int k = t_next(&seed) % 64;
+
+		free(block[k]);
+		CHECK((block[k] = malloc(t_size(&seed, KIB(100)))) != NULL);
+	}
+	for (int k = 0; k < 64; k++)
+		free(block[k]);
+	return NULL;
+}
+
+int main(void)
+{
+	pthread_t thread[3];
+
+	for (long i = 0; i < 3; i++)
+		CHECK(pthread_create(&thread[i], NULL, busy, (void *)i) == 0);
+	for (int i = 0; i < 150; i++) {
+		CHECK(setresuid(getuid(), geteuid(), -1) == 0);
+		CHECK(setresgid(getgid(), getegid(), -1) == 0);
+		CHECK(setuid(getuid()) == 0);
+	}
+	stop = 1;
+	for (int i = 0; i < 3; i++)
+		pthread_join(thread[i], NULL);
+	return 0;
+}

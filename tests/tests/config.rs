@@ -1,0 +1,114 @@
+//! `ZONAL_CONF`: what is unknown or wrong costs one line, what is right has its effect.
+
+use zonal_tests::{Outcome, Program, is_zonal};
+
+fn with(settings: &str) -> Outcome {
+    Program::c("early.c").env("ZONAL_CONF", settings).run().success().stdout_is("end\n")
+}
+
+#[test]
+fn one_line_for_what_is_not_understood() {
+    if !is_zonal() {
+        return;
+    }
+    for wrong in [
+        "nonsense:1",
+        "nonsense",
+        ":",
+        "stats:maybe",
+        "limit:",
+        "limit:-1",
+        "limit:12parsecs",
+        "limit:99999999999999999999999",
+        "thp:sometimes",
+        "policy:bind",
+        "policy:nowhere=0",
+        "stats_format:xml",
+        "numa:perhaps",
+        "syscalls:none",
+        "nonsense:\u{fc}\u{1f600}",
+    ] {
+        for settings in
+            [wrong.to_owned(), format!("{wrong},thp:never"), format!("thp:never,{wrong}")]
+        {
+            let outcome = with(&settings);
+            let key = wrong.split(':').next().unwrap_or_default();
+            let fits = outcome.stderr.lines().count() == 1 && outcome.stderr.contains(key);
+            assert!(fits, "{settings}: {:?}", outcome.stderr);
+        }
+    }
+    let long = format!("{}:{}", "k".repeat(5000), "v".repeat(50_000));
+    assert_eq!(with(&long).stderr.lines().count(), 1);
+}
+
+#[test]
+fn silence_for_what_is_right() {
+    if !is_zonal() {
+        return;
+    }
+    for right in [
+        "",
+        ",",
+        ",,",
+        "thp:auto",
+        "thp:always",
+        "thp:never",
+        "limit:1G",
+        "limit:512M",
+        "policy:local",
+        "policy:bind=0",
+        "policy:interleave=0",
+        "policy:preferred=0",
+        "numa:off",
+        "syscalls:minimal",
+        "stats_format:json",
+        "thp:never,limit:2G,,numa:on,",
+    ] {
+        with(right).quiet();
+    }
+}
+
+#[test]
+fn report_at_exit() {
+    if !is_zonal() {
+        return;
+    }
+    let text = with("stats:exit").stderr;
+    assert!(text.lines().count() > 5, "a report of {text:?}");
+
+    let json = with("stats:exit,stats_format:json").stderr;
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(report.as_object().is_some_and(|object| object.len() > 2), "{report}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    let settings = format!("stats:exit,stats_format:json,stats_file:{}", path.display());
+    with(&settings).quiet();
+    let _: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    // A file that cannot be written costs the report, not the program.
+    with("stats:exit,stats_file:/nowhere/at/all");
+}
+
+#[test]
+fn limit_is_kept() {
+    if !is_zonal() {
+        return;
+    }
+    for (size, count) in [("500", "67108864"), ("40000", "64M"), ("3000000", "64m")] {
+        Program::c("exhaust.c")
+            .args([format!("size={size}").as_str(), "limit=64", "least=70"])
+            .env("ZONAL_CONF", format!("limit:{count}"))
+            .run()
+            .success()
+            .quiet()
+            .stdout_has("of 64");
+        // The same limit, seen from outside: the process cannot hold more.
+        Program::c("exhaust.c")
+            .args([format!("size={size}").as_str(), "limit=64", "least=101"])
+            .env("ZONAL_CONF", format!("limit:{count}"))
+            .run()
+            .stderr
+            .find("only")
+            .expect("more than the limit was given");
+    }
+}

@@ -1,0 +1,51 @@
+//! What a small process pays: no thread, little dirty memory.
+
+use zonal_tests::{Outcome, Program, compile, compile_shared, is_zonal, library};
+
+/// `dirty N threads M` of the program that measures itself.
+fn figures(outcome: &Outcome) -> (i64, i64) {
+    let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
+    match words[..] {
+        ["dirty", dirty, "threads", threads] => (dirty.parse().unwrap(), threads.parse().unwrap()),
+        _ => outcome.fail("no figures"),
+    }
+}
+
+#[test]
+fn a_small_process_stays_small() {
+    let Some(_) = library().filter(|_| is_zonal()) else { return };
+    let empty = compile_shared("empty.c");
+    let base = Program::plain(compile("footprint.c")).env("LD_PRELOAD", empty).run().success();
+    let ours = Program::c("footprint.c").run().success().quiet();
+    let ((base, _), (dirty, threads)) = (figures(&base), figures(&ours));
+    assert_eq!(threads, 1, "a thread was started for a small process");
+    assert!(dirty - base <= 128, "{dirty} KiB dirty against {base} KiB with an empty preload");
+}
+
+/// No thread either when the process does more, as long as it has no second one itself.
+#[test]
+fn a_single_threaded_process_stays_so() {
+    if is_zonal() {
+        let ours = Program::c("footprint.c").arg("bytes=300000000").run().success().quiet();
+        assert_eq!(figures(&ours).1, 1);
+    }
+}
+
+/// The start of a process is judged by the benchmarks; here only what would make it slow.
+#[test]
+fn few_system_calls_at_start() {
+    let Some(library) = library().filter(|_| is_zonal()) else { return };
+    if !zonal_tests::have("strace", "strace") {
+        return;
+    }
+    let count = |preload: &std::path::Path| {
+        let run = Program::plain("strace")
+            .args(["-f", "-E", &format!("LD_PRELOAD={}", preload.display())])
+            .arg(compile("true.c"))
+            .run()
+            .success();
+        i64::try_from(run.stderr.lines().count()).unwrap()
+    };
+    let (ours, base) = (count(&library), count(&compile_shared("empty.c")));
+    assert!(ours - base <= 40, "{ours} system calls against {base} with an empty preload");
+}
