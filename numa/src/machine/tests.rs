@@ -238,10 +238,11 @@ fn a_thread_knows_its_processor_and_node() {
     let machine = Machine::new(sysfs.read(), Hooks::default());
     assert_eq!(machine.current_node().index(), 1);
     // Without any known processor, the kernel is asked, and it names a real node.
-    let sysfs = Sysfs::new(&[("online", "0-1\n")]);
+    let sysfs = Sysfs::new(&[("online", "0-63\n")]);
     let machine = Machine::new(sysfs.read(), Hooks::default());
-    assert_eq!(Some(machine.current_node().index() as u32), os::node_by_kernel());
-    // Every reading agrees, unless the thread moves in between each time.
+    let node = || u32::try_from(machine.current_node().index()).ok();
+    // All readings agree, unless the thread moves in between each time.
+    assert!((0..100).any(|_| node() == os::node_by_kernel()));
     if let Some(rseq) = Rseq::find() {
         assert!((0..100).any(|_| rseq.current_cpu() == os::current_cpu()));
     }
