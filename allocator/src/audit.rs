@@ -32,15 +32,27 @@ impl Pages {
     /// The first contradiction found.
     pub fn validate(&self) -> Result<(), Mismatch> {
         let _window = self.window.lock();
-        let mut charged = 0;
-        for node in self.online_nodes() {
-            charged += self.validate_zone(node, &node.lock())?;
-        }
-        if self.online.count() == 1 {
-            // With more nodes another thread may charge one zone while the next is counted.
-            Mismatch::check("pages charged to the process", Pfn::NONE, charged, self.charged())?;
-        }
-        Ok(())
+        self.validate_nodes(&mut self.online_nodes(), 0)
+    }
+
+    /// Checks the zones that are left, with the locks of those before still held, so that the
+    /// sum of all holds at one moment.
+    fn validate_nodes<'a>(
+        &self,
+        nodes: &mut dyn Iterator<Item = &'a Node>,
+        charged: usize,
+    ) -> Result<(), Mismatch> {
+        let Some(node) = nodes.next() else {
+            return Mismatch::check(
+                "pages charged to the process",
+                Pfn::NONE,
+                charged,
+                self.charged(),
+            );
+        };
+        let zone = node.lock();
+        let here = self.validate_zone(node, &zone)?;
+        self.validate_nodes(nodes, charged + here)
     }
 
     /// Returns the charged pages of the zone.
@@ -76,12 +88,13 @@ impl Pages {
         Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
         Mismatch::check("pages handed out", none, out, zone.nr_out)?;
         Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
-        Mismatch::check("pages charged", none, truth.resident, node.budget.charged())?;
+        let charged = truth.resident + zone.nr_huge;
+        Mismatch::check("pages charged", none, charged, node.budget.charged())?;
         let listed = self.validate_lists(zone)?;
         Mismatch::check("free blocks listed", none, truth.blocks, listed)?;
         let isolated = self.walk(&zone.isolated, |word| word.as_isolated().is_some())?;
         Mismatch::check("isolated blocks listed", none, truth.isolated_blocks, isolated)?;
-        Ok(truth.resident)
+        Ok(charged)
     }
 
     /// Checks one pageblock, whose first `skip` pages belong to a block that began before it.

@@ -52,6 +52,10 @@ pub mod order;
 mod outbox;
 pub mod pagemap;
 pub mod pages;
+#[cfg(test)]
+mod pages_proptest;
+#[cfg(test)]
+mod pages_tests;
 pub mod pcp;
 pub mod pfn;
 mod purge;
