@@ -11,17 +11,22 @@ LIBDIR  ?= $(PREFIX)/lib
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 
-# Python's own pool would keep most objects away from malloc, hence PYTHONMALLOC.
-CMD ?= env PYTHONMALLOC=malloc python3 docs/examples/parse_stdlib.py
+CMD ?= python3 docs/examples/parse_stdlib.py
 
 # The topology check of the command against hwloc is built and tested here, not by plain users.
 FEATURES := --features zonal-cli/hwloc
 
+# What is installed, and no more: built together with the tests, the library would share their
+# features, among them libc's `std`, which leaves it without a link to the C library.
+ARTEFACTS := -p zonal-preload -p zonal-cli
+
 .PHONY: build run setup test install
 
 build:
-	$(CARGO) build --release
+	$(CARGO) build --release $(ARTEFACTS)
 
+# Python's own pool would keep most objects away from malloc.
+run: export PYTHONMALLOC = malloc
 run: build
 	$(RELEASE)/zonal run --stats -- $(CMD)
 
@@ -32,7 +37,7 @@ setup:
 test: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
-	$(CARGO) build --release
+	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
