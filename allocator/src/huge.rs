@@ -7,10 +7,12 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, NodeId, PAGE_SIZE, Span};
+use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
 use crate::error::AllocError;
 use crate::lock::{FutexLock, Mutex};
+use crate::pages::Pages;
+use crate::watermark::WatermarkLevel;
 use crate::misuse::{BadKind, BadPointer};
 
 /// What all cached mappings together may hold, in bytes.
@@ -63,6 +65,8 @@ pub(crate) struct HugeBlock {
 /// Totals of the index, in bytes.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HugeStats {
+    /// Blocks in use.
+    pub nr_live: usize,
     /// In mappings that serve a block.
     pub live_bytes: usize,
     /// In mappings kept for reuse.
@@ -85,29 +89,35 @@ impl Huge {
     /// A block of at least `size` bytes.
     pub(crate) fn alloc(
         &self,
-        machine: &Machine,
+        pages: &Pages,
         node: NodeId,
         size: usize,
         align: usize,
+        level: WatermarkLevel,
     ) -> Result<HugeBlock, AllocError> {
-        let granule = machine.page_size();
+        let granule = pages.machine.page_size();
         let len = size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
         let exhausted = AllocError::Exhausted { node, order: 10 };
         if let Some(m) = self.index.lock().take_cached(node, len, align) {
             return Ok(HugeBlock { span: m.span, known_zero: false });
         }
-        let span = machine.map(len, align.max(PAGE_SIZE)).map_err(|_| exhausted)?;
-        let mapping = Mapping { span, state: State::Live, node };
-        if self.index.lock().insert(machine, mapping) {
-            return Ok(HugeBlock { span, known_zero: true });
+        if !pages.charge_huge(node, len / PAGE_SIZE, level) {
+            return Err(exhausted);
         }
-        let _ = machine.unmap(span);
+        if let Ok(span) = pages.machine.map(len, align.max(PAGE_SIZE)) {
+            let mapping = Mapping { span, state: State::Live, node };
+            if self.index.lock().insert(pages, mapping) {
+                return Ok(HugeBlock { span, known_zero: true });
+            }
+            let _ = pages.machine.unmap(span);
+        }
+        pages.uncharge_huge(node, len / PAGE_SIZE);
         Err(exhausted)
     }
 
     /// Frees the block at `addr`.
-    pub(crate) fn free(&self, machine: &Machine, addr: usize) -> Result<(), BadPointer> {
-        let now = machine.now_ns();
+    pub(crate) fn free(&self, pages: &Pages, addr: usize) -> Result<(), BadPointer> {
+        let now = pages.machine.now_ns();
         let mut index = self.index.lock();
         let Some(i) = index.find(addr) else {
             return Err(BadPointer::new(addr, index.kind_of(addr)));
@@ -124,23 +134,23 @@ impl Huge {
         } else {
             let mapping = index.remove(i);
             drop(index);
-            let _ = machine.unmap(mapping.span);
+            unmap(pages, mapping);
         }
-        self.age(machine, now);
+        self.age(pages, now);
         Ok(())
     }
 
     /// Unmaps cached mappings that were not used for a second; returns the bytes.
-    pub(crate) fn age(&self, machine: &Machine, now: u64) -> usize {
-        self.evict(machine, |since| now.saturating_sub(since) >= CACHE_NS)
+    pub(crate) fn age(&self, pages: &Pages, now: u64) -> usize {
+        self.evict(pages, |since| now.saturating_sub(since) >= CACHE_NS)
     }
 
     /// Unmaps all cached mappings; returns the bytes.
-    pub(crate) fn drain(&self, machine: &Machine) -> usize {
-        self.evict(machine, |_| true)
+    pub(crate) fn drain(&self, pages: &Pages) -> usize {
+        self.evict(pages, |_| true)
     }
 
-    fn evict(&self, machine: &Machine, cold: impl Fn(u64) -> bool) -> usize {
+    fn evict(&self, pages: &Pages, cold: impl Fn(u64) -> bool) -> usize {
         let mut bytes = 0;
         loop {
             let mut index = self.index.lock();
@@ -156,7 +166,7 @@ impl Huge {
             index.cached_bytes -= mapping.span.len();
             drop(index);
             bytes += mapping.span.len();
-            let _ = machine.unmap(mapping.span);
+            unmap(pages, mapping);
         }
     }
 
@@ -172,8 +182,8 @@ impl Huge {
 
     /// Grows or shrinks the live block at `addr` by `mremap`; the new address, or none when it has
     /// to be copied. The caller owns the block.
-    pub(crate) fn resize(&self, machine: &Machine, addr: usize, size: usize) -> Option<usize> {
-        let len = size.checked_next_multiple_of(machine.page_size())?;
+    pub(crate) fn resize(&self, pages: &Pages, addr: usize, size: usize) -> Option<usize> {
+        let len = size.checked_next_multiple_of(pages.machine.page_size())?;
         let mut index = self.index.lock();
         let i = index.find(addr)?;
         let old = index.items_mut()[i];
@@ -183,9 +193,18 @@ impl Huge {
         if len == old.span.len() {
             return Some(addr);
         }
+        let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
+        let more = want.saturating_sub(have);
+        if !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
+            return None;
+        }
         // Under the lock: between the move and the update of the index the old address may be
         // somebody else's new mapping.
-        let span = machine.remap(old.span, len, true).ok()?;
+        let Ok(span) = pages.machine.remap(old.span, len, true) else {
+            pages.uncharge_huge(old.node, more);
+            return None;
+        };
+        pages.uncharge_huge(old.node, have.saturating_sub(want));
         index.remove(i);
         let new = Mapping { span, ..old };
         index.live_bytes = index.live_bytes - old.span.len() + new.span.len();
@@ -195,8 +214,12 @@ impl Huge {
     }
 
     pub(crate) fn stats(&self) -> HugeStats {
-        let index = self.index.lock();
-        HugeStats { live_bytes: index.live_bytes, cached_bytes: index.cached_bytes }
+        let mut index = self.index.lock();
+        HugeStats {
+            nr_live: index.nr_live(),
+            live_bytes: index.live_bytes,
+            cached_bytes: index.cached_bytes,
+        }
     }
 
     pub(crate) fn raw_lock(&self) -> &FutexLock {
@@ -212,6 +235,10 @@ impl Index {
         }
         // SAFETY: the first `nr` items are initialised.
         unsafe { core::slice::from_raw_parts_mut(self.items, self.nr) }
+    }
+
+    fn nr_live(&mut self) -> usize {
+        self.items_mut().iter().filter(|m| m.state == State::Live).count()
     }
 
     fn find(&mut self, addr: usize) -> Option<usize> {
@@ -246,8 +273,8 @@ impl Index {
         Some(mapping)
     }
 
-    fn insert(&mut self, machine: &Machine, mapping: Mapping) -> bool {
-        if self.nr == self.capacity && !self.grow(machine) {
+    fn insert(&mut self, pages: &Pages, mapping: Mapping) -> bool {
+        if self.nr == self.capacity && !self.grow(pages) {
             return false;
         }
         self.live_bytes += mapping.span.len();
@@ -277,20 +304,25 @@ impl Index {
         }
     }
 
-    fn grow(&mut self, machine: &Machine) -> bool {
+    fn grow(&mut self, pages: &Pages) -> bool {
         let bytes = (self.capacity * 2 * size_of::<Mapping>()).max(16 << 10);
-        let Ok(span) = machine.map(bytes, PAGE_SIZE) else { return false };
+        let Ok(span) = pages.machine.map(bytes, PAGE_SIZE) else { return false };
         let items = ptr::with_exposed_provenance_mut::<Mapping>(span.addr());
         if !self.items.is_null() {
             // SAFETY: the new array is larger; the old one is unmapped after the copy.
             unsafe { items.copy_from_nonoverlapping(self.items, self.nr) };
-            let _ = machine.unmap(self.memory);
+            let _ = pages.machine.unmap(self.memory);
         }
         self.memory = span;
         self.items = items;
         self.capacity = bytes / size_of::<Mapping>();
         true
     }
+}
+
+fn unmap(pages: &Pages, mapping: Mapping) {
+    let _ = pages.machine.unmap(mapping.span);
+    pages.uncharge_huge(mapping.node, mapping.span.len() / PAGE_SIZE);
 }
 
 /// The start of a mapping as a pointer.

@@ -58,7 +58,7 @@ mod pages_proptest;
 mod pages_tests;
 pub mod pcp;
 pub mod pfn;
-mod purge;
+pub mod purge;
 mod refill;
 mod registry;
 mod remote;

@@ -81,6 +81,9 @@ impl Mm {
     /// # Errors
     /// What the system answered when it gave no memory.
     pub fn new(machine: Machine, config: Config) -> Result<&'static Mm, Errno> {
+        if !config.minimal_syscalls {
+            machine.probe_batching();
+        }
         let asymmetric = !config.minimal_syscalls && machine.register_membarrier();
         let barrier = if asymmetric { Barrier::Asymmetric } else { Barrier::Symmetric };
         let one_node = machine.topology().nodes_online().count() <= 1;
@@ -224,7 +227,7 @@ impl Mm {
             self.deferred.free();
             return Ok(());
         }
-        self.huge.free(self.machine(), addr)
+        self.huge.free(&self.pages, addr)
     }
 
     /// Bytes that the live block at `block` can hold.
@@ -271,7 +274,7 @@ impl Mm {
             Some(_) => (size <= usable && size > usable / 2 || usable == size).then_some(block),
             None if self.deferred.size_of(addr).is_some() => None,
             None if size > MAX_LARGE => {
-                self.huge.resize(self.machine(), addr, size).and_then(huge::pointer)
+                self.huge.resize(&self.pages, addr, size).and_then(huge::pointer)
             }
             None => None,
         }
@@ -292,7 +295,7 @@ impl Heap {
     /// # Safety
     /// The calling thread owns this heap.
     pub unsafe fn alloc(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
-        let Request { size, align } = request;
+        let (size, align) = (request.size.max(1), request.align);
         if !align.is_power_of_two() || align > MAX_ALIGN {
             return Err(AllocError::BadAlign);
         }
@@ -301,7 +304,7 @@ impl Heap {
         }
         self.mm().run_deferred(self);
         // Only objects of 8 bytes and less may be aligned to less than 16.
-        let rounded = if align <= 8 { size } else { size.max(1).next_multiple_of(align) };
+        let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
         if let Some(class) = SizeClass::of(rounded) {
             return self.alloc_class(class, from);
         }
@@ -309,7 +312,7 @@ impl Heap {
             return self.mm().alloc_large(size, align, from);
         }
         let mm = self.mm();
-        let block = mm.huge.alloc(mm.machine(), from.node, size, align)?;
+        let block = mm.huge.alloc(&mm.pages, from.node, size, align, from.level)?;
         let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
         Ok(Block { start, known_zero: block.known_zero })
     }

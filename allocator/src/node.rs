@@ -76,6 +76,7 @@ impl Node {
             nr_free: zone.nr_free,
             nr_free_resident: zone.nr_free_resident,
             nr_isolated: zone.nr_isolated,
+            nr_huge: zone.nr_huge,
             nr_highatomic: zone.nr_highatomic,
             nr_free_blocks,
             charged: self.budget.charged(),
@@ -119,6 +120,8 @@ pub struct ZoneStats {
     pub nr_free_resident: usize,
     /// Taken out for a purge that is under way.
     pub nr_isolated: usize,
+    /// Charged for huge blocks.
+    pub nr_huge: usize,
     /// Pageblocks in the high-atomic reserve.
     pub nr_highatomic: usize,
     /// Free blocks by order: cold, warm.

@@ -229,6 +229,31 @@ impl Pages {
         }
     }
 
+    /// Charges `nr_pages` of a mapping that is not made of the node's pages; false when the
+    /// limits do not allow it.
+    pub(crate) fn charge_huge(&self, node: NodeId, nr_pages: usize, level: WatermarkLevel) -> bool {
+        let Some(home) = self.node(node) else { return true };
+        let mut zone = home.lock();
+        if !self.budget.try_charge(nr_pages, level) {
+            return false;
+        }
+        if !home.budget.try_charge(nr_pages, level) {
+            self.budget.uncharge(nr_pages);
+            return false;
+        }
+        zone.nr_huge += nr_pages;
+        true
+    }
+
+    /// Takes off what [`Pages::charge_huge`] charged.
+    pub(crate) fn uncharge_huge(&self, node: NodeId, nr_pages: usize) {
+        let Some(home) = self.node(node) else { return };
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_huge -= nr_pages;
+    }
+
     /// Makes the token of a run again from metadata that stood for it.
     ///
     /// # Safety

@@ -100,7 +100,7 @@ impl Mm {
 
     /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
     pub fn drain_huge(&self) -> usize {
-        self.huge().drain(self.machine())
+        self.huge().drain(self.pages())
     }
 
     fn drain_dead(&self) -> usize {
