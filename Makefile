@@ -10,8 +10,12 @@ PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-CMD ?= python3 docs/examples/parse_stdlib.py
+# The interpreter itself, since python3 may be a script that starts many programs, each of which
+# would report.
+PYTHON = $(shell python3 -c 'import sys; print(sys.executable)')
+CMD ?= $(PYTHON) docs/examples/parse_stdlib.py
 
 # The topology check of the command against hwloc is built and tested here, not by plain users.
 FEATURES := --features zonal-cli/hwloc
@@ -39,8 +43,11 @@ test: setup
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 install: build
 	install -D -m 755 $(RELEASE)/zonal $(DESTDIR)$(PREFIX)/bin/zonal
 	install -D -m 644 $(RELEASE)/libzonal.so $(DESTDIR)$(LIBDIR)/libzonal.so
+	install -D -m 644 ffi/include/zonal.h $(DESTDIR)$(PREFIX)/include/zonal.h
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|$${prefix}/lib$$|$(LIBDIR)|' ffi/zonal.pc.in \
+	    | install -D -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/zonal.pc
