@@ -3,7 +3,7 @@
 use zonal_tests::{Outcome, Program, is_zonal};
 
 fn with(settings: &str) -> Outcome {
-    Program::c("early.c").env("ZONAL_CONF", settings).run().success().stdout_is("end\n")
+    Program::c("true.c").env("ZONAL_CONF", settings).run().success().stdout_is("")
 }
 
 #[test]
@@ -39,6 +39,15 @@ fn one_line_for_what_is_not_understood() {
     }
     let long = format!("{}:{}", "k".repeat(5000), "v".repeat(50_000));
     assert_eq!(with(&long).stderr.lines().count(), 1);
+}
+
+/// The first call of this program comes before the C library has set `environ`.
+#[test]
+fn settings_of_a_process_that_allocates_very_early() {
+    if is_zonal() {
+        let run = Program::c("early.c").env("ZONAL_CONF", "nonsense:1").run().success();
+        assert_eq!(run.stderr.lines().count(), 1, "{:?}", run.stderr);
+    }
 }
 
 #[test]
