@@ -1,4 +1,7 @@
-//! The chunk: what is known about one pageblock, apart from its memory.
+//! The chunk: what is known about one pageblock, apart from its memory and its page words.
+//!
+//! The cold words stand here too: what the core touches when it lists a block then lies on one
+//! page, so that a small process pays for one page of metadata less.
 //!
 //! The bitmaps are positional, so splitting and merging blocks touches neither. A chunk that was
 //! never used is all zeros: nothing resident, nothing dirty, which is why fresh metadata needs no
@@ -20,7 +23,8 @@ use crate::word::Migratetype;
 const WORDS: usize = PAGEBLOCK_PAGES / 64;
 
 /// One bit a page of a pageblock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Bitmap([AtomicU64; WORDS]);
 
 /// The bits `[lo, hi)` of one word.
@@ -84,7 +88,7 @@ impl Bitmap {
 }
 
 /// Metadata of one pageblock: the unit that reclaim ages and purges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Chunk {
     nr_free: AtomicU16,
@@ -99,7 +103,16 @@ pub struct Chunk {
     pub(crate) resident: Bitmap,
     /// Pages that may hold something other than zeros.
     pub(crate) dirty: Bitmap,
+    /// The cold words of the pages.
+    pub(crate) cold: [Cold; PAGEBLOCK_PAGES],
 }
+
+/// Two words a page: the links of whatever list the page heads a block of.
+pub type Cold = [AtomicU32; 2];
+
+// Owners of runs keep records there that want cache lines of their own.
+const _: () = assert!(core::mem::offset_of!(Chunk, cold).is_multiple_of(64));
+const _: () = assert!(size_of::<Chunk>() == 192 + PAGEBLOCK_PAGES * size_of::<Cold>());
 
 impl Chunk {
     /// Takes the chunk into service: its memory was just committed and is free.

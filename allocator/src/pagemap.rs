@@ -1,17 +1,19 @@
 //! The page map: from any address to its metadata, and back.
 //!
 //! ```text
-//!        chunks        cold         words      base
-//!   ...[#      ]....[###     ]....[###    ]....|[section][section][hole][section]..........|
-//!       192 B a      8 B a page   4 B a page   |<--- covered ---------------------->|      |
-//!       pageblock                              |<----------------- span -------------------|
+//!    <-- grows                grows -->        base
+//!   ...[    chunks][words      ]...............|[section][section][hole][section]..........|
+//!       4288 B a   ^ 4 B a page                |<--- covered ---------------------->|      |
+//!       pageblock  pivot                       |<----------------- span -------------------|
 //! ```
 //!
 //! All sections lie in one window of address space, which is *placed, not reserved*: sections and
 //! the used parts of the arrays are mapped one by one at addresses that follow from the base. A
 //! page is named by its distance from the base, so that every lookup is one subtraction, one
-//! compare and one load. `covered` tells how far the arrays are mapped; holes that other mappings
-//! tore into the window are covered by zero words, which mean "not ours".
+//! compare and one load. The two arrays grow away from one address, the pivot, so that a small
+//! process has one mapping for both and few page tables. `covered` tells how far they are mapped;
+//! holes that other mappings tore into the window are covered by zero words, which mean "not
+//! ours".
 //!
 //! # Synchronisation
 //!
@@ -28,15 +30,12 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Cold};
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 use crate::word::PageWord;
-
-/// The two cold words of a page: links of whatever list its head is in.
-pub type Cold = [AtomicU32; 2];
 
 /// The arrays beside the window. All zeros is the state before the window is placed.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub struct PageMap {
     covered: AtomicUsize,
     base: AtomicUsize,
     words: AtomicPtr<AtomicU32>,
-    cold: AtomicPtr<Cold>,
+    /// One past chunk 0: they grow downwards.
     chunks: AtomicPtr<Chunk>,
 }
 
@@ -55,7 +54,6 @@ impl PageMap {
             covered: AtomicUsize::new(0),
             base: AtomicUsize::new(0),
             words: AtomicPtr::new(ptr::null_mut()),
-            cold: AtomicPtr::new(ptr::null_mut()),
             chunks: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -64,9 +62,8 @@ impl PageMap {
     pub(crate) fn place(&self, layout: &Layout) {
         debug_assert_eq!(self.covered(), 0);
         self.base.store(layout.base, Relaxed);
-        self.words.store(ptr::with_exposed_provenance_mut(layout.words), Relaxed);
-        self.cold.store(ptr::with_exposed_provenance_mut(layout.cold), Relaxed);
-        self.chunks.store(ptr::with_exposed_provenance_mut(layout.chunks), Relaxed);
+        self.words.store(ptr::with_exposed_provenance_mut(layout.pivot), Relaxed);
+        self.chunks.store(ptr::with_exposed_provenance_mut(layout.pivot), Relaxed);
     }
 
     /// Extends the covered part.
@@ -143,15 +140,17 @@ impl PageMap {
     /// The cold words of a page.
     #[inline]
     pub fn cold(&self, pfn: Pfn) -> &Cold {
-        debug_assert!(self.covers(pfn));
-        // SAFETY: as in `word`.
-        unsafe { &*self.cold.load(Relaxed).add(pfn.index()) }
+        &self.chunk(pfn).cold[pfn.in_pageblock()]
     }
 
     /// The cold words of a whole run, for an owner that keeps a record of its own in them.
     #[inline]
     pub(crate) fn cold_area(&self, head: Pfn) -> NonNull<u8> {
-        NonNull::from(self.cold(head)).cast()
+        debug_assert!(self.covers(head));
+        let chunk = self.chunks.load(Relaxed).wrapping_sub(head.pageblock() + 1);
+        // SAFETY: as in `word`; raw all the way, so that the pointer reaches the words of the
+        // pages that follow.
+        unsafe { NonNull::new_unchecked(&raw mut (*chunk).cold[head.in_pageblock()]).cast() }
     }
 
     /// The chunk of the pageblock that holds the page.
@@ -159,7 +158,7 @@ impl PageMap {
     pub fn chunk(&self, pfn: Pfn) -> &Chunk {
         debug_assert!(self.covers(pfn));
         // SAFETY: as in `word`.
-        unsafe { &*self.chunks.load(Relaxed).add(pfn.pageblock()) }
+        unsafe { &*self.chunks.load(Relaxed).sub(pfn.pageblock() + 1) }
     }
 
     /// The chunks that `nr_pages` pages from `pfn` touch, each with the part `[lo, hi)` of it.
@@ -187,34 +186,34 @@ impl PageMap {
 pub(crate) struct Layout {
     pub(crate) base: usize,
     pub(crate) span: usize,
-    pub(crate) words: usize,
-    pub(crate) cold: usize,
-    pub(crate) chunks: usize,
+    /// Where chunks end and words begin.
+    pub(crate) pivot: usize,
 }
 
 impl Layout {
-    /// Bytes of window that one byte of each array stands for.
-    const WORD_SCALE: usize = PAGE_SIZE / size_of::<AtomicU32>();
-    const COLD_SCALE: usize = PAGE_SIZE / size_of::<Cold>();
-    const GAP: usize = 1 << 20;
-
-    /// Address space that the arrays of a window of `span` bytes take below its base.
-    pub(crate) fn below(span: usize) -> usize {
-        let chunks = span / (PAGEBLOCK_PAGES * PAGE_SIZE) * size_of::<Chunk>();
-        (span / Self::WORD_SCALE + span / Self::COLD_SCALE + chunks).next_multiple_of(Self::GAP)
-            + 5 * Self::GAP
-    }
+    const BLOCK: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
+    /// The pivot lies in the middle of what one page table maps: both arrays share it.
+    const PIVOT_ALIGN: usize = Self::BLOCK / 2;
 
     /// A window of `span` bytes at `base`; at least [`Layout::below`] bytes lie under it.
     pub(crate) fn new(base: usize, span: usize) -> Layout {
-        let words = (base - span / Self::WORD_SCALE - Self::GAP) & !(Self::GAP - 1);
-        let cold = (words - span / Self::COLD_SCALE - Self::GAP) & !(Self::GAP - 1);
-        Layout { base, span, words, cold, chunks: base - Self::below(span) }
+        let pivot = (base - span / Self::BLOCK * Self::words_of_block()) & !(Self::BLOCK - 1);
+        Layout { base, span, pivot: pivot - Self::PIVOT_ALIGN }
     }
 
-    /// Bytes of each array (words, cold, chunks) for `covered` bytes of window.
-    pub(crate) fn array_lens(covered: usize) -> [usize; 3] {
-        let blocks = covered / (PAGEBLOCK_PAGES * PAGE_SIZE);
-        [covered / Self::WORD_SCALE, covered / Self::COLD_SCALE, blocks * size_of::<Chunk>()]
+    /// Address space that the arrays of a window of `span` bytes take below its base.
+    pub(crate) fn below(span: usize) -> usize {
+        let arrays = span / Self::BLOCK * (Self::words_of_block() + size_of::<Chunk>());
+        arrays.next_multiple_of(Self::BLOCK) + 2 * Self::BLOCK
+    }
+
+    /// Bytes of the arrays (chunks, words) for `covered` bytes of window.
+    pub(crate) fn array_lens(covered: usize) -> [usize; 2] {
+        let blocks = covered / Self::BLOCK;
+        [blocks * size_of::<Chunk>(), blocks * Self::words_of_block()]
+    }
+
+    const fn words_of_block() -> usize {
+        PAGEBLOCK_PAGES * size_of::<AtomicU32>()
     }
 }

@@ -29,8 +29,8 @@ pub(crate) struct Window {
     layout: Option<Layout>,
     /// Offset of the first byte that was never part of a section or a hole.
     next: usize,
-    /// Mapped bytes of the arrays (words, cold, chunks).
-    mapped: [usize; 3],
+    /// Mapped bytes of the arrays (chunks, words).
+    mapped: [usize; 2],
     /// Per node, for base and huge pages.
     growing: [[Growing; 2]; MAX_NODES],
 }
@@ -62,7 +62,7 @@ impl Window {
         Window {
             layout: None,
             next: 0,
-            mapped: [0; 3],
+            mapped: [0; 2],
             growing: [[Growing { section: None, doublings: 0 }; 2]; MAX_NODES],
         }
     }
@@ -171,30 +171,34 @@ impl Window {
         layout: &Layout,
         covered: usize,
     ) -> Result<(), Errno> {
-        let lens = Layout::array_lens(covered);
-        let bases = [layout.words, layout.cold, layout.chunks];
-        for ((len, base), mapped) in lens.into_iter().zip(bases).zip(&mut self.mapped) {
-            let len = len.next_multiple_of(machine.page_size());
-            if len > *mapped {
-                machine.map_at(base + *mapped, len - *mapped)?;
-                *mapped = len;
-            }
+        let pivot = layout.pivot;
+        let [chunks, words] =
+            Layout::array_lens(covered).map(|len| len.next_multiple_of(machine.page_size()));
+        if self.mapped == [0, 0] {
+            machine.map_at(pivot - chunks, chunks + words)?;
+            self.mapped = [chunks, words];
+        }
+        let [mapped_chunks, mapped_words] = &mut self.mapped;
+        if chunks > *mapped_chunks {
+            machine.map_at(pivot - chunks, chunks - *mapped_chunks)?;
+            *mapped_chunks = chunks;
+        }
+        if words > *mapped_words {
+            machine.map_at(pivot + *mapped_words, words - *mapped_words)?;
+            *mapped_words = words;
         }
         Ok(())
     }
 
     fn unmap_arrays(&mut self, machine: &Machine, layout: &Layout) {
-        for (base, mapped) in
-            [layout.words, layout.cold, layout.chunks].into_iter().zip(&mut self.mapped)
-        {
-            if *mapped > 0 {
-                // SAFETY: `map_arrays` mapped this range and nothing points into it: the
-                // window is not placed.
-                let span = unsafe { Span::new(base, *mapped) };
-                // A piece that cannot be unmapped is lost address space, nothing more.
-                let _ = machine.unmap(span);
-                *mapped = 0;
-            }
+        let [chunks, words] = self.mapped;
+        if chunks + words > 0 {
+            // SAFETY: `map_arrays` mapped this range and nothing points into it: the window is
+            // not placed.
+            let span = unsafe { Span::new(layout.pivot - chunks, chunks + words) };
+            // What cannot be unmapped is lost address space, nothing more.
+            let _ = machine.unmap(span);
+            self.mapped = [0, 0];
         }
     }
 }
