@@ -16,6 +16,7 @@
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
+use core::arch::asm;
 use core::ffi::{CStr, c_char};
 use core::str;
 
@@ -75,12 +76,8 @@ pub(crate) fn read() -> Settings {
 
 /// The value of the variable `name`, which ends in `=`.
 fn variable(name: &[u8]) -> Option<&'static [u8]> {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
-    // SAFETY: a word of the C library.
-    let mut entry = unsafe { environ };
-    while !entry.is_null() {
+    let mut entry = environment()?;
+    loop {
         // SAFETY: the block is an array that ends in null.
         let text = unsafe { *entry };
         if text.is_null() {
@@ -94,7 +91,55 @@ fn variable(name: &[u8]) -> Option<&'static [u8]> {
         // SAFETY: the null is not reached yet.
         entry = unsafe { entry.add(1) };
     }
-    None
+}
+
+/// The environment block. Calls from `.preinit_array` come before the C library knows it; then it
+/// is where the kernel put it: on the stack, behind the arguments.
+fn environment() -> Option<*const *const c_char> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: a word of the C library.
+    let known = unsafe { environ };
+    if !known.is_null() {
+        return Some(known);
+    }
+    // SAFETY: null, or the dynamic linker's word with the address where the process started.
+    let start = unsafe { stack_end().as_ref() }?;
+    // SAFETY: the kernel put there the number of arguments, their addresses, a null, and the
+    // environment.
+    unsafe {
+        let arguments = start.add(1).cast::<*const c_char>();
+        let end = arguments.add(start.read());
+        (*end).is_null().then(|| end.add(1))
+    }
+}
+
+/// Where the dynamic linker keeps the start of the process's stack; null if it has no such word.
+fn stack_end() -> *const *const usize {
+    let word;
+    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            ".weak __libc_stack_end",
+            "mov {}, qword ptr [rip + __libc_stack_end@GOTPCREL]",
+            out(reg) word,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            ".weak __libc_stack_end",
+            "adrp {0}, :got:__libc_stack_end",
+            "ldr {0}, [{0}, :got_lo12:__libc_stack_end]",
+            out(reg) word,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    word
 }
 
 fn parse(text: &'static [u8], settings: &mut Settings) {

@@ -20,14 +20,14 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
 
 /// One line of text on stderr, cut at the size of its buffer, written by one call so that lines of
 /// several threads do not mix.
-pub struct Line {
+pub(crate) struct Line {
     bytes: [u8; 256],
     len: usize,
 }
 
 impl Line {
     /// Writes `text` as a line of zonal's.
-    pub fn stderr(text: fmt::Arguments<'_>) {
+    pub(crate) fn stderr(text: fmt::Arguments<'_>) {
         let mut line = Line { bytes: [0; 256], len: 0 };
         // Cannot fail: what does not fit is cut.
         let _ = fmt::write(&mut line, format_args!("zonal: {text}"));

@@ -54,7 +54,7 @@ pub fn aligned(size: usize, align: usize) -> *mut u8 {
 
 /// `size` bytes of zeros aligned to `align`, a power of two.
 #[inline(always)]
-pub fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
+pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
     match small(size, align) {
         Some(rounded) => zalloc(rounded),
         None => slow::zalloc_aligned(Block::get().take(), size, align),

@@ -10,7 +10,7 @@ macro_rules! aliases {
         /// # Safety
         /// As for the function of the plain name.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $alias($($arg: $ty),*) $(-> $ret)? {
+        pub(crate) unsafe extern "C" fn $alias($($arg: $ty),*) $(-> $ret)? {
             // SAFETY: the caller's promise.
             unsafe { $path($($arg),*) }
         }

@@ -11,7 +11,7 @@ use crate::c::fail;
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
@@ -21,7 +21,7 @@ pub unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
     // SAFETY: the caller's promise.
     unsafe { memalign(align, size) }
 }
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void
 /// # Safety
 /// `out` is writable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn posix_memalign(
+pub(crate) unsafe extern "C" fn posix_memalign(
     out: *mut *mut c_void,
     align: usize,
     size: usize,
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn posix_memalign(
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
     abi::aligned(size, os_page()).cast()
 }
 
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pvalloc(size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn pvalloc(size: usize) -> *mut c_void {
     let page = os_page();
     match size.max(1).checked_next_multiple_of(page) {
         Some(size) => abi::aligned(size, page).cast(),

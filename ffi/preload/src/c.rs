@@ -10,14 +10,14 @@ use crate::glibc::Glibc;
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
     abi::malloc(size).cast()
 }
 
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free(object: *mut c_void) {
+pub(crate) unsafe extern "C" fn free(object: *mut c_void) {
     // SAFETY: the caller gives the object up.
     unsafe { abi::free::<Glibc>(object.cast()) }
 }
@@ -25,7 +25,7 @@ pub unsafe extern "C" fn free(object: *mut c_void) {
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
         Some(bytes) => abi::zalloc(bytes).cast(),
         None => no_memory(),
@@ -37,7 +37,7 @@ pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 /// # Safety
 /// C's contract.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn realloc(object: *mut c_void, size: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn realloc(object: *mut c_void, size: usize) -> *mut c_void {
     if size == 0 && !object.is_null() {
         // SAFETY: the caller gives the object up.
         unsafe { free(object) };
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn realloc(object: *mut c_void, size: usize) -> *mut c_voi
 /// # Safety
 /// As for [`realloc`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn reallocarray(
+pub(crate) unsafe extern "C" fn reallocarray(
     object: *mut c_void,
     count: usize,
     size: usize,
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn reallocarray(
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
+pub(crate) unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
     // SAFETY: the caller gives the object up.
     unsafe { free(object) }
 }
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(object: *mut c_void, _align: usize, _size: usize) {
+pub(crate) unsafe extern "C" fn free_aligned_sized(object: *mut c_void, _align: usize, _size: usize) {
     // SAFETY: the caller gives the object up.
     unsafe { free(object) }
 }
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn free_aligned_sized(object: *mut c_void, _align: usize, 
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cfree(object: *mut c_void) {
+pub(crate) unsafe extern "C" fn cfree(object: *mut c_void) {
     // SAFETY: the caller gives the object up.
     unsafe { free(object) }
 }
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn cfree(object: *mut c_void) {
 /// # Safety
 /// `object` is null or alive.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_usable_size(object: *mut c_void) -> usize {
+pub(crate) unsafe extern "C" fn malloc_usable_size(object: *mut c_void) -> usize {
     // SAFETY: the caller's promise.
     unsafe { abi::usable_size::<Glibc>(object.cast()) }
 }

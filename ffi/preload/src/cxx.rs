@@ -16,6 +16,7 @@ use zonal::abi;
 use crate::loader;
 use crate::{aligned, c};
 
+const MAX_SIZE: usize = isize::MAX as usize;
 const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
 
 extern "C" fn plain(size: usize) -> *mut c_void {
@@ -28,8 +29,11 @@ extern "C" fn over_aligned(size: usize, align: usize) -> *mut c_void {
 }
 
 /// Finds the C++ library's operator of that name.
-fn throwing(name: &CStr) -> *mut c_void {
-    let found = loader::find(name, &LIBRARIES);
+///
+/// libstdc++'s aligned forms round the size up, and around its end, so that they return a few
+/// bytes for nearly all there are. No alignment helps such a size: the plain form will do.
+fn throwing(size: usize, name: &CStr) -> *mut c_void {
+    let found = loader::find(if size > MAX_SIZE { c"_Znwm" } else { name }, &LIBRARIES);
     if found.is_null() {
         abi::die(format_args!("operator new: out of memory, and no C++ library to throw"));
     }
@@ -37,7 +41,8 @@ fn throwing(name: &CStr) -> *mut c_void {
 }
 
 /// The same for a form that may return null.
-fn nothrow(name: &CStr) -> *mut c_void {
+fn nothrow(size: usize, name: &CStr) -> *mut c_void {
+    let name = if size > MAX_SIZE { c"_ZnwmRKSt9nothrow_t" } else { name };
     let found = loader::find(name, &LIBRARIES);
     if found.is_null() { null_operator as *mut c_void } else { found }
 }
@@ -46,42 +51,54 @@ extern "C" fn null_operator() -> *mut c_void {
     core::ptr::null_mut()
 }
 
-/// `operator new`: `$get` tries, `$find` says who goes on. Two arguments at most are kept.
+/// `operator new`: `$get` tries, `$find` says who goes on. The size is kept in any case; further
+/// arguments, in the second form, as well.
 macro_rules! operator_new {
-    ($($name:ident, $get:path, $find:ident;)*) => {$(
+    (size: $($name:ident, $get:path, $find:ident;)*) => {
+        operator_new! { [] [] $($name, $get, $find;)* }
+    };
+    (all: $($name:ident, $get:path, $find:ident;)*) => {
+        operator_new! {
+            ["push rsi", "push rdx", ".cfi_adjust_cfa_offset 16"]
+            ["pop rdx", "pop rsi", ".cfi_adjust_cfa_offset -16"]
+            $($name, $get, $find;)*
+        }
+    };
+    ($push:tt $pop:tt $($name:ident, $get:path, $find:ident;)*) => {
+        $(operator_new! { @one $push $pop $name, $get, $find })*
+    };
+    (@one [$($push:literal),*] [$($pop:literal),*] $name:ident, $get:path, $find:ident) => {
         /// # Safety
         /// C++'s contract.
         #[cfg(target_arch = "x86_64")]
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
-            extern "C" fn find() -> *mut c_void {
+        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+            extern "C" fn find(size: usize) -> *mut c_void {
                 const NAME: &str = concat!(stringify!($name), "\0");
                 // SAFETY: ends in its only null.
-                $find(unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+                $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
             }
             naked_asm!(
                 ".cfi_startproc",
                 "endbr64",
                 "push rdi",
                 ".cfi_adjust_cfa_offset 8",
-                "push rsi",
-                ".cfi_adjust_cfa_offset 8",
-                "push rdx",
-                ".cfi_adjust_cfa_offset 8",
+                $($push,)*
                 "call {get}",
+                $($pop,)*
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
                 "test rax, rax",
                 "jz 2f",
-                "add rsp, 24",
-                ".cfi_adjust_cfa_offset -24",
                 "ret",
                 "2:",
-                ".cfi_adjust_cfa_offset 24",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                $($push,)*
+                // With the size as its argument still in its place.
                 "call {find}",
-                "pop rdx",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rsi",
-                ".cfi_adjust_cfa_offset -8",
+                $($pop,)*
                 "pop rdi",
                 ".cfi_adjust_cfa_offset -8",
                 "jmp rax",
@@ -96,11 +113,11 @@ macro_rules! operator_new {
         #[cfg(target_arch = "aarch64")]
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
-            extern "C" fn find() -> *mut c_void {
+        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+            extern "C" fn find(size: usize) -> *mut c_void {
                 const NAME: &str = concat!(stringify!($name), "\0");
                 // SAFETY: ends in its only null.
-                $find(unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+                $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
             }
             naked_asm!(
                 ".cfi_startproc",
@@ -112,6 +129,7 @@ macro_rules! operator_new {
                 "str x2, [sp, #32]",
                 "bl {get}",
                 "cbnz x0, 2f",
+                "ldr x0, [sp, #16]",
                 "bl {find}",
                 "mov x16, x0",
                 "ldp x0, x1, [sp, #16]",
@@ -134,12 +152,15 @@ macro_rules! operator_new {
                 find = sym find,
             )
         }
-    )*};
+    };
 }
 
-operator_new! {
+operator_new! { size:
     _Znwm, plain, throwing;
     _Znam, plain, throwing;
+}
+
+operator_new! { all:
     _ZnwmRKSt9nothrow_t, plain, nothrow;
     _ZnamRKSt9nothrow_t, plain, nothrow;
     _ZnwmSt11align_val_t, over_aligned, throwing;
@@ -154,7 +175,7 @@ macro_rules! operator_delete {
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
+        pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
             // SAFETY: the caller gives the object up.
             unsafe { c::free(object) }
         }

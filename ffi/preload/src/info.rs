@@ -7,7 +7,7 @@ use zonal::abi::{self, Usage};
 
 /// Of `struct mallinfo2`; the older `struct mallinfo` has the same fields as ints.
 #[repr(C)]
-pub struct Mallinfo<T> {
+pub(crate) struct Mallinfo<T> {
     arena: T,
     ordblks: T,
     smblks: T,
@@ -39,7 +39,7 @@ fn mallinfo_as<T: Default>(convert: impl Fn(usize) -> T) -> Mallinfo<T> {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mallinfo2() -> Mallinfo<usize> {
+pub(crate) unsafe extern "C" fn mallinfo2() -> Mallinfo<usize> {
     mallinfo_as(|bytes| bytes)
 }
 
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn mallinfo2() -> Mallinfo<usize> {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mallinfo() -> Mallinfo<c_int> {
+pub(crate) unsafe extern "C" fn mallinfo() -> Mallinfo<c_int> {
     mallinfo_as(|bytes| c_int::try_from(bytes).unwrap_or(c_int::MAX))
 }
 
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn mallinfo() -> Mallinfo<c_int> {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
     1
 }
 
@@ -67,14 +67,14 @@ pub unsafe extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_trim(_pad: usize) -> c_int {
+pub(crate) unsafe extern "C" fn malloc_trim(_pad: usize) -> c_int {
     c_int::from(zonal::trim() > 0)
 }
 
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_stats() {
+pub(crate) unsafe extern "C" fn malloc_stats() {
     zonal::print(libc::STDERR_FILENO, zonal::Format::Text);
 }
 
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn malloc_stats() {
 /// # Safety
 /// `file` is an open stream.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc_info(options: c_int, file: *mut libc::FILE) -> c_int {
+pub(crate) unsafe extern "C" fn malloc_info(options: c_int, file: *mut libc::FILE) -> c_int {
     if options != 0 {
         abi::set_errno(libc::EINVAL);
         return -1;

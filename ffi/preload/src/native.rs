@@ -8,7 +8,7 @@ use zonal::Format;
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zonal_stats_print(fd: c_int, format: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn zonal_stats_print(fd: c_int, format: c_int) -> c_int {
     let format = match format {
         0 => Format::Text,
         1 => Format::Json,
@@ -23,14 +23,14 @@ pub unsafe extern "C" fn zonal_stats_print(fd: c_int, format: c_int) -> c_int {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zonal_reclaim(bytes: usize) -> usize {
+pub(crate) unsafe extern "C" fn zonal_reclaim(bytes: usize) -> usize {
     zonal::reclaim(bytes)
 }
 
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zonal_validate() -> c_int {
+pub(crate) unsafe extern "C" fn zonal_validate() -> c_int {
     match zonal::validate() {
         Ok(()) => 0,
         Err(mismatch) => {
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn zonal_validate() -> c_int {
 /// # Safety
 /// None in Rust's sense.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zonal_version() -> *const c_char {
+pub(crate) unsafe extern "C" fn zonal_version() -> *const c_char {
     const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     const VERSION: &CStr = match CStr::from_bytes_with_nul(TEXT.as_bytes()) {
         Ok(version) => version,

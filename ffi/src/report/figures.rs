@@ -75,7 +75,7 @@ pub(super) fn zones(stats: &Stats) -> impl Iterator<Item = &ZoneStats> {
 pub struct Usage {
     /// Committed by the zones.
     pub zone_bytes: usize,
-    /// Blocks in use, with huge ones; what bins hold counts as free.
+    /// Blocks in use in the zones; what bins hold counts as free.
     pub used_bytes: usize,
     /// Committed, but in no block in use.
     pub free_bytes: usize,
@@ -83,7 +83,7 @@ pub struct Usage {
     pub resident_free_bytes: usize,
     /// Free blocks of the zones.
     pub nr_free_blocks: usize,
-    /// Mappings of their own.
+    /// Blocks with a mapping of their own.
     pub nr_huge: usize,
     /// Bytes in them.
     pub huge_bytes: usize,
@@ -118,9 +118,9 @@ impl Usage {
             usage.free_bytes += free.0 * free.1;
         }
         usage.free_bytes = usage.free_bytes.min(usage.zone_bytes);
-        usage.nr_huge = usize::from(stats.huge.live_bytes > 0);
+        usage.nr_huge = stats.huge.nr_live;
         usage.huge_bytes = stats.huge.live_bytes;
-        usage.used_bytes = usage.zone_bytes - usage.free_bytes + usage.huge_bytes;
+        usage.used_bytes = usage.zone_bytes - usage.free_bytes;
         usage
     }
 
