@@ -37,9 +37,9 @@ impl Pages {
 
     /// Checks the zones that are left, with the locks of those before still held, so that the
     /// sum of all holds at one moment.
-    fn validate_nodes<'a>(
+    fn validate_nodes(
         &self,
-        nodes: &mut dyn Iterator<Item = &'a Node>,
+        nodes: &mut dyn Iterator<Item = &Node>,
         charged: usize,
     ) -> Result<(), Mismatch> {
         let Some(node) = nodes.next() else {
@@ -88,7 +88,7 @@ impl Pages {
         Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
         Mismatch::check("pages handed out", none, out, zone.nr_out)?;
         Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
-        let charged = truth.resident + zone.nr_huge;
+        let charged = truth.resident + zone.nr_huge - zone.nr_holes;
         Mismatch::check("pages charged", none, charged, node.budget.charged())?;
         let listed = self.validate_lists(zone)?;
         Mismatch::check("free blocks listed", none, truth.blocks, listed)?;

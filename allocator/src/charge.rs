@@ -72,6 +72,11 @@ impl Budget {
             .is_ok()
     }
 
+    /// Charges `nr_pages` whatever the limit says.
+    pub(crate) fn charge(&self, nr_pages: usize) {
+        self.charged.fetch_add(nr_pages, Relaxed);
+    }
+
     /// Takes `nr_pages` off.
     pub(crate) fn uncharge(&self, nr_pages: usize) {
         let old = self.charged.fetch_sub(nr_pages, Relaxed);

@@ -19,6 +19,7 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::{Machine, PAGE_SIZE};
 
+use crate::fault::weakened_by;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 
@@ -117,7 +118,8 @@ impl Deferred {
             let live = (state & LIVE_MASK).saturating_sub(1);
             let next = if live == 0 { 0 } else { (state & !LIVE_MASK) | live };
             // ORDERING: Release, pairs with Acquire in `alloc`.
-            match self.state.compare_exchange_weak(state, next, Release, Relaxed) {
+            let order = weakened_by("deferred_free_relaxed", Release);
+            match self.state.compare_exchange_weak(state, next, order, Relaxed) {
                 Ok(_) => return,
                 Err(now) => state = now,
             }
@@ -149,7 +151,8 @@ impl Deferred {
     /// Takes all waiting blocks and calls `free` for each.
     pub(crate) fn take(&self, mut free: impl FnMut(NonNull<u8>)) {
         // ORDERING: Acquire, pairs with Release in `push`.
-        let mut link = self.stack.swap(ptr::null_mut(), Acquire);
+        let order = weakened_by("deferred_take_relaxed", Acquire);
+        let mut link = self.stack.swap(ptr::null_mut(), order);
         while let Some(block) = NonNull::new(link) {
             // SAFETY: blocks on the stack are ours and start with a link.
             link = unsafe { block.as_ref().next };

@@ -144,6 +144,7 @@ impl Inner {
         let word = unsafe { message.as_ref().word };
         let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
         self.stats.remote_posts += 1;
+        heap.mm().doorbell().ring();
         match owner {
             // SAFETY: heaps are never unmapped, and the message leaves our hands.
             Some(owner) => unsafe { owner.inbox.post(message.as_ptr()) },

@@ -10,6 +10,7 @@
 //! |----------|-----------------------|----------|----------------------------------|
 //! | `inside` | owner                 | visitor  | the owner works on the heap      |
 //! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap  |
+//! |          | owner (1 -> 2)        | visitor  | the owner waits to get back in   |
 //!
 //! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
 //! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at
@@ -26,9 +27,14 @@
 //!
 //! The hit path is no part of this: bins stay with their owner.
 
+use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicU32, fence};
 use crate::sync::{futex_wait, futex_wake, spin, yield_now};
+
+const FREE: u32 = 0;
+const CLAIMED: u32 = 1;
+const WANTED: u32 = 2;
 
 /// How the two sides order their store before their load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +65,7 @@ impl Gate {
             self.inside.store(1, Relaxed);
             light(barrier);
             // ORDERING: Acquire, pairs with Release in `end_visit`.
-            if self.claim.load(Acquire) == 0 {
+            if self.claim.load(Acquire) == FREE {
                 return;
             }
             self.step_back();
@@ -70,8 +76,15 @@ impl Gate {
     fn step_back(&self) {
         // ORDERING: Release as in `leave`; nothing was changed, but the visitor need not know.
         self.inside.store(0, Release);
-        while self.claim.load(Relaxed) != 0 {
-            futex_wait(&self.claim, 1, None);
+        loop {
+            // Relaxed: the claim only tells to wait; `enter` looks again with Acquire.
+            match self.claim.load(Relaxed) {
+                FREE => return,
+                CLAIMED => {
+                    let _ = self.claim.compare_exchange(CLAIMED, WANTED, Relaxed, Relaxed);
+                }
+                _ => futex_wait(&self.claim, WANTED, None),
+            }
         }
     }
 
@@ -79,7 +92,7 @@ impl Gate {
     #[inline]
     pub fn leave(&self) {
         // ORDERING: Release, pairs with Acquire in `settle`: the visitor sees all the owner did.
-        self.inside.store(0, Release);
+        self.inside.store(0, weakened_by("gate_leave_relaxed", Release));
     }
 
     /// Whether the owner is inside. From a signal handler on the owner's thread this tells that
@@ -93,7 +106,13 @@ impl Gate {
     /// The heavy barrier and [`Gate::settle`] must follow before the heap is touched.
     pub fn begin_visit(&self) -> bool {
         // ORDERING: Acquire, pairs with Release in the last visitor's `end_visit`.
-        self.claim.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+        self.claim.compare_exchange(FREE, CLAIMED, Acquire, Relaxed).is_ok()
+    }
+
+    /// Whether the owner waits for the visitor to leave.
+    pub fn is_wanted(&self) -> bool {
+        // Relaxed: a hint to hurry.
+        self.claim.load(Relaxed) == WANTED
     }
 
     /// After the heavy barrier: waits until the owner is out, at most `patience` looks.
@@ -114,14 +133,14 @@ impl Gate {
     /// The visitor goes and lets the owner in.
     pub fn end_visit(&self) {
         // ORDERING: Release, pairs with Acquire in `enter` and `begin_visit`.
-        self.claim.store(0, Release);
+        self.claim.store(FREE, weakened_by("gate_end_relaxed", Release));
         futex_wake(&self.claim, i32::MAX);
     }
 
     /// Opens the gate whoever was inside: for a forked child, whose only thread is the caller.
     pub fn reinit(&self) {
         self.inside.store(0, Relaxed);
-        self.claim.store(0, Relaxed);
+        self.claim.store(FREE, Relaxed);
     }
 }
 
@@ -139,6 +158,8 @@ fn light(barrier: Barrier) {
         Barrier::Asymmetric => core::sync::atomic::compiler_fence(SeqCst),
         // loom has no membarrier: the light side is modelled by a full fence.
         #[cfg(zonal_loom)]
+        Barrier::Asymmetric if fault("gate_no_light_barrier") => (),
+        #[cfg(zonal_loom)]
         Barrier::Asymmetric => fence(SeqCst),
         // ORDERING: SeqCst, the store of `inside` against the load of `claim`.
         Barrier::Symmetric => fence(SeqCst),
@@ -150,6 +171,7 @@ fn light(barrier: Barrier) {
 #[inline]
 pub fn heavy() {
     // ORDERING: SeqCst, the store of `claim` against the load of `inside`.
-    #[cfg(not(zonal_fault = "gate_no_heavy_barrier"))]
-    fence(SeqCst);
+    if !fault("gate_no_heavy_barrier") {
+        fence(SeqCst);
+    }
 }

@@ -27,6 +27,8 @@ use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::{Inbox, Message};
 use crate::slab::SlabList;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::stats::HeapStats;
 
 /// Bits of a page word below the heap's number.
@@ -121,13 +123,19 @@ pub struct Heap {
     pub(crate) next_dead: Cell<*mut Heap>,
     /// Left torn by a thread that vanished in a fork: never used again.
     pub(crate) torn: Cell<bool>,
+    /// Slow paths of the owner so far, as the keeper compares it.
+    epoch: AtomicU32,
+    /// The keeper's: `epoch` when it last looked, and when it last drained the heap.
+    pub(crate) seen: Cell<u32>,
+    pub(crate) drained: Cell<u32>,
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
 }
 
 // SAFETY: `hot`, `node` are the owner's, `inner` belongs to whoever is inside the gate,
-// `next_dead` and `torn` to the holder of the registry lock; the rest is atomic or immutable.
+// `next_dead` and `torn` to the holder of the registry lock, `seen` and
+// `drained` to the one keeper; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -160,6 +168,9 @@ impl Heap {
             mm,
             next_dead: Cell::new(ptr::null_mut()),
             torn: Cell::new(false),
+            epoch: AtomicU32::new(0),
+            seen: Cell::new(0),
+            drained: Cell::new(0),
             gate: CachePadded::new(Gate::new()),
             inbox: CachePadded::new(Inbox::new()),
             inner: UnsafeCell::new(Inner {
@@ -229,7 +240,14 @@ impl Heap {
     #[inline]
     pub(crate) fn enter(&self) -> Entered<'_> {
         self.gate.enter(self.barrier);
+        // Relaxed: one writer; the keeper only compares for change.
+        self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
         Entered { heap: self, visitor: false }
+    }
+
+    /// Counts the owner's slow paths.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
     }
 
     /// First half of a visit, see [`Gate`]. The caller issues the heavy barrier for all heaps of
@@ -292,6 +310,11 @@ pub(crate) struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
+    /// Whether the owner waits for this visitor.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.visitor && self.heap.gate.is_wanted()
+    }
+
     /// The heap, for what is not behind the gate.
     pub(crate) fn heap(&self) -> &'a Heap {
         self.heap

@@ -136,13 +136,13 @@ impl Huge {
             drop(index);
             unmap(pages, mapping);
         }
-        self.age(pages, now);
+        self.age(pages, now, CACHE_NS);
         Ok(())
     }
 
-    /// Unmaps cached mappings that were not used for a second; returns the bytes.
-    pub(crate) fn age(&self, pages: &Pages, now: u64) -> usize {
-        self.evict(pages, |since| now.saturating_sub(since) >= CACHE_NS)
+    /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
+    pub(crate) fn age(&self, pages: &Pages, now: u64, age_ns: u64) -> usize {
+        self.evict(pages, |since| now.saturating_sub(since) >= age_ns)
     }
 
     /// Unmaps all cached mappings; returns the bytes.

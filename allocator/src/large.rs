@@ -60,6 +60,7 @@ impl Mm {
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
         let run = unsafe { pages.run_from_head(pfn, word.payload() as usize) };
         pages.free_run(run);
+        self.doorbell().ring();
         Ok(())
     }
 

@@ -26,7 +26,7 @@
 //! Reading order: [`class`], `bin`, [`heap`], `slab`, `refill`, `remote`, [`gate`], then the page
 //! layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
 //! heap it implements, and a failed operation has changed nothing.
-#![cfg_attr(not(any(test, feature = "fake")), no_std)]
+#![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
 
 mod audit;
 mod bin;
@@ -35,12 +35,15 @@ mod charge;
 pub mod chunk;
 pub mod class;
 mod deferred;
+pub mod doorbell;
 pub mod error;
+mod fault;
 mod fork;
 mod free;
 pub mod gate;
 mod grow;
 pub mod heap;
+mod holes;
 mod huge;
 mod large;
 pub mod lock;
@@ -67,6 +70,7 @@ mod section;
 mod slab;
 mod snapshot;
 pub mod stats;
+mod sweep;
 pub mod sync;
 mod visit;
 pub mod watermark;
@@ -79,6 +83,7 @@ pub use charge::UNLIMITED;
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
+pub use holes::HolesPurged;
 pub use huge::HugeStats;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
@@ -87,6 +92,7 @@ pub use pages::{PageConfig, Pages, Placement};
 pub use pcp::PcpStats;
 pub use purge::PurgeHow;
 pub use stats::{ClassStats, HeapStats, Stats};
+pub use sweep::Sweep;
 pub use zonal_numa::PAGE_SIZE;
 pub use zone::Thp;
 

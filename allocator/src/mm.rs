@@ -8,6 +8,7 @@ use zonal_numa::{Errno, Machine, NodeId, PAGE_SIZE};
 use crate::bin::HeapHot;
 use crate::class::{MAX_SMALL, SizeClass};
 use crate::deferred::Deferred;
+use crate::doorbell::Doorbell;
 use crate::error::AllocError;
 use crate::gate::Barrier;
 use crate::heap::{Heap, HeapId};
@@ -69,6 +70,7 @@ pub struct Mm {
     meta: Meta,
     huge: Huge,
     deferred: Deferred,
+    doorbell: Doorbell,
     pub(crate) registry: Registry,
     pub(crate) drain_skipped: AtomicU64,
     barrier: Barrier,
@@ -96,6 +98,7 @@ impl Mm {
             (&raw mut (*place).meta).write(Meta::new());
             (&raw mut (*place).huge).write(Huge::new());
             (&raw mut (*place).deferred).write(Deferred::new());
+            (&raw mut (*place).doorbell).write(Doorbell::new());
             (&raw mut (*place).registry).write(Registry::new());
             (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
             (&raw mut (*place).barrier).write(barrier);
@@ -125,6 +128,12 @@ impl Mm {
         &self.huge
     }
 
+    /// The bell that calls the background reclaimer.
+    #[inline]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
     pub(crate) fn is_one_node(&self) -> bool {
         self.one_node
     }
@@ -146,7 +155,7 @@ impl Mm {
     /// `Exhausted` when there is no memory for it.
     pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
         let node = self.machine().current_node();
-        if let Some(heap) = self.registry.take_dead(Some(node)) {
+        if let Some(heap) = self.registry.take_dead(|heap| heap.node() == node) {
             return Ok(heap);
         }
         let fresh = self.registry.publish(self.machine(), |id| {
@@ -156,7 +165,7 @@ impl Mm {
             Some(place)
         });
         fresh
-            .or_else(|| self.registry.take_dead(None))
+            .or_else(|| self.registry.take_dead(|_| true))
             .ok_or(AllocError::Exhausted { node, order: 0 })
     }
 
@@ -227,6 +236,7 @@ impl Mm {
             self.deferred.free();
             return Ok(());
         }
+        self.doorbell.ring();
         self.huge.free(&self.pages, addr)
     }
 

@@ -242,3 +242,31 @@ fn every_alignment_is_served() {
         }
     }
 }
+
+#[test]
+fn holes_in_used_slabs_go_back_and_come_again() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let mut survivors = Vec::new();
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 50 == 0 { survivors.push(block) } else { block.release(owner) }
+    }
+    let before = mm.pages().charged();
+    mm.drain_all(Some(owner.0));
+    let purged = mm.purge_holes(Some(owner.0), usize::MAX);
+    mm.validate(Some(owner.0)).unwrap();
+    // 40,000 objects fill 5,000 pages; a survivor keeps one of about six.
+    assert!(purged > 3500, "{purged} pages");
+    assert!(mm.pages().charged() < before);
+    assert_eq!(mm.purge_holes(Some(owner.0), usize::MAX), 0);
+    let again: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    mm.validate(Some(owner.0)).unwrap();
+    for block in again.into_iter().chain(survivors) {
+        block.release(owner);
+    }
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.drain_own(owner.0) };
+    mm.validate(Some(owner.0)).unwrap();
+    assert_eq!(mm.stats(Some(owner.0)).small_bytes(), 0);
+}

@@ -77,6 +77,7 @@ impl Node {
             nr_free_resident: zone.nr_free_resident,
             nr_isolated: zone.nr_isolated,
             nr_huge: zone.nr_huge,
+            nr_holes: zone.nr_holes,
             nr_highatomic: zone.nr_highatomic,
             nr_free_blocks,
             charged: self.budget.charged(),
@@ -122,6 +123,8 @@ pub struct ZoneStats {
     pub nr_isolated: usize,
     /// Charged for huge blocks.
     pub nr_huge: usize,
+    /// Purged pages inside partly used slabs.
+    pub nr_holes: usize,
     /// Pageblocks in the high-atomic reserve.
     pub nr_highatomic: usize,
     /// Free blocks by order: cold, warm.

@@ -31,6 +31,7 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::chunk::{Chunk, Cold};
+use crate::fault::weakened_by;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -63,7 +64,8 @@ impl PageMap {
         debug_assert_eq!(self.covered(), 0);
         self.base.store(layout.base, Relaxed);
         self.words.store(ptr::with_exposed_provenance_mut(layout.pivot), Relaxed);
-        self.chunks.store(ptr::with_exposed_provenance_mut(layout.pivot), Relaxed);
+        let chunks = layout.pivot - Layout::CHUNK_PAD;
+        self.chunks.store(ptr::with_exposed_provenance_mut(chunks), Relaxed);
     }
 
     /// Extends the covered part.
@@ -74,7 +76,7 @@ impl PageMap {
     pub(crate) unsafe fn cover(&self, covered: usize) {
         // ORDERING: Release, pairs with Acquire in `pfn_of`: the bases are set and the arrays
         // are mapped.
-        self.covered.store(covered, Release);
+        self.covered.store(covered, weakened_by("pagemap_cover_relaxed", Release));
     }
 
     /// First address of the window; 0 while there is none.
@@ -194,6 +196,9 @@ impl Layout {
     const BLOCK: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
     /// The pivot lies in the middle of what one page table maps: both arrays share it.
     const PIVOT_ALIGN: usize = Self::BLOCK / 2;
+    /// What is left free so that the first chunk starts on a page: its counts, its bitmaps and
+    /// most of its cold words are then on that one.
+    const CHUNK_PAD: usize = size_of::<Chunk>().next_multiple_of(PAGE_SIZE) - size_of::<Chunk>();
 
     /// A window of `span` bytes at `base`; at least [`Layout::below`] bytes lie under it.
     pub(crate) fn new(base: usize, span: usize) -> Layout {
@@ -210,7 +215,7 @@ impl Layout {
     /// Bytes of the arrays (chunks, words) for `covered` bytes of window.
     pub(crate) fn array_lens(covered: usize) -> [usize; 2] {
         let blocks = covered / Self::BLOCK;
-        [blocks * size_of::<Chunk>(), blocks * Self::words_of_block()]
+        [Self::CHUNK_PAD + blocks * size_of::<Chunk>(), blocks * Self::words_of_block()]
     }
 
     const fn words_of_block() -> usize {

@@ -81,9 +81,12 @@ const GROWTH_TRIES: u32 = 8;
 
 /// The page allocator.
 ///
-/// Large and mostly untouched: made in place by [`Pages::init`], in zeroed memory.
+/// Large and mostly untouched: made in place by [`Pages::init`], in zeroed memory. The fields
+/// stand in an order that lets a small process touch few pages of it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Pages {
+    pub(crate) sections: Sections,
     /// From addresses to metadata.
     pub map: PageMap,
     /// The OS below.
@@ -96,7 +99,6 @@ pub struct Pages {
     generation: AtomicU32,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
-    pub(crate) sections: Sections,
 }
 
 impl Pages {
@@ -254,6 +256,42 @@ impl Pages {
         zone.nr_huge -= nr_pages;
     }
 
+    /// Takes pages of a live run, now empty, off the accounts.
+    pub(crate) fn note_holes(&self, pfn: Pfn, nr_pages: usize) {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_holes += nr_pages;
+        zone.events.pgsteal += nr_pages as u64;
+    }
+
+    /// Charges what [`Pages::note_holes`] took off, since the pages are about to be used; false
+    /// when the limits do not allow it.
+    pub(crate) fn fill_holes(&self, pfn: Pfn, nr_pages: usize, level: WatermarkLevel) -> bool {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        if !self.budget.try_charge(nr_pages, level) {
+            return false;
+        }
+        if !home.budget.try_charge(nr_pages, level) {
+            self.budget.uncharge(nr_pages);
+            return false;
+        }
+        zone.nr_holes -= nr_pages;
+        zone.events.pgfault += nr_pages as u64;
+        true
+    }
+
+    /// The same for a slab that is given back, whatever the limits say.
+    pub(crate) fn drop_holes(&self, pfn: Pfn, nr_pages: usize) {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        self.budget.charge(nr_pages);
+        home.budget.charge(nr_pages);
+        zone.nr_holes -= nr_pages;
+    }
+
     /// Makes the token of a run again from metadata that stood for it.
     ///
     /// # Safety
@@ -276,6 +314,11 @@ impl Pages {
     /// Pages charged to the process, handed out or free and resident.
     pub fn charged(&self) -> usize {
         self.budget.charged()
+    }
+
+    /// Free pages of all nodes that are still resident.
+    pub fn nr_free_resident(&self) -> usize {
+        self.online.iter().filter_map(|n| self.node(n)).map(|n| n.lock().nr_free_resident).sum()
     }
 
     /// The limit of the process in pages, [`UNLIMITED`] for none.

@@ -62,6 +62,7 @@ impl Heap {
 
     /// Makes room in the bin of `class`. Owner only.
     pub(crate) fn spill(&self, class: SizeClass) {
+        self.mm().doorbell().ring();
         let mut inner = self.enter();
         inner.stats.spills += 1;
         inner.classes[class.index()].spilled = true;
@@ -252,9 +253,17 @@ impl Inner {
             // `wanted` free slots above `top`, since it was empty and `wanted` is half of it.
             unsafe {
                 let slab = &mut *slab;
+                if slab.holes != 0 {
+                    let nr_pages = slab.holes.count_ones() as usize;
+                    if !heap.mm().pages().fill_holes(slab.head(), nr_pages, from.level) {
+                        return Err(AllocError::Exhausted { node: from.node, order: 0 });
+                    }
+                    slab.holes = 0;
+                }
                 if slab.is_empty() {
                     self.classes[class.index()].nr_empty -= 1;
                 }
+                slab.touch(heap.mm().pages().generation());
                 let out = core::slice::from_raw_parts_mut((*bin).top, wanted);
                 let got = slab.take(map.addr_of(slab.head()), out);
                 (*bin).top = (*bin).top.add(got);
@@ -363,6 +372,7 @@ impl Inner {
             self.fault.get_or_insert(BadPointer::new(addr, kind));
             return;
         }
+        slab.touch(heap.mm().pages().generation());
         let state = &mut self.classes[class.index()];
         if slab.nr_free() == 1 {
             // SAFETY: it was full and so on no list.
@@ -389,6 +399,10 @@ impl Inner {
             state.partial.remove(slab);
             state.nr_slabs -= 1;
             state.nr_empty -= 1;
+            let holes = (*slab).holes.count_ones() as usize;
+            if holes > 0 {
+                pages.drop_holes(head, holes);
+            }
             (*slab).destroy(mm.meta());
             for i in 0..order.nr_pages() {
                 // Relaxed: no live object names these pages any more.

@@ -15,7 +15,7 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, NodeId, PAGE_SIZE};
+use zonal_numa::{Machine, PAGE_SIZE};
 
 use crate::heap::{Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
@@ -79,16 +79,15 @@ impl Registry {
         self.pool.lock().nr_dead
     }
 
-    /// A dead heap of `node`, or of any node with `or_any`.
-    pub(crate) fn take_dead(&self, node: Option<NodeId>) -> Option<NonNull<Heap>> {
+    /// A dead heap that `fits`, the last ended first.
+    pub(crate) fn take_dead(&self, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
         let mut pool = self.pool.lock();
         let mut previous: *mut Heap = ptr::null_mut();
         let mut current = pool.dead;
         while let Some(heap) = NonNull::new(current) {
             // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
             let h = unsafe { heap.as_ref() };
-            let fits = node.is_none_or(|n| n == h.node()) && !h.torn.get();
-            if fits {
+            if !h.torn.get() && fits(h) {
                 match NonNull::new(previous) {
                     // SAFETY: as above.
                     Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),

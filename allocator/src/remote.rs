@@ -20,6 +20,7 @@
 use core::ptr;
 
 use crate::class::SizeClass;
+use crate::fault::weakened_by;
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -69,10 +70,7 @@ impl Inbox {
             // SAFETY: still the caller's until the exchange succeeds.
             unsafe { (*message).next = head };
             // ORDERING: Release, pairs with Acquire in `take`.
-            #[cfg(not(zonal_fault = "inbox_post_relaxed"))]
-            let order = Release;
-            #[cfg(zonal_fault = "inbox_post_relaxed")]
-            let order = Relaxed;
+            let order = weakened_by("inbox_post_relaxed", Release);
             match self.head.compare_exchange_weak(head, message, order, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,

@@ -77,21 +77,29 @@ impl Section {
 }
 
 /// The table of sections. All zeros is the empty table.
+///
+/// It fills from its end, where `len` stands: a small process then touches the one page that
+/// holds whatever follows in memory, too.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Sections {
-    len: AtomicU32,
     table: [Section; MAX_SECTIONS],
+    len: AtomicU32,
 }
 
 impl Sections {
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, &Section)> {
         // ORDERING: Acquire, pairs with Release in `add`: the entries are filled in.
         let len = self.len.load(Acquire) as usize;
-        self.table[..len].iter().enumerate().map(|(i, section)| (i as u16, section))
+        self.table[MAX_SECTIONS - len..]
+            .iter()
+            .rev()
+            .enumerate()
+            .map(|(i, section)| (i as u16, section))
     }
 
     pub(crate) fn get(&self, index: u16) -> &Section {
-        &self.table[usize::from(index)]
+        &self.table[MAX_SECTIONS - 1 - usize::from(index)]
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -101,7 +109,7 @@ impl Sections {
     /// Enters a section; the caller holds the window lock and checked `is_full`.
     pub(crate) fn add(&self, node: NodeId, huge: bool, start: Pfn, nr_pages: usize) -> u16 {
         let index = self.len.load(Relaxed);
-        let section = &self.table[index as usize];
+        let section = self.get(index as u16);
         section.start.store(start.get(), Relaxed);
         section.nr_pages.store(nr_pages as u32, Relaxed);
         section.node.store(node.index() as u8, Relaxed);

@@ -36,8 +36,11 @@ pub(crate) struct Slab {
     nr_free: u16,
     /// No word before this one has a free bit.
     hint: u16,
-    /// The run was made of known-zero pages (kept for validation and statistics).
-    _pad: [u8; 6],
+    /// Pages that were purged and not used since, one bit each.
+    pub(crate) holes: u16,
+    /// Low bits of the generation in which objects last came or went.
+    stamp: u16,
+    _pad: [u8; 2],
     bitmap: Bitmap,
 }
 
@@ -97,7 +100,9 @@ impl Slab {
                 listed: false,
                 nr_free: class.objects() as u16,
                 hint: 0,
-                _pad: [0; 6],
+                holes: 0,
+                stamp: 0,
+                _pad: [0; 2],
                 bitmap,
             });
             let slab = &mut *slab.as_ptr();
@@ -214,37 +219,49 @@ impl Slab {
         Ok(())
     }
 
-    /// Takes every object that touches page `page` of the slab out of it, if all of them are
-    /// free; false, and nothing changed, otherwise. The page then holds no user data and nobody
-    /// can get an object of it: it may be purged. [`Slab::put_page`] is the way back.
-    pub(crate) fn take_page(&mut self, page: usize) -> bool {
-        let Some((first, last)) = self.objects_on(page) else { return false };
-        let free = |words: &[u64], i: usize| words[i / BITS] & (1 << (i % BITS)) != 0;
-        if !(first..=last).all(|i| free(self.words(), i)) {
-            return false;
-        }
-        for i in first..=last {
-            self.words_mut()[i / BITS] &= !(1 << (i % BITS));
-        }
-        self.nr_free -= (last - first + 1) as u16;
-        true
+    /// Notes that objects come or go now.
+    #[inline]
+    pub(crate) fn touch(&mut self, generation: u32) {
+        self.stamp = generation as u16;
     }
 
-    /// Puts back what [`Slab::take_page`] took.
-    pub(crate) fn put_page(&mut self, page: usize) {
-        let Some((first, last)) = self.objects_on(page) else { return };
-        for i in first..=last {
-            self.words_mut()[i / BITS] |= 1 << (i % BITS);
-        }
-        self.nr_free += (last - first + 1) as u16;
-        self.hint = self.hint.min((first / BITS) as u16);
+    /// Whether no object came or went after `generation`. Stamps wrap after nine minutes, so that
+    /// a slab that old may count as young for as long again.
+    pub(crate) fn is_cold(&self, generation: u32) -> bool {
+        (generation as u16).wrapping_sub(self.stamp).cast_signed() >= 0
     }
 
-    fn objects_on(&self, page: usize) -> Option<(usize, usize)> {
+    /// Pages of the slab that no live object touches and that may still be resident, as a mask.
+    pub(crate) fn purgeable_pages(&self) -> u16 {
+        let mut mask = 0;
+        for page in 0..Slab::pages(self.class) {
+            if self.holes & (1 << page) == 0 && self.is_page_free(page) {
+                mask |= 1 << page;
+            }
+        }
+        mask
+    }
+
+    fn is_page_free(&self, page: usize) -> bool {
         let size = self.class.size();
         let first = page * PAGE_SIZE / size;
-        let last = ((page + 1) * PAGE_SIZE - 1) / size;
-        (first < self.class.objects()).then(|| (first, last.min(self.class.objects() - 1)))
+        let end = ((page + 1) * PAGE_SIZE).div_ceil(size).min(self.class.objects());
+        first < end && self.are_free(first, end)
+    }
+
+    /// Whether all objects of `[first, end)` are free and in the slab.
+    fn are_free(&self, first: usize, end: usize) -> bool {
+        let words = self.words();
+        let mut at = first;
+        while at < end {
+            let stop = end.min((at | (BITS - 1)) + 1);
+            let mask = (u64::MAX >> (BITS - (stop - at))) << (at % BITS);
+            if words[at / BITS] & mask != mask {
+                return false;
+            }
+            at = stop;
+        }
+        true
     }
 
     /// Offset of `addr` from the slab's first byte.

@@ -15,7 +15,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
 
 /// Heaps that share one membarrier.
-const ROUND: usize = 64;
+pub(crate) const ROUND: usize = 64;
 /// Looks at an owner that is inside before a drain gives it up: about a millisecond.
 const DRAIN_PATIENCE: u32 = 200;
 /// The same for fork, which has to have everybody: about a tenth of a second.
@@ -49,7 +49,7 @@ impl Mm {
         self.visit_round(&round[..nr], &mut visit);
     }
 
-    fn visit_round(
+    pub(crate) fn visit_round(
         &self,
         heaps: &[Option<&'static Heap>],
         visit: &mut impl FnMut(&mut Entered<'_>),
@@ -82,7 +82,7 @@ impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
-        let mut pages = self.drain_dead();
+        let mut pages = self.drain_dead(false);
         self.visit_heaps(own, |entered| pages += entered.drain());
         // What the round sent to heaps that it had already visited.
         self.visit_heaps(own, |entered| pages += entered.drain());
@@ -98,24 +98,42 @@ impl Mm {
         unsafe { own.as_ref() }.drain_owned()
     }
 
+    /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns
+    /// the pages that went back.
+    pub fn purge_holes(&self, own: Option<NonNull<Heap>>, goal_pages: usize) -> usize {
+        let mut pages = 0;
+        self.visit_heaps(own, |entered| {
+            if pages < goal_pages {
+                pages += entered.purge_holes(None, goal_pages - pages).nr_pages;
+            }
+        });
+        pages
+    }
+
+    /// Unmaps huge mappings that were kept unused for that long. Returns the bytes.
+    pub fn age_huge(&self, age_ns: u64) -> usize {
+        self.huge().age(self.pages(), self.machine().now_ns(), age_ns)
+    }
+
     /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
     pub fn drain_huge(&self) -> usize {
         self.huge().drain(self.pages())
     }
 
-    fn drain_dead(&self) -> usize {
+    /// Empties the heaps of threads that have ended, bins too; with `only_idle` those that lay
+    /// there since the keeper last looked. One at a time, so that threads that start meanwhile
+    /// find the others. Returns the pages that went back.
+    pub(crate) fn drain_dead(&self, only_idle: bool) -> usize {
         let mut drained = 0;
-        let mut done: Option<NonNull<Heap>> = None;
-        while let Some(heap) = self.registry.take_dead(None) {
+        let wanted = |heap: &Heap| {
+            let epoch = heap.epoch();
+            epoch != heap.drained.get() && (!only_idle || epoch == heap.seen.get())
+        };
+        while let Some(heap) = self.registry.take_dead(wanted) {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
             drained += h.drain_owned();
-            h.next_dead.set(done.map_or(core::ptr::null_mut(), NonNull::as_ptr));
-            done = Some(heap);
-        }
-        while let Some(heap) = done {
-            // SAFETY: as above; the link is read before the heap goes back.
-            done = NonNull::new(unsafe { heap.as_ref() }.next_dead.get());
+            h.drained.set(h.epoch());
             self.registry.put_dead(heap);
         }
         drained
@@ -160,6 +178,7 @@ impl Mm {
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };
         self.huge().raw_lock().reinit();
+        self.doorbell().reinit();
         self.registry.raw_lock().reinit();
         for heap in self.registry.all() {
             if Some(NonNull::from(heap)) != own {
@@ -172,7 +191,7 @@ impl Mm {
 
 impl Heap {
     /// Empties everything, bins too. Only for the owner, between two operations.
-    fn drain_owned(&self) -> usize {
+    pub(crate) fn drain_owned(&self) -> usize {
         let mut inner = self.enter();
         for class in SizeClass::all() {
             inner.flush_bin(self, class);

@@ -113,6 +113,8 @@ pub(crate) struct Zone {
     pub(crate) nr_out: usize,
     /// Charged for huge blocks, which have no pages here.
     pub(crate) nr_huge: usize,
+    /// Handed out, but purged while their slab does not use them.
+    pub(crate) nr_holes: usize,
     /// Pageblocks in the high-atomic reserve.
     pub(crate) nr_highatomic: usize,
     /// Where the search for purgeable holes goes on, in (section, pageblock).
@@ -132,6 +134,7 @@ impl Zone {
             nr_isolated: 0,
             nr_out: 0,
             nr_huge: 0,
+            nr_holes: 0,
             nr_highatomic: 0,
             purge_cursor: (0, 0),
             events: ZoneEvents::default(),

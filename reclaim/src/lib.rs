@@ -14,6 +14,8 @@
 //! ```
 #![cfg_attr(not(test), no_std)]
 
+pub mod ageing;
+pub mod kswapd;
 mod ladder;
 mod slowpath;
 

@@ -1,0 +1,97 @@
+//! The doorbell of the background reclaimer: data below, a thread above.
+//!
+//! Slow paths that leave something to reclaim ring; whoever runs threads (ffi) sees that a keeper
+//! is wanted and starts one. The bell is sticky: a ring is never lost, and a keeper that goes home
+//! looks at it once more.
+//!
+//! # Synchronisation
+//!
+//! | word      | writers                           | readers        | carries                      |
+//! |-----------|-----------------------------------|----------------|------------------------------|
+//! | `garbage` | ringers (1), keeper (0)           | both           | there is something to do     |
+//! | `keeper`  | `claim` (0 -> 1), `retire` (-> 0) | ringers        | a keeper is on duty          |
+//! | `alarm`   | `hurry` (+1)                      | keeper (futex) | do not wait for the tick     |
+//!
+//! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
+//! clearing and stays. `retire` stores `keeper = 0` and then loads `garbage`, a ringer stores
+//! `garbage = 1` and then loads `keeper`: the store-load pattern, so both sides are SeqCst and at
+//! least one sees the other.
+
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::{futex_wait, futex_wake};
+
+/// One instance's doorbell.
+#[derive(Debug)]
+pub struct Doorbell {
+    garbage: AtomicU32,
+    keeper: AtomicU32,
+    alarm: AtomicU32,
+}
+
+impl Doorbell {
+    pub(crate) fn new() -> Doorbell {
+        Doorbell {
+            garbage: AtomicU32::new(0),
+            keeper: AtomicU32::new(0),
+            alarm: AtomicU32::new(0),
+        }
+    }
+
+    /// Something was left that can be reclaimed.
+    #[inline]
+    pub fn ring(&self) {
+        // Relaxed: if it reads 1, the keeper has not yet cleared it and will look around later.
+        if self.garbage.load(Relaxed) == 0 {
+            // ORDERING: SeqCst, before the load of `keeper` in `wants_keeper`.
+            self.garbage.store(1, SeqCst);
+        }
+    }
+
+    /// Whether there is something to do and nobody on duty.
+    #[inline]
+    pub fn wants_keeper(&self) -> bool {
+        // Relaxed first: usually there is nothing to do.
+        self.garbage.load(Relaxed) != 0
+            // ORDERING: SeqCst, after the store of `garbage` in `ring`.
+            && self.keeper.load(SeqCst) == 0
+    }
+
+    /// Takes the duty; false when somebody has it.
+    pub fn claim(&self) -> bool {
+        self.keeper.compare_exchange(0, 1, SeqCst, Relaxed).is_ok()
+    }
+
+    /// The keeper: starts a round. Whether anybody rang since the last.
+    pub fn answer(&self) -> bool {
+        // ORDERING: SeqCst, before the keeper looks around (which takes locks).
+        self.garbage.swap(0, SeqCst) != 0
+    }
+
+    /// The keeper: gives the duty up; false when somebody rang meanwhile and it has to stay.
+    pub fn retire(&self) -> bool {
+        // ORDERING: SeqCst, the store of `keeper` before the load of `garbage`.
+        self.keeper.store(0, SeqCst);
+        self.garbage.load(SeqCst) == 0 || !self.claim()
+    }
+
+    /// The keeper: sleeps for `ns`, or until somebody hurries it.
+    pub fn wait(&self, ns: u64) {
+        let alarm = self.alarm.load(Relaxed);
+        futex_wait(&self.alarm, alarm, Some(ns));
+    }
+
+    /// Wakes a keeper that waits.
+    pub fn hurry(&self) {
+        self.ring();
+        // Relaxed: only has to change.
+        self.alarm.fetch_add(1, Relaxed);
+        futex_wake(&self.alarm, 1);
+    }
+
+    /// A forked child: the keeper stayed in the parent.
+    pub(crate) fn reinit(&self) {
+        self.keeper.store(0, Relaxed);
+        self.garbage.store(1, Relaxed);
+    }
+}

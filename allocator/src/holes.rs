@@ -1,0 +1,109 @@
+//! Holes: pages inside partly used slabs that no live object touches.
+//!
+//! The bitmap of a slab tells which of its pages are free from end to end. They are purged one by
+//! one, inside the gate of the heap, so that nobody can hand out an object of them meanwhile, and
+//! in batches that keep a waiting owner waiting for a fraction of a millisecond. The slab remembers
+//! its holes only for the accounts: objects on them can be handed out as they are, and the next
+//! refill from that slab charges the pages again.
+//!
+//! Only base sections have holes: inside a huge page the kernel would fill them again.
+
+use core::ptr::NonNull;
+
+use zonal_numa::{PAGE_SIZE, Span};
+
+use crate::class::SizeClass;
+use crate::heap::Entered;
+use crate::slab::Slab;
+
+/// Ranges given to one call.
+const BATCH: usize = 32;
+
+struct Batch {
+    spans: [Span; BATCH],
+    /// The slab of each range and its pages.
+    owners: [(*mut Slab, u16); BATCH],
+    nr: usize,
+}
+
+/// What a purge of holes did.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct HolesPurged {
+    /// Pages given back.
+    pub nr_pages: usize,
+    /// The owner wanted its heap, or the goal was reached: there may be more.
+    pub is_partial: bool,
+}
+
+impl Entered<'_> {
+    /// Purges holes of this heap's slabs that are cold at generation `up_to`, until `goal_pages` are back or the owner waits.
+    pub(crate) fn purge_holes(&mut self, up_to: Option<u32>, goal_pages: usize) -> HolesPurged {
+        let mut done = HolesPurged::default();
+        let mut batch =
+            Batch { spans: [Span::EMPTY; BATCH], owners: [(core::ptr::null_mut(), 0); BATCH], nr: 0 };
+        for class in SizeClass::all() {
+            // A slab smaller than an OS page has no page of its own; objects larger than half a
+            // page leave no hole that is not a whole free object.
+            let mut slab = self.classes[class.index()].partial.head;
+            while let Some(mut s) = NonNull::new(slab) {
+                // SAFETY: list members are live, and we are inside the gate.
+                let s = unsafe { s.as_mut() };
+                slab = s.next;
+                if up_to.is_none_or(|generation| s.is_cold(generation)) {
+                    self.collect_holes(s, &mut batch, &mut done);
+                }
+                if done.nr_pages >= goal_pages || (batch.nr == 0 && self.is_wanted()) {
+                    self.flush(&mut batch, &mut done);
+                    done.is_partial = true;
+                    return done;
+                }
+            }
+        }
+        self.flush(&mut batch, &mut done);
+        done
+    }
+
+    fn collect_holes(&mut self, slab: &mut Slab, batch: &mut Batch, done: &mut HolesPurged) {
+        let mm = self.heap().mm();
+        let map = &mm.pages().map;
+        let head = slab.head();
+        let mut mask = slab.purgeable_pages();
+        if mask == 0 || map.chunk(head).is_huge() || mm.machine().page_size() != PAGE_SIZE {
+            return;
+        }
+        while mask != 0 {
+            let first = mask.trailing_zeros() as usize;
+            let len = (mask >> first).trailing_ones() as usize;
+            let run = (((1u32 << len) - 1) << first) as u16;
+            mask &= !run;
+            // SAFETY: pages of a live slab of ours that hold no live object.
+            batch.spans[batch.nr] =
+                unsafe { Span::new(map.addr_of(head.add(first)).addr(), len * PAGE_SIZE) };
+            batch.owners[batch.nr] = (slab, run);
+            batch.nr += 1;
+            if batch.nr == BATCH {
+                self.flush(batch, done);
+            }
+        }
+    }
+
+    fn flush(&mut self, batch: &mut Batch, done: &mut HolesPurged) {
+        if batch.nr == 0 {
+            return;
+        }
+        let pages = self.heap().mm().pages();
+        let nr_done = match pages.machine.purge(&batch.spans[..batch.nr]) {
+            Ok(()) => batch.nr,
+            Err((nr_done, _)) => nr_done,
+        };
+        for &(slab, run) in &batch.owners[..nr_done] {
+            // SAFETY: the slab is live while we are inside the gate.
+            let slab = unsafe { &mut *slab };
+            slab.holes |= run;
+            let nr_pages = run.count_ones() as usize;
+            pages.note_holes(slab.head(), nr_pages);
+            done.nr_pages += nr_pages;
+        }
+        batch.nr = 0;
+    }
+}
