@@ -38,6 +38,8 @@ run: build
 setup:
 	tests/setup
 
+# Which library the tests preload.
+test: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 test: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
