@@ -13,6 +13,8 @@
 //! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
 //! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
 //! | `thp`          | huge pages: `auto`, `always`, `never`                                    |
+//! | `kswapd`       | the background thread: `auto` (in processes that have threads), `off`,   |
+//! |                | `always`                                                                 |
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
@@ -24,6 +26,7 @@ use zonal_allocator::zone::Thp;
 use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::fd::Line;
+use crate::kswapd::Mode;
 
 /// How a report is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) thp: Thp,
     pub(crate) numa: bool,
     pub(crate) minimal_syscalls: bool,
+    pub(crate) kswapd: Mode,
 }
 
 impl Settings {
@@ -59,6 +63,7 @@ impl Settings {
         thp: Thp::Auto,
         numa: true,
         minimal_syscalls: false,
+        kswapd: Mode::Auto,
     };
 }
 
@@ -177,6 +182,11 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
                 &[(b"auto", Thp::Auto), (b"always", Thp::Always), (b"never", Thp::Never)];
             settings.thp = one_of(value, modes)?;
         }
+        b"kswapd" => {
+            let modes: &[(&[u8], Mode)] =
+                &[(b"auto", Mode::Auto), (b"off", Mode::Off), (b"always", Mode::Always)];
+            settings.kswapd = one_of(value, modes)?;
+        }
         b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"syscalls" => {
             settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
@@ -274,9 +284,11 @@ mod tests {
 
     #[test]
     fn bad_items_are_skipped_and_good_ones_kept() {
-        let s = parsed("nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
+        let s = parsed(
+            "nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
                         policy:bind,policy:bind=3-1,policy:bind=64,policy:preferred=0+1,\
-                        policy:local=0,stats_file:,,stats:exit");
+                        policy:local=0,stats_file:,,stats:exit",
+        );
         assert!(s.stats_at_exit);
         assert_eq!((s.limit, s.thp, s.stats_file), (None, Thp::Auto, None));
         assert_eq!(s.policy, MemPolicy::LOCAL);

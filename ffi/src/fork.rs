@@ -48,6 +48,7 @@ unsafe extern "C" fn in_parent() {
 }
 
 unsafe extern "C" fn in_child() {
+    crate::kswapd::after_fork();
     after(Mm::postfork_child);
 }
 

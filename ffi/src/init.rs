@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
-use crate::{config, env, fork, report, thread};
+use crate::{config, env, fork, kswapd, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
@@ -50,6 +50,7 @@ fn build() -> Option<&'static Mm> {
     if let Some(mm) = built {
         report::prepare(&settings);
         thread::create_key();
+        kswapd::prepare(settings.kswapd);
         // ORDERING: Release, pairs with Acquire in `mm`.
         MM.store(ptr::from_ref(mm).cast_mut(), Release);
     }

@@ -51,6 +51,7 @@ mod fork;
 mod global;
 mod hot;
 mod init;
+mod kswapd;
 mod report;
 mod slow;
 mod thread;

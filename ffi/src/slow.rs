@@ -13,8 +13,8 @@ use crate::abort;
 use crate::errno::{self, Errno};
 use crate::foreign::Foreign;
 use crate::init;
-use crate::tls;
 use crate::thread::{Seat, Visit};
+use crate::tls;
 
 /// All blocks have this, and those of more than 8 bytes have 16.
 const MIN_ALIGN: usize = 8;

@@ -21,8 +21,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use zonal_allocator::{Heap, HeapHot, Mm};
 
-use crate::{abort, init};
 use crate::tls::{BUSY, Block, DEAD, empty};
+use crate::{abort, init, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -99,6 +99,9 @@ impl Drop for Visit {
             }
         }
         block.put(self.current);
+        if self.current != empty() {
+            kswapd::attend(self.mm);
+        }
     }
 }
 

@@ -75,7 +75,11 @@ pub(crate) unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn free_aligned_sized(object: *mut c_void, _align: usize, _size: usize) {
+pub(crate) unsafe extern "C" fn free_aligned_sized(
+    object: *mut c_void,
+    _align: usize,
+    _size: usize,
+) {
     // SAFETY: the caller gives the object up.
     unsafe { free(object) }
 }

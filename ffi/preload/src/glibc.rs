@@ -78,7 +78,7 @@ fn is_chunk(object: usize) -> bool {
         return false;
     };
     let size = word & !FLAGS;
-    if size < MIN_CHUNK || size % HEADER != 0 {
+    if size < MIN_CHUNK || !size.is_multiple_of(HEADER) {
         return false;
     }
     let Some(end) = chunk.checked_add(size) else {
@@ -86,7 +86,9 @@ fn is_chunk(object: usize) -> bool {
     };
     match word & FLAGS {
         IS_MAPPED => {
-            prev < size && chunk.wrapping_sub(prev) % PAGE == 0 && (size + prev) % PAGE == 0
+            prev < size
+                && chunk.wrapping_sub(prev) % PAGE == 0
+                && (size + prev).is_multiple_of(PAGE)
         }
         flags if flags & IS_MAPPED != 0 => false,
         flags if flags & NON_MAIN != 0 => in_arena(chunk, end) && neighbour_agrees(end),

@@ -101,18 +101,12 @@ fn write_info(out: &mut Stream, usage: &Usage) -> fmt::Result {
     writeln!(out, "<heap nr=\"0\">\n<sizes>")?;
     for (size, free) in usage.classes() {
         let total = size * free;
-        writeln!(
-            out,
-            "<size from=\"{size}\" to=\"{size}\" total=\"{total}\" count=\"{free}\"/>"
-        )?;
+        writeln!(out, "<size from=\"{size}\" to=\"{size}\" total=\"{total}\" count=\"{free}\"/>")?;
     }
     writeln!(out, "</sizes>")?;
     for heap in ["</heap>", "</malloc>"] {
         writeln!(out, "<total type=\"fast\" count=\"0\" size=\"0\"/>")?;
-        writeln!(
-            out,
-            "<total type=\"rest\" count=\"{nr_free_blocks}\" size=\"{free_bytes}\"/>"
-        )?;
+        writeln!(out, "<total type=\"rest\" count=\"{nr_free_blocks}\" size=\"{free_bytes}\"/>")?;
         if heap == "</malloc>" {
             writeln!(out, "<total type=\"mmap\" count=\"{nr_huge}\" size=\"{huge_bytes}\"/>")?;
         }

@@ -105,7 +105,11 @@ pub(crate) fn find(name: &CStr, libraries: &[&CStr]) -> *mut c_void {
     if !found.is_null() {
         return found;
     }
-    libraries.iter().map(|library| find_in(library, name)).find(|f| !f.is_null()).unwrap_or_default()
+    libraries
+        .iter()
+        .map(|library| find_in(library, name))
+        .find(|f| !f.is_null())
+        .unwrap_or_default()
 }
 
 /// A function of this very library, if it is loaded.

@@ -2,8 +2,8 @@
 
 use core::ffi::{CStr, c_char, c_int};
 
-use zonal::abi;
 use zonal::Format;
+use zonal::abi;
 
 /// # Safety
 /// None in Rust's sense.

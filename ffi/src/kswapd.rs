@@ -1,0 +1,195 @@
+//! The thread of the background reclaimer: when there is one, and how it starts.
+//!
+//! It is started by the slow path that finds work left and nobody on duty, only in a process that
+//! already has threads (a second thread takes abilities away from a single-threaded process, such
+//! as `unshare(CLONE_NEWUSER)`), never in a vfork child, and after the operation is over, so that
+//! no lock or gate of ours is held. It ends by itself when nothing is left to do. Where no thread
+//! can be started, and in a process with one thread, callers do a round now and then themselves.
+//!
+//! It blocks all signals by `pthread_sigmask`, which leaves out glibc's own ones: `setuid` has to
+//! reach every thread. It never allocates.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ffi::{c_char, c_int, c_void};
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use zonal_allocator::Mm;
+use zonal_reclaim::kswapd::{Kswapd, Next};
+
+/// When the thread may exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u32)]
+pub(crate) enum Mode {
+    /// In processes that have other threads.
+    #[default]
+    Auto = 0,
+    /// Never: callers do its work.
+    Off = 1,
+    /// In any process.
+    Always = 2,
+}
+
+static MODE: AtomicU32 = AtomicU32::new(Mode::Auto as u32);
+/// The process that may start the thread: a vfork child has another number.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// No thread is tried before this time.
+static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
+/// After a failure the next try waits this long.
+const RETRY_NS: u64 = 10_000_000_000;
+/// Rounds by callers are at least this far apart.
+const INLINE_NS: u64 = 50_000_000;
+/// Enough for the rounds; the C library adds its own needs.
+const STACK_BYTES: usize = 128 << 10;
+
+/// The state of rounds done by callers, used by the one who holds `INLINE_BUSY`.
+struct Inline(UnsafeCell<Option<Kswapd>>);
+// SAFETY: `INLINE_BUSY` lets one thread in at a time.
+unsafe impl Sync for Inline {}
+static INLINE: Inline = Inline(UnsafeCell::new(None));
+static INLINE_BUSY: AtomicBool = AtomicBool::new(false);
+static INLINE_NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Before the first operation.
+pub(crate) fn prepare(mode: Mode) {
+    MODE.store(mode as u32, Relaxed);
+    note_process();
+}
+
+/// In a forked child: the thread stayed in the parent.
+pub(crate) fn after_fork() {
+    note_process();
+    INLINE_BUSY.store(false, Relaxed);
+}
+
+fn note_process() {
+    PROCESS.store(process(), Relaxed);
+}
+
+fn process() -> u32 {
+    // SAFETY: getpid always succeeds.
+    unsafe { libc::getpid() }.cast_unsigned()
+}
+
+/// At the end of a slow path, outside of everything.
+#[inline]
+pub(crate) fn attend(mm: &'static Mm) {
+    if mm.doorbell().wants_keeper() {
+        call_keeper(mm);
+    }
+}
+
+#[cold]
+fn call_keeper(mm: &'static Mm) {
+    let mode = MODE.load(Relaxed);
+    let may_start =
+        mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
+    let now = mm.machine().now_ns();
+    if !may_start || now < NOT_BEFORE.load(Relaxed) {
+        inline_round(mm, now);
+        return;
+    }
+    if process() != PROCESS.load(Relaxed) || !mm.doorbell().claim() {
+        return;
+    }
+    if !start(mm) {
+        NOT_BEFORE.store(now + RETRY_NS, Relaxed);
+        // Sticky: the work is still there for callers.
+        mm.doorbell().retire_unserved();
+    }
+}
+
+/// A round by the caller, if the last one is long enough ago.
+fn inline_round(mm: &'static Mm, now: u64) {
+    // ORDERING: Acquire, pairs with Release below: the state is whole.
+    if now < INLINE_NEXT.load(Relaxed)
+        || INLINE_BUSY.compare_exchange(false, true, Acquire, Relaxed).is_err()
+    {
+        return;
+    }
+    INLINE_NEXT.store(now + INLINE_NS, Relaxed);
+    if process() == PROCESS.load(Relaxed) {
+        // SAFETY: `INLINE_BUSY` is ours.
+        let state = unsafe { &mut *INLINE.0.get() };
+        state.get_or_insert_with(|| Kswapd::new(mm)).round(mm);
+        // There may be more when it is cold.
+        if mm.pages().nr_free_resident() > 0 {
+            mm.doorbell().ring();
+        }
+    }
+    INLINE_BUSY.store(false, Release);
+}
+
+fn start(mm: &'static Mm) -> bool {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    let argument = ptr::from_ref(mm).cast_mut().cast::<c_void>();
+    // SAFETY: each out-parameter is writable, each in-parameter was initialised by the call before.
+    unsafe {
+        if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
+            return false;
+        }
+        libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
+        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        libc::sigfillset(all.as_mut_ptr());
+        // The new thread inherits the mask: no signal of the program ever runs on it.
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let rc = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, argument);
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        rc == 0
+    }
+}
+
+extern "C" fn run(argument: *mut c_void) -> *mut c_void {
+    // SAFETY: `start` passed the instance, which lives as long as the process.
+    let mm: &'static Mm = unsafe { &*argument.cast::<Mm>() };
+    let name: *const c_char = c"zonal-kswapd0".as_ptr();
+    // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
+    unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
+    let mut keeper = Kswapd::new(mm);
+    loop {
+        match keeper.round(mm) {
+            Next::Sleep(ns) => mm.doorbell().wait(ns),
+            Next::Retire if mm.doorbell().retire() => return ptr::null_mut(),
+            Next::Retire => {}
+        }
+    }
+}
+
+/// What the C library knows about the number of threads; false where it does not say.
+fn is_single_threaded() -> bool {
+    let word: *const c_char;
+    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            ".weak __libc_single_threaded",
+            "mov {}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+            out(reg) word,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            ".weak __libc_single_threaded",
+            "adrp {0}, :got:__libc_single_threaded",
+            "ldr {0}, [{0}, :got_lo12:__libc_single_threaded]",
+            out(reg) word,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        word = ptr::null();
+    }
+    // SAFETY: a byte of the C library, if it is there.
+    !word.is_null() && unsafe { word.read_volatile() } != 0
+}
