@@ -8,7 +8,9 @@ use crate::env::Settings;
 
 /// Builds the core; none when the system has no memory for it.
 pub(crate) fn build(settings: &Settings) -> Option<&'static Mm> {
-    Mm::new(Machine::linux(), core(settings)).ok()
+    let minimal = settings.minimal_syscalls;
+    let machine = if minimal { Machine::linux_minimal() } else { Machine::linux() };
+    Mm::new(machine, core(settings)).ok()
 }
 
 fn core(settings: &Settings) -> Config {

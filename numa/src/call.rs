@@ -34,3 +34,11 @@ pub enum Call {
     /// [`crate::Machine::register_membarrier`] and [`crate::Machine::membarrier`]
     Membarrier,
 }
+
+impl Call {
+    /// Whether memory cannot be had without it.
+    pub(crate) fn is_needed(self) -> bool {
+        use Call::{Commit, Map, MapAt, ProbeHole, ProtectNone, Reserve, Unmap};
+        matches!(self, Reserve | MapAt | Map | ProbeHole | Commit | ProtectNone | Unmap)
+    }
+}

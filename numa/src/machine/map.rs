@@ -8,7 +8,7 @@ impl Machine {
     /// Holds a place in the address space at exactly this address, without access
     /// and without memory. `EEXIST` if something is there.
     pub fn reserve_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
-        self.hooks.before(Call::Reserve)?;
+        self.before(Call::Reserve)?;
         let span = os::map_at(addr, len, Access::None)?;
         self.tell_mapped(span, false)
     }
@@ -16,7 +16,7 @@ impl Machine {
     /// Memory at exactly this address that comes page by page with the first
     /// touch. `EEXIST` if something is there.
     pub fn map_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
-        self.hooks.before(Call::MapAt)?;
+        self.before(Call::MapAt)?;
         let span = os::map_at(addr, len, Access::ReadWrite)?;
         self.tell_mapped(span, false)
     }
@@ -24,7 +24,7 @@ impl Machine {
     /// Memory where the kernel likes, at a multiple of `align` (a power of two).
     /// The length is rounded up to whole OS pages.
     pub fn map(&self, len: usize, align: usize) -> Result<Span, Errno> {
-        self.hooks.before(Call::Map)?;
+        self.before(Call::Map)?;
         if !align.is_power_of_two() {
             return Err(Errno::EINVAL);
         }
@@ -45,7 +45,7 @@ impl Machine {
 
     /// An address from which on `len` bytes were free a moment ago.
     pub fn probe_hole(&self, len: usize) -> Result<usize, Errno> {
-        self.hooks.before(Call::ProbeHole)?;
+        self.before(Call::ProbeHole)?;
         let span = os::map_anywhere(len, Access::None)?;
         os::unmap(span)?;
         Ok(span.addr())
@@ -53,21 +53,21 @@ impl Machine {
 
     /// Makes reserved pages usable.
     pub fn commit(&self, span: Span) -> Result<(), Errno> {
-        self.hooks.before(Call::Commit)?;
+        self.before(Call::Commit)?;
         self.hooks.charge(span)?;
         os::protect(span, Access::ReadWrite).inspect_err(|_| self.hooks.uncharge(span))
     }
 
     /// Forbids access to pages; their memory stays until it is purged.
     pub fn protect_none(&self, span: Span) -> Result<(), Errno> {
-        self.hooks.before(Call::ProtectNone)?;
+        self.before(Call::ProtectNone)?;
         os::protect(span, Access::None)
     }
 
     /// Gives back address space and memory. `ENOMEM` if that would split a mapping
     /// and the process has as many as it may.
     pub fn unmap(&self, span: Span) -> Result<(), Errno> {
-        self.hooks.before(Call::Unmap)?;
+        self.before(Call::Unmap)?;
         os::unmap(span)?;
         self.hooks.unmapped(span);
         Ok(())
@@ -75,7 +75,7 @@ impl Machine {
 
     /// Changes the length of a mapping, in place or, if it may move, anywhere.
     pub fn remap(&self, old: Span, new_len: usize, may_move: bool) -> Result<Span, Errno> {
-        self.hooks.before(Call::Remap)?;
+        self.before(Call::Remap)?;
         self.hooks.may_grow(old, new_len)?;
         let new = os::remap(old, new_len, may_move)?;
         self.hooks.remapped(old, new);
@@ -84,7 +84,7 @@ impl Machine {
 
     /// Asks for huge pages in the span, or for none.
     pub fn advise_huge(&self, span: Span, on: bool) -> Result<(), Errno> {
-        self.hooks.before(Call::AdviseHuge)?;
+        self.before(Call::AdviseHuge)?;
         os::advise(span, if on { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
     }
 
@@ -94,7 +94,7 @@ impl Machine {
         if self.topology.is_one_node() {
             return Ok(());
         }
-        self.hooks.before(Call::Bind)?;
+        self.before(Call::Bind)?;
         if let Some(answer) = self.hooks.bind(span, policy) {
             return answer;
         }
@@ -108,7 +108,7 @@ impl Machine {
     /// Bit 0 of each byte of `out` becomes whether that OS page of the span is
     /// resident. `EINVAL` if `out` is too short.
     pub fn resident(&self, span: Span, out: &mut [u8]) -> Result<(), Errno> {
-        self.hooks.before(Call::Resident)?;
+        self.before(Call::Resident)?;
         os::resident(span, out, self.page_size)
     }
 }

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
 use crate::topology::{self, SYSFS_ROOT};
-use crate::{Call, NodeId, NodeMask, ThpMode, Topology};
+use crate::{Call, Errno, NodeId, NodeMask, ThpMode, Topology};
 use hooks::Hooks;
 use purge::Batching;
 
@@ -36,6 +36,8 @@ pub struct Machine {
     /// Makes each random number another one.
     nr_draws: AtomicU64,
     hooks: Hooks,
+    /// Refuses every call that memory can be had without.
+    minimal: bool,
 }
 
 impl Machine {
@@ -45,6 +47,13 @@ impl Machine {
     /// others, and makes no other call. What cannot be read counts as one node.
     pub fn linux() -> Machine {
         Machine::new(topology::read(SYSFS_ROOT), Hooks::default())
+    }
+
+    /// The machine of a process that may do little, as one node: nothing is read, and every
+    /// call that memory can be had without fails with `ENOSYS` before it is made.
+    pub fn linux_minimal() -> Machine {
+        let topology = Topology::one_node(NodeId::ZERO);
+        Machine { minimal: true, ..Machine::new(topology, Hooks::default()) }
     }
 
     /// A machine of the given shape, for tests: [`crate::fake`].
@@ -64,7 +73,16 @@ impl Machine {
             batching: Batching::default(),
             nr_draws: AtomicU64::new(0),
             hooks,
+            minimal: false,
         }
+    }
+
+    /// Whether a call may be made.
+    fn before(&self, call: Call) -> Result<(), Errno> {
+        if self.minimal && !call.is_needed() {
+            return Err(Errno::ENOSYS);
+        }
+        self.hooks.before(call)
     }
 
     /// The OS page: a power of two, at least [`crate::PAGE_SIZE`].
@@ -97,7 +115,7 @@ impl Machine {
     /// cpuset that have some. All that have some, if nobody says.
     pub fn allowed_nodes(&self) -> NodeMask {
         let all = self.topology.nodes_with_memory();
-        if self.topology.is_one_node() || self.hooks.before(Call::AllowedNodes).is_err() {
+        if self.topology.is_one_node() || self.before(Call::AllowedNodes).is_err() {
             return all;
         }
         let asked = self.hooks.allowed_nodes();
@@ -116,12 +134,12 @@ impl Machine {
     /// Registers the process for [`Machine::membarrier`]: to be called once. False
     /// means that the kernel does not have it or a filter forbids it.
     pub fn register_membarrier(&self) -> bool {
-        self.hooks.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Register)
+        self.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Register)
     }
 
     /// A memory barrier on every running thread of this process.
     pub fn membarrier(&self) -> bool {
-        self.hooks.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Expedited)
+        self.before(Call::Membarrier).is_ok() && os::membarrier(os::Barrier::Expedited)
     }
 
     /// Nanoseconds of a clock that never goes back.
@@ -148,6 +166,9 @@ impl Machine {
         }
         if let Some(mode) = ThpMode::from_u8(self.thp.load(Relaxed)) {
             return mode;
+        }
+        if self.minimal {
+            return ThpMode::Unknown;
         }
         let mut buf = [0; 128];
         let text = os::read_file(ThpMode::PATH, &mut buf);

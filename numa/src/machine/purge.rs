@@ -16,7 +16,7 @@ impl Machine {
     /// program; without it, [`Machine::purge`] makes a call for each span.
     pub fn probe_batching(&self) -> bool {
         let works =
-            self.hooks.before(Call::PurgeMany).is_ok() && os::can_advise_many(libc::MADV_DONTNEED);
+            self.before(Call::PurgeMany).is_ok() && os::can_advise_many(libc::MADV_DONTNEED);
         self.batching.0.store(works, Relaxed);
         works
     }
@@ -45,16 +45,14 @@ impl Machine {
     }
 
     fn purge_one(&self, span: Span) -> Result<(), Errno> {
-        self.hooks.before(Call::Purge)?;
+        self.before(Call::Purge)?;
         os::advise(span, libc::MADV_DONTNEED)
     }
 
     /// How many of the first spans one call has emptied completely.
     fn purge_many(&self, spans: &[Span]) -> usize {
-        let answer = self
-            .hooks
-            .before(Call::PurgeMany)
-            .and_then(|()| os::advise_many(spans, libc::MADV_DONTNEED));
+        let answer =
+            self.before(Call::PurgeMany).and_then(|()| os::advise_many(spans, libc::MADV_DONTNEED));
         match answer {
             Ok(bytes) => whole_spans(spans, bytes),
             // A locked span, or a filter that came later: the single call tells

@@ -331,3 +331,18 @@ fn starts_with_closed_descriptors_and_leaves_none() {
         open == 0 && works(&machine)
     });
 }
+
+#[test]
+fn a_minimal_machine_maps_and_refuses_the_rest() {
+    let machine = Machine::linux_minimal();
+    assert!(machine.topology().is_one_node());
+    assert_eq!(machine.thp_mode(), ThpMode::Unknown);
+    assert!(!machine.register_membarrier() && !machine.membarrier() && !machine.probe_batching());
+    let span = machine.map(MIB, MIB).unwrap();
+    bytes(span).fill(1);
+    assert_eq!(machine.purge(&[span]), Err((0, Errno::ENOSYS)));
+    assert_eq!(machine.advise_huge(span, true), Err(Errno::ENOSYS));
+    assert_eq!(machine.remap(span, 2 * MIB, true), Err(Errno::ENOSYS));
+    assert_eq!(bytes(span)[MIB - 1], 1);
+    machine.unmap(span).unwrap();
+}
