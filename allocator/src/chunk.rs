@@ -99,6 +99,8 @@ pub struct Chunk {
     node: AtomicU8,
     generation: AtomicU32,
     huge: AtomicU8,
+    /// Its section was holed: pages of it come and go one by one.
+    holed: AtomicU8,
     /// Pages that may hold memory of the OS.
     pub(crate) resident: Bitmap,
     /// Pages that may hold something other than zeros.
@@ -138,6 +140,16 @@ impl Chunk {
     #[inline]
     pub fn is_huge(&self) -> bool {
         self.huge.load(Relaxed) != 0
+    }
+
+    /// Whether residency comes and goes a pageblock at a time.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.is_huge() && self.holed.load(Relaxed) == 0
+    }
+
+    pub(crate) fn set_holed(&self) {
+        self.holed.store(1, Relaxed);
     }
 
     /// Free pages, resident or not.

@@ -75,6 +75,11 @@ impl Doorbell {
         self.garbage.load(SeqCst) == 0 || !self.claim()
     }
 
+    /// Gives the duty up although there is work: no keeper could be started.
+    pub fn retire_unserved(&self) {
+        self.keeper.store(0, SeqCst);
+    }
+
     /// The keeper: sleeps for `ns`, or until somebody hurries it.
     pub fn wait(&self, ns: u64) {
         let alarm = self.alarm.load(Relaxed);

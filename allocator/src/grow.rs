@@ -8,7 +8,7 @@ use crate::pages::{Pages, Placement};
 use crate::section::SECTION_ALIGN;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::window::Window;
-use crate::zone::{Request, Thp};
+use crate::zone::Request;
 
 /// The largest step of committing, in pages: 32 MiB.
 const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
@@ -42,6 +42,10 @@ impl Pages {
     fn commit_next(&self, window: &mut Window, id: NodeId, huge: bool, req: &Request) -> bool {
         let Some(index) = window.growing(id.index(), huge).section else { return false };
         let section = self.sections.get(index);
+        // A holed section gets no more huge pages.
+        if huge && section.is_holed() {
+            return false;
+        }
         let (done, left) = (section.nr_committed(), section.nr_left());
         if left == 0 {
             return false;
@@ -82,7 +86,7 @@ impl Pages {
         if self.bind(id, span).is_err() {
             node.nr_bind_fail.fetch_add(1, Relaxed);
         }
-        if self.thp != Thp::Never || self.os_page == Order::ZERO {
+        if self.os_page == Order::ZERO {
             let _ = self.machine.advise_huge(span, huge);
         }
         let start = self.map.pfn_of(span.addr()).ok_or(Errno::ENOMEM)?;

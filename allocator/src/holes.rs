@@ -6,7 +6,8 @@
 //! its holes only for the accounts: objects on them can be handed out as they are, and the next
 //! refill from that slab charges the pages again.
 //!
-//! Only base sections have holes: inside a huge page the kernel would fill them again.
+//! In a section of huge pages a hole costs a huge page, so only slabs that are half empty have
+//! them purged there, and the kernel is told not to fill them again.
 
 use core::ptr::NonNull;
 
@@ -42,8 +43,6 @@ impl Entered<'_> {
         let mut batch =
             Batch { spans: [Span::EMPTY; BATCH], owners: [(core::ptr::null_mut(), 0); BATCH], nr: 0 };
         for class in SizeClass::all() {
-            // A slab smaller than an OS page has no page of its own; objects larger than half a
-            // page leave no hole that is not a whole free object.
             let mut slab = self.classes[class.index()].partial.head;
             while let Some(mut s) = NonNull::new(slab) {
                 // SAFETY: list members are live, and we are inside the gate.
@@ -68,8 +67,15 @@ impl Entered<'_> {
         let map = &mm.pages().map;
         let head = slab.head();
         let mut mask = slab.purgeable_pages();
-        if mask == 0 || map.chunk(head).is_huge() || mm.machine().page_size() != PAGE_SIZE {
+        if mask == 0 || mm.machine().page_size() != PAGE_SIZE {
             return;
+        }
+        let chunk = map.chunk(head);
+        if chunk.is_whole() {
+            let is_sparse = mask.count_ones() as usize * 2 >= Slab::pages(slab.class());
+            if !is_sparse || !mm.pages().hole_section(chunk.section()) {
+                return;
+            }
         }
         while mask != 0 {
             let first = mask.trailing_zeros() as usize;

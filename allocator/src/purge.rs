@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Isolated blocks stand on a list of the zone, so that a forked child can put back what a thread
-//! of its parent held. Whole pageblocks go first: in sections of huge pages nothing smaller is
-//! ever purged, since khugepaged would fill the hole again.
+//! of its parent held. Whole pageblocks go first; out of a huge page less is purged only where it
+//! is worth the huge page.
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
@@ -16,7 +16,7 @@ use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::word::Migratetype;
-use crate::zone::Zone;
+use crate::zone::{Thp, Zone};
 
 /// What to purge.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,8 @@ impl PurgeHow {
 
 /// Blocks taken out at once: bounds the time of a batch and the stack.
 const BATCH: usize = 64;
+/// Free pages for which a huge page is given up: an eighth of it.
+const WORTH_HOLING: usize = PAGEBLOCK_PAGES / 8;
 /// Pageblocks looked at under one hold of the zone lock.
 const SCAN: usize = 256;
 
@@ -44,6 +46,8 @@ struct Batch {
     spans: [Span; BATCH],
     nr_spans: usize,
     nr_resident: usize,
+    /// A section of huge pages with enough to give back for holing it.
+    to_hole: Option<u16>,
 }
 
 impl Batch {
@@ -54,6 +58,7 @@ impl Batch {
             spans: [Span::EMPTY; BATCH],
             nr_spans: 0,
             nr_resident: 0,
+            to_hole: None,
         }
     }
 
@@ -98,12 +103,38 @@ impl Pages {
                     break;
                 }
             }
+            if batch.to_hole.is_some_and(|index| self.hole_section(index)) {
+                search = Search::Pageblocks;
+                continue;
+            }
             match next {
                 Some(next) => search = next,
                 None => break,
             }
         }
         done
+    }
+
+    /// Lets pages of a section of huge pages be purged singly: tells the kernel to leave the holes
+    /// alone, since khugepaged would fill them again. The huge pages that are there stay until
+    /// they are holed. For the whole section, because advice by chunk would split the mapping.
+    /// False when it was done before, or huge pages are wanted at all costs.
+    pub(crate) fn hole_section(&self, index: u16) -> bool {
+        let section = self.sections.get(index);
+        if self.thp == Thp::Always || !section.set_holed() {
+            return false;
+        }
+        // No more is committed to it from here on, or is by a thread that holds the window lock.
+        let _window = self.window.lock();
+        let span = section.span(&self.map, 0, section.nr_pages());
+        if self.machine.advise_huge(span, false).is_err() {
+            return false;
+        }
+        let _zone = self.nodes[section.node()].lock();
+        for i in 0..section.nr_committed() / PAGEBLOCK_PAGES {
+            self.map.chunk(section.start().add(i * PAGEBLOCK_PAGES)).set_holed();
+        }
+        true
     }
 
     /// Fills the batch; says where to go on, none when all was seen.
@@ -165,7 +196,13 @@ impl Pages {
             }
             let Some(start) = self.step_back(zone) else { return limit };
             let chunk = self.map.chunk(start);
-            if chunk.is_huge() || chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
+            if chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
+                continue;
+            }
+            if chunk.is_whole() {
+                if chunk.nr_free_resident() >= WORTH_HOLING {
+                    batch.to_hole.get_or_insert(chunk.section());
+                }
                 continue;
             }
             let mut at = 0;

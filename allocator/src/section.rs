@@ -35,6 +35,8 @@ pub(crate) struct Section {
     nr_committed: AtomicU32,
     node: AtomicU8,
     huge: AtomicU8,
+    /// Pages of it were purged singly; the kernel was told to leave the holes alone.
+    holed: AtomicU8,
 }
 
 impl Section {
@@ -66,6 +68,15 @@ impl Section {
 
     pub(crate) fn is_huge(&self) -> bool {
         self.huge.load(Relaxed) != 0
+    }
+
+    pub(crate) fn is_holed(&self) -> bool {
+        self.holed.load(Relaxed) != 0
+    }
+
+    /// Marks it; false when it was marked before.
+    pub(crate) fn set_holed(&self) -> bool {
+        self.holed.swap(1, Relaxed) == 0
     }
 
     /// Address range of `nr_pages` pages from the `first`th on.

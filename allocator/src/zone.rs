@@ -356,7 +356,7 @@ impl Zone {
         for (chunk, lo, hi) in env.map.pieces(head, req.nr_pages) {
             known_zero &= !chunk.dirty.any(lo, hi);
             chunk.dirty.set(lo, hi);
-            let (unit_lo, unit_hi) = residency_units(env, chunk.is_huge(), lo, hi);
+            let (unit_lo, unit_hi) = residency_units(env, chunk.is_whole(), lo, hi);
             let newly = chunk.resident.set(unit_lo, unit_hi) as isize;
             let len = (hi - lo) as isize;
             chunk.adjust(-len, newly - len);
@@ -444,15 +444,15 @@ fn nr_fresh(env: &Env<'_>, head: Pfn, nr_pages: usize) -> usize {
     let pieces = env.map.pieces(head, nr_pages);
     pieces
         .map(|(chunk, lo, hi)| {
-            let (lo, hi) = residency_units(env, chunk.is_huge(), lo, hi);
+            let (lo, hi) = residency_units(env, chunk.is_whole(), lo, hi);
             (hi - lo) - chunk.resident.count(lo, hi)
         })
         .sum()
 }
 
-/// Touching a page makes its whole OS page resident, in a huge section its whole pageblock.
-fn residency_units(env: &Env<'_>, huge: bool, lo: usize, hi: usize) -> (usize, usize) {
-    if huge {
+/// Touching a page makes its whole OS page resident, in a whole huge page its whole pageblock.
+fn residency_units(env: &Env<'_>, whole: bool, lo: usize, hi: usize) -> (usize, usize) {
+    if whole {
         return (0, PAGEBLOCK_PAGES);
     }
     let unit = env.os_page.nr_pages();
