@@ -3,6 +3,7 @@
 #   make                build libzonal.so and the command zonal
 #   make run            run a real program on zonal; CMD='...' chooses another one
 #   make test           everything that continuous integration checks
+#   make test-programs  more real programs on zonal: databases, servers, compilers, runtimes
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
 
 CARGO   ?= cargo
@@ -24,7 +25,7 @@ FEATURES := --features zonal-cli/hwloc
 # features, among them libc's `std`, which leaves it without a link to the C library.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test install
+.PHONY: build run setup test test-programs install
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -46,6 +47,11 @@ test: setup
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
+
+test-programs: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+test-programs: build
+	tests/setup programs
+	$(CARGO) test -p zonal-tests --test programs_more -- --ignored
 
 install: build
 	install -D -m 755 $(RELEASE)/zonal $(DESTDIR)$(PREFIX)/bin/zonal
