@@ -8,6 +8,8 @@
 //! comparison. Every change of a bin has one committing store, that of `top`: whoever looks at a
 //! bin whose owner was stopped for ever (a forked child) finds either the state before or after.
 
+use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr;
 
 use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
@@ -56,6 +58,10 @@ pub struct HeapHot {
     pub(crate) words: *const AtomicU32,
     /// This heap's number in the position that page words have it.
     pub(crate) tag: u32,
+    /// Where the owner's stack stood when it last took the heap: the low half of the address.
+    /// Written by assembly of the caller's. For the calls of signal handlers, which find no heap
+    /// to take: they tell from it whether the call that took it still runs.
+    frame: Cell<u32>,
     pub(crate) bins: [Bin; NR_CLASSES],
 }
 
@@ -65,13 +71,23 @@ unsafe impl Sync for HeapHot {}
 impl HeapHot {
     /// A heap on which every operation misses. A thread's state starts with its address, so that
     /// hits need no null check.
+    #[expect(clippy::declare_interior_mutable_const, reason = "made into one static, above")]
     pub const EMPTY: HeapHot = HeapHot {
         base: 0,
         covered: 0,
         words: ptr::null(),
         tag: 0,
+        frame: Cell::new(0),
         bins: [Bin::EMPTY; NR_CLASSES],
     };
+
+    /// Where [`HeapHot::frame`] lies.
+    pub const FRAME: usize = offset_of!(HeapHot, frame);
+
+    /// The low half of the stack pointer of the call that took this heap last.
+    pub fn frame(&self) -> u32 {
+        self.frame.get()
+    }
 
     /// Takes an object of at least `size` bytes; null when it misses.
     ///

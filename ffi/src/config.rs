@@ -23,5 +23,5 @@ fn core(settings: &Settings) -> Config {
         PolicyMode::BindStrict => Placement::Strict,
         _ => Placement::Prefer,
     };
-    Config { pages, minimal_syscalls: settings.minimal_syscalls }
+    Config { pages, policy: settings.policy, minimal_syscalls: settings.minimal_syscalls }
 }

@@ -30,6 +30,11 @@ pub(crate) fn register() {
     unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
 }
 
+/// Whether the calling thread is between the handlers before and after a fork.
+pub(crate) fn is_under_way() -> bool {
+    HOLDER.load(Relaxed) == this_thread()
+}
+
 unsafe extern "C" fn before() {
     let block = Block::get();
     let taken = block.take();
@@ -53,7 +58,7 @@ unsafe extern "C" fn in_child() {
 }
 
 fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
-    if HOLDER.load(Relaxed) != this_thread() {
+    if !is_under_way() {
         return;
     }
     HOLDER.store(ptr::null_mut(), Relaxed);

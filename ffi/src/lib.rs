@@ -53,6 +53,7 @@ mod hot;
 mod init;
 mod kswapd;
 mod report;
+mod signal;
 mod slow;
 mod thread;
 mod tls;

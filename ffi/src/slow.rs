@@ -82,6 +82,14 @@ pub(crate) unsafe fn free<F: Foreign>(heap: *mut HeapHot, object: *mut u8) {
         tls::Block::get().put(heap);
         return;
     };
+    if heap != tls::empty() {
+        // SAFETY: a heap that was taken is the thread's own; the caller gives the object up.
+        let sent = unsafe { Heap::from_hot(heap).as_ref().try_free_remote(object) };
+        if sent {
+            tls::Block::get().put(heap);
+            return;
+        }
+    }
     let before = Errno::save();
     let outcome = match Visit::begin(heap) {
         Some(visit) => release(&visit, object),

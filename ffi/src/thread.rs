@@ -13,7 +13,8 @@
 //! buffers of its own after the last round) borrows.
 //!
 //! A call with nothing to take while the thread is attached, or while it is BUSY, is a signal
-//! handler that interrupted zonal on its own thread. It gets no heap and takes no lock.
+//! handler that interrupted zonal on its own thread. It gets no heap and takes no lock
+//! ([`crate::signal`]).
 
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
@@ -21,8 +22,9 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use zonal_allocator::{Heap, HeapHot, Mm};
 
-use crate::tls::{BUSY, Block, DEAD, empty};
-use crate::{abort, init, kswapd};
+use crate::signal::{self, Blocked};
+use crate::tls::{self, BUSY, Block, DEAD, empty};
+use crate::{abort, fork, init, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -46,6 +48,8 @@ pub(crate) struct Visit {
     /// What hits use again afterwards.
     current: *mut HeapHot,
     borrowed: bool,
+    /// Dropped last, when `current` is back.
+    _blocked: Blocked,
 }
 
 impl Visit {
@@ -57,7 +61,16 @@ impl Visit {
         };
         // Whoever has a heap has a core.
         let mm = init::mm()?;
-        Some(Visit { mm, seat: Seat::Heap(heap), current: taken, borrowed: false })
+        Some(Visit::with_heap(mm, heap, taken, false))
+    }
+
+    fn with_heap(
+        mm: &'static Mm,
+        heap: NonNull<Heap>,
+        current: *mut HeapHot,
+        borrowed: bool,
+    ) -> Visit {
+        Visit { mm, seat: Seat::Heap(heap), current, borrowed, _blocked: Blocked::if_needed() }
     }
 
     #[cold]
@@ -66,12 +79,8 @@ impl Visit {
         match block.home() {
             home if home.is_null() => attach(block),
             DEAD => borrow(block),
-            _ => Some(Visit {
-                mm: init::mm()?,
-                seat: Seat::Interrupted,
-                current: empty(),
-                borrowed: false,
-            }),
+            BUSY => interrupted(),
+            home => interrupted_with(block, home),
         }
     }
 
@@ -105,6 +114,39 @@ impl Drop for Visit {
     }
 }
 
+/// A call with nothing to take, while the thread is attached: the call that took the heap still
+/// runs below, or has vanished.
+fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
+    if fork::is_under_way() {
+        return interrupted();
+    }
+    signal::seen();
+    // SAFETY: heaps are never unmapped, and this is the thread's own.
+    let heap = unsafe { &*home };
+    let current = heap.hot();
+    // SAFETY: as above.
+    if !signal::is_gone(unsafe { &*current }.frame()) {
+        return interrupted();
+    }
+    if heap.is_entered() {
+        // It may be half-changed: nobody uses it any more. Its blocks stay valid.
+        return attach(block);
+    }
+    // Gone out of a hit, which has lost a block at most.
+    tls::mark(current);
+    Some(Visit::with_heap(init::mm()?, NonNull::from(heap), current, false))
+}
+
+fn interrupted() -> Option<Visit> {
+    Some(Visit {
+        mm: init::mm()?,
+        seat: Seat::Interrupted,
+        current: empty(),
+        borrowed: false,
+        _blocked: Blocked::no(),
+    })
+}
+
 /// The thread's first miss.
 fn attach(block: Block) -> Option<Visit> {
     block.set_home(BUSY);
@@ -120,7 +162,7 @@ fn attach(block: Block) -> Option<Visit> {
     arm(1);
     init::finish();
     block.take();
-    Some(Visit { mm, seat: Seat::Heap(heap), current, borrowed: false })
+    Some(Visit::with_heap(mm, heap, current, false))
 }
 
 /// A call after the exit hook.
@@ -131,7 +173,7 @@ fn borrow(block: Block) -> Option<Visit> {
         block.set_home(DEAD);
         return None;
     };
-    Some(Visit { mm, seat: Seat::Heap(heap), current: empty(), borrowed: true })
+    Some(Visit::with_heap(mm, heap, empty(), true))
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.

@@ -29,10 +29,11 @@ pub(crate) const BUSY: *mut Heap = core::ptr::without_provenance_mut(1);
 /// `home` after the thread's exit hook.
 pub(crate) const DEAD: *mut Heap = core::ptr::without_provenance_mut(2);
 
-/// What `current` points to when hits must miss.
+/// What `current` points to when hits must miss. Whoever takes it marks it as any other heap, so
+/// it lies in writable memory; nothing else of it changes, and nobody reads that mark.
 static EMPTY: HeapHot = HeapHot::EMPTY;
 
-/// Address of the empty heap. Misses never write to it.
+/// Address of the empty heap.
 #[inline(always)]
 pub(crate) fn empty() -> *mut HeapHot {
     (&raw const EMPTY).cast_mut()
@@ -175,11 +176,15 @@ impl Block {
     /// Takes the heap for the duration of one operation: from here on a signal handler on this
     /// thread finds the empty heap. (The assembly orders it before the operation: it is a barrier
     /// for the compiler, and a thread sees its own stores in order.)
+    ///
+    /// Then marks it with the place on the stack. In this order: whoever interrupts between the
+    /// two sees an old mark, and may believe that nobody uses the heap, which is still true.
     #[inline(always)]
     pub(crate) fn take(self) -> *mut HeapHot {
-        let heap = self.load::<0>();
+        let heap = core::ptr::with_exposed_provenance_mut(self.load::<0>());
         self.store::<0>(empty().expose_provenance());
-        core::ptr::with_exposed_provenance_mut(heap)
+        mark(heap);
+        heap
     }
 
     /// Gives the heap back: hits may use it again.
@@ -197,4 +202,48 @@ impl Block {
     pub(crate) fn set_home(self, home: *mut Heap) {
         self.store::<8>(home.expose_provenance());
     }
+}
+
+/// Notes in `heap` where the stack stands.
+#[inline(always)]
+pub(crate) fn mark(heap: *mut HeapHot) {
+    // SAFETY: writes the one field that is there for it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "mov dword ptr [{heap} + {at}], esp",
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "mov {sp}, sp",
+            "str {sp:w}, [{heap}, #{at}]",
+            sp = out(reg) _,
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
+#[inline(always)]
+pub(crate) fn stack() -> u32 {
+    let sp: usize;
+    // SAFETY: reads a register.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp as u32
 }
