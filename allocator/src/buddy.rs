@@ -218,7 +218,7 @@ impl Buddy {
         // Requests take from the front. Dense chunks stand there, so that emptier ones have a
         // chance to become whole. Cold pageblocks: base pages in front, huge pages at the back.
         let front = if order >= Order::PAGEBLOCK {
-            warm || !chunk.is_huge()
+            warm || !chunk.is_whole()
         } else {
             chunk.nr_free() <= PAGEBLOCK_PAGES / 2
         };

@@ -5,7 +5,7 @@
 //!
 //! The bitmaps are positional, so splitting and merging blocks touches neither. A chunk that was
 //! never used is all zeros: nothing resident, nothing dirty, which is why fresh metadata needs no
-//! initialising beyond [`Chunk::online`].
+//! initialising beyond `Chunk::online`.
 //!
 //! # Synchronisation
 //!

@@ -92,18 +92,21 @@ fn exhausted<T: std::fmt::Debug + PartialEq>(result: Result<T, AllocError>) -> b
 
 #[test]
 fn nothing_is_mapped_before_the_first_request() {
-    let rig = Rig::plain();
-    assert_eq!(rig.fake.calls(Call::Reserve) + rig.fake.calls(Call::MapAt), 0);
-    assert_eq!(rig.pages.map.pfn_of(0x1234), None);
-    rig.check();
-    let run = rig.alloc(1).unwrap();
-    // A section, its metadata, one commit: what start-up pays.
-    assert_eq!(rig.fake.calls(Call::Reserve), 1);
-    assert_eq!(rig.fake.calls(Call::MapAt), 1);
-    assert_eq!(rig.fake.calls(Call::Commit), 1);
-    rig.check();
-    rig.pages.free_run(run);
-    rig.check();
+    // A window may by chance land on that of another test, and is then placed again.
+    let placed_at_once = (0..8).any(|_| {
+        let rig = Rig::plain();
+        let calls = || [Call::Reserve, Call::MapAt, Call::Commit].map(|call| rig.fake.calls(call));
+        assert_eq!(calls(), [0, 0, 0]);
+        assert_eq!(rig.pages.map.pfn_of(0x1234), None);
+        rig.check();
+        let run = rig.alloc(1).unwrap();
+        rig.check();
+        rig.pages.free_run(run);
+        rig.check();
+        // A section, its metadata, one commit: what start-up pays.
+        calls() == [1, 1, 1]
+    });
+    assert!(placed_at_once);
 }
 
 #[test]
@@ -459,18 +462,55 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     let huge: Vec<bool> = held.iter().map(|r| rig.pages.map.chunk(r.head()).is_huge()).collect();
     assert!(!huge[..32].contains(&true) && huge[63]);
     rig.check();
-    // Half a huge pageblock in use: the rest is resident and known to be zero, and never purged.
-    let last = held.pop().unwrap();
+    // A little that is free in a huge page stays: the huge page is worth more.
+    let mut last = held.pop().unwrap();
     let other = held.pop().unwrap();
     assert_eq!(last.head().pageblock(), other.head().pageblock());
     rig.touch(&last, 7);
     let head = last.head();
-    rig.pages.free_run(last);
+    rig.pages.shrink_run(&mut last, 200);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 0);
-    assert_eq!(rig.pages.map.chunk(head).nr_free_resident(), 256);
-    // Wholly free, it is.
+    assert_eq!(rig.pages.map.chunk(head).nr_free_resident(), 56);
+    // Half of it does not; the section then counts as one of small pages.
+    rig.pages.free_run(last);
+    let advice = rig.fake.calls(Call::AdviseHuge);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
+    assert_eq!(rig.fake.calls(Call::AdviseHuge), advice + 1);
+    rig.check();
     rig.pages.free_run(other);
-    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), PAGEBLOCK_PAGES);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
+    rig.check();
+    let charged = rig.pages.charged();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    let again = rig.alloc(1).unwrap();
+    assert!(!rig.pages.map.chunk(again.head()).is_whole());
+    assert_eq!(rig.pages.charged(), charged + 1);
+    rig.check();
+}
+
+#[test]
+fn the_pageblocks_of_a_holed_section_are_found_as_small_pages() {
+    let rig = Rig::new(FakeBuilder::new(), &PageConfig::default());
+    let mut held: Vec<PageRun> = (0..24).map(|_| rig.alloc(512).unwrap()).collect();
+    let huge = |run: &PageRun| rig.pages.map.chunk(run.head()).is_huge();
+    let mut whole: Vec<PageRun> = Vec::new();
+    while let Some(at) = held.iter().position(huge) {
+        whole.push(held.swap_remove(at));
+    }
+    assert!(whole.len() >= 4);
+    // Some cold and listed as huge, one sparse, so that the section is holed.
+    let mut sparse = whole.pop().unwrap();
+    whole.into_iter().for_each(|run| rig.pages.free_run(run));
+    rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+    rig.pages.shrink_run(&mut sparse, 1);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 511);
+    rig.check();
+    // All memory is still within reach when the node cannot grow.
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    while let Ok(run) = rig.alloc(1) {
+        held.push(run);
+    }
+    assert_eq!(rig.stats().nr_free, 0);
     rig.check();
 }
 
@@ -497,7 +537,7 @@ fn larger_os_pages_are_committed_and_purged_whole() {
     rig.check();
     rig.pages.free_run(run);
     let purged = rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
-    assert!(purged > 0 && purged % 16 == 0);
+    assert!(purged > 0 && purged.is_multiple_of(16));
     rig.check();
     rig.pages.free_run(kept);
     rig.check();

@@ -130,9 +130,16 @@ impl Pages {
         if self.machine.advise_huge(span, false).is_err() {
             return false;
         }
-        let _zone = self.nodes[section.node()].lock();
-        for i in 0..section.nr_committed() / PAGEBLOCK_PAGES {
-            self.map.chunk(section.start().add(i * PAGEBLOCK_PAGES)).set_holed();
+        let mut zone = self.nodes[section.node()].lock();
+        let starts = (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES);
+        let starts = starts.map(|at| section.start().add(at));
+        starts.clone().for_each(|start| self.map.chunk(start).set_holed());
+        // Free pageblocks stand on the lists by kind: move those that just changed theirs.
+        for start in starts {
+            let block = self.map.word_at(start).as_buddy();
+            if let Some((_, mt, _)) = block.filter(|(order, ..)| *order >= Order::PAGEBLOCK) {
+                zone.buddy.retype(&self.map, start, mt);
+            }
         }
         true
     }

@@ -6,7 +6,7 @@
 //! 1. warm blocks of the own migratetype, smallest first: they cost nothing;
 //! 2. warm whole pageblocks of other migratetypes;
 //! 3. cold blocks of the own migratetype, then cold whole pageblocks of others;
-//! 4. the caller commits more memory ([`Shortage::Grow`]) and asks again;
+//! 4. the caller commits more memory (`Shortage::Grow`) and asks again;
 //! 5. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
 //!    pageblocks, largest first, warm before cold.
 
@@ -333,7 +333,7 @@ impl Zone {
         order.and_up().find_map(|order| {
             let list = self.buddy.list(order, mt, false);
             let block = if huge { list.tail() } else { list.head() };
-            block.filter(|&pfn| map.chunk(pfn).is_huge() == huge)
+            block.filter(|&pfn| map.chunk(pfn).is_whole() == huge)
         })
     }
 
