@@ -127,6 +127,19 @@ impl HeapHot {
         }
     }
 
+    /// Whether `object` is the one that was freed last.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`].
+    pub(crate) unsafe fn is_newest(
+        this: *mut HeapHot,
+        class: SizeClass,
+        object: *mut u8,
+    ) -> bool {
+        // SAFETY: slot 0 below `top` always exists.
+        unsafe { *(*this).bins[class.index()].top.sub(1) == object }
+    }
+
     /// Puts back an object of this heap; false when it misses: not a slab page of this heap, or
     /// the bin is full.
     ///
@@ -151,7 +164,9 @@ impl HeapHot {
             }
             let bin = (&raw mut (*this).bins).byte_add(word as usize).cast::<Bin>();
             let top = (*bin).top;
-            if top >= (*bin).limit {
+            // The object freed last, freed again, is the one double free that is cheap to see
+            // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
+            if top >= (*bin).limit || *top.sub(1) == object {
                 return false;
             }
             *top = object;

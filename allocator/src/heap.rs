@@ -218,7 +218,7 @@ impl Heap {
         if mm.is_one_node() {
             return;
         }
-        let here = mm.machine().current_node();
+        let here = mm.home_for(mm.machine().current_node());
         if here == self.node() {
             inner.strays = 0;
         } else if inner.strays == 0 {

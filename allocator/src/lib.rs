@@ -47,6 +47,8 @@ mod holes;
 mod huge;
 mod large;
 pub mod lock;
+#[cfg(zonal_loom)]
+mod loom;
 mod meta;
 pub mod misuse;
 pub mod mm;
@@ -61,7 +63,8 @@ mod pages_proptest;
 mod pages_tests;
 pub mod pcp;
 pub mod pfn;
-pub mod purge;
+pub mod policy;
+mod purge;
 mod refill;
 mod registry;
 mod remote;

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Errno, Machine, NodeId, PAGE_SIZE};
+use zonal_numa::{Errno, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::{MAX_SMALL, SizeClass};
@@ -18,6 +18,7 @@ use crate::meta::Meta;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pages::{PageConfig, Pages};
 use crate::pfn::Pfn;
+use crate::policy::Placing;
 use crate::registry::Registry;
 use crate::slab::Slab;
 use crate::sync::atomic::AtomicU64;
@@ -32,6 +33,8 @@ pub const MAX_ALIGN: usize = 1 << 30;
 pub struct Config {
     /// The page layer's part.
     pub pages: PageConfig,
+    /// Which nodes serve requests. Nodes that do not exist are ignored.
+    pub policy: MemPolicy,
     /// Leave out every system call that is not needed to succeed (membarrier here).
     pub minimal_syscalls: bool,
 }
@@ -75,6 +78,7 @@ pub struct Mm {
     pub(crate) drain_skipped: AtomicU64,
     barrier: Barrier,
     one_node: bool,
+    placing: Placing,
 }
 
 impl Mm {
@@ -103,6 +107,7 @@ impl Mm {
             (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
             (&raw mut (*place).barrier).write(barrier);
             (&raw mut (*place).one_node).write(one_node);
+            (&raw mut (*place).placing).write(Placing::new(config.policy, (*place).pages.online()));
             Ok(&*place)
         }
     }
@@ -126,6 +131,10 @@ impl Mm {
 
     pub(crate) fn huge(&self) -> &Huge {
         &self.huge
+    }
+
+    pub(crate) fn placing(&self) -> &Placing {
+        &self.placing
     }
 
     /// The bell that calls the background reclaimer.
@@ -154,7 +163,7 @@ impl Mm {
     /// # Errors
     /// `Exhausted` when there is no memory for it.
     pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
-        let node = self.machine().current_node();
+        let node = self.home_for(self.machine().current_node());
         if let Some(heap) = self.registry.take_dead(|heap| heap.node() == node) {
             return Ok(heap);
         }

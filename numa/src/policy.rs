@@ -32,6 +32,12 @@ pub struct MemPolicy {
     pub nodes: NodeMask,
 }
 
+impl Default for MemPolicy {
+    fn default() -> MemPolicy {
+        MemPolicy::LOCAL
+    }
+}
+
 impl MemPolicy {
     /// The default policy.
     pub const LOCAL: MemPolicy = MemPolicy { mode: PolicyMode::Local, nodes: NodeMask::EMPTY };

@@ -117,7 +117,7 @@ impl Kswapd {
     /// the pages.
     fn purge_cold(&self, mm: &'static Mm, now: u64) -> usize {
         let age = (self.ageing.age_ns() >> GENERATION_SHIFT) as u32;
-        let up_to = generation(now).saturating_sub(age.max(1));
+        let Some(up_to) = generation(now).checked_sub(age.max(1)) else { return 0 };
         let out_of_credit =
             |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
         let mut purged = 0;

@@ -22,3 +22,6 @@ mod slowpath;
 pub use ladder::{Action, Rung, next};
 pub use slowpath::{ReallocError, alloc, free, realloc, trim};
 pub use zonal_allocator::{AllocError, BadPointer, Block, Request};
+
+#[cfg(test)]
+mod tests;

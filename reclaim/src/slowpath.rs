@@ -30,13 +30,14 @@ pub enum ReallocError {
 pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, AllocError> {
     // SAFETY: heaps are never unmapped.
     let h = unsafe { heap.as_ref() };
-    let mut from = Attempt { node: h.node(), level: WatermarkLevel::Low };
+    let mm = h.mm();
+    let first = mm.next_node(h.node());
+    let mut from = Attempt { node: first, level: WatermarkLevel::Low };
     // SAFETY: the caller owns the heap.
     match unsafe { h.alloc(request, from) } {
         Err(AllocError::Exhausted { .. }) => {}
         done => return done,
     }
-    let mm = h.mm();
     let zonelist = mm.zonelist(h.node());
     let nr_nodes = zonelist.len() as u8;
     let goal = request.size.div_ceil(PAGE_SIZE).max(MIN_RECLAIM_PAGES);
@@ -49,10 +50,12 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
         from.level = level;
         // SAFETY: the caller owns the heap.
         unsafe { act(mm, heap, action, goal) };
-        if let Action::OtherNode(n) = action {
-            from.node = zonelist[usize::from(n)];
-        } else {
-            from.node = h.node();
+        from.node = match action {
+            Action::OtherNode(n) => zonelist[usize::from(n)],
+            _ => first,
+        };
+        if !mm.may_use(from.node) {
+            continue;
         }
         // SAFETY: the caller owns the heap.
         match unsafe { h.alloc(request, from) } {

@@ -1,0 +1,221 @@
+//! The retry loop and the policies on a fake machine.
+
+use core::ptr::NonNull;
+use std::vec::Vec;
+
+use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Request};
+use zonal_numa::fake::{FakeBuilder, FakeMachine};
+use zonal_numa::{Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
+
+use crate::kswapd::{Kswapd, Next};
+use crate::{alloc, free, trim};
+
+fn node(number: usize) -> NodeId {
+    NodeId::new(number as u8).unwrap()
+}
+
+fn mask(numbers: &[usize]) -> NodeMask {
+    numbers.iter().map(|&n| node(n)).collect()
+}
+
+fn four_nodes() -> FakeBuilder {
+    FakeBuilder::new().nodes(4).distances(&[
+        &[10, 16, 24, 32],
+        &[16, 10, 24, 32],
+        &[24, 24, 10, 16],
+        &[32, 32, 16, 10],
+    ])
+}
+
+fn start(machine: &'static FakeMachine, config: Config) -> (&'static Mm, NonNull<Heap>) {
+    let mm = Mm::new(Machine::fake(machine), config).unwrap();
+    (mm, mm.attach().unwrap())
+}
+
+fn with_policy(mode: PolicyMode, nodes: &[usize]) -> Config {
+    Config { policy: MemPolicy { mode, nodes: mask(nodes) }, ..Config::default() }
+}
+
+fn with_limit(bytes: usize) -> Config {
+    let pages = PageConfig { limit: bytes / PAGE_SIZE, ..PageConfig::default() };
+    Config { pages, ..Config::default() }
+}
+
+fn take(heap: NonNull<Heap>, size: usize) -> Result<NonNull<u8>, AllocError> {
+    // SAFETY: the test's thread owns the heap.
+    let block = unsafe { alloc(heap, Request { size, align: 8 }) }?;
+    // SAFETY: at least `size` bytes.
+    unsafe { block.start.write_bytes(0xa5, size) };
+    Ok(block.start)
+}
+
+fn give(heap: NonNull<Heap>, block: NonNull<u8>) {
+    // SAFETY: live, and not used afterwards.
+    unsafe { free(heap, block) }.unwrap();
+}
+
+fn home(mm: &Mm, block: NonNull<u8>) -> usize {
+    let pfn = mm.pages().map.pfn_of(block.addr().get()).unwrap();
+    mm.pages().node_of(pfn).index()
+}
+
+/// Blocks a node: how many of `size` bytes came from each.
+fn spread(mm: &Mm, heap: NonNull<Heap>, size: usize, count: usize) -> [usize; 4] {
+    let mut nodes = [0; 4];
+    for _ in 0..count {
+        nodes[home(mm, take(heap, size).unwrap())] += 1;
+    }
+    nodes
+}
+
+#[test]
+fn local_memory_follows_the_thread() {
+    let machine = four_nodes().build();
+    machine.run_on(node(2));
+    let (mm, heap) = start(machine, Config::default());
+    assert_eq!(spread(mm, heap, 3000, 1000), [0, 0, 1000, 0]);
+    machine.run_on(node(1));
+    let after = spread(mm, heap, 3000, 1000);
+    // What was in the bin and the slab at hand comes first, then all is on the new node.
+    assert!(after[1] > 900, "{after:?}");
+    assert_eq!(spread(mm, heap, 5000, 100)[1], 100);
+}
+
+#[test]
+fn a_full_node_spills_to_the_nearest_one() {
+    let machine = four_nodes().limit(3, 2048).build();
+    machine.run_on(node(3));
+    let (mm, heap) = start(machine, Config::default());
+    // 16 MiB where node 3 has 8.
+    let nodes = spread(mm, heap, 100_000, 160);
+    assert!(nodes[3] > 40, "{nodes:?}");
+    assert_eq!(nodes[3] + nodes[2], 160, "{nodes:?}");
+}
+
+#[test]
+fn bind_answers_out_of_memory_though_others_have_room() {
+    let machine = four_nodes().limit(1, 2048).build();
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[1]));
+    let mut blocks = Vec::new();
+    let error = loop {
+        match take(heap, 100_000) {
+            Ok(block) => blocks.push(block),
+            Err(error) => break error,
+        }
+        assert!(blocks.len() < 1000, "the node's limit holds");
+    };
+    assert!(matches!(error, AllocError::Exhausted { .. }));
+    assert!(blocks.iter().all(|&block| home(mm, block) == 1));
+    for block in blocks {
+        give(heap, block);
+    }
+    take(heap, 100_000).unwrap();
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn preferred_is_a_wish() {
+    let machine = four_nodes().limit(2, 2048).build();
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Preferred, &[2]));
+    let nodes = spread(mm, heap, 100_000, 160);
+    assert!(nodes[2] > 40 && nodes[3] > 40, "{nodes:?}");
+    assert_eq!(nodes[0] + nodes[1], 0, "node 3 is nearer to node 2: {nodes:?}");
+}
+
+#[test]
+fn interleave_takes_turns() {
+    let machine = four_nodes().build();
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Interleave, &[0, 2, 3]));
+    assert_eq!(spread(mm, heap, 100_000, 300), [100, 0, 100, 100]);
+    let small = spread(mm, heap, 3000, 3000);
+    assert_eq!(small[1], 0);
+    assert!([0, 2, 3].iter().all(|&n| small[n] > 500), "{small:?}");
+}
+
+#[test]
+fn a_policy_of_missing_nodes_is_no_policy() {
+    let machine = four_nodes().build();
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[17, 40]));
+    assert_eq!(spread(mm, heap, 3000, 10), [10, 0, 0, 0]);
+}
+
+#[test]
+fn under_a_limit_freed_memory_serves_again() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, with_limit(32 << 20));
+    for round in 0..20 {
+        // Another size each round: what the last one left has to be given up.
+        let size = 20_000 + round * 9_000;
+        let mut blocks = Vec::new();
+        while let Ok(block) = take(heap, size) {
+            blocks.push(block);
+        }
+        assert!(blocks.len() * size > 24 << 20, "round {round}: {} blocks", blocks.len());
+        assert!(mm.pages().charged() * PAGE_SIZE <= 32 << 20);
+        for block in blocks {
+            give(heap, block);
+        }
+        mm.validate(Some(heap)).unwrap();
+    }
+}
+
+#[test]
+fn what_another_thread_holds_is_reached_before_giving_up() {
+    let machine = FakeBuilder::new().build();
+    let (mm, sleeper) = start(machine, with_limit(32 << 20));
+    let blocks: Vec<_> = core::iter::from_fn(|| take(sleeper, 2000).ok()).collect();
+    for block in blocks {
+        give(sleeper, block);
+    }
+    // The sleeper does nothing from here on.
+    let heap = mm.attach().unwrap();
+    let got = core::iter::from_fn(|| take(heap, 70_000).ok()).count();
+    assert!(got * 70_000 > 24 << 20, "{got} blocks");
+}
+
+#[test]
+fn kswapd_returns_cold_memory_and_goes_home() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    let mut keeper = Kswapd::new(mm);
+    assert!(mm.doorbell().claim());
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 20 != 0 {
+            give(heap, block);
+        }
+    }
+    keeper.round(mm);
+    assert!(mm.pages().charged() * 10 > peak * 9, "too young");
+    let mut slept = 0;
+    loop {
+        match keeper.round(mm) {
+            Next::Sleep(ns) => {
+                machine.advance_ns(ns);
+                slept += ns;
+            }
+            Next::Retire => break,
+        }
+        assert!(slept < 60_000_000_000, "it goes home some day");
+    }
+    // One in twenty of 1,024 bytes: four on a page, four pages in five are free.
+    assert!(mm.pages().charged() * 100 < peak * 25, "{} of {peak}", mm.pages().charged());
+    assert!(mm.doorbell().retire());
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn trim_tells_what_it_gave_back() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
+    for block in blocks {
+        give(heap, block);
+    }
+    let before = mm.pages().charged();
+    let back = trim(mm, Some(heap), usize::MAX);
+    assert_eq!(back / PAGE_SIZE, before - mm.pages().charged());
+    assert!(back > 45 << 20, "{back} bytes");
+    assert_eq!(trim(mm, Some(heap), usize::MAX), 0);
+}
