@@ -185,6 +185,7 @@ impl Pages {
                 for warm in [false, true] {
                     let list = zone.buddy.list(order, mt, warm);
                     listed += self.walk(list, |word| word.as_buddy() == Some((order, mt, warm)))?;
+                    self.validate_kinds(list, order)?;
                     let known = zone.buddy.smallest(order, mt, warm) == Some(order);
                     let filled = list.len() > 0;
                     Mismatch::check(
@@ -197,6 +198,21 @@ impl Pages {
             }
         }
         Ok(listed)
+    }
+
+    /// Cold pageblocks: those of small pages stand before those of huge ones.
+    fn validate_kinds(&self, list: &BlockList, order: Order) -> Result<(), Mismatch> {
+        let mut huge_before = false;
+        let mut next = list.head();
+        while let Some(pfn) = next.filter(|_| order >= Order::PAGEBLOCK) {
+            let whole = self.map.chunk(pfn).is_whole();
+            let cold = self.map.word_at(pfn).as_buddy().is_some_and(|(.., warm)| !warm);
+            let misplaced = cold && huge_before && !whole;
+            Mismatch::check("small pages listed behind huge ones", pfn, 0, misplaced.into())?;
+            huge_before |= whole;
+            next = BlockList::next(&self.map, pfn);
+        }
+        Ok(())
     }
 
     /// Walks a list, checks its links and words; returns its length.

@@ -491,16 +491,15 @@ fn a_dense_heap_moves_on_to_huge_pages() {
 #[test]
 fn the_pageblocks_of_a_holed_section_are_found_as_small_pages() {
     let rig = Rig::new(FakeBuilder::new(), &PageConfig::default());
-    let mut held: Vec<PageRun> = (0..24).map(|_| rig.alloc(512).unwrap()).collect();
+    let held: Vec<PageRun> = (0..64).map(|_| rig.alloc(512).unwrap()).collect();
+    let section = |run: &PageRun| rig.pages.map.chunk(run.head()).section();
     let huge = |run: &PageRun| rig.pages.map.chunk(run.head()).is_huge();
-    let mut whole: Vec<PageRun> = Vec::new();
-    while let Some(at) = held.iter().position(huge) {
-        whole.push(held.swap_remove(at));
-    }
-    assert!(whole.len() >= 4);
-    // Some cold and listed as huge, one sparse, so that the section is holed.
-    let mut sparse = whole.pop().unwrap();
-    whole.into_iter().for_each(|run| rig.pages.free_run(run));
+    let (mut huge, mut held): (Vec<PageRun>, Vec<PageRun>) = held.into_iter().partition(huge);
+    huge.sort_by_key(section);
+    let mut sparse = huge.remove(0);
+    assert_ne!(section(&sparse), section(&huge[huge.len() - 1]));
+    // All cold and listed as huge, those of the first section last; then that one is holed.
+    huge.into_iter().rev().for_each(|run| rig.pages.free_run(run));
     rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
     rig.pages.shrink_run(&mut sparse, 1);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 511);
