@@ -27,6 +27,11 @@ mod native;
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
+// The C library by name: the `libc` crate leaves that to std when another member of the workspace
+// turns on its feature `std`.
+#[link(name = "c")]
+unsafe extern "C" {}
+
 /// A panic is a bug of ours: say where, and end.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
