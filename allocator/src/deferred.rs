@@ -24,7 +24,7 @@ use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// Bytes of the arena; only what is used becomes resident.
-const ARENA_BYTES: usize = 16 << 20;
+const ARENA_BYTES: usize = if cfg!(zonal_loom) { PAGE_SIZE } else { 16 << 20 };
 const LIVE_BITS: u32 = 24;
 const LIVE_MASK: u64 = (1 << LIVE_BITS) - 1;
 /// In front of each block: its size.
@@ -53,14 +53,20 @@ impl Deferred {
     }
 
     /// A block of the arena; none when it is full.
-    pub(crate) fn alloc(&self, machine: &Machine, size: usize, align: usize) -> Option<NonNull<u8>> {
+    pub(crate) fn alloc(
+        &self,
+        machine: &Machine,
+        size: usize,
+        align: usize,
+    ) -> Option<NonNull<u8>> {
         let base = self.arena(machine)?;
         let align = align.max(HEADER);
         // Relaxed: the exchange below decides.
         let mut state = self.state.load(Relaxed);
         loop {
             let used = (state >> LIVE_BITS) as usize;
-            let start = (base.addr() + used + HEADER).checked_next_multiple_of(align)? - base.addr();
+            let start =
+                (base.addr() + used + HEADER).checked_next_multiple_of(align)? - base.addr();
             let end = start.checked_add(size)?;
             if end > ARENA_BYTES || state & LIVE_MASK == LIVE_MASK {
                 return None;
@@ -134,7 +140,8 @@ impl Deferred {
             // SAFETY: the caller gave the block away; the smallest object holds one word.
             unsafe { link.write(Link { next: head }) };
             // ORDERING: Release, pairs with Acquire in `take`.
-            match self.stack.compare_exchange_weak(head, link, Release, Relaxed) {
+            let order = weakened_by("deferred_push_relaxed", Release);
+            match self.stack.compare_exchange_weak(head, link, order, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }

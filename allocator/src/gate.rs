@@ -133,8 +133,10 @@ impl Gate {
     /// The visitor goes and lets the owner in.
     pub fn end_visit(&self) {
         // ORDERING: Release, pairs with Acquire in `enter` and `begin_visit`.
-        self.claim.store(FREE, weakened_by("gate_end_relaxed", Release));
-        futex_wake(&self.claim, i32::MAX);
+        let order = weakened_by("gate_end_relaxed", Release);
+        if self.claim.swap(FREE, order) == WANTED {
+            futex_wake(&self.claim, i32::MAX);
+        }
     }
 
     /// Opens the gate whoever was inside: for a forked child, whose only thread is the caller.

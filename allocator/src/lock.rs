@@ -19,7 +19,7 @@
 //! The algorithm is the one of U. Drepper, "Futexes Are Tricky" (2011), mutex 3, with a bounded
 //! spin in front as in Rust's standard library.
 
-use crate::fault::{fault, weakened_by};
+use crate::fault::weakened_by;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{futex_wait, futex_wake, spin};
@@ -70,7 +70,7 @@ impl FutexLock {
     pub fn release(&self) {
         // ORDERING: Release, pairs with the Acquire of the next holder.
         let order = weakened_by("lock_release_relaxed", Release);
-        if self.state.swap(FREE, order) == CONTENDED && !fault("lock_no_wake") {
+        if self.state.swap(FREE, order) == CONTENDED {
             futex_wake(&self.state, 1);
         }
     }
@@ -112,7 +112,6 @@ impl Default for FutexLock {
 // SAFETY: `acquire` returns only after the word went from FREE to held by this thread, and only
 // `release` or `reinit` (single-threaded child) frees it: mutual exclusion.
 unsafe impl lock_api::RawMutex for FutexLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "lock_api's way to build a lock")]
     const INIT: FutexLock = FutexLock::new();
     type GuardMarker = lock_api::GuardNoSend;
 
@@ -137,75 +136,4 @@ pub type Mutex<T> = lock_api::Mutex<FutexLock, T>;
 #[cfg(not(zonal_loom))]
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;
 #[cfg(zonal_loom)]
-pub use modelled::{Mutex, MutexGuard};
-
-/// The same two types for a model: `lock_api` wants a constant, which loom's atomics cannot be, and
-/// loom has to see every access to the data.
-#[cfg(zonal_loom)]
-mod modelled {
-    use core::ops::{Deref, DerefMut};
-
-    use loom::cell::{MutPtr, UnsafeCell};
-
-    use super::FutexLock;
-
-    /// Data behind a [`FutexLock`].
-    #[derive(Debug)]
-    pub struct Mutex<T> {
-        raw: FutexLock,
-        data: UnsafeCell<T>,
-    }
-
-    // SAFETY: the lock lets one thread at the data at a time.
-    unsafe impl<T: Send> Sync for Mutex<T> {}
-
-    impl<T> Mutex<T> {
-        /// A free lock around `data`.
-        pub fn new(data: T) -> Mutex<T> {
-            Mutex { raw: FutexLock::new(), data: UnsafeCell::new(data) }
-        }
-
-        /// Takes the lock.
-        pub fn lock(&self) -> MutexGuard<'_, T> {
-            self.raw.acquire();
-            MutexGuard { data: Some(self.data.get_mut()), lock: self }
-        }
-
-        /// The lock without its data.
-        ///
-        /// # Safety
-        /// As for `lock_api::Mutex::raw`: whoever releases the lock holds it.
-        pub unsafe fn raw(&self) -> &FutexLock {
-            &self.raw
-        }
-    }
-
-    /// The guard of a [`Mutex`].
-    #[derive(Debug)]
-    pub struct MutexGuard<'a, T> {
-        /// loom takes the data as used for as long as this lives.
-        data: Option<MutPtr<T>>,
-        lock: &'a Mutex<T>,
-    }
-
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-        fn deref(&self) -> &T {
-            // SAFETY: the guard holds the lock.
-            unsafe { self.data.deref() }
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            // SAFETY: the guard holds the lock.
-            unsafe { self.data.deref() }
-        }
-    }
-
-    impl<T> Drop for MutexGuard<'_, T> {
-        fn drop(&mut self) {
-            self.lock.raw.release();
-        }
-    }
-}
+pub use crate::loom::mutex::{Mutex, MutexGuard};

@@ -51,7 +51,7 @@ fn list_of(size: usize) -> usize {
 
 impl Meta {
     /// An empty store; maps nothing yet.
-    pub(crate) const fn new() -> Meta {
+    pub(crate) fn new() -> Meta {
         Meta {
             state: Mutex::new(State {
                 bump: core::ptr::null_mut(),

@@ -15,15 +15,16 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, PAGE_SIZE};
+use zonal_numa::Machine;
 
+use crate::fault::weakened_by;
 use crate::heap::{Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// Heap numbers have 16 bits.
-const MAX_HEAPS: usize = 1 << 16;
+const MAX_HEAPS: usize = if cfg!(zonal_loom) { 4 } else { 1 << 16 };
 
 /// The heaps of an instance.
 #[derive(Debug)]
@@ -125,16 +126,16 @@ impl Registry {
         }
         let mut table = self.table.load(Relaxed);
         if table.is_null() {
-            let bytes = MAX_HEAPS * size_of::<AtomicPtr<Heap>>();
-            let span = machine.map(bytes, PAGE_SIZE).ok()?;
-            table = ptr::with_exposed_provenance_mut(span.addr());
+            table = map_table(machine)?;
             // ORDERING: Release, pairs with Acquire in `get`.
-            self.table.store(table, Release);
+            self.table.store(table, weakened_by("registry_table_relaxed", Release));
         }
         let id = HeapId::new(len as u16)?;
         let heap = make(id)?;
-        // SAFETY: `id` is inside the table, whose fresh memory is zero: null pointers.
-        unsafe { (*table.add(id.index())).store(heap.as_ptr(), Release) };
+        // ORDERING: Release, pairs with Acquire in `get`.
+        let order = weakened_by("registry_publish_relaxed", Release);
+        // SAFETY: `id` is inside the table.
+        unsafe { (*table.add(id.index())).store(heap.as_ptr(), order) };
         // ORDERING: Release, pairs with Acquire in `all`.
         self.len.store(len + 1, Release);
         drop(pool);
@@ -160,4 +161,20 @@ impl Registry {
             }
         }
     }
+}
+
+/// A table of null pointers.
+#[cfg(not(zonal_loom))]
+fn map_table(machine: &Machine) -> Option<*mut AtomicPtr<Heap>> {
+    let bytes = MAX_HEAPS * size_of::<AtomicPtr<Heap>>();
+    let span = machine.map(bytes, zonal_numa::PAGE_SIZE).ok()?;
+    // Fresh memory is zero.
+    Some(ptr::with_exposed_provenance_mut(span.addr()))
+}
+
+/// A table of null pointers; zeros are not an atomic of loom.
+#[cfg(zonal_loom)]
+fn map_table(_: &Machine) -> Option<*mut AtomicPtr<Heap>> {
+    let table = [(); MAX_HEAPS].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
+    Some(Box::into_raw(Box::new(table)).cast())
 }

@@ -87,6 +87,6 @@ impl Inbox {
             return ptr::null_mut();
         }
         // ORDERING: Acquire, pairs with Release in `post`.
-        self.head.swap(ptr::null_mut(), Acquire)
+        self.head.swap(ptr::null_mut(), weakened_by("inbox_take_relaxed", Acquire))
     }
 }

@@ -39,8 +39,8 @@ pub fn spin() {
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
     #[cfg(zonal_loom)]
     {
-        let _ = (word, expected, timeout_ns);
-        loom::thread::yield_now();
+        let _ = timeout_ns;
+        crate::loom::futex::wait(word, expected);
     }
     #[cfg(not(zonal_loom))]
     {
@@ -69,7 +69,10 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
 /// Wakes at most `nr` threads that sleep on `word`.
 pub fn futex_wake(word: &AtomicU32, nr: i32) {
     #[cfg(zonal_loom)]
-    let _ = (word, nr);
+    {
+        let _ = word;
+        crate::loom::futex::wake(nr);
+    }
     #[cfg(not(zonal_loom))]
     // SAFETY: FUTEX_WAKE only uses the address as a key.
     unsafe {

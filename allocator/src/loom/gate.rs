@@ -1,0 +1,97 @@
+//! The owner gate: owner and visitors are never inside together, and see each other's work.
+//!
+//! Faults: `gate_no_heavy_barrier` and `gate_no_light_barrier` (both sides pass),
+//! `gate_leave_relaxed` and `gate_end_relaxed` (the next one misses writes), `futex_no_wake` (the
+//! owner sleeps for ever).
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{check, reached};
+use crate::gate::{self, Barrier, Gate};
+
+struct Heap {
+    gate: Gate,
+    inner: UnsafeCell<u32>,
+}
+
+impl Heap {
+    fn new() -> Heap {
+        Heap { gate: Gate::new(), inner: UnsafeCell::new(0) }
+    }
+
+    fn work(&self) {
+        // SAFETY: the caller is inside the gate.
+        self.inner.with_mut(|n| unsafe { *n += 1 });
+    }
+
+    fn own(&self, barrier: Barrier) {
+        self.gate.enter(barrier);
+        self.work();
+        self.gate.leave();
+    }
+
+    fn visit(&self) -> bool {
+        if !self.gate.begin_visit() {
+            reached("turned-away");
+            return false;
+        }
+        gate::heavy();
+        let settled = self.gate.settle(2);
+        reached(if settled { "visit" } else { "give-up" });
+        if settled {
+            self.work();
+        }
+        self.gate.end_visit();
+        settled
+    }
+}
+
+fn one_visitor(barrier: Barrier) {
+    let heap = Arc::new(Heap::new());
+    let owner = {
+        let heap = Arc::clone(&heap);
+        thread::spawn(move || {
+            heap.own(barrier);
+            heap.own(barrier);
+        })
+    };
+    let visits = u32::from(heap.visit());
+    owner.join().unwrap();
+    // SAFETY: everybody else has ended.
+    assert_eq!(heap.inner.with(|n| unsafe { *n }), 2 + visits);
+}
+
+#[test]
+fn visitor() {
+    check("gate:visitor", &["visit", "give-up", "sleep", "late-sleep"], || {
+        one_visitor(Barrier::Asymmetric);
+    });
+}
+
+#[test]
+fn symmetric() {
+    check("gate:symmetric", &["visit", "give-up", "sleep"], || {
+        one_visitor(Barrier::Symmetric);
+    });
+}
+
+#[test]
+fn two_visitors() {
+    check("gate:two", &["visit", "give-up", "turned-away", "sleep"], || {
+        let heap = Arc::new(Heap::new());
+        let other = {
+            let heap = Arc::clone(&heap);
+            thread::spawn(move || u32::from(heap.visit()))
+        };
+        let owner = {
+            let heap = Arc::clone(&heap);
+            thread::spawn(move || heap.own(Barrier::Asymmetric))
+        };
+        let visits = u32::from(heap.visit()) + other.join().unwrap();
+        owner.join().unwrap();
+        // SAFETY: everybody else has ended.
+        assert_eq!(heap.inner.with(|n| unsafe { *n }), 1 + visits);
+    });
+}

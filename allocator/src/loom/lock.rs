@@ -1,0 +1,54 @@
+//! The zone lock: one holder at a time, who sees what the last one wrote, and no waiter forgotten.
+//!
+//! Faults: `lock_release_relaxed` (the next holder misses writes), `futex_no_wake` (a waiter sleeps
+//! for ever).
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{check, reached};
+use crate::lock::{FutexLock, Mutex};
+
+#[test]
+fn waiters() {
+    check("lock:waiters", &["sleep", "late-sleep"], || {
+        let sum = Arc::new(Mutex::new(0));
+        let others = [1, 2].map(|n| {
+            let sum = Arc::clone(&sum);
+            thread::spawn(move || *sum.lock() += n)
+        });
+        *sum.lock() += 4;
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*sum.lock(), 7);
+    });
+}
+
+#[test]
+fn try_acquire() {
+    check("lock:try", &["taken", "refused"], || {
+        let shared = Arc::new((FutexLock::new(), UnsafeCell::new(0)));
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                shared.0.acquire();
+                add(&shared.1);
+                shared.0.release();
+            })
+        };
+        if shared.0.try_acquire() {
+            reached("taken");
+            add(&shared.1);
+            shared.0.release();
+        } else {
+            reached("refused");
+        }
+        other.join().unwrap();
+        assert!(!shared.0.is_held());
+    });
+}
+
+fn add(cell: &UnsafeCell<u32>) {
+    // SAFETY: under the lock.
+    cell.with_mut(|n| unsafe { *n += 1 });
+}

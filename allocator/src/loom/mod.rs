@@ -1,0 +1,68 @@
+//! Models of the lock-free protocols, run under loom through every order of their steps.
+//!
+//! | model      | protocol                                             | seeded faults               |
+//! |------------|------------------------------------------------------|-----------------------------|
+//! | `lock`     | futex mutex: exclusion, no lost wake                 | `lock_*`                    |
+//! | `gate`     | owner against visitors                               | `gate_*`                    |
+//! | `inbox`    | two posters and the owner that takes                 | `inbox_*`                   |
+//! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
+//! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
+//! | `pagemap`  | placement, coverage and look-up                      | `pagemap_*`                 |
+//!
+//! A model that never came into the situation it is about proves nothing, and neither does one that
+//! no fault can break. So each counts the situations it claims to cover and fails if one was never
+//! [`reached`], and `tests/loom.sh` seeds each of its faults (see [`crate::fault`]) and expects it
+//! to fail. Two preemptions an execution unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+//!
+//! [`mutex`] and [`futex`] are the two primitives that loom has to see through.
+
+pub(crate) mod futex;
+pub(crate) mod mutex;
+
+#[cfg(test)]
+mod deferred;
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod inbox;
+#[cfg(test)]
+mod lock;
+#[cfg(test)]
+mod pagemap;
+#[cfg(test)]
+mod registry;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+thread_local! {
+    /// loom runs all threads of a model on the thread of its test, and sees nothing of this.
+    static REACHED: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Counts that the model came into this situation.
+pub(crate) fn reached(situation: &'static str) {
+    REACHED.with_borrow_mut(|all| *all.entry(situation).or_default() += 1);
+}
+
+/// Runs `body` in every order of its steps, and checks that it came into all `situations`.
+#[cfg(test)]
+fn check(name: &str, situations: &[&'static str], body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    let start = std::time::Instant::now();
+    builder.check(move || {
+        reached("executions");
+        body();
+    });
+    let all = REACHED.take();
+    let count = |situation: &str| all.get(situation).copied().unwrap_or(0);
+    let counts: Vec<_> = situations.iter().map(|s| format!("{s}={}", count(s))).collect();
+    let executions = count("executions");
+    let seconds = start.elapsed().as_secs_f64();
+    println!("model {name} {executions} {seconds:.2} {}", counts.join(" "));
+    if std::env::var_os("ZONAL_FAULT").is_none() {
+        let missed: Vec<_> = situations.iter().filter(|s| count(s) == 0).collect();
+        assert!(missed.is_empty(), "{name} never reached {missed:?}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The registry: who finds a heap finds it whole; a dead heap gets one new owner.
+//!
+//! Faults: `registry_table_relaxed` and `registry_publish_relaxed` (a reader follows a pointer to
+//! something that is not there yet for it).
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use zonal_numa::{Machine, NodeId};
+
+use super::{check, reached};
+use crate::gate::Barrier;
+use crate::heap::{Heap, HeapId};
+use crate::mm::Mm;
+use crate::registry::Registry;
+
+fn machine() -> &'static Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(Machine::linux)
+}
+
+/// An instance to be pointed to, not to be used: its arrays are too large for a model.
+fn mm() -> &'static Mm {
+    static MM: OnceLock<&'static MaybeUninit<Mm>> = OnceLock::new();
+    let mm = MM.get_or_init(|| Box::leak(Box::new_uninit()));
+    // SAFETY: memory of the right size and alignment, into which no function called here looks.
+    unsafe { &*mm.as_ptr() }
+}
+
+fn publish(registry: &Registry) -> NonNull<Heap> {
+    let make = |id| {
+        let place = NonNull::from(Box::leak(Box::<Heap>::new_uninit())).cast();
+        // SAFETY: room for a heap; the registry gives every number once.
+        unsafe { Heap::init(place, mm(), id, NodeId::new(0).unwrap(), Barrier::Asymmetric) };
+        Some(place)
+    };
+    registry.publish(machine(), make).unwrap()
+}
+
+/// Whether the heap is there; then its own words tell loom whether the reader may see them.
+fn look_up(registry: &Registry, number: u16) -> bool {
+    let id = HeapId::new(number).unwrap();
+    let Some(heap) = registry.get(id) else { return false };
+    assert!(heap.id() == id && !heap.is_entered());
+    assert!(heap.inbox.take().is_null());
+    true
+}
+
+#[test]
+fn publication() {
+    check("registry:publish", &["found-both", "found-one", "found-none", "listed"], || {
+        let registry = Arc::new(Registry::new());
+        let other = {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || publish(&registry).as_ptr().addr())
+        };
+        let reader = {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || {
+                let nr_listed = registry.all().map(|heap| assert!(!heap.is_entered())).count();
+                let nr_found = [2, 1].into_iter().filter(|&n| look_up(&registry, n)).count();
+                assert!(nr_found >= nr_listed);
+                reached(["found-none", "found-one", "found-both"][nr_found]);
+                reached(if nr_listed > 0 { "listed" } else { "not-listed" });
+            })
+        };
+        let mine = publish(&registry);
+        assert_ne!(mine.addr().get(), other.join().unwrap());
+        reader.join().unwrap();
+        assert_eq!((registry.nr_heaps(), registry.all().count()), (2, 2));
+        free_all(&registry);
+    });
+}
+
+#[test]
+fn succession() {
+    check("registry:succession", &["taken", "none-left"], || {
+        let registry = Arc::new((Registry::new(), UnsafeCell::new(0)));
+        publish(&registry.0);
+        let others = [1, 2].map(|n| {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || {
+                let Some(heap) = registry.0.take_dead(|_| true) else {
+                    return reached("none-left");
+                };
+                reached("taken");
+                // SAFETY: stands for the heap's contents, which are this thread's now.
+                registry.1.with_mut(|owner| unsafe { *owner = n });
+                registry.0.put_dead(heap);
+            })
+        });
+        // SAFETY: the first owner, as above.
+        registry.1.with_mut(|owner| unsafe { *owner = 4 });
+        registry.0.put_dead(NonNull::from(registry.0.get(HeapId::new(1).unwrap()).unwrap()));
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(registry.0.nr_dead(), 1);
+        free_all(&registry.0);
+    });
+}
+
+/// Only a model ever frees a heap: at its end, when nobody is left.
+fn free_all(registry: &Registry) {
+    for heap in registry.all() {
+        // SAFETY: made by `publish` from a box; nothing is used after this.
+        drop(unsafe { Box::from_raw(NonNull::from(heap).as_ptr()) });
+    }
+}

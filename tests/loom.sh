@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Runs the loom models of the allocator, then each with its seeded faults, which have to fail it.
+# LOOM_MAX_PREEMPTIONS (2) widens the search. The build has its own target directory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export RUSTFLAGS="--cfg zonal_loom" RUST_BACKTRACE=0
+export CARGO_TARGET_DIR="${LOOM_TARGET_DIR:-target/loom}"
+unset ZONAL_FAULT
+
+# Which test has to notice which fault.
+faults="
+futex_no_wake             lock::waiters
+futex_no_wake             gate::visitor
+lock_release_relaxed      lock::
+gate_no_heavy_barrier     gate::visitor
+gate_no_light_barrier     gate::visitor
+gate_leave_relaxed        gate::visitor
+gate_end_relaxed          gate::visitor
+inbox_post_relaxed        inbox::
+inbox_take_relaxed        inbox::
+registry_table_relaxed    registry::publication
+registry_publish_relaxed  registry::publication
+deferred_push_relaxed     deferred::stack
+deferred_take_relaxed     deferred::stack
+deferred_free_relaxed     deferred::arena
+pagemap_cover_relaxed     pagemap::
+"
+
+echo "building the models"
+tests=$(cargo test -q -p zonal-allocator --lib --release --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+
+failed=0
+output=$("$tests" loom:: --nocapture --test-threads=2 2>&1) || failed=1
+printf '\n%-20s %11s %8s  %s\n' model executions seconds "situations reached"
+sed -n 's/^.*model \([a-z]*:[a-z]* .*\)/\1/p' <<<"$output" | sort |
+    while read -r name executions seconds situations; do
+        printf '%-20s %11s %8s  %s\n' "$name" "$executions" "$seconds" "$situations"
+    done
+if ((failed)); then
+    printf '\n%s\n' "$output"
+    exit 1
+fi
+
+printf '\n%-26s %-24s %s\n' "seeded fault" "run against" outcome
+while read -r fault model; do
+    [[ -n $fault ]] || continue
+    if output=$(ZONAL_FAULT=$fault timeout 120 "$tests" "loom::$model" --nocapture 2>&1); then
+        outcome="NOT NOTICED"
+        failed=1
+    elif ! outcome=$(grep -m1 -A1 'panicked at' <<<"$output" | tail -1); then
+        outcome="NO VERDICT: ${output##*$'\n'}"
+        failed=1
+    fi
+    printf '%-26s %-24s %.60s\n' "$fault" "$model" "$outcome"
+done <<<"$faults"
+
+# Every fault that the sources can seed is in the list above.
+for fault in $(grep -rhoE '(fault|weakened_by)\("[a-z_]+"' allocator/src | cut -d'"' -f2 | sort -u); do
+    if ! grep -qw "$fault" <<<"$faults"; then
+        echo "$fault is seeded by no run"
+        failed=1
+    fi
+done
+exit "$failed"
