@@ -15,13 +15,15 @@ use crate::{config, env, fork, kswapd, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
+/// As before, and somebody may sleep on the word.
+const AWAITED: u32 = 2;
 /// Built; the first thread has still to call `finish`.
-const BUILT: u32 = 2;
-const READY: u32 = 3;
+const BUILT: u32 = 3;
+const READY: u32 = 4;
 
 static STATE: AtomicU32 = AtomicU32::new(COLD);
 static MM: AtomicPtr<Mm> = AtomicPtr::new(ptr::null_mut());
-/// How long a waiter sleeps before it looks again whether the builder still exists.
+/// How long a waiter sleeps before it looks again.
 const PATIENCE_NS: u64 = 10_000_000;
 
 /// The core, if there is one yet.
@@ -38,7 +40,11 @@ pub(crate) fn start() -> Option<&'static Mm> {
         // ORDERING: Acquire on failure, pairs with Release in `build`.
         match STATE.compare_exchange(COLD, BUILDING, Relaxed, Acquire) {
             Ok(_) => return build(),
-            Err(BUILDING) => futex_wait(&STATE, BUILDING, Some(PATIENCE_NS)),
+            Err(BUILDING | AWAITED) => {
+                // Relaxed: only tells the builder to wake.
+                let _ = STATE.compare_exchange(BUILDING, AWAITED, Relaxed, Relaxed);
+                futex_wait(&STATE, AWAITED, Some(PATIENCE_NS));
+            }
             Err(_) => return mm(),
         }
     }
@@ -55,8 +61,9 @@ fn build() -> Option<&'static Mm> {
         MM.store(ptr::from_ref(mm).cast_mut(), Release);
     }
     // ORDERING: Release, pairs with Acquire in `start`.
-    STATE.store(if built.is_some() { BUILT } else { COLD }, Release);
-    futex_wake(&STATE, i32::MAX);
+    if STATE.swap(if built.is_some() { BUILT } else { COLD }, Release) == AWAITED {
+        futex_wake(&STATE, i32::MAX);
+    }
     built
 }
 
