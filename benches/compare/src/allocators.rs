@@ -1,0 +1,126 @@
+//! Who takes part: zonal, the peers built from crates, those of the distribution, and glibc.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::Bench;
+use crate::{Options, home};
+
+/// One allocator: a library to preload, or none.
+#[derive(Debug, Clone)]
+pub struct Allocator {
+    /// Name in tables.
+    pub name: String,
+    /// The library; none means what the C library gives.
+    pub library: Option<PathBuf>,
+    /// Environment that goes with it.
+    pub settings: Vec<(String, OsString)>,
+}
+
+/// Packages `peer-*` of this workspace. A package a build: Cargo would unite the features of v2 and v3.
+const CRATES: [&str; 5] = ["mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc"];
+
+/// Name, file, Debian package; the flag says whether the quick run has it.
+const SYSTEM: [(&str, &str, &str, bool); 4] = [
+    ("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4", true),
+    ("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2", false),
+    ("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0", false),
+    ("tbbmalloc", "libtbbmalloc_proxy.so.2", "libtbbmalloc2", false),
+];
+
+const FOLDERS: [&str; 5] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+];
+
+/// Finds, builds and checks those asked for; says what is left out and why.
+pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
+    let wanted = |name: &str, by_default: bool| match options.allocators.as_slice() {
+        [] => by_default,
+        names => names.iter().any(|n| n == name),
+    };
+    let mut found = Vec::new();
+    if wanted("zonal", true) {
+        found.push(plain("zonal", zonal(options)));
+    }
+    for also in &options.also {
+        found.push(parse_also(also)?);
+    }
+    for name in CRATES.into_iter().filter(|name| wanted(name, true)) {
+        if !options.no_build && !options.list {
+            build(name);
+        }
+        found.push(plain(name, bench.folder.join(format!("libpeer_{name}.so"))));
+    }
+    for (name, file, package, quick) in SYSTEM {
+        if wanted(name, quick || !options.quick) {
+            match FOLDERS
+                .iter()
+                .map(|folder| Path::new(folder).join(file))
+                .find(|path| path.exists())
+            {
+                Some(path) => found.push(plain(name, path)),
+                None => {
+                    eprintln!("without {name}: {file} is not installed (Debian package {package})")
+                }
+            }
+        }
+    }
+    if wanted("glibc", true) {
+        found.push(Allocator { name: "glibc".into(), library: None, settings: Vec::new() });
+    }
+    found.retain(|allocator| match bench.serves(allocator) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("without {}: {error}", allocator.name);
+            false
+        }
+    });
+    Ok(found)
+}
+
+fn plain(name: &str, library: PathBuf) -> Allocator {
+    Allocator { name: name.into(), library: Some(library), settings: Vec::new() }
+}
+
+fn zonal(options: &Options) -> PathBuf {
+    if let Some(path) = &options.zonal {
+        return path.clone();
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let given =
+        target.map(|target| target.join("release/libzonal.so")).filter(|path| path.exists());
+    given.unwrap_or_else(|| home().join("../target/release/libzonal.so"))
+}
+
+fn parse_also(text: &str) -> io::Result<Allocator> {
+    let wrong =
+        || io::Error::other(format!("--also {text}: expected NAME=FILE[,VARIABLE=VALUE]..."));
+    let mut parts = text.split(',');
+    let (name, file) = parts.next().and_then(|part| part.split_once('=')).ok_or_else(wrong)?;
+    let mut allocator = plain(name, file.into());
+    for part in parts {
+        let (variable, value) = part.split_once('=').ok_or_else(wrong)?;
+        allocator.settings.push((variable.into(), value.into()));
+    }
+    Ok(allocator)
+}
+
+fn build(name: &str) {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--package", &format!("peer-{name}")])
+        .current_dir(home())
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => eprintln!("{name} did not build ({status})"),
+        Err(error) => eprintln!("{name} did not build: {error}"),
+    }
+}

@@ -1,0 +1,139 @@
+//! `compare`: loads x allocators, interleaved, in child processes with `LD_PRELOAD`.
+//!
+//! One round runs every allocator on one load before the next load, so that a slow minute of the
+//! machine falls on all of them alike. Medians over the rounds are compared.
+
+mod allocators;
+mod plot;
+mod programs;
+mod rows;
+mod run;
+mod stats;
+mod table;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::allocators::Allocator;
+use crate::rows::Row;
+use crate::run::{Bench, Sample};
+
+/// Compare allocators on loads: CPU time, wall time, memory, faults.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Options {
+    /// About five minutes: fewer rows, three rounds, the peers built from crates only
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; the medians are reported [default: 7, quick: 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Multiplies the number of operations of each load
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Only the rows whose names contain one of these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these allocators
+    #[arg(long, value_delimiter = ',')]
+    allocators: Vec<String>,
+    /// The allocator that ratios refer to
+    #[arg(long, default_value = "mimalloc3")]
+    base: String,
+    /// The library under test [default: the release build beside benches/]
+    #[arg(long, env = "ZONAL_LIB")]
+    zonal: Option<PathBuf>,
+    /// A further allocator, or the same with other settings: NAME=FILE[,VARIABLE=VALUE]...
+    #[arg(long)]
+    also: Vec<String>,
+    /// Leave the real programs out
+    #[arg(long)]
+    no_programs: bool,
+    /// Take the peers as they were built
+    #[arg(long)]
+    no_build: bool,
+    /// Name of the files written to benches/results/
+    #[arg(long)]
+    name: Option<String>,
+    /// Print the rows and the allocators, and run nothing
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of this workspace.
+fn home() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn compare(options: &Options) -> io::Result<()> {
+    let bench = Bench::new()?;
+    let rows = rows::select(options, &bench);
+    let allocators = allocators::select(options, &bench)?;
+    if options.list {
+        for row in &rows {
+            println!("{}", row.name);
+        }
+        return Ok(());
+    }
+    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
+    let samples = measure(&bench, &rows, &allocators, rounds, options.scale);
+
+    let results = home().join("results");
+    std::fs::create_dir_all(&results)?;
+    let name = options.name.as_deref().unwrap_or(if options.quick { "quick" } else { "full" });
+    let summary = stats::summarise(&rows, &allocators, &samples, &options.base);
+    table::print(&summary);
+    let raw = results.join(format!("{name}.csv"));
+    let mut writer = csv::Writer::from_path(&raw)?;
+    for sample in &samples {
+        writer.serialize(sample)?;
+    }
+    writer.flush()?;
+    let picture = results.join(format!("{name}.svg"));
+    plot::draw(&summary, &picture).map_err(|error| io::Error::other(error.to_string()))?;
+    println!("\nwritten: {} and {}", raw.display(), picture.display());
+    Ok(())
+}
+
+/// Every row on every allocator, round after round; the last turn idles instead of being timed.
+fn measure(
+    bench: &Bench,
+    rows: &[Row],
+    allocators: &[Allocator],
+    rounds: usize,
+    scale: f64,
+) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for round in 0..=rounds {
+        let idle = round == rounds;
+        for row in rows {
+            if round >= row.max_rounds && !idle || idle && !row.idle {
+                continue;
+            }
+            eprint!("\r\x1b[Kround {} of {rounds}: {}", (round + 1).min(rounds), row.name);
+            // Another allocator goes first in each round.
+            for turn in 0..allocators.len() {
+                let allocator = &allocators[(turn + round) % allocators.len()];
+                match bench.run(row, allocator, round, scale, idle) {
+                    Ok(sample) => samples.push(sample),
+                    Err(error) => eprintln!("\r\x1b[K{} on {}: {error}", row.name, allocator.name),
+                }
+            }
+        }
+    }
+    eprintln!("\r\x1b[K");
+    samples
+}

@@ -1,0 +1,89 @@
+//! What is run: patterns of `loads` at thread counts, and real programs.
+
+use crate::Options;
+use crate::programs::{self, Program};
+use crate::run::Bench;
+
+/// One row of the tables.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Name in tables.
+    pub name: String,
+    /// What it does.
+    pub kind: Kind,
+    /// Rounds are not repeated beyond this.
+    pub max_rounds: usize,
+    /// Memory after a second of idling is of interest.
+    pub idle: bool,
+}
+
+/// What a row runs.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// Arguments for `loads`: pattern and options; the operations are scaled.
+    Load {
+        /// Name of the pattern.
+        pattern: &'static str,
+        /// Threads.
+        threads: usize,
+        /// Further options.
+        extra: &'static [&'static str],
+    },
+    /// A program of the machine.
+    Program(Program),
+}
+
+/// Pattern, thread counts of the quick run, of the full run, further options, idling.
+type Plan = (&'static str, &'static [usize], &'static [usize], &'static [&'static str], bool);
+
+const PLANS: &[Plan] = &[
+    ("pairs", &[1], &[1, 2, 64], &[], false),
+    ("pairs", &[1], &[1], &["-b", "64"], false),
+    ("random", &[1, 2, 64], &[1, 2, 4, 8, 64], &[], true),
+    ("larson", &[2, 8], &[1, 2, 4, 8, 64], &[], true),
+    ("prodcons", &[2, 8], &[2, 4, 8, 64], &[], true),
+    ("exchange", &[2], &[2, 4, 8, 64], &[], false),
+    ("mstress", &[2, 8], &[1, 2, 4, 8, 64], &[], true),
+    ("burst", &[1], &[1, 2, 4, 8, 64], &[], true),
+    ("frag", &[1], &[1, 2, 8], &[], true),
+    ("realloc", &[1], &[1, 2, 8], &[], false),
+    ("calloc", &[1], &[1, 2, 8], &[], false),
+    ("aligned", &[1], &[1, 2, 8], &[], false),
+    ("blocks", &[1], &[1, 2, 8], &[], true),
+    ("falseshare", &[2], &[2, 8], &[], false),
+    ("passive", &[2], &[2, 8], &[], false),
+    ("churn", &[2], &[1, 2, 8], &[], true),
+    ("touch", &[1], &[1, 2], &[], false),
+    ("stack", &[1], &[1, 2], &[], true),
+    ("tree", &[2], &[1, 2, 8], &[], false),
+    ("json", &[1], &[1, 2, 8], &[], false),
+    ("onoff", &[1], &[1, 2], &[], true),
+];
+
+/// The rows asked for.
+pub fn select(options: &Options, bench: &Bench) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for &(pattern, quick, full, extra, idle) in PLANS {
+        for &threads in if options.quick { quick } else { full } {
+            let name = format!("{pattern}{} t{threads}", extra.concat().replace("-b", "-batch"));
+            let kind = Kind::Load { pattern, threads, extra };
+            let max_rounds = if pattern == "onoff" && options.quick { 1 } else { usize::MAX };
+            rows.push(Row { name, kind, max_rounds, idle });
+        }
+    }
+    if !options.no_programs {
+        for program in programs::available(bench) {
+            let name = program.name.to_owned();
+            rows.push(Row {
+                name,
+                kind: Kind::Program(program),
+                max_rounds: usize::MAX,
+                idle: false,
+            });
+        }
+    }
+    rows.retain(|row| {
+        options.only.is_empty() || options.only.iter().any(|part| row.name.contains(part))
+    });
+    rows
+}

@@ -1,0 +1,195 @@
+//! One run of one row on one allocator.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::allocators::Allocator;
+use crate::programs::Program;
+use crate::rows::{Kind, Row};
+
+/// How long a load idles before its memory is read again.
+const IDLE_MS: u64 = 1200;
+
+/// What one run took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    pub row: String,
+    pub allocator: String,
+    pub round: usize,
+    pub idle: bool,
+    pub cpu_us: u64,
+    pub user_us: u64,
+    pub system_us: u64,
+    pub wall_us: u64,
+    pub peak_kb: u64,
+    pub idle_kb: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Bench {
+    /// The folder of the built binaries and peers.
+    pub folder: PathBuf,
+    /// A folder for inputs and reports.
+    pub scratch: PathBuf,
+    operations: HashMap<String, u64>,
+}
+
+impl Bench {
+    /// Looks for `loads` beside this binary and asks it for its patterns.
+    pub fn new() -> io::Result<Self> {
+        let own = std::env::current_exe()?;
+        let folder = own.parent().unwrap_or(Path::new(".")).to_owned();
+        let scratch = folder.join("bench-scratch");
+        fs::create_dir_all(&scratch)?;
+        let list = Command::new(folder.join("loads")).arg("list").output().map_err(|error| {
+            io::Error::other(format!(
+                "{}: {error}; build the whole workspace",
+                folder.join("loads").display()
+            ))
+        })?;
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        let operations = list
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+            })
+            .collect();
+        Ok(Self { folder, scratch, operations })
+    }
+
+    /// Whether a process with this allocator preloaded really gets its `malloc` from there.
+    pub fn serves(&self, allocator: &Allocator) -> io::Result<()> {
+        let mut command = Command::new(self.folder.join("loads"));
+        command.arg("served");
+        if let Some(library) = &allocator.library {
+            fs::metadata(library)
+                .map_err(|error| io::Error::other(format!("{}: {error}", library.display())))?;
+            command.env("LD_PRELOAD", library);
+        }
+        let output = command.output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("a program fails on it: {}", output.status)));
+        }
+        let server = String::from_utf8_lossy(&output.stdout);
+        let expected = allocator.library.as_deref().unwrap_or(Path::new("libc.so.6"));
+        if Path::new(server.trim()).ends_with(expected) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("malloc is served by {}", server.trim())))
+    }
+
+    /// Runs one row and measures it.
+    pub fn run(
+        &self,
+        row: &Row,
+        allocator: &Allocator,
+        round: usize,
+        scale: f64,
+        idle: bool,
+    ) -> io::Result<Sample> {
+        let report = self.scratch.join("usage");
+        let mut command = Command::new(self.folder.join("loads"));
+        command.arg("measure").arg(&report);
+        let program = match &row.kind {
+            Kind::Load { pattern, threads, extra } => {
+                let operations = self.operations.get(*pattern).copied().unwrap_or(1);
+                let scaled = (operations as f64 * scale) as u64;
+                command.arg(self.folder.join("loads")).arg(pattern).args(*extra);
+                command.args(["-t", &threads.to_string(), "-n", &scaled.max(1).to_string()]);
+                if idle {
+                    command.args(["-i", &IDLE_MS.to_string()]);
+                }
+                None
+            }
+            Kind::Program(program) => {
+                command.arg(&program.file).args(&program.args).envs(program.env.iter().copied());
+                Some(program)
+            }
+        };
+        if let Some(library) = preload(allocator, program) {
+            command.env("ZONAL_BENCH_PRELOAD", library);
+        }
+        command.envs(allocator.settings.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn()?;
+        if let Some(program) = program {
+            serve(program)?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(
+                said.lines().last().unwrap_or("failed without a word").to_owned(),
+            ));
+        }
+        let usage = fields(&fs::read_to_string(&report)?);
+        let own = fields(&String::from_utf8_lossy(&output.stdout));
+        let get = |name: &str| usage.get(name).copied().unwrap_or(0);
+        let peak_kb = own.get("peak_kb").copied().unwrap_or(get("maxrss_kb"));
+        Ok(Sample {
+            row: row.name.clone(),
+            allocator: allocator.name.clone(),
+            round,
+            idle,
+            cpu_us: get("user_us") + get("system_us"),
+            user_us: get("user_us"),
+            system_us: get("system_us"),
+            wall_us: get("wall_us"),
+            peak_kb,
+            idle_kb: if idle { own.get("idle_kb").copied().unwrap_or(0) } else { 0 },
+            minor_faults: get("minor"),
+            major_faults: get("major"),
+            voluntary_switches: get("voluntary"),
+            involuntary_switches: get("involuntary"),
+        })
+    }
+}
+
+/// Debian's redis is linked to jemalloc: there glibc has to be preloaded to take part.
+fn preload(allocator: &Allocator, program: Option<&Program>) -> Option<PathBuf> {
+    let linked = program.is_some_and(|program| program.name == "redis");
+    allocator.library.clone().or_else(|| linked.then(|| PathBuf::from("libc.so.6")))
+}
+
+/// Runs the clients of a server, once it listens.
+fn serve(program: &Program) -> io::Result<()> {
+    let limit = Instant::now() + Duration::from_secs(30);
+    for client in &program.clients {
+        loop {
+            let [name, args @ ..] = client.as_slice() else { break };
+            let status = Command::new(name)
+                .args(args)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?;
+            if status.success() || name != "redis-benchmark" || Instant::now() > limit {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+/// `name=number` words.
+fn fields(text: &str) -> HashMap<String, u64> {
+    text.split_whitespace()
+        .filter_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect()
+}

@@ -1,0 +1,110 @@
+//! Medians, spreads, ratios and geometric means.
+
+use statrs::statistics::{Data, Distribution, OrderStatistics};
+
+use crate::allocators::Allocator;
+use crate::rows::Row;
+use crate::run::Sample;
+
+/// Rows whose base stays below this are left out of the memory means: code and libraries dominate them.
+pub const SMALL_KB: f64 = 16384.0;
+/// A row with a larger spread decides nothing.
+pub const QUIET: f64 = 0.05;
+
+/// One measured quantity of one row on one allocator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figure {
+    /// Median over the rounds.
+    pub median: f64,
+    /// Half the distance between the quartiles, as a part of the median.
+    pub spread: f64,
+}
+
+/// One row on one allocator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cell {
+    pub cpu_ms: Figure,
+    pub wall_ms: Figure,
+    pub peak_kb: Figure,
+    pub idle_kb: f64,
+    pub faults: f64,
+    pub switches: f64,
+}
+
+/// The whole comparison.
+#[derive(Debug)]
+pub struct Summary {
+    /// Names of the columns.
+    pub allocators: Vec<String>,
+    /// Names of the rows, and a cell a column; none where the run failed.
+    pub rows: Vec<(String, Vec<Option<Cell>>)>,
+    /// The column that ratios refer to.
+    pub base: usize,
+}
+
+/// Reduces samples to medians.
+pub fn summarise(
+    rows: &[Row],
+    allocators: &[Allocator],
+    samples: &[Sample],
+    base: &str,
+) -> Summary {
+    let names: Vec<String> = allocators.iter().map(|a| a.name.clone()).collect();
+    let cell = |row: &Row, allocator: &Allocator| {
+        let all = samples.iter().filter(|s| s.row == row.name && s.allocator == allocator.name);
+        let (idle, timed): (Vec<_>, Vec<_>) = all.partition(|s| s.idle);
+        let figure =
+            |value: fn(&Sample) -> u64| figure(timed.iter().map(|s| value(s) as f64).collect());
+        (!timed.is_empty()).then(|| Cell {
+            cpu_ms: scaled(figure(|s| s.cpu_us), 1e-3),
+            wall_ms: scaled(figure(|s| s.wall_us), 1e-3),
+            peak_kb: figure(|s| s.peak_kb),
+            idle_kb: idle.first().map_or(0.0, |s| s.idle_kb as f64),
+            faults: figure(|s| s.minor_faults).median,
+            switches: figure(|s| s.voluntary_switches + s.involuntary_switches).median,
+        })
+    };
+    Summary {
+        rows: rows
+            .iter()
+            .map(|r| (r.name.clone(), allocators.iter().map(|a| cell(r, a)).collect()))
+            .collect(),
+        base: names.iter().position(|n| n == base).unwrap_or(0),
+        allocators: names,
+    }
+}
+
+fn scaled(figure: Figure, by: f64) -> Figure {
+    Figure { median: figure.median * by, spread: figure.spread }
+}
+
+fn figure(values: Vec<f64>) -> Figure {
+    let mut data = Data::new(values);
+    let median = data.median();
+    let half = (data.upper_quartile() - data.lower_quartile()) / 2.0;
+    Figure { median, spread: if median > 0.0 { half / median } else { 0.0 } }
+}
+
+/// What a table shows.
+pub type Quantity = fn(&Cell) -> f64;
+
+impl Summary {
+    /// A cell's quantity over the base's.
+    pub fn ratio(&self, row: &[Option<Cell>], column: usize, of: Quantity) -> Option<f64> {
+        let base = of(row[self.base].as_ref()?);
+        let value = of(row[column].as_ref()?);
+        (base > 0.0 && value > 0.0).then(|| value / base)
+    }
+
+    /// The geometric mean of a column's ratios over the rows that `keep` admits by the base's cell.
+    pub fn geomean(&self, column: usize, of: Quantity, keep: fn(&Cell) -> bool) -> Option<f64> {
+        let logs: Vec<f64> = self
+            .rows
+            .iter()
+            .filter(|(_, cells)| cells[self.base].as_ref().is_some_and(keep))
+            .filter_map(|(_, cells)| self.ratio(cells, column, of))
+            .map(f64::ln)
+            .collect();
+        Data::new(logs).mean().map(f64::exp)
+    }
+}
