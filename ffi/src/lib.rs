@@ -26,7 +26,7 @@
 //! # The first malloc
 //!
 //! 1. `hot::malloc` takes `current` from TLS: the static empty heap. Its bins are empty: a miss.
-//! 2. `slow::malloc` begins a [`Visit`](thread::Visit). `home` is null: the thread attaches.
+//! 2. `slow::malloc` begins a `Visit`. `home` is null: the thread attaches.
 //! 3. `init::start` finds no core and builds it: settings from the environment, the machine, the
 //!    core itself. Other threads wait.
 //! 4. The core gives a heap; `home` and `current` name it; the exit hook is armed.
