@@ -4,6 +4,7 @@
 #   make run            run a real program on zonal; CMD='...' chooses another one
 #   make test           everything that continuous integration checks
 #   make test-programs  more real programs on zonal: databases, servers, compilers, runtimes
+#   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
 
 CARGO   ?= cargo
@@ -59,3 +60,7 @@ install: build
 	install -D -m 644 ffi/include/zonal.h $(DESTDIR)$(PREFIX)/include/zonal.h
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|$${prefix}/lib$$|$(LIBDIR)|' ffi/zonal.pc.in \
 	    | install -D -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/zonal.pc
+
+bench bench-quick: build
+	cd benches && $(CARGO) build --release --quiet --package loads --package compare
+	cd benches && $(CARGO) run --release --quiet --package compare -- $(if $(findstring quick,$@),--quick)
