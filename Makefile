@@ -26,7 +26,7 @@ FEATURES := --features zonal-cli/hwloc
 # features, among them libc's `std`, which leaves it without a link to the C library.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install
+.PHONY: build run setup test test-programs install bench bench-quick
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
