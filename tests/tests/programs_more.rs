@@ -311,8 +311,9 @@ fn memcached() {
                 let value = |i: usize| format!("{client}-{i};").repeat(1 + i * 13 % 500);
                 for i in 0..3000 {
                     let (key, value) = (format!("{client}:{}", i % 700), value(i % 700));
-                    write!(stream, "set {key} 0 0 {}\r\n{value}\r\nget {key}\r\n", value.len())
-                        .unwrap();
+                    let commands =
+                        format!("set {key} 0 0 {}\r\n{value}\r\nget {key}\r\n", value.len());
+                    stream.write_all(commands.as_bytes()).unwrap();
                     let expected =
                         format!("STORED\r\nVALUE {key} 0 {}\r\n{value}\r\nEND\r\n", value.len());
                     let mut answer = vec![0; expected.len()];

@@ -38,3 +38,12 @@ fn handlers_that_jump_out_of_malloc() {
         Program::c("storm.c").args(["seconds=4", "jump=1"]).timeout(30).run().success().quiet();
     }
 }
+
+#[test]
+fn handlers_that_only_jump() {
+    if is_zonal() {
+        for _ in 0..8 {
+            Program::c("jumps.c").arg("count=3000").timeout(30).run().success().quiet();
+        }
+    }
+}
