@@ -27,7 +27,7 @@ use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::{Inbox, Message};
 use crate::slab::SlabList;
-use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::stats::HeapStats;
 
@@ -121,6 +121,8 @@ pub struct Heap {
     mm: &'static Mm,
     /// Next heap in the registry's pool, while it is there.
     pub(crate) next_dead: Cell<*mut Heap>,
+    /// In the pool: its holder, not a visitor, takes care of it.
+    pub(crate) dead: AtomicBool,
     /// Left torn by a thread that vanished in a fork: never used again.
     pub(crate) torn: Cell<bool>,
     /// Slow paths of the owner so far, as the keeper compares it.
@@ -167,6 +169,7 @@ impl Heap {
             barrier,
             mm,
             next_dead: Cell::new(ptr::null_mut()),
+            dead: AtomicBool::new(false),
             torn: Cell::new(false),
             epoch: AtomicU32::new(0),
             seen: Cell::new(0),
@@ -243,6 +246,11 @@ impl Heap {
         // Relaxed: one writer; the keeper only compares for change.
         self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
         Entered { heap: self, visitor: false }
+    }
+
+    /// Whether it waits in the pool for a thread.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Relaxed)
     }
 
     /// Counts the owner's slow paths.

@@ -13,6 +13,7 @@ use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm};
 use crate::order::Order;
 use crate::pfn::Pfn;
+use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, Migratetype, PageWord};
 
@@ -32,6 +33,18 @@ impl Mm {
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
         let run = pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
+        self.publish_large(run)
+    }
+
+    /// A huge block made of free pageblocks, when the system gave no mapping.
+    pub(crate) fn alloc_row(&self, size: usize, from: Attempt) -> Result<Block, AllocError> {
+        let nr_pages = size.div_ceil(PAGE_SIZE);
+        self.publish_large(self.pages().alloc_contig(from.node, nr_pages, from.level)?)
+    }
+
+    fn publish_large(&self, run: PageRun) -> Result<Block, AllocError> {
+        let pages = self.pages();
+        let nr_pages = run.nr_pages();
         let known_zero = run.known_zero();
         let head = run.into_head();
         pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);

@@ -34,6 +34,7 @@ mod buddy;
 mod charge;
 pub mod chunk;
 pub mod class;
+mod contig;
 mod deferred;
 pub mod doorbell;
 pub mod error;

@@ -15,6 +15,7 @@ use crate::heap::{Heap, HeapId};
 use crate::huge::{self, Huge};
 use crate::large::MAX_LARGE;
 use crate::meta::Meta;
+use crate::order::PAGEBLOCK_PAGES;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pages::{PageConfig, Pages};
 use crate::pfn::Pfn;
@@ -27,6 +28,8 @@ use crate::word::Kind;
 
 /// The largest alignment offered, in bytes.
 pub const MAX_ALIGN: usize = 1 << 30;
+
+const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 
 /// What an instance is made with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -330,10 +333,20 @@ impl Heap {
         if size <= MAX_LARGE && align <= MAX_LARGE {
             return self.mm().alloc_large(size, align, from);
         }
+        self.alloc_huge(size, align, from)
+    }
+
+    fn alloc_huge(&self, size: usize, align: usize, from: Attempt) -> Result<Block, AllocError> {
         let mm = self.mm();
-        let block = mm.huge.alloc(&mm.pages, from.node, size, align, from.level)?;
-        let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
-        Ok(Block { start, known_zero: block.known_zero })
+        match mm.huge.alloc(&mm.pages, from.node, size, align, from.level) {
+            Ok(block) => {
+                let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
+                Ok(Block { start, known_zero: block.known_zero })
+            }
+            // Rows of pageblocks are aligned to one.
+            Err(_) if align <= PAGEBLOCK_BYTES => mm.alloc_row(size, from),
+            Err(error) => Err(error),
+        }
     }
 
     fn alloc_class(&self, class: SizeClass, from: Attempt) -> Result<Block, AllocError> {

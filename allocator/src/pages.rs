@@ -147,7 +147,7 @@ impl Pages {
     }
 
     /// Takes a run of exactly `nr_pages` pages (1 to 1024) from `node`, its address aligned to
-    /// blocks of `align` and to the power of two above `nr_pages`.
+    /// blocks of `align`.
     ///
     /// # Errors
     /// [`AllocError::Exhausted`] when the node has no such run and cannot get one within `level`;
@@ -161,7 +161,9 @@ impl Pages {
         level: WatermarkLevel,
     ) -> Result<PageRun, AllocError> {
         let order = Order::holding(nr_pages).ok_or(AllocError::TooLarge)?.max(align);
-        let mut req = Request { nr_pages, order, mt, level, may_grow: true };
+        // A block of its own size leaves nothing beside it; one that must be aligned cannot move.
+        let packs = align == Order::ZERO && !nr_pages.is_power_of_two();
+        let mut req = Request { nr_pages, order, mt, level, may_grow: true, packs };
         let exhausted = AllocError::Exhausted { node, order: order.get() };
         let home = self.node(node).ok_or(exhausted)?;
         for tries in 1.. {
@@ -188,7 +190,8 @@ impl Pages {
     ) -> usize {
         let Some(home) = self.node(node) else { return 0 };
         let may_grow = true;
-        let req = Request { nr_pages: order.nr_pages(), order, mt, level, may_grow };
+        let nr_pages = order.nr_pages();
+        let req = Request { nr_pages, order, mt, level, may_grow, packs: false };
         let mut taken = 0;
         let mut zone = home.lock();
         // Short of growing: what is there now is better than waiting for more.

@@ -116,7 +116,9 @@ fn runs_have_exactly_the_pages_asked_for() {
         let before = rig.stats().nr_out;
         let run = rig.alloc(nr_pages).unwrap();
         assert_eq!(run.nr_pages(), nr_pages);
-        assert!(run.head().is_aligned(Order::holding(nr_pages).unwrap()));
+        if nr_pages.is_power_of_two() {
+            assert!(run.head().is_aligned(Order::holding(nr_pages).unwrap()));
+        }
         assert_eq!(rig.stats().nr_out, before + nr_pages);
         rig.touch(&run, 1);
         rig.check();
@@ -330,16 +332,16 @@ fn sections_double_and_shrink_when_address_space_is_short() {
     let rig = Rig::plain();
     // Every reservation of the next size fails until the smallest.
     let mut held = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..15 {
         held.push(rig.alloc(1024).unwrap());
     }
     let covered = rig.pages.map.covered();
-    assert_eq!(covered, 64 << 20);
+    assert_eq!(covered, (4 + 8 + 16 + 32) << 20);
     for nth in 1..=4 {
         rig.fake.fail(Call::Reserve, nth, Errno::ENOMEM);
     }
     held.push(rig.alloc(1024).unwrap());
-    assert_eq!(rig.pages.map.covered() - covered, (128 << 20) >> 4);
+    assert_eq!(rig.pages.map.covered() - covered, (64 << 20) >> 4);
     rig.check();
 }
 
@@ -662,4 +664,18 @@ fn watermarks_follow_the_kernels_formula() {
     assert_eq!(Watermarks::for_budget(1 << 30, 0).min, 65536);
     assert_eq!(Watermarks::for_budget(64, 0).min, 8);
     assert_eq!(Watermarks::for_budget(0, 10), Watermarks::default());
+}
+
+#[test]
+fn runs_of_one_odd_size_leave_no_gaps() {
+    let rig = Rig::plain();
+    // 10 pages in a block of 16 would waste six: 409 of them fill 4,096 pages only if they pack.
+    let runs: Vec<_> = (0..409).map(|_| rig.alloc(10).unwrap()).collect();
+    rig.check();
+    let last = runs.iter().map(|run| run.head().index() + 10).max().unwrap();
+    assert!(last <= 4096 + 512, "409 runs of 10 pages reach up to page {last}");
+    for run in runs.into_iter().rev() {
+        rig.pages.free_run(run);
+    }
+    rig.check();
 }

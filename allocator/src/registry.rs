@@ -95,6 +95,7 @@ impl Registry {
                     None => pool.dead = h.next_dead.get(),
                 }
                 h.next_dead.set(ptr::null_mut());
+                h.dead.store(false, Relaxed);
                 pool.nr_dead -= 1;
                 return Some(heap);
             }
@@ -108,7 +109,10 @@ impl Registry {
     pub(crate) fn put_dead(&self, heap: NonNull<Heap>) {
         let mut pool = self.pool.lock();
         // SAFETY: the caller owned the heap and gives it away.
-        unsafe { heap.as_ref() }.next_dead.set(pool.dead);
+        let h = unsafe { heap.as_ref() };
+        h.next_dead.set(pool.dead);
+        // Relaxed: a hint for rounds over all heaps, which may see it late.
+        h.dead.store(true, Relaxed);
         pool.dead = heap.as_ptr();
         pool.nr_dead += 1;
     }
@@ -142,6 +146,20 @@ impl Registry {
         Some(heap)
     }
 
+    /// Calls `visit` for every heap in the pool, which nobody can take meanwhile.
+    pub(crate) fn for_each_dead(&self, mut visit: impl FnMut(&Heap)) {
+        let pool = self.pool.lock();
+        let mut next = pool.dead;
+        while let Some(heap) = NonNull::new(next) {
+            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            let h = unsafe { heap.as_ref() };
+            next = h.next_dead.get();
+            if !h.torn.get() {
+                visit(h);
+            }
+        }
+    }
+
     pub(crate) fn raw_lock(&self) -> &FutexLock {
         // SAFETY: for the fork handlers only, in the order of the lock table.
         unsafe { self.pool.raw() }
@@ -156,6 +174,7 @@ impl Registry {
             let pointer = NonNull::from(heap);
             if Some(pointer) != own {
                 heap.next_dead.set(pool.dead);
+                heap.dead.store(true, Relaxed);
                 pool.dead = pointer.as_ptr();
                 pool.nr_dead += 1;
             }

@@ -22,8 +22,9 @@ use crate::sync::atomic::{AtomicU8, AtomicU32};
 pub(crate) const MAX_SECTIONS: usize = 1 << 14;
 /// Sections start and end at multiples of this: no block reaches over a border.
 pub(crate) const SECTION_ALIGN: usize = Order::MAX.nr_pages() * PAGE_SIZE;
-/// The first section of a node and kind.
-pub(crate) const FIRST_SECTION: usize = 64 << 20;
+/// The first section of a node and kind. Small, because a program may lock all its memory, address
+/// space included, under the customary limit of 8 MiB.
+pub(crate) const FIRST_SECTION: usize = 4 << 20;
 /// Sections double up to this.
 pub(crate) const LARGEST_SECTION: usize = 1 << 30;
 

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::heap::Heap;
+use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
 use crate::visit::ROUND;
 
@@ -18,14 +18,20 @@ pub struct Sweep {
 impl Mm {
     /// One sweep, for the single keeper. Heaps in which nothing happened since they were drained
     /// are passed over without a visit; those whose owner was active since the last sweep only
-    /// lose cold holes. Returns the pages given back to the system.
-    pub fn sweep(&self, sweep: Sweep) -> usize {
+    /// lose cold holes. `own` is the heap of the calling thread, if it has one. Returns the pages given back to the system.
+    pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> usize {
         let mut purged = 0;
+        if let Some(own) = own {
+            // SAFETY: the caller's heap.
+            purged += unsafe { own.as_ref() }.enter().sweep(sweep, false);
+        }
         self.drain_dead(true);
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {
-            if heap.torn.get() || heap.epoch() == heap.drained.get() {
+            let is_own = Some(NonNull::from(heap)) == own;
+            let is_done = heap.epoch() == heap.drained.get();
+            if is_own || is_done || heap.torn.get() || heap.is_dead() {
                 continue;
             }
             round[nr] = Some(heap);
@@ -41,25 +47,29 @@ impl Mm {
     fn sweep_round(&self, heaps: &[Option<&'static Heap>], sweep: Sweep) -> usize {
         let mut purged = 0;
         self.visit_round(heaps, &mut |entered| {
-            let heap = entered.heap();
-            let epoch = heap.epoch();
-            let is_idle = epoch == heap.seen.get();
-            heap.seen.set(epoch);
-            if is_idle {
-                entered.drain();
-            }
-            let holes = entered.purge_holes(Some(sweep.up_to), sweep.max_pages);
-            purged += holes.nr_pages;
-            // An idle heap is done when its slabs were old enough to be looked at.
-            if is_idle && !holes.is_partial && !entered.has_young_slabs(sweep.up_to) {
-                heap.drained.set(epoch);
-            }
+            let is_idle = entered.heap().epoch() == entered.heap().seen.get();
+            purged += entered.sweep(sweep, is_idle);
         });
         purged
     }
 }
 
-impl crate::heap::Entered<'_> {
+impl Entered<'_> {
+    fn sweep(&mut self, sweep: Sweep, is_idle: bool) -> usize {
+        let heap = self.heap();
+        let epoch = heap.epoch();
+        heap.seen.set(epoch);
+        if is_idle {
+            self.drain();
+        }
+        let holes = self.purge_holes(Some(sweep.up_to), sweep.max_pages);
+        // An idle heap is done when its slabs were old enough to be looked at.
+        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.up_to) {
+            heap.drained.set(epoch);
+        }
+        holes.nr_pages
+    }
+
     /// Whether a partly used slab changed after `generation`.
     fn has_young_slabs(&self, generation: u32) -> bool {
         self.classes.iter().any(|class| {

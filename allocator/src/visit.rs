@@ -36,7 +36,7 @@ impl Mm {
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {
-            if Some(NonNull::from(heap)) == own || heap.torn.get() {
+            if Some(NonNull::from(heap)) == own || heap.torn.get() || heap.is_dead() {
                 continue;
             }
             round[nr] = Some(heap);
@@ -47,6 +47,7 @@ impl Mm {
             }
         }
         self.visit_round(&round[..nr], &mut visit);
+        self.registry.for_each_dead(|heap| visit(&mut heap.enter()));
     }
 
     pub(crate) fn visit_round(
@@ -54,6 +55,7 @@ impl Mm {
         heaps: &[Option<&'static Heap>],
         visit: &mut impl FnMut(&mut Entered<'_>),
     ) {
+        // A process with one thread never gets further: no call that it did not ask for.
         if heaps.is_empty() {
             return;
         }
@@ -133,6 +135,9 @@ impl Mm {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
             drained += h.drain_owned();
+            if only_idle {
+                h.enter().purge_holes(None, usize::MAX);
+            }
             h.drained.set(h.epoch());
             self.registry.put_dead(heap);
         }
@@ -148,7 +153,10 @@ impl Mm {
                 yield_now();
             }
         }
-        self.heavy_barrier();
+        // The dead have no owner that could be inside, and nobody takes them over now.
+        if self.registry.all().any(|h| Some(NonNull::from(h)) != own && !h.is_dead()) {
+            self.heavy_barrier();
+        }
         for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
             // An owner that stays inside sits in a signal handler or left it by longjmp: its heap
             // cannot be used in the child.

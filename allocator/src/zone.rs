@@ -62,6 +62,8 @@ pub(crate) struct Request {
     pub(crate) mt: Migratetype,
     pub(crate) level: WatermarkLevel,
     pub(crate) may_grow: bool,
+    /// It may begin in free pages in front of the block that serves it.
+    pub(crate) packs: bool,
 }
 
 /// Why a zone could not serve a request.
@@ -341,19 +343,48 @@ impl Zone {
     fn take(&mut self, env: &Env<'_>, req: &Request, block: Pfn) -> Option<PageRun> {
         let (from, mt, _) = env.map.word_at(block).as_buddy()?;
         let head = choose(env.map, block, from, req.order);
-        let fresh = nr_fresh(env, head, req.nr_pages);
-        if !env.node.try_charge(fresh, req.level) {
-            return None;
-        }
-        if !env.process.try_charge(fresh, req.level) {
-            env.node.uncharge(fresh);
-            return None;
-        }
+        let start = if req.packs { reach_back(env.map, head, req.nr_pages) } else { head };
+        let fresh = charge(env, start, req.nr_pages, req.level)?;
         if mt != req.mt {
             self.steal(env.map, block, from, req.mt);
         }
+        let mut at = start;
+        while at != head {
+            let (order, ..) = self.buddy.remove(env.map, at);
+            at = at.add(order.nr_pages());
+        }
+        let known_zero = self.hand_out(env, start, req.nr_pages, fresh);
+        self.buddy.carve(env.map, block, head, req.order);
+        // The block may be larger than the run: its tail is free at once.
+        let (end, block_end) = (start.add(req.nr_pages), head.add(req.order.nr_pages()));
+        self.free_blocks(env.map, end, (block_end.get() - end.get()) as usize);
+        Some(PageRun::new(start, req.nr_pages, known_zero))
+    }
+
+    /// Takes `nr_pages` pages from `head` on, which free blocks of whole pageblocks cover.
+    pub(crate) fn take_row(
+        &mut self,
+        env: &Env<'_>,
+        head: Pfn,
+        nr_pages: usize,
+        level: WatermarkLevel,
+    ) -> Option<PageRun> {
+        let fresh = charge(env, head, nr_pages, level)?;
+        let mut end = head;
+        while end.get() < head.add(nr_pages).get() {
+            let (order, ..) = self.buddy.remove(env.map, end);
+            end = end.add(order.nr_pages());
+        }
+        let known_zero = self.hand_out(env, head, nr_pages, fresh);
+        let run_end = head.add(nr_pages);
+        self.free_blocks(env.map, run_end, (end.get() - run_end.get()) as usize);
+        Some(PageRun::new(head, nr_pages, known_zero))
+    }
+
+    /// Enters pages that leave the free lists into all counts; whether they are known zero.
+    fn hand_out(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, fresh: usize) -> bool {
         let mut known_zero = true;
-        for (chunk, lo, hi) in env.map.pieces(head, req.nr_pages) {
+        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
             known_zero &= !chunk.dirty.any(lo, hi);
             chunk.dirty.set(lo, hi);
             let (unit_lo, unit_hi) = residency_units(env, chunk.is_whole(), lo, hi);
@@ -362,15 +393,12 @@ impl Zone {
             chunk.adjust(-len, newly - len);
             chunk.stamp(env.generation);
         }
-        self.nr_free -= req.nr_pages;
-        self.nr_free_resident = self.nr_free_resident + fresh - req.nr_pages;
-        self.nr_out += req.nr_pages;
-        self.events.pgalloc += req.nr_pages as u64;
+        self.nr_free -= nr_pages;
+        self.nr_free_resident = self.nr_free_resident + fresh - nr_pages;
+        self.nr_out += nr_pages;
+        self.events.pgalloc += nr_pages as u64;
         self.events.pgfault += fresh as u64;
-        self.buddy.carve(env.map, block, head, req.order);
-        // The block may be larger than the run: its tail is free at once.
-        self.free_blocks(env.map, head.add(req.nr_pages), req.order.nr_pages() - req.nr_pages);
-        Some(PageRun::new(head, req.nr_pages, known_zero))
+        known_zero
     }
 
     /// Serving `mt` from a pageblock of another migratetype: claims the pageblock when at least
@@ -437,6 +465,48 @@ enum Stage {
 /// The migratetypes that may serve requests of `mt` besides itself: never the reserve.
 fn others(mt: Migratetype) -> impl Iterator<Item = Migratetype> {
     [Migratetype::Slab, Migratetype::Large].into_iter().filter(move |&other| other != mt)
+}
+
+/// Where a run of `nr_pages` pages that ends in the free block at `head` can begin: at the first of
+/// the free blocks directly before it, as far as the run does not end before `head`. So runs of one
+/// odd size pack tightly: the tail that one leaves is the front of the next.
+fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize) -> Pfn {
+    let home = map.chunk(head);
+    let mut start = head;
+    'back: loop {
+        for order in Order::ZERO.and_up() {
+            let size = order.nr_pages();
+            let reach = (head.get() - start.get()) as usize + size;
+            if reach >= nr_pages || start.index() < size || !start.is_aligned(order) {
+                return start;
+            }
+            let before = Pfn::new(start.get() - size as u32);
+            let is_free = map.word_at(before).as_buddy().is_some_and(|(o, ..)| o == order);
+            let chunk = map.chunk(before);
+            let is_kin = chunk.section() == home.section()
+                && chunk.node() == home.node()
+                && chunk.migratetype() == home.migratetype();
+            if is_free && is_kin {
+                start = before;
+                continue 'back;
+            }
+        }
+        return start;
+    }
+}
+
+/// Charges what becomes resident when these pages are handed out, and says how much that is; none
+/// when a budget forbids it.
+fn charge(env: &Env<'_>, head: Pfn, nr_pages: usize, level: WatermarkLevel) -> Option<usize> {
+    let fresh = nr_fresh(env, head, nr_pages);
+    if !env.node.try_charge(fresh, level) {
+        return None;
+    }
+    if !env.process.try_charge(fresh, level) {
+        env.node.uncharge(fresh);
+        return None;
+    }
+    Some(fresh)
 }
 
 /// How many pages become resident when these are handed out.

@@ -13,11 +13,11 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-use zonal_allocator::Mm;
+use zonal_allocator::{Heap, Mm};
 use zonal_reclaim::kswapd::{Kswapd, Next};
 
 /// When the thread may exist.
@@ -74,36 +74,38 @@ fn process() -> u32 {
     unsafe { libc::getpid() }.cast_unsigned()
 }
 
-/// At the end of a slow path, outside of everything.
+/// At the end of a slow path, while the thread's heap `own` is still taken: does a round if that is
+/// the caller's part. True when a thread is wanted instead: [`start`] it once the heap is back.
 #[inline]
-pub(crate) fn attend(mm: &'static Mm) {
-    if mm.doorbell().wants_keeper() {
-        call_keeper(mm);
-    }
+pub(crate) fn attend(mm: &'static Mm, own: NonNull<Heap>) -> bool {
+    mm.doorbell().wants_keeper() && attend_now(mm, own)
 }
 
 #[cold]
-fn call_keeper(mm: &'static Mm) {
+fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     let mode = MODE.load(Relaxed);
-    let may_start =
-        mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
+    let may_start = mode == Mode::Always as u32
+        || (mode == Mode::Auto as u32 && !is_single_threaded());
     let now = mm.machine().now_ns();
-    if !may_start || now < NOT_BEFORE.load(Relaxed) {
-        inline_round(mm, now);
-        return;
+    if may_start && now >= NOT_BEFORE.load(Relaxed) {
+        return process() == PROCESS.load(Relaxed);
     }
-    if process() != PROCESS.load(Relaxed) || !mm.doorbell().claim() {
-        return;
-    }
-    if !start(mm) {
-        NOT_BEFORE.store(now + RETRY_NS, Relaxed);
+    inline_round(mm, own, now);
+    false
+}
+
+/// Starts the thread, unless somebody else did.
+#[cold]
+pub(crate) fn start(mm: &'static Mm) {
+    if mm.doorbell().claim() && !spawn(mm) {
+        NOT_BEFORE.store(mm.machine().now_ns() + RETRY_NS, Relaxed);
         // Sticky: the work is still there for callers.
         mm.doorbell().retire_unserved();
     }
 }
 
 /// A round by the caller, if the last one is long enough ago.
-fn inline_round(mm: &'static Mm, now: u64) {
+fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
     // ORDERING: Acquire, pairs with Release below: the state is whole.
     if now < INLINE_NEXT.load(Relaxed)
         || INLINE_BUSY.compare_exchange(false, true, Acquire, Relaxed).is_err()
@@ -114,7 +116,7 @@ fn inline_round(mm: &'static Mm, now: u64) {
     if process() == PROCESS.load(Relaxed) {
         // SAFETY: `INLINE_BUSY` is ours.
         let state = unsafe { &mut *INLINE.0.get() };
-        state.get_or_insert_with(|| Kswapd::new(mm)).round(mm);
+        state.get_or_insert_with(|| Kswapd::new(mm)).round(mm, Some(own));
         // There may be more when it is cold.
         if mm.pages().nr_free_resident() > 0 {
             mm.doorbell().ring();
@@ -123,7 +125,7 @@ fn inline_round(mm: &'static Mm, now: u64) {
     INLINE_BUSY.store(false, Release);
 }
 
-fn start(mm: &'static Mm) -> bool {
+fn spawn(mm: &'static Mm) -> bool {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -147,14 +149,14 @@ fn start(mm: &'static Mm) -> bool {
 }
 
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `start` passed the instance, which lives as long as the process.
+    // SAFETY: `spawn` passed the instance, which lives as long as the process.
     let mm: &'static Mm = unsafe { &*argument.cast::<Mm>() };
     let name: *const c_char = c"zonal-kswapd0".as_ptr();
     // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
     let mut keeper = Kswapd::new(mm);
     loop {
-        match keeper.round(mm) {
+        match keeper.round(mm, None) {
             Next::Sleep(ns) => mm.doorbell().wait(ns),
             Next::Retire if mm.doorbell().retire() => return ptr::null_mut(),
             Next::Retire => {}

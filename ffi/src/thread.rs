@@ -96,10 +96,14 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let block = Block::get();
+        let mut wants_thread = false;
         if let Seat::Heap(heap) = self.seat {
             // SAFETY: heaps are never unmapped.
             if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
                 abort::bad_pointer_late(bad);
+            }
+            if self.current != empty() {
+                wants_thread = kswapd::attend(self.mm, heap);
             }
             if self.borrowed {
                 // SAFETY: this thread attached the heap in `borrow` and uses it no more.
@@ -108,8 +112,8 @@ impl Drop for Visit {
             }
         }
         block.put(self.current);
-        if self.current != empty() {
-            kswapd::attend(self.mm);
+        if wants_thread {
+            kswapd::start(self.mm);
         }
     }
 }

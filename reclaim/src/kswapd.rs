@@ -5,7 +5,9 @@
 //! sleep. It costs at most one hundredth of the time, with a burst credit; below a watermark the
 //! cost does not count. When there is nothing left to do for a while it asks to be dismissed.
 
-use zonal_allocator::{Mm, PurgeHow, Sweep};
+use core::ptr::NonNull;
+
+use zonal_allocator::{Heap, Mm, PurgeHow, Sweep};
 use zonal_numa::NodeId;
 
 use crate::ageing::Ageing;
@@ -63,8 +65,8 @@ impl Kswapd {
         }
     }
 
-    /// One round.
-    pub fn round(&mut self, mm: &'static Mm) -> Next {
+    /// One round. `own` is the heap of the calling thread, if it has one.
+    pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
         let now = mm.machine().now_ns();
         if mm.doorbell().answer() {
             self.quiet_since = now;
@@ -74,8 +76,8 @@ impl Kswapd {
         self.credit_ns = (self.credit_ns + earned).min(BURST_NS);
         self.last_ns = now;
 
-        let is_urgent = self.balance(mm);
-        let purged = if self.credit_ns > 0 { self.purge_cold(mm, now) } else { 0 };
+        let is_urgent = self.balance(mm, own);
+        let purged = if self.credit_ns > 0 { self.purge_cold(mm, own, now) } else { 0 };
         let faults = faults(mm);
         self.ageing.observe(purged as u64, faults - self.faults_seen, now);
         self.faults_seen = faults;
@@ -95,7 +97,7 @@ impl Kswapd {
     }
 
     /// Below the low watermark: reclaims up to the high one, cold or not. Whether it had to.
-    fn balance(&self, mm: &'static Mm) -> bool {
+    fn balance(&self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> bool {
         let pages = mm.pages();
         let marks = pages.watermarks();
         let headroom = pages.limit().saturating_sub(pages.charged());
@@ -103,26 +105,26 @@ impl Kswapd {
             return false;
         }
         let mut goal = marks.high - headroom;
-        mm.drain_all(None);
+        mm.drain_all(own);
         for node in nodes(mm) {
             goal = goal.saturating_sub(pages.purge(node, goal, PurgeHow::ALL));
         }
         if goal > 0 {
-            mm.purge_holes(None, goal);
+            mm.purge_holes(own, goal);
         }
         true
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
-    fn purge_cold(&self, mm: &'static Mm, now: u64) -> usize {
+    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, now: u64) -> usize {
         let age = (self.ageing.age_ns() >> GENERATION_SHIFT) as u32;
         let Some(up_to) = generation(now).checked_sub(age.max(1)) else { return 0 };
         let out_of_credit =
             |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        purged += mm.sweep(Sweep { up_to, max_pages: STEP_PAGES });
+        purged += mm.sweep(own, Sweep { up_to, max_pages: STEP_PAGES });
         let how = PurgeHow { up_to, ..PurgeHow::ALL };
         for node in nodes(mm) {
             loop {

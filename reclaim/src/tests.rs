@@ -186,11 +186,11 @@ fn kswapd_returns_cold_memory_and_goes_home() {
             give(heap, block);
         }
     }
-    keeper.round(mm);
+    keeper.round(mm, None);
     assert!(mm.pages().charged() * 10 > peak * 9, "too young");
     let mut slept = 0;
     loop {
-        match keeper.round(mm) {
+        match keeper.round(mm, None) {
             Next::Sleep(ns) => {
                 machine.advance_ns(ns);
                 slept += ns;
