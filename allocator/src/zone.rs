@@ -354,10 +354,14 @@ impl Zone {
             at = at.add(order.nr_pages());
         }
         let known_zero = self.hand_out(env, start, req.nr_pages, fresh);
-        self.buddy.carve(env.map, block, head, req.order);
-        // The block may be larger than the run: its tail is free at once.
-        let (end, block_end) = (start.add(req.nr_pages), head.add(req.order.nr_pages()));
-        self.free_blocks(env.map, end, (block_end.get() - end.get()) as usize);
+        let end = start.add(req.nr_pages);
+        let mut taken = head;
+        if taken < end {
+            self.buddy.carve(env.map, block, head, req.order);
+            taken = head.add(req.order.nr_pages());
+        }
+        // What was taken may be larger than the run: its tail is free at once.
+        self.free_blocks(env.map, end, (taken.get() - end.get()) as usize);
         Some(PageRun::new(start, req.nr_pages, known_zero))
     }
 
@@ -467,17 +471,17 @@ fn others(mt: Migratetype) -> impl Iterator<Item = Migratetype> {
     [Migratetype::Slab, Migratetype::Large].into_iter().filter(move |&other| other != mt)
 }
 
-/// Where a run of `nr_pages` pages that ends in the free block at `head` can begin: at the first of
-/// the free blocks directly before it, as far as the run does not end before `head`. So runs of one
-/// odd size pack tightly: the tail that one leaves is the front of the next.
+/// Where a run of `nr_pages` pages that would fit into the free block at `head` can begin: at the
+/// first of the free blocks directly before it, as many as it takes to do without the block. So
+/// runs of one odd size pack tightly: the tail that one leaves is the front of the next.
 fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize) -> Pfn {
     let home = map.chunk(head);
     let mut start = head;
     'back: loop {
         for order in Order::ZERO.and_up() {
             let size = order.nr_pages();
-            let reach = (head.get() - start.get()) as usize + size;
-            if reach >= nr_pages || start.index() < size || !start.is_aligned(order) {
+            let reached = (head.get() - start.get()) as usize;
+            if reached >= nr_pages || start.index() < size || !start.is_aligned(order) {
                 return start;
             }
             let before = Pfn::new(start.get() - size as u32);
