@@ -67,7 +67,7 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
             {
                 Some(path) => found.push(plain(name, path)),
                 None => {
-                    eprintln!("without {name}: {file} is not installed (Debian package {package})")
+                    eprintln!("without {name}: {file} is not installed (Debian package {package})");
                 }
             }
         }

@@ -55,7 +55,11 @@ pub fn available(bench: &Bench) -> Vec<Program> {
     let repository = scratch("history");
     match make_history(Path::new(&repository)) {
         Ok(()) => {
-            add("git", "git", &["-C", &repository, "repack", "-adfq", "--threads=2", "--window=10"])
+            add(
+                "git",
+                "git",
+                &["-C", &repository, "repack", "-adfq", "--threads=2", "--window=10"],
+            );
         }
         Err(error) => eprintln!("without git: {error}"),
     }

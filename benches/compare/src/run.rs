@@ -168,16 +168,11 @@ fn preload(allocator: &Allocator, program: Option<&Program>) -> Option<PathBuf> 
 fn serve(program: &Program) -> io::Result<()> {
     let limit = Instant::now() + Duration::from_secs(30);
     for client in &program.clients {
-        loop {
-            let [name, args @ ..] = client.as_slice() else { break };
-            let status = Command::new(name)
-                .args(args)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()?;
-            if status.success() || name != "redis-benchmark" || Instant::now() > limit {
-                break;
-            }
+        let [name, args @ ..] = client.as_slice() else { continue };
+        let attempt =
+            || Command::new(name).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        // The first one waits for the socket.
+        while !attempt()?.success() && name == "redis-benchmark" && Instant::now() < limit {
             thread::sleep(Duration::from_millis(20));
         }
     }
