@@ -1,5 +1,7 @@
 //! What a small process pays: no thread, little dirty memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use zonal_tests::{Outcome, Program, compile, compile_shared, is_zonal, library};
 
 /// `dirty N threads M` of the program that measures itself.

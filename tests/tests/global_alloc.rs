@@ -1,5 +1,7 @@
 //! zonal as `#[global_allocator]`: this test program itself runs on it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::fmt::Write;

@@ -1,5 +1,7 @@
 //! More real programs on zonal: large, and not part of every test run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,73 @@
+/* A producer on one node allocates mib=16 MiB, a consumer on another one frees it, twenty rounds. The
+ * blocks are always of the producer's node, what the process holds does not grow any more after ten
+ * rounds, and the consumer's own memory stays its own node's. */
+#include "nodes.h"
+
+#define ROUNDS 20
+
+static pthread_barrier_t full, empty;
+static struct block *blocks;
+static size_t nr;
+static int from, to;
+
+static void *consume(void *arg)
+{
+	uint64_t seed = 5, wanted;
+	struct spread spread;
+	struct block *own;
+	size_t n;
+	int round;
+
+	(void)arg;
+	pin(cpu_of(to));
+	wanted = nearest(to);
+	for (round = 0; round < ROUNDS; round++) {
+		pthread_barrier_wait(&full);
+		drop(blocks, nr);
+		pthread_barrier_wait(&empty);
+	}
+	own = blocks_for(MIB(8));
+	n = fill(own, MIB(8) / 64, MIB(8), &seed);
+	spread = where(own, n);
+	show("handoff: consumer's own", &spread);
+	CHECK(among(&spread, wanted) * 1000 >= spread.all * 999);
+	drop(own, n);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	size_t bytes = MIB(t_long(argv, "mib", 16)), rss[ROUNDS], all = 0, local = 0;
+	pthread_t consumer;
+	uint64_t wanted;
+	int round;
+
+	(void)argc;
+	from = t_long(argv, "from", 0);
+	to = t_long(argv, "to", 3);
+	pthread_barrier_init(&full, NULL, 2);
+	pthread_barrier_init(&empty, NULL, 2);
+	blocks = blocks_for(bytes);
+	pin(cpu_of(from));
+	wanted = nearest(from);
+	CHECK(pthread_create(&consumer, NULL, consume, NULL) == 0);
+	for (round = 0; round < ROUNDS; round++) {
+		/* The same blocks in every round: what grows is the allocator's. */
+		uint64_t seed = 17;
+		struct spread spread;
+
+		nr = fill(blocks, bytes / 64, bytes, &seed);
+		spread = where(blocks, nr);
+		all += spread.all;
+		local += among(&spread, wanted);
+		rss[round] = t_rss();
+		pthread_barrier_wait(&full);
+		pthread_barrier_wait(&empty);
+	}
+	pthread_join(consumer, NULL);
+	printf("handoff: %.3f %% local, resident %zu KiB in round 1, %zu in 10, %zu in %d\n",
+	       100.0 * local / all, rss[0] >> 10, rss[9] >> 10, rss[ROUNDS - 1] >> 10, ROUNDS);
+	CHECK(local * 1000 >= all * 999);
+	CHECK(rss[ROUNDS - 1] <= rss[9] + rss[9] / 50);
+	return 0;
+}

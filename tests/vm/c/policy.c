@@ -1,0 +1,73 @@
+/* Policies of ZONAL_CONF, or of the process: case=
+ *
+ *   interleave   mib= MiB: each node of nodes=0x.. has its share within 1 % of all pages
+ *   bind         mib= MiB: every page on nodes=0x..
+ *   full         until malloc answers NULL: that it does, with ENOMEM, and every page is on nodes=0x..
+ *   spill        mib= MiB: those that are not on node first= are on node then=
+ *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x.., then as bind
+ *
+ * Runs on processor 0. huge=1 takes blocks of 8 MiB. */
+#include "nodes.h"
+
+
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = t_arg(argv, "case", "bind");
+	size_t bytes = MIB(t_long(argv, "mib", 192)), room, nr = 0, done = 0;
+	uint64_t nodes = t_long(argv, "nodes", 0), seed = 31;
+	int huge = t_long(argv, "huge", 0), node, full = !strcmp(what, "full");
+	struct spread spread;
+	struct block *blocks;
+	pthread_t thread;
+	char name[64];
+
+	(void)argc;
+	if (full)
+		bytes = GIB(4);
+	room = bytes / 64;
+	blocks = blocks_for(bytes);
+	pin(0);
+	/* As most programs that are worth a policy. */
+	CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
+	if (!strcmp(what, "set"))
+		CHECK(syscall(SYS_set_mempolicy, 2, &nodes, 65L) == 0);
+	while (done < bytes) {
+		size_t size = huge ? MIB(8) : full ? KIB(64) + t_next(&seed) % MIB(1) : t_size(&seed, KIB(256));
+		char *at = malloc(size);
+
+		if (!at)
+			break;
+		CHECK(nr < room);
+		memset(at, 1, size);
+		blocks[nr++] = (struct block){at, size};
+		done += size;
+	}
+	CHECK(full ? done < bytes && errno == ENOMEM : done >= bytes);
+	spread = where(blocks, nr);
+	snprintf(name, sizeof name, "policy %s%s", what, huge ? " huge" : "");
+	show(name, &spread);
+	if (!strcmp(what, "interleave")) {
+		for (node = 0; node < MAX_NODES; node++)
+			if (nodes >> node & 1) {
+				double share = 100.0 * spread.on[node] / spread.all;
+				double fair = 100.0 / __builtin_popcountll(nodes);
+
+				CHECK(share > fair - 1 && share < fair + 1);
+			}
+		CHECK(among(&spread, nodes) == spread.all);
+	} else if (!strcmp(what, "spill")) {
+		int first = t_long(argv, "first", 2), then = t_long(argv, "then", 3);
+
+		CHECK(spread.on[first] > 0 && spread.on[then] > 0);
+		CHECK((spread.on[first] + spread.on[then]) * 1000 >= spread.all * 999);
+	} else
+		CHECK(among(&spread, nodes) == spread.all);
+	drop(blocks, nr);
+	return 0;
+}

@@ -1,0 +1,33 @@
+"""Builds objects in threads on all processors, then writes what zonal and the kernel say about it."""
+import ctypes
+import json
+import os
+import sys
+import threading
+
+scratch = sys.argv[1]
+kept = []
+
+
+def work(cpu):
+    os.sched_setaffinity(0, {cpu})
+    rows = [{"id": i, "name": f"row {i}", "values": list(range(i % 50))} for i in range(10_000)]
+    assert json.loads(json.dumps(rows)) == rows
+    kept.append((rows, bytearray(os.urandom(1 << 20)) * 12))
+
+
+threads = [threading.Thread(target=work, args=(cpu,)) for cpu in sorted(os.sched_getaffinity(0))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(kept) == len(threads)
+
+zonal = ctypes.CDLL(None)
+with open(f"{scratch}/python.stats", "wb", buffering=0) as stats:
+    assert zonal.zonal_stats_print(stats.fileno(), 1) == 0
+# Unbuffered, so that the memory is the same in both.
+source = os.open("/proc/self/numa_maps", os.O_RDONLY)
+target = os.open(f"{scratch}/python.maps", os.O_WRONLY | os.O_CREAT)
+while part := os.read(source, 1 << 14):
+    os.write(target, part)
