@@ -8,8 +8,8 @@ use plotters::prelude::*;
 
 use crate::stats::{Cell, Quantity, SMALL_KB, Summary};
 
-/// From 1/4 to 4 times the base; points beyond are drawn at the edge.
-const EDGE: f64 = 4.0;
+/// From 1/4 to 4 times the base, as a power of two; points beyond are drawn at the edge.
+const EDGE: f64 = 2.0;
 
 const COLOURS: [RGBColor; 12] = [
     RGBColor(214, 39, 40),
@@ -66,7 +66,7 @@ fn panel(
         .x_label_area_size(30)
         .y_label_area_size(label_width)
         .margin_right(15)
-        .build_cartesian_2d((1.0 / EDGE..EDGE).log_scale(), -lines..0.0)?;
+        .build_cartesian_2d(-EDGE..EDGE, -lines..0.0)?;
     let label = |y: &f64| {
         let line = (-y - 0.5).round();
         let row = summary.rows.get(line as usize).map(|(name, _)| name.clone());
@@ -82,14 +82,13 @@ fn panel(
         .disable_y_axis()
         .y_labels(0)
         .x_labels(9)
-        .x_label_formatter(&|x| format!("{x:.2}"))
+        .x_label_formatter(&|x| format!("{:.2}", x.exp2()))
         .draw()?;
     for line in 0..summary.rows.len() + 1 {
         let y = -(line as f64) - 0.5;
-        chart
-            .draw_series(LineSeries::new([(1.0 / EDGE, y), (EDGE, y)], RGBColor(225, 225, 225)))?;
+        chart.draw_series(LineSeries::new([(-EDGE, y), (EDGE, y)], RGBColor(225, 225, 225)))?;
         if label_width > 50 {
-            let (x_pixel, y_pixel) = chart.backend_coord(&(1.0 / EDGE, y));
+            let (x_pixel, y_pixel) = chart.backend_coord(&(-EDGE, y));
             let (x_base, y_base) = area.get_base_pixel();
             area.draw(&Text::new(
                 label(&y),
@@ -109,7 +108,7 @@ fn panel(
         let radius = if column == 0 { 5 } else { 4 };
         chart.draw_series(points.into_iter().filter(|(ratio, _)| ratio.is_finite()).map(
             |(ratio, line)| {
-                let at = (ratio.clamp(1.0 / EDGE, EDGE), -(line as f64) - 0.5);
+                let at = (ratio.log2().clamp(-EDGE, EDGE), -(line as f64) - 0.5);
                 Circle::new(
                     at,
                     radius,
