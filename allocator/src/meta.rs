@@ -14,7 +14,7 @@ const MIN_SHIFT: u32 = 6;
 const MAX_SHIFT: u32 = 15;
 const NR_SIZES: usize = (MAX_SHIFT - MIN_SHIFT + 1) as usize;
 /// The first mapping is small, since a short-lived process needs little; later ones are larger.
-const FIRST_MAPPING: usize = 256 << 10;
+const FIRST_MAPPING: usize = 64 << 10;
 const MAPPING: usize = 2 << 20;
 
 /// The store of metadata blocks.

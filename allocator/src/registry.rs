@@ -8,7 +8,7 @@
 //!
 //! | word       | writers                | readers       | carries                    |
 //! |------------|------------------------|---------------|----------------------------|
-//! | `table[i]` | `publish` under `pool` | any thread    | an initialised heap        |
+//! | `shelf[i]` | `publish` under `pool` | any thread    | an initialised heap        |
 //! | `len`      | `publish` under `pool` | any thread    | numbers in use             |
 //!
 //! Release on publication, Acquire on look-up. A heap changes hands under the `pool` lock.
@@ -24,13 +24,17 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// Heap numbers have 16 bits.
-const MAX_HEAPS: usize = if cfg!(zonal_loom) { 4 } else { 1 << 16 };
+const MAX_HEAPS: usize = NR_SHELVES * SHELF;
+/// The table of heaps comes a page at a time: most processes have few threads.
+const SHELF: usize = if cfg!(zonal_loom) { 4 } else { 512 };
+const NR_SHELVES: usize = if cfg!(zonal_loom) { 1 } else { 128 };
+const _: () = assert!(cfg!(zonal_loom) || MAX_HEAPS == 1 << 16);
 
 /// The heaps of an instance.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    /// Table of heap pointers, index = number; null until the first heap.
-    table: AtomicPtr<AtomicPtr<Heap>>,
+    /// The table of heap pointers, index = number, cut into pieces that are null until used.
+    shelves: [AtomicPtr<AtomicPtr<Heap>>; NR_SHELVES],
     len: AtomicUsize,
     pool: Mutex<Pool>,
 }
@@ -48,7 +52,7 @@ unsafe impl Send for Pool {}
 impl Registry {
     pub(crate) fn new() -> Registry {
         Registry {
-            table: AtomicPtr::new(ptr::null_mut()),
+            shelves: [(); NR_SHELVES].map(|()| AtomicPtr::new(ptr::null_mut())),
             len: AtomicUsize::new(1),
             pool: Mutex::new(Pool { dead: ptr::null_mut(), nr_dead: 0 }),
         }
@@ -58,9 +62,9 @@ impl Registry {
     #[inline]
     pub(crate) fn get(&self, id: HeapId) -> Option<&'static Heap> {
         // ORDERING: Acquire, pairs with Release in `publish`.
-        let table = NonNull::new(self.table.load(Acquire))?;
-        // SAFETY: the table has an entry for every 16-bit number; heaps are never unmapped.
-        unsafe { table.add(id.index()).as_ref().load(Acquire).as_ref() }
+        let shelf = NonNull::new(self.shelves.get(id.index() / SHELF)?.load(Acquire))?;
+        // SAFETY: a shelf has that many entries; heaps are never unmapped.
+        unsafe { shelf.add(id.index() % SHELF).as_ref().load(Acquire).as_ref() }
     }
 
     /// All heaps, dead ones included.
@@ -128,18 +132,19 @@ impl Registry {
         if len == MAX_HEAPS {
             return None;
         }
-        let mut table = self.table.load(Relaxed);
-        if table.is_null() {
-            table = map_table(machine)?;
+        let mut shelf = self.shelves[len / SHELF].load(Relaxed);
+        if shelf.is_null() {
+            shelf = map_shelf(machine)?;
             // ORDERING: Release, pairs with Acquire in `get`.
-            self.table.store(table, weakened_by("registry_table_relaxed", Release));
+            let order = weakened_by("registry_table_relaxed", Release);
+            self.shelves[len / SHELF].store(shelf, order);
         }
         let id = HeapId::new(len as u16)?;
         let heap = make(id)?;
         // ORDERING: Release, pairs with Acquire in `get`.
         let order = weakened_by("registry_publish_relaxed", Release);
-        // SAFETY: `id` is inside the table.
-        unsafe { (*table.add(id.index())).store(heap.as_ptr(), order) };
+        // SAFETY: the entry is inside the shelf.
+        unsafe { (*shelf.add(len % SHELF)).store(heap.as_ptr(), order) };
         // ORDERING: Release, pairs with Acquire in `all`.
         self.len.store(len + 1, Release);
         drop(pool);
@@ -182,18 +187,18 @@ impl Registry {
     }
 }
 
-/// A table of null pointers.
+/// A shelf of null pointers.
 #[cfg(not(zonal_loom))]
-fn map_table(machine: &Machine) -> Option<*mut AtomicPtr<Heap>> {
-    let bytes = MAX_HEAPS * size_of::<AtomicPtr<Heap>>();
+fn map_shelf(machine: &Machine) -> Option<*mut AtomicPtr<Heap>> {
+    let bytes = SHELF * size_of::<AtomicPtr<Heap>>();
     let span = machine.map(bytes, zonal_numa::PAGE_SIZE).ok()?;
     // Fresh memory is zero.
     Some(ptr::with_exposed_provenance_mut(span.addr()))
 }
 
-/// A table of null pointers; zeros are not an atomic of loom.
+/// A shelf of null pointers; zeros are not an atomic of loom.
 #[cfg(zonal_loom)]
-fn map_table(_: &Machine) -> Option<*mut AtomicPtr<Heap>> {
-    let table = [(); MAX_HEAPS].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
-    Some(Box::into_raw(Box::new(table)).cast())
+fn map_shelf(_: &Machine) -> Option<*mut AtomicPtr<Heap>> {
+    let shelf = [(); SHELF].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
+    Some(Box::into_raw(Box::new(shelf)).cast())
 }

@@ -185,7 +185,11 @@ impl Zone {
         }
         self.nr_managed += nr_pages;
         self.add_free(env, start, nr_pages, 0);
-        self.free_blocks(env.map, start, nr_pages);
+        // From the top down: lists are taken from the end that was filled last, so that zones grow
+        // upwards and runs meet the tail that the one before left.
+        for i in (0..nr_pages / PAGEBLOCK_PAGES).rev() {
+            self.buddy.free(env.map, start.add(i * PAGEBLOCK_PAGES), Order::PAGEBLOCK);
+        }
     }
 
     /// Takes a free block off the lists, for a purge outside the lock. Returns its pages and how
