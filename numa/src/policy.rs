@@ -52,6 +52,21 @@ impl MemPolicy {
         MemPolicy { mode: PolicyMode::Bind, nodes }
     }
 
+    /// Out of the kernel's words for a thread's policy; none for its default.
+    pub(crate) fn from_kernel(mode: i32, bits: u64) -> Option<MemPolicy> {
+        let nodes = NodeMask::from_bits(bits);
+        let mode = match mode & !MODE_FLAGS {
+            libc::MPOL_PREFERRED => PolicyMode::Preferred,
+            libc::MPOL_BIND => PolicyMode::Bind,
+            libc::MPOL_INTERLEAVE => PolicyMode::Interleave,
+            MPOL_PREFERRED_MANY => PolicyMode::PreferredMany,
+            MPOL_WEIGHTED_INTERLEAVE => PolicyMode::WeightedInterleave,
+            _ => return None,
+        };
+        // An empty preferred set has always meant local.
+        (!nodes.is_empty()).then_some(MemPolicy { mode, nodes })
+    }
+
     /// The kernel's words for it, and the words for kernels too old to know those.
     pub(crate) fn to_kernel(self) -> (KernelPolicy, Option<KernelPolicy>) {
         let first = self.nodes.first().map_or(0, |node| NodeMask::of(node).bits());
@@ -84,6 +99,8 @@ pub(crate) struct KernelPolicy {
     pub(crate) bits: u64,
 }
 
+/// `MPOL_F_STATIC_NODES`, `MPOL_F_RELATIVE_NODES` and `MPOL_F_NUMA_BALANCING`.
+const MODE_FLAGS: i32 = 7 << 13;
 /// From Linux 5.15.
 const MPOL_PREFERRED_MANY: i32 = 5;
 /// From Linux 6.9.

@@ -77,6 +77,10 @@ impl Hooks {
     pub(super) fn thp_mode(&self) -> Option<ThpMode> {
         self.fake.map(FakeMachine::thp_mode)
     }
+
+    pub(super) fn is_fake(&self) -> bool {
+        self.fake.is_some()
+    }
 }
 
 #[cfg(not(feature = "fake"))]
@@ -121,5 +125,9 @@ impl Hooks {
 
     pub(super) fn thp_mode(&self) -> Option<ThpMode> {
         None
+    }
+
+    pub(super) fn is_fake(&self) -> bool {
+        false
     }
 }

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
 use crate::topology::{self, SYSFS_ROOT};
-use crate::{Call, Errno, NodeId, NodeMask, ThpMode, Topology};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, ThpMode, Topology};
 use hooks::Hooks;
 use purge::Batching;
 
@@ -122,6 +122,25 @@ impl Machine {
         let allowed = asked.or_else(|| os::mems_allowed().ok().map(NodeMask::from_bits));
         // Empty when the nodes changed since the topology was read.
         allowed.map(|nodes| nodes & all).filter(|nodes| !nodes.is_empty()).unwrap_or(all)
+    }
+
+    /// The memory policy that the program, or whoever started it, gave the calling thread; none if
+    /// that is the system's default. No call on a machine with one node.
+    pub fn thread_policy(&self) -> Option<MemPolicy> {
+        if self.topology.is_one_node() || self.hooks.is_fake() || self.minimal {
+            return None;
+        }
+        let (mode, bits) = os::thread_policy().ok()?;
+        MemPolicy::from_kernel(mode, bits)
+    }
+
+    /// Bytes that `node` could still give: those free and those of files, which the kernel takes
+    /// back; none if nobody says.
+    pub fn available(&self, node: NodeId) -> Option<usize> {
+        if self.hooks.is_fake() || self.minimal {
+            return None;
+        }
+        topology::read_available(SYSFS_ROOT, node)
     }
 
     /// For processors that came later or are beyond the table.

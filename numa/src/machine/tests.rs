@@ -226,6 +226,10 @@ fn a_policy_speaks_the_kernels_words() {
     assert_eq!(words(PolicyMode::BindStrict), (kernel(2, 0b1010), None));
     assert_eq!(words(PolicyMode::Interleave), (kernel(3, 0b1010), None));
     assert_eq!(words(PolicyMode::WeightedInterleave), (kernel(6, 0b1010), Some(kernel(3, 0b1010))));
+    let back = |mode| MemPolicy::from_kernel(mode, 0b1010).map(|policy| policy.mode);
+    assert_eq!(back(2 | 1 << 15), Some(PolicyMode::Bind));
+    assert_eq!(back(6), Some(PolicyMode::WeightedInterleave));
+    assert_eq!((back(0), back(4), MemPolicy::from_kernel(1, 0)), (None, None, None));
     let one = NodeId::new(3).unwrap();
     assert_eq!(MemPolicy::bind(one.into()).to_kernel(), MemPolicy::preferred(one).to_kernel());
 }

@@ -164,6 +164,26 @@ pub(crate) fn mems_allowed() -> Result<u64, Errno> {
     if answer == 0 { Ok(mask[0]) } else { Err(last_errno()) }
 }
 
+/// The memory policy of this thread: mode with flags, and bit `i` for node `i` of the first 64.
+pub(crate) fn thread_policy() -> Result<(i32, u64), Errno> {
+    let mut mode = 0_i32;
+    let mut mask = [0_u64; 16];
+    let nr_bits: libc::c_ulong = 16 * 64;
+    let (addr, flags): (*const u8, libc::c_ulong) = (ptr::null(), 0);
+    // SAFETY: the kernel writes one `int`, and at most `nr_bits` bits to `mask`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut mode,
+            mask.as_mut_ptr(),
+            nr_bits,
+            addr,
+            flags,
+        )
+    };
+    if answer == 0 { Ok((mode, mask[0])) } else { Err(last_errno()) }
+}
+
 /// `mincore`: bit 0 of each byte says whether that OS page is resident. `out`
 /// must have a byte for each page of the span.
 pub(crate) fn resident(span: Span, out: &mut [u8], page_size: usize) -> Result<(), Errno> {

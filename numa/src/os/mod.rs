@@ -16,7 +16,7 @@ pub(crate) use file::read_file;
 pub(crate) use info::{Barrier, entropy, membarrier, monotonic_ns, page_size};
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
-    protect, remap, resident, unmap,
+    protect, remap, resident, thread_policy, unmap,
 };
 
 use crate::Errno;

@@ -10,7 +10,7 @@ mod tables;
 pub(crate) mod tests;
 mod zonelist;
 
-pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read};
+pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read, read_available};
 pub(crate) use tables::Tables;
 
 use crate::os::Mapped;

@@ -94,6 +94,21 @@ fn read_distances(root: &str, node: NodeId, online: NodeMask, tables: &mut Table
     }
 }
 
+/// Bytes of the node that are free or hold only what files hold, less what the kernel keeps.
+pub(crate) fn read_available(root: &str, node: NodeId) -> Option<usize> {
+    let mut buf: Buffer = [0; _];
+    let text = read_text(root, Some(node), "meminfo", &mut buf).ok()?;
+    let kib = |name: &[u8]| {
+        let at = text.windows(name.len()).position(|part| part == name)? + name.len();
+        numbers(&text[at..]).next()
+    };
+    let total = kib(b" MemTotal:")?;
+    let files = kib(b" Active(file):")? + kib(b" Inactive(file):")?;
+    // The marks at which the kernel goes to other nodes, amply.
+    let reserve = (total / 64).max(8 << 10);
+    Some((kib(b" MemFree:")? + files).saturating_sub(reserve) as usize * 1024)
+}
+
 fn read_text<'b>(
     root: &str,
     node: Option<NodeId>,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::list::{for_each_range, numbers};
-use super::{Tables, Topology, read};
+use super::{Tables, Topology, read, read_available};
 use crate::os::Mapped;
 use crate::{CpuId, LOCAL_DISTANCE, MAX_NODES, NodeId, NodeMask, REMOTE_DISTANCE};
 
@@ -306,4 +306,15 @@ proptest! {
         prop_assert_eq!(set.first().map(NodeId::index), numbers.first().copied());
         prop_assert!((0..MAX_NODES).all(|i| set.contains(node(i)) == numbers.contains(&i)));
     }
+}
+
+#[test]
+fn what_a_node_can_still_give() {
+    let text = "Node 3 MemTotal:  1048576 kB\nNode 3 MemFree:  100000 kB\n\
+                Node 3 Active:  7 kB\nNode 3 Active(anon):  9 kB\nNode 3 Inactive(anon):  9 kB\n\
+                Node 3 Active(file):  3000 kB\nNode 3 Inactive(file):  20000 kB\n";
+    let sysfs = Sysfs::new(&[("node3/meminfo", text), ("node4/meminfo", "Node 4 MemFree: x kB\n")]);
+    let available = |number| read_available(sysfs.0.to_str().unwrap(), node(number));
+    assert_eq!(available(3), Some((123_000 - 16_384) << 10));
+    assert_eq!((available(4), available(5)), (None, None));
 }
