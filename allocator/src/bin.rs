@@ -57,7 +57,7 @@ pub struct HeapHot {
     /// Page words, indexed by page from `base`.
     pub(crate) words: *const AtomicU32,
     /// This heap's number in the position that page words have it.
-    pub(crate) tag: u32,
+    pub(crate) tag: u64,
     /// Where the owner's stack stood when it last took the heap: the low half of the address.
     /// Written by assembly of the caller's. For the calls of signal handlers, which find no heap
     /// to take: they tell from it whether the call that took it still runs.
@@ -158,8 +158,9 @@ impl HeapHot {
             }
             // Relaxed: a word of this heap is written by this thread only, and any other word
             // only has to differ.
-            let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed) ^ (*this).tag;
-            if word >= CLASS_LIMIT {
+            let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
+            let word = u64::from(word) ^ (*this).tag;
+            if word >= u64::from(CLASS_LIMIT) {
                 return false;
             }
             let bin = (&raw mut (*this).bins).byte_add(word as usize).cast::<Bin>();

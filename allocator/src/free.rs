@@ -191,12 +191,10 @@ impl Inner {
 
     /// Sends all open messages.
     pub(crate) fn post_all(&mut self, heap: &Heap) {
-        let mut open = [core::ptr::null_mut(); SLOTS];
-        for (to, slot) in open.iter_mut().zip(self.outbox.slots()) {
-            *to = core::mem::replace(slot, core::ptr::null_mut());
-        }
-        for message in open.into_iter().filter_map(NonNull::new) {
-            self.post(heap, message);
+        for slot in 0..SLOTS {
+            if let Some(message) = self.outbox.take(slot) {
+                self.post(heap, message);
+            }
         }
     }
 

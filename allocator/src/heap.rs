@@ -58,8 +58,8 @@ impl HeapId {
     }
 
     #[inline]
-    pub(crate) fn tag(self) -> u32 {
-        u32::from(self.0) << TAG_SHIFT
+    pub(crate) fn tag(self) -> u64 {
+        u64::from(self.0) << TAG_SHIFT
     }
 }
 

@@ -16,10 +16,10 @@ use crate::watermark::WatermarkLevel;
 use crate::misuse::{BadKind, BadPointer};
 
 /// What all cached mappings together may hold, in bytes.
-const CACHE_BYTES: usize = 128 << 20;
+const CACHE_BYTES: usize = 512 << 20;
 /// A cached mapping unused for this long is unmapped.
 const CACHE_NS: u64 = 1_000_000_000;
-/// A cached mapping serves a request if at most one eighth of it is too much.
+/// A cached mapping is cut if more than one eighth of it is too much.
 const FIT_SHIFT: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +98,8 @@ impl Huge {
         let granule = pages.machine.page_size();
         let len = size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
         let exhausted = AllocError::Exhausted { node, order: 10 };
-        if let Some(m) = self.index.lock().take_cached(node, len, align) {
-            return Ok(HugeBlock { span: m.span, known_zero: false });
+        if let Some(span) = self.index.lock().take_cached(node, len, align) {
+            return Ok(HugeBlock { span, known_zero: false });
         }
         if !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
@@ -126,12 +126,11 @@ impl Huge {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
         let len = index.items_mut()[i].span.len();
-        index.live_bytes -= len;
         if len + index.cached_bytes <= CACHE_BYTES {
-            index.items_mut()[i].state = State::Cached(now);
-            index.cached_bytes += len;
+            index.cache(i, now);
             drop(index);
         } else {
+            index.live_bytes -= len;
             let mapping = index.remove(i);
             drop(index);
             unmap(pages, mapping);
@@ -249,28 +248,68 @@ impl Index {
         let items = self.items_mut();
         let i = items.partition_point(|m| m.span.addr() <= addr);
         match i.checked_sub(1).map(|i| items[i]) {
-            Some(m) if m.span.contains(addr) => BadKind::Interior,
+            Some(m) if m.span.contains(addr) => match m.state {
+                State::Live => BadKind::Interior,
+                State::Cached(_) => BadKind::NotAllocated,
+            },
             _ => BadKind::Foreign,
         }
     }
 
-    fn take_cached(&mut self, node: NodeId, len: usize, align: usize) -> Option<Mapping> {
+    /// The smallest cached mapping that `len` bytes fit into. What is much too large is cut: the
+    /// kernel needs no telling, since a mapping is only a range to it.
+    fn take_cached(&mut self, node: NodeId, len: usize, align: usize) -> Option<Span> {
         if self.cached_bytes < len {
             return None;
         }
-        let fits = |m: &&mut Mapping| {
+        let items = self.items_mut().iter().enumerate();
+        let fits = items.filter(|(_, m)| {
             matches!(m.state, State::Cached(_))
                 && m.node == node
                 && m.span.len() >= len
-                && m.span.len() - len <= m.span.len() >> FIT_SHIFT
                 && m.span.addr() % align == 0
+        });
+        let (i, found) = fits.min_by_key(|(_, m)| m.span.len()).map(|(i, m)| (i, *m))?;
+        let mut span = found.span;
+        if span.len() - len > span.len() >> FIT_SHIFT && self.nr < self.capacity {
+            let (front, rest) = span.split_at(len);
+            span = front;
+            self.place(Mapping { span: rest, ..found });
+        }
+        self.items_mut()[i] = Mapping { span, state: State::Live, node };
+        self.cached_bytes -= span.len();
+        self.live_bytes += span.len();
+        Some(span)
+    }
+
+    /// Marks item `i` as cached since `now`, one with cached neighbours that it touches.
+    fn cache(&mut self, mut i: usize, now: u64) {
+        let len = self.items_mut()[i].span.len();
+        self.live_bytes -= len;
+        self.cached_bytes += len;
+        self.items_mut()[i].state = State::Cached(now);
+        if i > 0 && self.join(i - 1) {
+            i -= 1;
+        }
+        self.join(i);
+    }
+
+    /// Joins item `i` with the one behind it, if both are cached and touch.
+    fn join(&mut self, i: usize) -> bool {
+        let items = self.items_mut();
+        let (Some(&first), Some(&second)) = (items.get(i), items.get(i + 1)) else { return false };
+        let (State::Cached(a), State::Cached(b)) = (first.state, second.state) else {
+            return false;
         };
-        let best = self.items_mut().iter_mut().filter(fits).min_by_key(|m| m.span.len())?;
-        best.state = State::Live;
-        let mapping = *best;
-        self.cached_bytes -= mapping.span.len();
-        self.live_bytes += mapping.span.len();
-        Some(mapping)
+        if first.span.end() != second.span.addr() || first.node != second.node {
+            return false;
+        }
+        // SAFETY: both ranges are ours, and they touch.
+        let span =
+            unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
+        items[i] = Mapping { span, state: State::Cached(a.max(b)), ..first };
+        self.remove(i + 1);
+        true
     }
 
     fn insert(&mut self, pages: &Pages, mapping: Mapping) -> bool {

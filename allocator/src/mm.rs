@@ -167,6 +167,7 @@ impl Mm {
     /// `Exhausted` when there is no memory for it.
     pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
         let node = self.home_for(self.machine().current_node());
+        self.note_threads();
         if let Some(heap) = self.registry.take_dead(|heap| heap.node() == node) {
             return Ok(heap);
         }
@@ -193,6 +194,11 @@ impl Mm {
         inner.post_all(h);
         drop(inner);
         self.registry.put_dead(heap);
+        self.note_threads();
+    }
+
+    fn note_threads(&self) {
+        self.pages.set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
     }
 
     /// Frees what signal handlers put aside. `heap` belongs to the calling thread.

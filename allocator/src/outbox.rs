@@ -1,14 +1,18 @@
 //! Unsent messages of a heap: freed objects of other heaps, grouped by owner and class.
 //!
-//! A small direct-mapped table. Two destinations that fall into one slot push each other out,
-//! which costs a smaller batch and nothing else.
+//! Each class has a few slots, shared by the owners whose numbers fall together. Two owners that
+//! meet in one slot push each other out, which costs smaller batches and nothing else.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
+use crate::class::{CLASS_LIMIT, CLASS_SHIFT, NR_CLASSES};
+use crate::heap::TAG_SHIFT;
 use crate::remote::Message;
 
 /// Messages that can be open at a time.
-pub(crate) const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = NR_CLASSES * WAYS;
+/// Slots of one class.
+const WAYS: usize = 4;
 
 /// The open messages.
 #[derive(Debug)]
@@ -27,13 +31,13 @@ impl Outbox {
     /// The slot for objects whose slab pages carry `word`.
     #[inline]
     pub(crate) fn slot(&mut self, word: u32) -> &mut *mut Message {
-        // Fibonacci hashing: owner and class both reach the top bits.
-        let hash = word.wrapping_mul(0x9E37_79B9) >> (u32::BITS - SLOTS.trailing_zeros());
-        &mut self.open[hash as usize]
+        let class = (word & (CLASS_LIMIT.next_power_of_two() - 1)) >> CLASS_SHIFT;
+        let way = (word >> TAG_SHIFT) as usize % WAYS;
+        &mut self.open[class as usize * WAYS + way]
     }
 
-    /// All slots.
-    pub(crate) fn slots(&mut self) -> impl Iterator<Item = &mut *mut Message> {
-        self.open.iter_mut()
+    /// Takes the message out of slot number `slot`.
+    pub(crate) fn take(&mut self, slot: usize) -> Option<NonNull<Message>> {
+        NonNull::new(core::mem::replace(&mut self.open[slot], ptr::null_mut()))
     }
 }

@@ -28,7 +28,7 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::section::Sections;
-use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::{AtomicU32, AtomicUsize};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::{WatermarkLevel, Watermarks};
 use crate::window::Window;
@@ -97,6 +97,7 @@ pub struct Pages {
     pub(crate) online: NodeMask,
     pub(crate) budget: Budget,
     generation: AtomicU32,
+    nr_threads: AtomicUsize,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
 }
@@ -136,6 +137,7 @@ impl Pages {
             (&raw mut (*at).online).write(online);
             (&raw mut (*at).budget).write(Budget::new(config.limit, scale));
             (&raw mut (*at).generation).write(AtomicU32::new(0));
+            (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
         }
         Ok(())
@@ -361,7 +363,14 @@ impl Pages {
             generation: self.generation(),
             os_page: self.os_page,
             thp: self.thp,
+            nr_threads: self.nr_threads.load(Relaxed),
         }
+    }
+
+    /// Tells how many threads have a heap.
+    pub(crate) fn set_threads(&self, nr: usize) {
+        // Relaxed: a matter of taste only.
+        self.nr_threads.store(nr, Relaxed);
     }
 
     fn home(&self, pfn: Pfn) -> &Node {

@@ -28,7 +28,7 @@ use crate::word::{Migratetype, PageWord};
 const FIRST_SLOTS: usize = 32;
 const MAX_SLOTS: usize = 1024;
 /// What the bin of one class may hold, in bytes.
-const CLASS_BYTES: usize = 128 << 10;
+const CLASS_BYTES: usize = 1 << 20;
 /// What all bins of a heap together may hold, in bytes.
 const HEAP_BYTES: usize = 4 << 20;
 /// Refills in a row after which a bin counts as too small.

@@ -27,7 +27,7 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 /// Pointers a message can hold: it fills 512 bytes.
 pub(crate) const MESSAGE_OBJECTS: usize = 61;
 /// A message for large objects is posted when it holds this many bytes.
-const MESSAGE_BYTES: usize = 64 << 10;
+const MESSAGE_BYTES: usize = 32 << 10;
 
 /// A batch of freed objects of one class and one owner.
 #[derive(Debug)]

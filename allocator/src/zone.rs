@@ -34,6 +34,7 @@ pub(crate) struct Env<'a> {
     /// The OS page: residency in base sections comes in units of it.
     pub(crate) os_page: Order,
     pub(crate) thp: Thp,
+    pub(crate) nr_threads: usize,
 }
 
 /// When new pageblocks come from sections of huge pages.
@@ -49,7 +50,9 @@ pub enum Thp {
 }
 
 /// From this many pages handed out on, a dense heap takes huge pages.
-const HUGE_FROM_PAGES: usize = (32 << 20) / zonal_numa::PAGE_SIZE;
+const HUGE_FROM_PAGES: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
+/// So many more for each thread: each has a partly used slab in every class that it uses.
+const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// The reserve takes one pageblock, and none in zones that hold fewer than this.
 const RESERVE_FROM_PAGEBLOCKS: usize = 16;
 
@@ -297,7 +300,10 @@ impl Zone {
         match env.thp {
             Thp::Always => true,
             Thp::Never => false,
-            Thp::Auto => self.nr_out >= HUGE_FROM_PAGES && self.nr_out / 3 >= self.nr_free_resident,
+            Thp::Auto => {
+                let from = HUGE_FROM_PAGES + HUGE_PER_THREAD_PAGES * env.nr_threads;
+                self.nr_out >= from && self.nr_out / 3 >= self.nr_free_resident
+            }
         }
     }
 

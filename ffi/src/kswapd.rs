@@ -51,6 +51,9 @@ struct Inline(UnsafeCell<Option<Kswapd>>);
 unsafe impl Sync for Inline {}
 static INLINE: Inline = Inline(UnsafeCell::new(None));
 static INLINE_BUSY: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicU32 = AtomicU32::new(0);
+/// Slow paths between two looks at the clock.
+const CALLS_PER_LOOK: u32 = 16;
 static INLINE_NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Before the first operation.
@@ -83,6 +86,13 @@ pub(crate) fn attend(mm: &'static Mm, own: NonNull<Heap>) -> bool {
 
 #[cold]
 fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
+    // A look at the clock costs more than most slow paths: only now and then. Relaxed and no exchange:
+    // a lost count does not matter.
+    let calls = CALLS.load(Relaxed).wrapping_add(1);
+    CALLS.store(calls, Relaxed);
+    if calls % CALLS_PER_LOOK != 0 {
+        return false;
+    }
     let mode = MODE.load(Relaxed);
     let may_start = mode == Mode::Always as u32
         || (mode == Mode::Auto as u32 && !is_single_threaded());
