@@ -131,11 +131,7 @@ impl HeapHot {
     ///
     /// # Safety
     /// As for [`HeapHot::pop`].
-    pub(crate) unsafe fn is_newest(
-        this: *mut HeapHot,
-        class: SizeClass,
-        object: *mut u8,
-    ) -> bool {
+    pub(crate) unsafe fn is_newest(this: *mut HeapHot, class: SizeClass, object: *mut u8) -> bool {
         // SAFETY: slot 0 below `top` always exists.
         unsafe { *(*this).bins[class.index()].top.sub(1) == object }
     }

@@ -31,11 +31,7 @@ pub struct Doorbell {
 
 impl Doorbell {
     pub(crate) fn new() -> Doorbell {
-        Doorbell {
-            garbage: AtomicU32::new(0),
-            keeper: AtomicU32::new(0),
-            alarm: AtomicU32::new(0),
-        }
+        Doorbell { garbage: AtomicU32::new(0), keeper: AtomicU32::new(0), alarm: AtomicU32::new(0) }
     }
 
     /// Something was left that can be reclaimed.

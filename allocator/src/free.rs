@@ -36,9 +36,7 @@ impl Heap {
         // Relaxed: the thread that handed the block out made its word visible with the pointer.
         let word = PageWord::from_raw(map.word(pfn).load(Relaxed));
         match word.kind() {
-            Kind::Slab if word.is_nothing() => {
-                Err(BadPointer::new(addr, mm.kind_of_nothing(pfn)))
-            }
+            Kind::Slab if word.is_nothing() => Err(BadPointer::new(addr, mm.kind_of_nothing(pfn))),
             Kind::Slab => self.free_small(object, pfn, word),
             Kind::Large => mm.free_large(pfn, addr),
             Kind::Buddy | Kind::Pcp | Kind::Isolated => {
@@ -80,12 +78,7 @@ impl Heap {
         }
     }
 
-    fn free_small(
-        &self,
-        object: NonNull<u8>,
-        pfn: Pfn,
-        word: PageWord,
-    ) -> Result<(), BadPointer> {
+    fn free_small(&self, object: NonNull<u8>, pfn: Pfn, word: PageWord) -> Result<(), BadPointer> {
         let addr = object.addr().get();
         let map = &self.mm().pages().map;
         let (owner, class) = match word.as_slab() {

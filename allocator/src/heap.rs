@@ -20,16 +20,16 @@ use zonal_numa::NodeId;
 
 use crate::bin::HeapHot;
 use crate::class::{NR_CLASSES, SizeClass};
-use crate::misuse::BadPointer;
 use crate::gate::{Barrier, Gate};
+use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::{Inbox, Message};
 use crate::slab::SlabList;
-use crate::sync::atomic::{AtomicBool, AtomicU32};
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::stats::HeapStats;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
 
 /// Bits of a page word below the heap's number.
 pub(crate) const TAG_SHIFT: u32 = 10;

@@ -40,8 +40,11 @@ impl Entered<'_> {
     /// Purges holes of this heap's slabs that are cold at generation `up_to`, until `goal_pages` are back or the owner waits.
     pub(crate) fn purge_holes(&mut self, up_to: Option<u32>, goal_pages: usize) -> HolesPurged {
         let mut done = HolesPurged::default();
-        let mut batch =
-            Batch { spans: [Span::EMPTY; BATCH], owners: [(core::ptr::null_mut(), 0); BATCH], nr: 0 };
+        let mut batch = Batch {
+            spans: [Span::EMPTY; BATCH],
+            owners: [(core::ptr::null_mut(), 0); BATCH],
+            nr: 0,
+        };
         for class in SizeClass::all() {
             let mut slab = self.classes[class.index()].partial.head;
             while let Some(mut s) = NonNull::new(slab) {

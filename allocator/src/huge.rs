@@ -11,9 +11,9 @@ use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
 use crate::error::AllocError;
 use crate::lock::{FutexLock, Mutex};
+use crate::misuse::{BadKind, BadPointer};
 use crate::pages::Pages;
 use crate::watermark::WatermarkLevel;
-use crate::misuse::{BadKind, BadPointer};
 
 /// What all cached mappings together may hold, in bytes.
 const CACHE_BYTES: usize = 512 << 20;
@@ -173,7 +173,9 @@ impl Huge {
     pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
         let mut index = self.index.lock();
         match index.find(addr) {
-            Some(i) if index.items_mut()[i].state == State::Live => Ok(index.items_mut()[i].span.len()),
+            Some(i) if index.items_mut()[i].state == State::Live => {
+                Ok(index.items_mut()[i].span.len())
+            }
             Some(_) => Err(BadPointer::new(addr, BadKind::DoubleFree)),
             None => Err(BadPointer::new(addr, index.kind_of(addr))),
         }
@@ -305,8 +307,7 @@ impl Index {
             return false;
         }
         // SAFETY: both ranges are ours, and they touch.
-        let span =
-            unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
+        let span = unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
         items[i] = Mapping { span, state: State::Cached(a.max(b)), ..first };
         self.remove(i + 1);
         true

@@ -32,7 +32,8 @@ impl Mm {
         let align_pages = (align >> PAGE_SHIFT).max(1);
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
-        let run = pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
+        let run =
+            pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
         self.publish_large(run)
     }
 

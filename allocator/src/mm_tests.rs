@@ -279,8 +279,10 @@ fn freed_huge_blocks_join_and_are_cut_again() {
     let owner = Owner::attach(mm);
     for round in 0..20u8 {
         let sizes = [5usize << 20, 9 << 20, 40 << 20, 6 << 20, 17 << 20];
-        let blocks: Vec<Filled> =
-            sizes.iter().map(|&s| Filled::new(owner, s + usize::from(round) * 70_000, 8, round)).collect();
+        let blocks: Vec<Filled> = sizes
+            .iter()
+            .map(|&s| Filled::new(owner, s + usize::from(round) * 70_000, 8, round))
+            .collect();
         mm.validate(Some(owner.0)).unwrap();
         for block in blocks {
             block.release(owner);

@@ -8,10 +8,10 @@
 use zonal_numa::NodeId;
 
 use crate::error::AllocError;
+use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
 use crate::run::PageRun;
-use crate::mm::Attempt;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
@@ -67,17 +67,19 @@ impl Pcp {
                 return Err(AllocError::Exhausted { node: from.node, order: order.get() });
             }
             for run in stack.runs[..got].iter().flatten() {
-                pages.map.word(run.head()).store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
+                pages
+                    .map
+                    .word(run.head())
+                    .store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
             }
             stack.nr = got;
             stack.batch = (batch * 2).min(CAPACITY / 2);
             self.stats.pcp_refill += got as u64;
         }
         stack.nr -= 1;
-        let run = stack.runs[stack.nr].take().ok_or(AllocError::Exhausted {
-            node: from.node,
-            order: order.get(),
-        })?;
+        let run = stack.runs[stack.nr]
+            .take()
+            .ok_or(AllocError::Exhausted { node: from.node, order: order.get() })?;
         pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
         Ok(run)
     }

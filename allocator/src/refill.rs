@@ -17,11 +17,11 @@ use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Entered, Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
+use crate::mm::Attempt;
 use crate::pfn::Pfn;
 use crate::remote::Message;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::mm::Attempt;
 use crate::word::{Migratetype, PageWord};
 
 /// Slots of a bin's first array, slot 0 included.
@@ -44,11 +44,7 @@ fn max_slots(class: SizeClass) -> usize {
 
 impl Heap {
     /// Puts at least one object of `class` into its bin. Owner only.
-    pub(crate) fn refill(
-        &self,
-        class: SizeClass,
-        from: Attempt,
-    ) -> Result<(), AllocError> {
+    pub(crate) fn refill(&self, class: SizeClass, from: Attempt) -> Result<(), AllocError> {
         let mut inner = self.enter();
         inner.stats.refills += 1;
         self.sync_hot();

@@ -15,8 +15,8 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{Machine, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::class::SizeClass;
-use crate::misuse::BadKind;
 use crate::meta::Meta;
+use crate::misuse::BadKind;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 

@@ -7,8 +7,8 @@ use zonal_numa::{MAX_NODES, NodeId};
 
 use crate::class::NR_CLASSES;
 use crate::huge::HugeStats;
-use crate::pcp::PcpStats;
 use crate::node::ZoneStats;
+use crate::pcp::PcpStats;
 
 /// Events of one heap.
 #[derive(Clone, Copy, Default, Debug)]

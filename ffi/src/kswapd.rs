@@ -94,8 +94,8 @@ fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
         return false;
     }
     let mode = MODE.load(Relaxed);
-    let may_start = mode == Mode::Always as u32
-        || (mode == Mode::Auto as u32 && !is_single_threaded());
+    let may_start =
+        mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
     let now = mm.machine().now_ns();
     if may_start && now >= NOT_BEFORE.load(Relaxed) {
         return process() == PROCESS.load(Relaxed);

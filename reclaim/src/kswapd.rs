@@ -120,8 +120,7 @@ impl Kswapd {
     fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, now: u64) -> usize {
         let age = (self.ageing.age_ns() >> GENERATION_SHIFT) as u32;
         let Some(up_to) = generation(now).checked_sub(age.max(1)) else { return 0 };
-        let out_of_credit =
-            |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
+        let out_of_credit = |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
         purged += mm.sweep(own, Sweep { up_to, max_pages: STEP_PAGES });
