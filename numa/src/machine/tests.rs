@@ -7,6 +7,7 @@ use super::{Hooks, Machine};
 use crate::os::{self, Rseq};
 use crate::policy::KernelPolicy;
 use crate::topology::tests::Sysfs;
+use crate::topology::{self, SYSFS_ROOT};
 use crate::{Errno, MemPolicy, NodeId, NodeMask, PolicyMode, Span, ThpMode};
 
 const MIB: usize = 1 << 20;
@@ -258,6 +259,17 @@ fn membarrier_works_once_registered() {
     if machine.register_membarrier() {
         assert!(machine.membarrier());
     }
+}
+
+/// The short way and the files tell the same about the machine that the tests run on.
+#[test]
+fn only_node_zero_is_what_the_files_say() {
+    let read = topology::read(SYSFS_ROOT);
+    if os::has_only_node_zero() {
+        assert!(read.is_one_node());
+        assert_eq!(read.first_node(), NodeId::ZERO);
+    }
+    assert_eq!(Machine::linux().topology().nodes_online(), read.nodes_online());
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! What the process was started with, the clock, and the barrier.
+//! What the process was started with, whether there can be several nodes, the clock, the barrier.
 
 use core::hint::black_box;
+use core::ptr;
 
 /// Size of a page of this kernel.
 pub(crate) fn page_size() -> usize {
@@ -8,6 +9,21 @@ pub(crate) fn page_size() -> usize {
     let size = unsafe { libc::getauxval(libc::AT_PAGESZ) };
     let size = usize::try_from(size).unwrap_or(0);
     if size.is_power_of_two() { size.max(crate::PAGE_SIZE) } else { crate::PAGE_SIZE }
+}
+
+/// Whether node 0 is the only one that this machine can ever have; false also where the kernel
+/// does not say.
+pub(crate) fn has_only_node_zero() -> bool {
+    const MPOL_F_MEMS_ALLOWED: libc::c_ulong = 1 << 2;
+    // A mask of one bit is refused if there could be more nodes.
+    let (mut mask, nr_bits): (u64, libc::c_ulong) = (0, 1);
+    let (mode, addr) = (ptr::null_mut::<i32>(), ptr::null::<u8>());
+    // SAFETY: the kernel writes one word at most.
+    let answer = unsafe {
+        let (mask, flags) = (&raw mut mask, MPOL_F_MEMS_ALLOWED);
+        libc::syscall(libc::SYS_get_mempolicy, mode, mask, nr_bits, addr, flags)
+    };
+    answer == 0
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, through the vDSO.
@@ -31,7 +47,7 @@ pub(crate) fn entropy() -> u64 {
         return black_box(&raw const local).addr() as u64;
     };
     // SAFETY: the kernel put 16 bytes there for the life of the process.
-    let bytes = unsafe { core::ptr::with_exposed_provenance::<[u64; 2]>(at).read_unaligned() };
+    let bytes = unsafe { ptr::with_exposed_provenance::<[u64; 2]>(at).read_unaligned() };
     let wide = u128::from(bytes[0] | 1) * u128::from(bytes[1] ^ 0x9e37_79b9_7f4a_7c15);
     (wide >> 64) as u64 ^ wide as u64
 }
