@@ -56,7 +56,7 @@ impl Mm {
 
     /// Frees the run that starts at `pfn`, of which `addr` must be the first byte.
     pub(crate) fn free_large(&self, pfn: Pfn, addr: usize) -> Result<(), BadPointer> {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
         let pages = self.pages();

@@ -284,7 +284,9 @@ impl Mm {
                     None => Err(BadPointer::new(addr, BadKind::Interior)),
                 }
             }
-            Kind::Large if addr % PAGE_SIZE == 0 => Ok(word.payload() as usize * PAGE_SIZE),
+            Kind::Large if addr.is_multiple_of(PAGE_SIZE) => {
+                Ok(word.payload() as usize * PAGE_SIZE)
+            }
             Kind::Large => Err(BadPointer::new(addr, BadKind::Interior)),
             _ => Err(BadPointer::new(addr, BadKind::NotAllocated)),
         }

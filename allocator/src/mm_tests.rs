@@ -112,7 +112,7 @@ fn churn(owner: Owner, rng: &mut Rng, steps: usize) {
             live.swap_remove(i).release(owner);
         } else {
             let align = 1 << (rng.next() % 13).max(3);
-            let align = if rng.next() % 20 == 0 { align } else { 8 };
+            let align = if rng.next().is_multiple_of(20) { align } else { 8 };
             live.push(Filled::new(owner, rng.size(), align, step as u8));
         }
     }

@@ -90,7 +90,7 @@ fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     // a lost count does not matter.
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     CALLS.store(calls, Relaxed);
-    if calls % CALLS_PER_LOOK != 0 {
+    if !calls.is_multiple_of(CALLS_PER_LOOK) {
         return false;
     }
     let mode = MODE.load(Relaxed);

@@ -26,10 +26,8 @@ pub struct Ageing {
     age_ns: u64,
     /// Pages purged within the window and not wanted since.
     owed: u64,
-    /// Refaults since the age last changed.
+    /// Pages that were wanted again soon after they were purged, since the age last changed.
     refaults: u64,
-    /// All refaults, for the statistics.
-    total_refaults: u64,
     window_start: u64,
     changed_at: u64,
 }
@@ -37,24 +35,12 @@ pub struct Ageing {
 impl Ageing {
     /// Starts with the shortest age.
     pub fn new(now: u64) -> Ageing {
-        Ageing {
-            age_ns: MIN_AGE_NS,
-            owed: 0,
-            refaults: 0,
-            total_refaults: 0,
-            window_start: now,
-            changed_at: now,
-        }
+        Ageing { age_ns: MIN_AGE_NS, owed: 0, refaults: 0, window_start: now, changed_at: now }
     }
 
     /// Free memory untouched for this long is cold.
     pub fn age_ns(&self) -> u64 {
         self.age_ns
-    }
-
-    /// Pages that were wanted again soon after they were purged.
-    pub fn refaults(&self) -> u64 {
-        self.total_refaults
     }
 
     /// Tells what happened since the last call: pages purged, and pages without memory that were
@@ -63,7 +49,6 @@ impl Ageing {
         let back = faulted.min(self.owed);
         self.owed = self.owed - back + purged;
         self.refaults += back;
-        self.total_refaults += back;
         if self.refaults >= JUDGE_PAGES && self.refaults * TOLERATED > self.owed {
             self.age_ns = (self.age_ns * GROWTH).min(MAX_AGE_NS);
             self.refaults = 0;
@@ -114,7 +99,7 @@ mod tests {
     fn growth_without_purges_is_no_refault() {
         let mut ageing = Ageing::new(0);
         ageing.observe(0, 1_000_000, MS);
-        assert_eq!(ageing.refaults(), 0);
+        assert_eq!(ageing.refaults, 0);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 

@@ -189,14 +189,9 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     keeper.round(mm, None);
     assert!(mm.pages().charged() * 10 > peak * 9, "too young");
     let mut slept = 0;
-    loop {
-        match keeper.round(mm, None) {
-            Next::Sleep(ns) => {
-                machine.advance_ns(ns);
-                slept += ns;
-            }
-            Next::Retire => break,
-        }
+    while let Next::Sleep(ns) = keeper.round(mm, None) {
+        machine.advance_ns(ns);
+        slept += ns;
         assert!(slept < 60_000_000_000, "it goes home some day");
     }
     // One in twenty of 1,024 bytes: four on a page, four pages in five are free.
