@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The owner works on the bins without any synchronisation. All else is reached through
-//! [`Heap::enter`] by the owner or [`Heap::visit`] by anybody else; both hand out the only
+//! [`Heap::enter`] by the owner or [`Heap::begin_visit`] by anybody else; both lead to the only
 //! reference to [`Inner`]. A heap outlives its thread: it goes to the registry's pool with all it
 //! holds and the next thread on that node takes it over whole.
 

@@ -2,7 +2,7 @@
 //!
 //! A test is a program run with `libzonal.so` in `LD_PRELOAD` and judged by its exit status and
 //! output. [`Program`] describes such a run (arguments, limits, closed descriptors, a chroot, a time
-//! limit), [`compile`] makes a program of a file in `tests/c`, and [`library`] finds the
+//! limit), [`compile()`] makes a program of a file in `tests/c`, and [`library`] finds the
 //! library: `ZONAL_LIB`, or `target/release/libzonal.so` of this workspace.
 //!
 //! `ZONAL_LIB=none` runs the same tests on the C library's own allocator. That shows that a test asks
