@@ -141,7 +141,8 @@ fn present_memory_locked_under_a_limit() {
             ])
             .arg(format!("LD_PRELOAD={}", preload.display()))
             .arg(jail.root().join("program"))
-            .args(["mlockall=2", "mib=2", "threads=0"])
+            // All address space counts, and zonal's first section is 4 MiB.
+            .args(["mlockall=2", "mib=1", "threads=0"])
             .limit(libc::RLIMIT_MEMLOCK, mib(8))
             .run()
     };

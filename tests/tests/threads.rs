@@ -39,7 +39,10 @@ fn handlers_that_jump_out_of_malloc() {
     }
 }
 
+/// Nothing tells zonal of such a handler, so a jump can leave one of its locks held: `make test` does
+/// not run this, and it may time out.
 #[test]
+#[ignore = "a jump out of a locked section leaves the lock held: see Limits in LD_PRELOAD.md"]
 fn handlers_that_only_jump() {
     if is_zonal() {
         for _ in 0..8 {
