@@ -188,9 +188,7 @@ impl Inner {
     ) {
         // SAFETY: the message is ours alone.
         let m = unsafe { &mut *message.as_ptr() };
-        for i in 0..m.nr as usize {
-            self.put_object(heap, class, m.objects[i]);
-        }
+        self.put_objects(heap, class, &m.objects[..m.nr as usize]);
         m.nr = 0;
         self.recycle(heap, message);
     }
@@ -324,9 +322,7 @@ impl Inner {
         unsafe {
             let used = (*bin).top.offset_from_unsigned(array) - 1;
             let half = used.div_ceil(2);
-            for i in 1..=half {
-                self.put_object(heap, class, *array.add(i));
-            }
+            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), half));
             array.add(1).copy_from(array.add(1 + half), used - half);
             (*bin).top = array.add(1 + used - half);
         }
@@ -341,36 +337,55 @@ impl Inner {
         let array = self.classes[class.index()].array;
         // SAFETY: as in `spill_half`.
         unsafe {
-            while (*bin).top > array.add(1) {
-                let top = (*bin).top.sub(1);
-                (*bin).top = top;
-                self.put_object(heap, class, *top);
-            }
+            let used = (*bin).top.offset_from_unsigned(array) - 1;
+            (*bin).top = array.add(1);
+            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), used));
         }
     }
 
     /// Puts one object back into its slab. A misuse is kept for the report.
     pub(crate) fn put_object(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
+        self.put_objects(heap, class, &[object]);
+    }
+
+    /// Puts objects back into their slabs. Neighbours in `objects` are mostly neighbours in memory,
+    /// so a slab is looked up once for all that follow each other. A misuse is kept for the report,
+    /// and the object passed over.
+    pub(crate) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
         let map = &heap.mm().pages().map;
-        let addr = object.addr();
-        let pfn = Pfn::new(((addr - map.base()) >> PAGE_SHIFT) as u32);
         let expected = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
-        // Relaxed: pages of this heap's slabs change their word inside this gate only.
-        if map.word(pfn).load(Relaxed) != expected {
-            // The slab was released although this object was in a bin: it was freed twice.
-            self.fault.get_or_insert(BadPointer::new(addr, BadKind::DoubleFree));
-            return;
+        while let Some(first) = objects.first() {
+            let addr = first.addr();
+            let pfn = Pfn::new(((addr - map.base()) >> PAGE_SHIFT) as u32);
+            // Relaxed: pages of this heap's slabs change their word inside this gate only.
+            if map.word(pfn).load(Relaxed) != expected {
+                // The slab was released although this object was in a bin: it was freed twice.
+                self.fault.get_or_insert(BadPointer::new(addr, BadKind::DoubleFree));
+                objects = &objects[1..];
+                continue;
+            }
+            let mut slab = Slab::of(map, pfn, class);
+            // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
+            let slab = unsafe { slab.as_mut() };
+            let (nr, bad) = slab.put(map.addr_of(slab.head()).addr(), objects);
+            objects = &objects[nr..];
+            if let Some(kind) = bad {
+                let addr = objects[0].addr();
+                self.fault.get_or_insert(BadPointer::new(addr, kind));
+                objects = &objects[1..];
+            }
+            if nr > 0 {
+                self.note_freed(heap, slab);
+            }
         }
-        let mut slab = Slab::of(map, pfn, class);
-        // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
-        let slab = unsafe { slab.as_mut() };
-        if let Err(kind) = slab.put(slab.offset_of(map, addr)) {
-            self.fault.get_or_insert(BadPointer::new(addr, kind));
-            return;
-        }
+    }
+
+    /// After objects of `slab` came back: puts it on the list, or gives it up when it is one empty
+    /// slab too many.
+    fn note_freed(&mut self, heap: &Heap, slab: &mut Slab) {
         slab.touch(heap.mm().pages().generation());
-        let state = &mut self.classes[class.index()];
-        if slab.nr_free() == 1 {
+        let state = &mut self.classes[slab.class().index()];
+        if !slab.listed {
             // SAFETY: it was full and so on no list.
             unsafe { state.partial.push(slab) };
         }

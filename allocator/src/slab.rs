@@ -12,7 +12,7 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, PAGE_SHIFT, PAGE_SIZE};
+use zonal_numa::{Machine, PAGE_SIZE};
 
 use crate::class::SizeClass;
 use crate::meta::Meta;
@@ -203,20 +203,40 @@ impl Slab {
         nr
     }
 
-    /// Puts back the object that starts `offset` bytes into the slab.
-    #[inline]
-    pub(crate) fn put(&mut self, offset: usize) -> Result<(), BadKind> {
-        let index = self.class.object_at(offset).ok_or(BadKind::Interior)?;
-        let w = index / BITS;
-        let bit = 1u64 << (index % BITS);
-        let word = &mut self.words_mut()[w];
-        if *word & bit != 0 {
-            return Err(BadKind::DoubleFree);
+    /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
+    /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
+    pub(crate) fn put(
+        &mut self,
+        base: usize,
+        objects: &[*mut u8],
+    ) -> (usize, Option<BadKind>) {
+        let class = self.class;
+        let len = Slab::pages(class) * PAGE_SIZE;
+        let mut hint = usize::from(self.hint);
+        let words = self.words_mut();
+        let mut bad = None;
+        let mut nr = 0;
+        for object in objects {
+            let offset = object.addr().wrapping_sub(base);
+            if offset >= len {
+                break;
+            }
+            let Some(index) = class.object_at(offset) else {
+                bad = Some(BadKind::Interior);
+                break;
+            };
+            let (w, bit) = (index / BITS, 1u64 << (index % BITS));
+            if words[w] & bit != 0 {
+                bad = Some(BadKind::DoubleFree);
+                break;
+            }
+            words[w] |= bit;
+            hint = hint.min(w);
+            nr += 1;
         }
-        *word |= bit;
-        self.nr_free += 1;
-        self.hint = self.hint.min(w as u16);
-        Ok(())
+        self.hint = hint as u16;
+        self.nr_free += nr as u16;
+        (nr, bad)
     }
 
     /// Notes that objects come or go now.
@@ -262,12 +282,6 @@ impl Slab {
             at = stop;
         }
         true
-    }
-
-    /// Offset of `addr` from the slab's first byte.
-    #[inline]
-    pub(crate) fn offset_of(&self, map: &PageMap, addr: usize) -> usize {
-        addr - map.base() - (self.head.index() << PAGE_SHIFT)
     }
 }
 
