@@ -6,15 +6,15 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{Machine, PAGE_SIZE};
+use zonal_numa::{Machine, PAGE_SIZE, Span};
 
 use crate::lock::Mutex;
 
 const MIN_SHIFT: u32 = 6;
 const MAX_SHIFT: u32 = 15;
 const NR_SIZES: usize = (MAX_SHIFT - MIN_SHIFT + 1) as usize;
-/// The first mapping is small, since a short-lived process needs little; later ones are larger.
-const FIRST_MAPPING: usize = 64 << 10;
+/// What a store starts with is small, since a short-lived process needs little.
+pub(crate) const FIRST_PART: usize = 64 << 10;
 const MAPPING: usize = 2 << 20;
 
 /// The store of metadata blocks.
@@ -50,17 +50,17 @@ fn list_of(size: usize) -> usize {
 }
 
 impl Meta {
-    /// An empty store; maps nothing yet.
-    pub(crate) fn new() -> Meta {
-        Meta {
-            state: Mutex::new(State {
-                bump: core::ptr::null_mut(),
-                end: core::ptr::null_mut(),
-                free: [core::ptr::null_mut(); NR_SIZES],
-                mapped: 0,
-                used: 0,
-            }),
-        }
+    /// A store that has these bytes, and maps more when they are used up.
+    pub(crate) fn new(first: Span) -> Meta {
+        let mut state = State {
+            bump: core::ptr::null_mut(),
+            end: core::ptr::null_mut(),
+            free: [core::ptr::null_mut(); NR_SIZES],
+            mapped: 0,
+            used: 0,
+        };
+        state.take(first);
+        Meta { state: Mutex::new(state) }
     }
 
     /// A block of at least `size` bytes (at most 32 KiB), aligned to its size up to 4 KiB, with
@@ -107,30 +107,67 @@ impl Meta {
     }
 }
 
-impl Default for Meta {
-    fn default() -> Meta {
-        Meta::new()
-    }
-}
-
 impl State {
+    /// Carves from `span` from now on.
+    fn take(&mut self, span: Span) {
+        debug_assert!(span.addr().is_multiple_of(1 << MIN_SHIFT));
+        self.bump = core::ptr::with_exposed_provenance_mut(span.addr());
+        self.end = core::ptr::with_exposed_provenance_mut(span.end());
+        self.mapped += span.len();
+    }
+
     fn carve(&mut self, machine: &Machine, size: usize) -> Option<NonNull<u8>> {
         let align = size.min(PAGE_SIZE);
-        let mut pad = self.bump.align_offset(align);
-        if (self.end as usize) - (self.bump as usize) < pad + size {
-            let len = if self.mapped == 0 { FIRST_MAPPING } else { MAPPING };
-            let span = machine.map(len, PAGE_SIZE).ok()?;
-            self.bump = core::ptr::with_exposed_provenance_mut(span.addr());
-            // SAFETY: one past the end of the mapping just made.
-            self.end = unsafe { self.bump.add(span.len()) };
-            self.mapped += span.len();
-            pad = 0;
+        if (self.end as usize) - (self.bump as usize) < self.bump.align_offset(align) + size {
+            self.take(machine.map(MAPPING, PAGE_SIZE).ok()?);
         }
-        // SAFETY: `pad + size` bytes are left in the mapping, checked above.
-        let block = unsafe { self.bump.add(pad) };
-        // SAFETY: as above.
+        self.fill_up_to(align);
+        let block = self.bump;
+        // SAFETY: `size` bytes are left, checked above.
         self.bump = unsafe { block.add(size) };
         self.used += size;
         NonNull::new(block)
+    }
+
+    /// Makes free blocks of what lies before the next multiple of `align`: on the page that was
+    /// carved last, and so no page more.
+    fn fill_up_to(&mut self, align: usize) {
+        while !self.bump.addr().is_multiple_of(align) {
+            let size = 1 << self.bump.addr().trailing_zeros();
+            let block = self.bump.cast::<FreeBlock>();
+            let list = list_of(size);
+            // SAFETY: nobody has these bytes, and `carve` saw that they are there. The start is a
+            // multiple of their size, which is not below the smallest one.
+            unsafe { block.write(FreeBlock { next: self.free[list] }) };
+            self.free[list] = block;
+            // SAFETY: as above.
+            self.bump = unsafe { self.bump.add(size) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is lost before a block that has to be aligned, and blocks do not overlap.
+    #[test]
+    fn gaps_become_blocks() {
+        let machine = Machine::linux();
+        let span = machine.map(4 * PAGE_SIZE, PAGE_SIZE).unwrap();
+        let meta = Meta::new(span.part(192, 4 * PAGE_SIZE - 192).unwrap());
+        let alloc = |size| {
+            let addr = meta.alloc(&machine, size).unwrap().addr().get();
+            assert!(addr.is_multiple_of(block_size(size).min(PAGE_SIZE)));
+            addr - span.addr()
+        };
+        assert_eq!(alloc(5000), PAGE_SIZE);
+        let in_the_gap = [2048, 1000, 512, 200, 1].map(&alloc);
+        assert_eq!(in_the_gap, [2048, 1024, 512, 256, 192]);
+        assert_eq!(alloc(64), 3 * PAGE_SIZE);
+        assert_eq!(meta.usage(), (4 * PAGE_SIZE - 192, 8192 + 3840 + 64 + 64));
+        // The rest is too small: another mapping.
+        assert!(meta.alloc(&machine, 8192).is_some());
+        assert_eq!(meta.usage().0, 4 * PAGE_SIZE - 192 + MAPPING);
     }
 }

@@ -14,7 +14,7 @@ use crate::gate::Barrier;
 use crate::heap::{Heap, HeapId};
 use crate::huge::{self, Huge};
 use crate::large::MAX_LARGE;
-use crate::meta::Meta;
+use crate::meta::{self, Meta};
 use crate::misuse::{BadKind, BadPointer};
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::{PageConfig, Pages};
@@ -96,13 +96,15 @@ impl Mm {
         let asymmetric = !config.minimal_syscalls && machine.register_membarrier();
         let barrier = if asymmetric { Barrier::Asymmetric } else { Barrier::Symmetric };
         let one_node = machine.topology().nodes_online().count() <= 1;
-        let span = machine.map(size_of::<Mm>(), PAGE_SIZE)?;
-        let place = ptr::with_exposed_provenance_mut::<MaybeUninit<Mm>>(span.addr()).cast::<Mm>();
+        // One mapping, so that a small process shares its last page with the first records.
+        let span = machine.map(size_of::<Mm>() + meta::FIRST_PART, PAGE_SIZE)?;
+        let (own, rest) = span.split_at(size_of::<Mm>());
+        let place = ptr::with_exposed_provenance_mut::<MaybeUninit<Mm>>(own.addr()).cast::<Mm>();
         // SAFETY: a fresh mapping, large enough and page-aligned; every field is written before
         // the reference is made.
         unsafe {
             Pages::init(&raw mut (*place).pages, machine, &config.pages)?;
-            (&raw mut (*place).meta).write(Meta::new());
+            (&raw mut (*place).meta).write(Meta::new(rest));
             (&raw mut (*place).huge).write(Huge::new());
             (&raw mut (*place).deferred).write(Deferred::new());
             (&raw mut (*place).doorbell).write(Doorbell::new());
