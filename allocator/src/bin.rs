@@ -84,6 +84,15 @@ impl HeapHot {
     /// Where [`HeapHot::frame`] lies.
     pub const FRAME: usize = offset_of!(HeapHot, frame);
 
+    /// Marks `to` with the place on the stack that `from` is marked with.
+    ///
+    /// # Safety
+    /// Both heaps are the calling thread's.
+    pub(crate) unsafe fn copy_frame(to: *mut HeapHot, from: *mut HeapHot) {
+        // SAFETY: the caller's promise.
+        unsafe { (*to).frame.set((*from).frame.get()) };
+    }
+
     /// The low half of the stack pointer of the call that took this heap last.
     pub fn frame(&self) -> u32 {
         self.frame.get()

@@ -5,6 +5,7 @@ use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE};
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
+use crate::policy::is_in_turn;
 use crate::section::SECTION_ALIGN;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::window::Window;
@@ -12,6 +13,10 @@ use crate::zone::Request;
 
 /// The largest step of committing, in pages: 32 MiB.
 const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
+/// What a node that memory is bound to must have left for its zone to grow, in bytes.
+const ROOM_TO_GROW: usize = 16 << 20;
+/// Its steps of committing are smaller: what is committed is not taken yet when the next step asks.
+const BOUND_STEP: usize = ROOM_TO_GROW / 4 / PAGE_SIZE;
 
 impl Pages {
     /// Commits more memory for `node`, `seen` being what its growth count was when the zone was
@@ -21,6 +26,9 @@ impl Pages {
         let mut window = self.window.lock();
         if node.grown() != seen {
             return true;
+        }
+        if !self.has_room(id, ROOM_TO_GROW) {
+            return false;
         }
         // What is left of a section of the other kind is better than nothing.
         let grown = self.commit_or_add(&mut window, id, huge, req)
@@ -54,7 +62,8 @@ impl Pages {
         let block = req.order.max(Order::PAGEBLOCK).nr_pages();
         let least = (done + block).next_multiple_of(block).min(section.nr_pages()) - done;
         let node = &self.nodes[id.index()];
-        let step = (node.lock().nr_managed / 8).clamp(PAGEBLOCK_PAGES, LARGEST_STEP);
+        let largest = if node.is_bound() { BOUND_STEP } else { LARGEST_STEP };
+        let step = (node.lock().nr_managed / 8).clamp(PAGEBLOCK_PAGES, largest);
         let step = (step & !(PAGEBLOCK_PAGES - 1)).max(least).min(left);
         let committed = [step, least]
             .into_iter()
@@ -93,6 +102,30 @@ impl Pages {
         let index = self.sections.add(id, huge, start, span.len() / PAGE_SIZE);
         window.growing(id.index(), huge).advance(index);
         Ok(())
+    }
+
+    /// Whether `bytes` more can be had on the node, as far as that matters: only where a policy
+    /// binds memory to it. The kernel answers a bound node that is full by going to other nodes or
+    /// by killing the process; here it ends in ENOMEM.
+    pub(crate) fn has_room(&self, id: NodeId, bytes: usize) -> bool {
+        let Some(node) = self.node(id).filter(|node| node.is_bound()) else { return true };
+        let Some(available) = self.machine.available(id) else { return true };
+        let zone = node.lock();
+        // Free pages that the node has not given yet, but will without being asked again.
+        let cold = (zone.nr_free - zone.nr_free_resident) * PAGE_SIZE;
+        available >= bytes + cold
+    }
+
+    /// Places a huge block: by the kernel page by page where nodes take turns, else on `id`.
+    pub(crate) fn bind_huge(&self, id: NodeId, policy: MemPolicy, span: zonal_numa::Span) {
+        let bound = if is_in_turn(policy) && self.placement != Placement::Kernel {
+            self.machine.bind(span, &policy)
+        } else {
+            self.bind(id, span)
+        };
+        if let (Err(_), Some(node)) = (bound, self.node(id)) {
+            node.nr_bind_fail.fetch_add(1, Relaxed);
+        }
     }
 
     fn bind(&self, id: NodeId, span: zonal_numa::Span) -> Result<(), Errno> {

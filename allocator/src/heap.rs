@@ -16,7 +16,7 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
-use zonal_numa::NodeId;
+use zonal_numa::{MemPolicy, NodeId};
 
 use crate::bin::HeapHot;
 use crate::class::{NR_CLASSES, SizeClass};
@@ -106,8 +106,6 @@ pub(crate) struct Inner {
     pub(crate) bin_bytes: usize,
     /// The first misuse found where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
-    /// Slow paths in a row that found the thread on another node.
-    pub(crate) strays: u8,
     pub(crate) stats: HeapStats,
 }
 
@@ -116,7 +114,11 @@ pub(crate) struct Inner {
 pub struct Heap {
     hot: UnsafeCell<HeapHot>,
     id: HeapId,
-    node: Cell<NodeId>,
+    node: NodeId,
+    /// The owner's memory policy, as last read.
+    policy: Cell<MemPolicy>,
+    /// Slow paths in a row that found the owner on another node.
+    strays: Cell<u8>,
     barrier: Barrier,
     mm: &'static Mm,
     /// Next heap in the registry's pool, while it is there.
@@ -135,7 +137,7 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `node` are the owner's, `inner` belongs to whoever is inside the gate,
+// SAFETY: `hot`, `policy`, `strays` are the owner's, `inner` belongs to whoever is inside the gate,
 // `next_dead` and `torn` to the holder of the registry lock, `seen` and
 // `drained` to the one keeper; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
@@ -165,7 +167,9 @@ impl Heap {
         let heap = Heap {
             hot: UnsafeCell::new(hot),
             id,
-            node: Cell::new(node),
+            node,
+            policy: Cell::new(MemPolicy::LOCAL),
+            strays: Cell::new(0),
             barrier,
             mm,
             next_dead: Cell::new(ptr::null_mut()),
@@ -182,7 +186,6 @@ impl Heap {
                 outbox: Outbox::new(),
                 bin_bytes: 0,
                 fault: None,
-                strays: 0,
                 stats: HeapStats::default(),
             }),
         };
@@ -212,25 +215,34 @@ impl Heap {
 
     /// The node its memory comes from.
     pub fn node(&self) -> NodeId {
-        self.node.get()
+        self.node
     }
 
-    /// Moves the heap's home after its thread: at the second slow path in a row on another node.
-    pub(crate) fn follow_thread(&self, inner: &mut Inner) {
-        let mm = self.mm();
-        if mm.is_one_node() {
-            return;
+    /// The owner's memory policy, as last read.
+    pub(crate) fn policy(&self) -> MemPolicy {
+        self.policy.get()
+    }
+
+    /// A thread with that policy takes the heap.
+    pub(crate) fn take_over(&self, policy: MemPolicy) {
+        self.policy.set(policy);
+        self.strays.set(0);
+    }
+
+    /// Reads the owner's memory policy again. Owner only.
+    pub(crate) fn read_policy(&self) {
+        if !self.mm.is_one_node() {
+            self.policy.set(self.mm.policy_now());
         }
-        let here = mm.home_for(mm.machine().current_node());
-        if here == self.node() {
-            inner.strays = 0;
-        } else if inner.strays == 0 {
-            inner.strays = 1;
-        } else {
-            inner.strays = 0;
-            inner.pcp.drain(mm.pages());
-            self.node.set(here);
-        }
+    }
+
+    /// Whether the owner's memory should come from another node: at the second slow path in a row
+    /// that finds it there. Owner only.
+    pub(crate) fn is_astray(&self) -> bool {
+        let here = self.mm.home_for(self.policy(), self.mm.machine().current_node());
+        let strays = if here == self.node { 0 } else { self.strays.get() + 1 };
+        self.strays.set(strays % 2);
+        strays == 2
     }
 
     /// The instance it belongs to.

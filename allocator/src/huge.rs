@@ -7,12 +7,14 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{NodeId, PAGE_SIZE, Span};
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use crate::error::AllocError;
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
+use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
+use crate::policy::is_in_turn;
 use crate::watermark::WatermarkLevel;
 
 /// What all cached mappings together may hold, in bytes.
@@ -90,7 +92,7 @@ impl Huge {
     pub(crate) fn alloc(
         &self,
         pages: &Pages,
-        node: NodeId,
+        (node, policy): (NodeId, MemPolicy),
         size: usize,
         align: usize,
         level: WatermarkLevel,
@@ -101,10 +103,14 @@ impl Huge {
         if let Some(span) = self.index.lock().take_cached(node, len, align) {
             return Ok(HugeBlock { span, known_zero: false });
         }
-        if !pages.charge_huge(node, len / PAGE_SIZE, level) {
+        if !pages.has_room(node, len) || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
-        if let Ok(span) = pages.machine.map(len, align.max(PAGE_SIZE)) {
+        // The kernel takes turns by its huge pages where they fit: without a border of them at the
+        // start, blocks of one size would leave out the same node again and again.
+        let border = if is_in_turn(policy) { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
+        if let Ok(span) = pages.machine.map(len, align.max(border)) {
+            pages.bind_huge(node, policy, span);
             let mapping = Mapping { span, state: State::Live, node };
             if self.index.lock().insert(pages, mapping) {
                 return Ok(HugeBlock { span, known_zero: true });
@@ -196,7 +202,8 @@ impl Huge {
         }
         let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
         let more = want.saturating_sub(have);
-        if !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
+        let room = more == 0 || pages.has_room(old.node, more * PAGE_SIZE);
+        if !room || !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
             return None;
         }
         // Under the lock: between the move and the update of the index the old address may be

@@ -112,7 +112,7 @@ impl Mm {
             (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
             (&raw mut (*place).barrier).write(barrier);
             (&raw mut (*place).one_node).write(one_node);
-            (&raw mut (*place).placing).write(Placing::new(config.policy, (*place).pages.online()));
+            (&raw mut (*place).placing).write(Placing::new(config.policy, &(*place).pages));
             Ok(&*place)
         }
     }
@@ -168,8 +168,16 @@ impl Mm {
     /// # Errors
     /// `Exhausted` when there is no memory for it.
     pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
-        let node = self.home_for(self.machine().current_node());
+        let policy = self.policy_now();
+        let node = self.home_for(policy, self.machine().current_node());
+        let heap = self.heap_on(node)?;
         self.note_threads();
+        // SAFETY: heaps are never unmapped, and this one is the caller's now.
+        unsafe { heap.as_ref() }.take_over(policy);
+        Ok(heap)
+    }
+
+    fn heap_on(&'static self, node: NodeId) -> Result<NonNull<Heap>, AllocError> {
         if let Some(heap) = self.registry.take_dead(|heap| heap.node() == node) {
             return Ok(heap);
         }
@@ -201,6 +209,36 @@ impl Mm {
 
     fn note_threads(&self) {
         self.pages.set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
+    }
+
+    /// Whether the owner of `heap` is to [`Mm::exchange`] it: its thread has moved to another node,
+    /// or its policy has.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap`.
+    #[inline]
+    pub unsafe fn is_astray(&self, heap: NonNull<Heap>) -> bool {
+        // SAFETY: heaps are never unmapped.
+        !self.one_node && unsafe { heap.as_ref() }.is_astray()
+    }
+
+    /// A heap of the node where the thread is now, for the thread's old one. That stays behind with
+    /// all its slabs, which so remain at home, and goes to another thread of its node.
+    ///
+    /// # Safety
+    /// The calling thread owns `old` and uses only the answer afterwards.
+    #[cold]
+    pub unsafe fn exchange(&'static self, old: NonNull<Heap>) -> NonNull<Heap> {
+        let Ok(new) = self.attach() else { return old };
+        // SAFETY: both are the calling thread's own.
+        unsafe {
+            HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
+            if let Some(bad) = old.as_ref().take_fault() {
+                new.as_ref().enter().fault.get_or_insert(bad);
+            }
+            self.detach(old);
+        }
+        new
     }
 
     /// Frees what signal handlers put aside. `heap` belongs to the calling thread.
@@ -340,15 +378,19 @@ impl Heap {
         if let Some(class) = SizeClass::of(rounded) {
             return self.alloc_class(class, from);
         }
-        if size <= MAX_LARGE && align <= MAX_LARGE {
-            return self.mm().alloc_large(size, align, from);
-        }
-        self.alloc_huge(size, align, from)
+        self.read_policy();
+        let block = if size <= MAX_LARGE && align <= MAX_LARGE {
+            self.mm().alloc_large(size, align, from)?
+        } else {
+            self.alloc_huge(size, align, from)?
+        };
+        self.mm().note_taken(self, from.node, size.div_ceil(PAGE_SIZE));
+        Ok(block)
     }
 
     fn alloc_huge(&self, size: usize, align: usize, from: Attempt) -> Result<Block, AllocError> {
         let mm = self.mm();
-        match mm.huge.alloc(&mm.pages, from.node, size, align, from.level) {
+        match mm.huge.alloc(&mm.pages, (from.node, self.policy()), size, align, from.level) {
             Ok(block) => {
                 let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
                 Ok(Block { start, known_zero: block.known_zero })

@@ -8,8 +8,8 @@ use zonal_numa::NodeId;
 use crate::charge::Budget;
 use crate::lock::{FutexLock, Mutex, MutexGuard};
 use crate::order::NR_ORDERS;
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::watermark::Watermarks;
 use crate::word::Migratetype;
 use crate::zone::{Zone, ZoneEvents};
@@ -22,6 +22,8 @@ pub(crate) struct Node {
     /// How often the zone grew; changed under the window lock. A thread that waited for that lock
     /// sees from it that another one did its work.
     grown: AtomicU32,
+    /// A policy binds memory to this node: it gives no more than it has.
+    bound: AtomicBool,
     /// Sections whose memory policy the OS refused: statistic only.
     pub(crate) nr_bind_fail: AtomicU32,
 }
@@ -32,6 +34,7 @@ impl Node {
             zone: CachePadded::new(Mutex::new(Zone::new(id))),
             budget: Budget::new(limit, scale),
             grown: AtomicU32::new(0),
+            bound: AtomicBool::new(false),
             nr_bind_fail: AtomicU32::new(0),
         }
     }
@@ -55,6 +58,16 @@ impl Node {
 
     pub(crate) fn note_growth(&self) {
         self.grown.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.load(Relaxed)
+    }
+
+    /// From now on the zone grows only while the node has room.
+    pub(crate) fn note_bound(&self) {
+        // Relaxed: a growth under way may still miss it.
+        self.bound.store(true, Relaxed);
     }
 
     pub(crate) fn stats(&self) -> ZoneStats {

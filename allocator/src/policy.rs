@@ -4,61 +4,108 @@
 //! slabs: a policy places pages, not objects. `bind` is kept here, by never asking other nodes, and
 //! so ends in ENOMEM where the kernel's own `MPOL_BIND` would kill the process.
 
-use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 
+use crate::heap::Heap;
 use crate::mm::Mm;
-use crate::sync::atomic::AtomicU32;
+use crate::pages::{Pages, Placement};
+use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// The policy of an instance.
 #[derive(Debug)]
 pub(crate) struct Placing {
+    /// What the user set. Where that is local, each thread's own policy counts (`numactl`,
+    /// `set_mempolicy`).
     policy: MemPolicy,
-    /// Turns of interleaving so far.
-    turn: AtomicU32,
+    /// Whether memory shall follow policies at all.
+    follows_threads: bool,
+    /// Pages taken from each node in turn so far.
+    taken: [AtomicUsize; MAX_NODES],
 }
 
 impl Placing {
     /// `policy` for the nodes in `existing`; the default policy when none of its nodes is there.
-    pub(crate) fn new(policy: MemPolicy, existing: NodeMask) -> Placing {
-        let nodes = policy.nodes.and(existing);
-        let policy =
-            if nodes.is_empty() { MemPolicy::LOCAL } else { MemPolicy { nodes, ..policy } };
-        Placing { policy, turn: AtomicU32::new(0) }
+    pub(crate) fn new(policy: MemPolicy, pages: &Pages) -> Placing {
+        let policy = among(policy, pages.online());
+        note_bound(policy, pages);
+        Placing {
+            policy,
+            follows_threads: policy.mode == PolicyMode::Local
+                && pages.placement != Placement::Kernel
+                && pages.online().count() > 1,
+            taken: [const { AtomicUsize::new(0) }; MAX_NODES],
+        }
+    }
+}
+
+/// The policy for nodes that there are; the default one if there is none of them.
+fn among(policy: MemPolicy, existing: NodeMask) -> MemPolicy {
+    let nodes = policy.nodes.and(existing);
+    if nodes.is_empty() { MemPolicy::LOCAL } else { MemPolicy { nodes, ..policy } }
+}
+
+/// From now on these nodes give only what they have.
+fn note_bound(policy: MemPolicy, pages: &Pages) {
+    if policy.mode == PolicyMode::Bind && pages.online().count() > 1 {
+        for node in policy.nodes.iter().filter_map(|node| pages.node(node)) {
+            node.note_bound();
+        }
     }
 }
 
 impl Mm {
+    /// The policy for memory that the calling thread takes now.
+    pub(crate) fn policy_now(&self) -> MemPolicy {
+        let Placing { policy, follows_threads, .. } = self.placing();
+        if !*follows_threads {
+            return *policy;
+        }
+        let Some(own) = self.machine().thread_policy() else { return *policy };
+        let own = among(own, self.pages().online());
+        note_bound(own, self.pages());
+        own
+    }
+
     /// The node that a thread running on `here` shall get its memory from.
-    pub(crate) fn home_for(&self, here: NodeId) -> NodeId {
-        let wanted = self.placing().policy.nodes;
-        if self.placing().policy.mode == PolicyMode::Local || wanted.contains(here) {
-            return here;
-        }
-        let near = self.zonelist(here).iter().copied().find(|&node| wanted.contains(node));
-        near.unwrap_or(here)
+    pub(crate) fn home_for(&self, policy: MemPolicy, here: NodeId) -> NodeId {
+        let near = self.zonelist(here);
+        let wanted =
+            |node: &&NodeId| policy.mode == PolicyMode::Local || policy.nodes.contains(**node);
+        near.iter().find(wanted).or(near.first()).copied().unwrap_or(here)
     }
 
-    /// The node that the next pages for a heap at home on `home` come from.
-    pub fn next_node(&self, home: NodeId) -> NodeId {
-        let Placing { policy, turn } = self.placing();
-        match policy.mode {
-            PolicyMode::Interleave | PolicyMode::WeightedInterleave if !self.is_one_node() => {
-                let nodes = policy.nodes;
-                // Relaxed: only the spread matters.
-                let turn = turn.fetch_add(1, Relaxed) as usize;
-                nodes.iter().nth(turn % nodes.count().max(1)).unwrap_or(home)
-            }
-            _ => home,
+    /// The node that the next pages for `heap` come from.
+    pub fn next_node(&self, heap: &Heap) -> NodeId {
+        let policy = heap.policy();
+        if !is_in_turn(policy) {
+            return heap.node();
+        }
+        // Relaxed: only the spread matters.
+        let taken = |node: &NodeId| self.placing().taken[node.index()].load(Relaxed);
+        policy.nodes.iter().min_by_key(taken).unwrap_or(heap.node())
+    }
+
+    /// Notes that `heap` took pages of `node`. Turns are counted in pages, so that blocks of all
+    /// sizes spread evenly.
+    pub(crate) fn note_taken(&self, heap: &Heap, node: NodeId, nr_pages: usize) {
+        if is_in_turn(heap.policy()) {
+            // Relaxed: only the spread matters.
+            self.placing().taken[node.index()].fetch_add(nr_pages, Relaxed);
         }
     }
 
-    /// Whether pages of `node` may be used when the preferred ones are exhausted.
-    pub fn may_use(&self, node: NodeId) -> bool {
-        let policy = &self.placing().policy;
+    /// Whether pages of `node` may be used for `heap` when the preferred ones are exhausted.
+    pub fn may_use(&self, heap: &Heap, node: NodeId) -> bool {
+        let policy = heap.policy();
         match policy.mode {
             PolicyMode::Bind | PolicyMode::BindStrict => policy.nodes.contains(node),
             _ => true,
         }
     }
+}
+
+/// Whether nodes take turns.
+pub(crate) fn is_in_turn(policy: MemPolicy) -> bool {
+    matches!(policy.mode, PolicyMode::Interleave | PolicyMode::WeightedInterleave)
 }

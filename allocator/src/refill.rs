@@ -283,7 +283,7 @@ impl Inner {
         let mm = heap.mm();
         let pages = mm.pages();
         let order = class.slab_order();
-        heap.follow_thread(self);
+        heap.read_policy();
         let run = if from.node == heap.node() {
             self.pcp.alloc(pages, order, from)?
         } else {
@@ -298,6 +298,7 @@ impl Inner {
             return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
         };
         let _ = run.into_head();
+        mm.note_taken(heap, from.node, order.nr_pages());
         let word = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
         for i in 0..order.nr_pages() {
             // Relaxed: another thread learns of the slab only with an object of it.

@@ -45,7 +45,7 @@ pub(crate) fn zalloc_aligned(heap: *mut HeapHot, size: usize, align: usize) -> *
 
 fn serve(heap: *mut HeapHot, request: Request, zeroed: bool) -> *mut u8 {
     let before = Errno::save();
-    let block = Visit::begin(heap).and_then(|visit| allocate(&visit, request));
+    let block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
     let Some(block) = block else {
         return no_memory();
     };
@@ -57,7 +57,8 @@ fn serve(heap: *mut HeapHot, request: Request, zeroed: bool) -> *mut u8 {
     block.start.as_ptr()
 }
 
-fn allocate(visit: &Visit, request: Request) -> Option<Block> {
+fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
+    visit.follow_thread();
     match visit.seat() {
         // SAFETY: the visit makes this thread the owner of `heap`.
         Seat::Heap(heap) => unsafe { zonal_reclaim::alloc(heap, request) }.ok(),
@@ -139,7 +140,7 @@ pub(crate) unsafe fn realloc<F: Foreign>(
     let before = Errno::save();
     let outcome = match Visit::begin(heap) {
         // SAFETY: the caller's promise.
-        Some(visit) => unsafe { resize(&visit, object, size) },
+        Some(mut visit) => unsafe { resize(&mut visit, object, size) },
         None => Ok(None),
     };
     let moved = outcome.unwrap_or_else(|bad| {
@@ -164,10 +165,11 @@ pub(crate) unsafe fn realloc<F: Foreign>(
 /// # Safety
 /// As for [`crate::hot::realloc`].
 unsafe fn resize(
-    visit: &Visit,
+    visit: &mut Visit,
     object: NonNull<u8>,
     size: usize,
 ) -> Result<Option<NonNull<u8>>, Option<BadPointer>> {
+    visit.follow_thread();
     let mm = visit.mm();
     match visit.seat() {
         // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.

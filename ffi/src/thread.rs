@@ -84,6 +84,22 @@ impl Visit {
         }
     }
 
+    /// For operations that take memory: changes to a heap of the node that the thread has moved to.
+    pub(crate) fn follow_thread(&mut self) {
+        let Seat::Heap(heap) = self.seat else { return };
+        // SAFETY: the heap is this thread's.
+        if self.borrowed || !unsafe { self.mm.is_astray(heap) } {
+            return;
+        }
+        let block = Block::get();
+        block.set_home(BUSY);
+        // SAFETY: the heap is this thread's, and only the answer is used from here on.
+        let heap = unsafe { self.mm.exchange(heap) };
+        block.set_home(heap.as_ptr());
+        self.seat = Seat::Heap(heap);
+        self.current = heap.as_ptr().cast::<HeapHot>();
+    }
+
     pub(crate) fn mm(&self) -> &'static Mm {
         self.mm
     }

@@ -31,7 +31,7 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     // SAFETY: heaps are never unmapped.
     let h = unsafe { heap.as_ref() };
     let mm = h.mm();
-    let first = mm.next_node(h.node());
+    let first = mm.next_node(h);
     let mut from = Attempt { node: first, level: WatermarkLevel::Low };
     // SAFETY: the caller owns the heap.
     match unsafe { h.alloc(request, from) } {
@@ -54,7 +54,7 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
             Action::OtherNode(n) => zonelist[usize::from(n)],
             _ => first,
         };
-        if !mm.may_use(from.node) {
+        if !mm.may_use(h, from.node) {
             continue;
         }
         // SAFETY: the caller owns the heap.

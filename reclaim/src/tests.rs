@@ -75,10 +75,21 @@ fn local_memory_follows_the_thread() {
     let (mm, heap) = start(machine, Config::default());
     assert_eq!(spread(mm, heap, 3000, 1000), [0, 0, 1000, 0]);
     machine.run_on(node(1));
-    let after = spread(mm, heap, 3000, 1000);
-    // What was in the bin and the slab at hand comes first, then all is on the new node.
-    assert!(after[1] > 900, "{after:?}");
-    assert_eq!(spread(mm, heap, 5000, 100)[1], 100);
+    // SAFETY: the test's thread owns the heap.
+    let moved = || unsafe { mm.is_astray(heap) };
+    assert_eq!([moved(), moved()], [false, true], "at the second look");
+    // SAFETY: as above; the old heap is not used any more.
+    let heap = unsafe { mm.exchange(heap) };
+    assert_eq!(spread(mm, heap, 3000, 1000), [0, 1000, 0, 0]);
+    assert_eq!(spread(mm, heap, 100_000, 10)[1], 10);
+    // Back again, the thread finds what it left, and its objects are those of another heap.
+    machine.run_on(node(2));
+    let blocks: Vec<_> = (0..100).map(|_| take(heap, 3000).unwrap()).collect();
+    // SAFETY: as above.
+    let heap = unsafe { mm.exchange(heap) };
+    blocks.into_iter().for_each(|block| give(heap, block));
+    assert_eq!(spread(mm, heap, 3000, 1000)[2], 1000);
+    mm.validate(Some(heap)).unwrap();
 }
 
 #[test]
