@@ -28,7 +28,9 @@ use crate::word::{Migratetype, PageWord};
 const FIRST_SLOTS: usize = 32;
 const MAX_SLOTS: usize = 1024;
 /// What the bin of one class may hold, in bytes.
-const CLASS_BYTES: usize = 1 << 20;
+const CLASS_BYTES: usize = 256 << 10;
+/// Slots of the deepest bins of the largest classes.
+const MIN_SLOTS: usize = 32;
 /// What all bins of a heap together may hold, in bytes.
 const HEAP_BYTES: usize = 4 << 20;
 /// Refills in a row after which a bin counts as too small.
@@ -39,7 +41,7 @@ const PENDING_MESSAGES: usize = 8;
 const EMPTY_SHARE: u32 = 16;
 
 fn max_slots(class: SizeClass) -> usize {
-    (CLASS_BYTES / class.size()).clamp(8, MAX_SLOTS).next_power_of_two().min(MAX_SLOTS)
+    (CLASS_BYTES / class.size()).clamp(MIN_SLOTS, MAX_SLOTS).next_power_of_two().min(MAX_SLOTS)
 }
 
 impl Heap {

@@ -50,9 +50,9 @@ pub enum Thp {
 }
 
 /// From this many pages handed out on, a dense heap takes huge pages.
-const HUGE_FROM_PAGES: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
+const HUGE_FROM_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// So many more for each thread: each has a partly used slab in every class that it uses.
-const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+const HUGE_PER_THREAD_PAGES: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
 /// The reserve takes one pageblock, and none in zones that hold fewer than this.
 const RESERVE_FROM_PAGEBLOCKS: usize = 16;
 
