@@ -101,4 +101,6 @@ pub use zonal_numa::PAGE_SIZE;
 pub use zone::Thp;
 
 #[cfg(test)]
+mod mm_proptest;
+#[cfg(test)]
 mod mm_tests;

@@ -76,6 +76,8 @@ impl Default for PageConfig {
     }
 }
 
+/// All page caches together hold at most one page in so many.
+const PCP_PART: usize = 64;
 /// How often a request waits for growth that others use up before it takes what there is.
 const GROWTH_TRIES: u32 = 8;
 
@@ -365,6 +367,14 @@ impl Pages {
             thp: self.thp,
             nr_threads: self.nr_threads.load(Relaxed),
         }
+    }
+
+    /// Runs of that order that one page cache may hold: the caches of all threads together get
+    /// 1/64 of the charged memory, each at least two runs.
+    pub(crate) fn pcp_share(&self, order: Order) -> usize {
+        // Relaxed: an estimate.
+        let nr_threads = self.nr_threads.load(Relaxed).max(1);
+        (self.charged() / PCP_PART / nr_threads / order.nr_pages()).max(2)
     }
 
     /// Tells how many threads have a heap.

@@ -91,7 +91,7 @@ impl Pcp {
             return;
         }
         let stack = &mut self.stacks[order.index()];
-        let high = (stack.batch * 2).min(CAPACITY);
+        let high = (stack.batch * 2).min(CAPACITY).min(pages.pcp_share(order));
         if stack.nr >= high {
             let keep = high / 2;
             self.stats.pcp_spill += (stack.nr - keep) as u64;

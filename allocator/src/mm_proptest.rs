@@ -1,0 +1,135 @@
+//! Random calls against a map of what is live, on a fake machine whose calls fail now and then.
+
+use core::ptr::NonNull;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use zonal_numa::fake::{Call, FakeBuilder};
+use zonal_numa::{Errno, Machine};
+
+use crate::watermark::WatermarkLevel;
+use crate::{Attempt, Config, Heap, Mm, PurgeHow, Request};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc { heap: usize, size: usize, align: u32 },
+    Free { heap: usize, which: usize },
+    Drain,
+    PurgeHoles,
+    Purge,
+    /// The nth call of that kind from now on fails.
+    Fail { call: usize, nth: u64 },
+}
+
+const CALLS: [Call; 5] = [Call::Reserve, Call::Commit, Call::Map, Call::Purge, Call::Remap];
+const HEAPS: usize = 3;
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![
+        6 => 0usize..600,
+        3 => 0usize..40_000,
+        1 => 0usize..(1 << 20),
+        1 => (4usize << 20)..(7 << 20),
+    ];
+    prop_oneof![
+        10 => (0..HEAPS, size, 3u32..14).prop_map(|(heap, size, align)| Step::Alloc {
+            heap,
+            size,
+            align
+        }),
+        8 => (0..HEAPS, any::<usize>()).prop_map(|(heap, which)| Step::Free { heap, which }),
+        1 => Just(Step::Drain),
+        1 => Just(Step::PurgeHoles),
+        1 => Just(Step::Purge),
+        1 => (0..CALLS.len(), 1u64..4).prop_map(|(call, nth)| Step::Fail { call, nth }),
+    ]
+}
+
+/// Live blocks: start, then size and the byte that fills them.
+type Live = BTreeMap<usize, (usize, u8)>;
+
+fn overlaps(live: &Live, start: usize, size: usize) -> bool {
+    let before = live.range(..start).next_back();
+    let after = live.range(start..).next();
+    before.is_some_and(|(&at, &(len, _))| at + len.max(1) > start)
+        || after.is_some_and(|(&at, _)| at < start + size.max(1))
+}
+
+fn run(steps: Vec<Step>) {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let heaps: Vec<&'static Heap> =
+        // SAFETY: heaps are never unmapped.
+        (0..HEAPS).map(|_| unsafe { mm.attach().unwrap().as_ref() }).collect();
+    let own = Some(NonNull::from(heaps[0]));
+    let mut live = Live::new();
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Alloc { heap, size, align } => {
+                let request = Request { size, align: 1 << align };
+                let from = Attempt { node: heaps[heap].node(), level: WatermarkLevel::Low };
+                // SAFETY: one thread, which plays the owner of each heap in turn.
+                if let Ok(block) = unsafe { heaps[heap].alloc(request, from) } {
+                    let start = block.start.addr().get();
+                    assert_eq!(start % request.align, 0);
+                    assert!(!overlaps(&live, start, size), "{size} bytes at {start:#x}");
+                    if block.known_zero && size > 0 {
+                        // SAFETY: a fresh block of that size.
+                        unsafe { assert_eq!(block.start.add(size - 1).read(), 0) };
+                    }
+                    // SAFETY: as above.
+                    unsafe { block.start.write_bytes(number as u8, size) };
+                    live.insert(start, (size, number as u8));
+                }
+            }
+            Step::Free { heap, which } => {
+                let Some((&start, &(size, byte))) = live.iter().nth(which % live.len().max(1))
+                else {
+                    continue;
+                };
+                live.remove(&start);
+                let block =
+                    NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
+                for at in [0, size / 2, size.saturating_sub(1)].into_iter().filter(|&at| at < size) {
+                    // SAFETY: inside a live block.
+                    assert_eq!(unsafe { block.add(at).read() }, byte);
+                }
+                // SAFETY: live, and no longer used.
+                unsafe { heaps[heap].free(block) }.unwrap();
+            }
+            Step::Drain => {
+                mm.drain_all(own);
+            }
+            Step::PurgeHoles => {
+                mm.purge_holes(own, usize::MAX);
+            }
+            Step::Purge => {
+                mm.pages().purge(heaps[0].node(), usize::MAX, PurgeHow::ALL);
+            }
+            Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
+        }
+        mm.validate(own).unwrap();
+    }
+    machine.fail_no_more();
+    for (start, _) in live {
+        let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
+        // SAFETY: live, and no longer used.
+        unsafe { heaps[0].free(block) }.unwrap();
+    }
+    for heap in heaps {
+        heap.drain_owned();
+    }
+    mm.drain_all(own);
+    mm.validate(own).unwrap();
+    let stats = mm.stats(own);
+    assert_eq!((stats.small_bytes(), stats.huge.nr_live), (0, 0));
+    assert_eq!(stats.classes.iter().map(|class| class.nr_slabs).sum::<usize>(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn blocks_never_overlap_and_nothing_is_lost(steps in prop::collection::vec(step(), 1..250)) {
+        run(steps);
+    }
+}
