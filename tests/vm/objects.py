@@ -11,9 +11,9 @@ kept = []
 
 def work(cpu):
     os.sched_setaffinity(0, {cpu})
-    rows = [{"id": i, "name": f"row {i}", "values": list(range(i % 50))} for i in range(10_000)]
+    rows = [{"id": i, "name": f"row {i}", "values": list(range(i % 50))} for i in range(12_000)]
     assert json.loads(json.dumps(rows)) == rows
-    kept.append((rows, bytearray(os.urandom(1 << 20)) * 12))
+    kept.append((rows, bytearray(os.urandom(1 << 20)) * 24))
 
 
 threads = [threading.Thread(target=work, args=(cpu,)) for cpu in sorted(os.sched_getaffinity(0))]

@@ -2,14 +2,14 @@
  *
  *   interleave   mib= MiB: each node of nodes=0x.. has its share within 1 % of all pages
  *   bind         mib= MiB: every page on nodes=0x..
- *   full         until malloc answers NULL: that it does, with ENOMEM, and every page is on nodes=0x..
+ *   full         until malloc answers NULL: that it does, with ENOMEM, and 99 % are on nodes=0x..
+ *                (at the very end the kernel may go elsewhere before it drops what files hold)
  *   spill        mib= MiB: those that are not on node first= are on node then=
- *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x.., then as bind
+ *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x..: 99.9 % of what it
+ *                allocates afterwards is there; the rest was taken before
  *
  * Runs on processor 0. huge=1 takes blocks of 8 MiB. */
 #include "nodes.h"
-
-
 
 static void *nothing(void *arg)
 {
@@ -66,8 +66,10 @@ int main(int argc, char **argv)
 
 		CHECK(spread.on[first] > 0 && spread.on[then] > 0);
 		CHECK((spread.on[first] + spread.on[then]) * 1000 >= spread.all * 999);
-	} else
+	} else if (!strcmp(what, "bind"))
 		CHECK(among(&spread, nodes) == spread.all);
+	else
+		CHECK(among(&spread, nodes) * 1000 >= spread.all * (full ? 990 : 999));
 	drop(blocks, nr);
 	return 0;
 }
