@@ -12,13 +12,23 @@ use crate::{Attempt, Config, Heap, Mm, PurgeHow, Request};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { heap: usize, size: usize, align: u32 },
-    Free { heap: usize, which: usize },
+    Alloc {
+        heap: usize,
+        size: usize,
+        align: u32,
+    },
+    Free {
+        heap: usize,
+        which: usize,
+    },
     Drain,
     PurgeHoles,
     Purge,
     /// The nth call of that kind from now on fails.
-    Fail { call: usize, nth: u64 },
+    Fail {
+        call: usize,
+        nth: u64,
+    },
 }
 
 const CALLS: [Call; 5] = [Call::Reserve, Call::Commit, Call::Map, Call::Purge, Call::Remap];
@@ -90,7 +100,8 @@ fn run(steps: Vec<Step>) {
                 live.remove(&start);
                 let block =
                     NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
-                for at in [0, size / 2, size.saturating_sub(1)].into_iter().filter(|&at| at < size) {
+                for at in [0, size / 2, size.saturating_sub(1)].into_iter().filter(|&at| at < size)
+                {
                     // SAFETY: inside a live block.
                     assert_eq!(unsafe { block.add(at).read() }, byte);
                 }

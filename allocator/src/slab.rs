@@ -205,11 +205,7 @@ impl Slab {
 
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
-    pub(crate) fn put(
-        &mut self,
-        base: usize,
-        objects: &[*mut u8],
-    ) -> (usize, Option<BadKind>) {
+    pub(crate) fn put(&mut self, base: usize, objects: &[*mut u8]) -> (usize, Option<BadKind>) {
         let class = self.class;
         let len = Slab::pages(class) * PAGE_SIZE;
         let mut hint = usize::from(self.hint);
