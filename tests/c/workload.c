@@ -5,6 +5,7 @@
  *   threads=N      worker threads (0: none may be made)       mib=N         live memory of the workload
  *   rlimit_as=N, rlimit_data=N (MiB)   set after the first half, on top of what is in use
  *   mlockall=1     lock present and future pages at the start; 2: only the present ones, after the first half
+ *   first=N        steps of the first half
  *   maps=1         use up vm.max_map_count after the first half
  *   dd=1           check that no block lies in a mapping left out of core dumps */
 #include "filter.h"
@@ -177,7 +178,7 @@ int main(int argc, char **argv)
 	load.most = MIB(mib);
 	if (t_long(argv, "mlockall", 0) == 1)
 		CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
-	steps(&load, 20000);
+	steps(&load, t_long(argv, "first", 20000));
 	if (t_long(argv, "mlockall", 0) == 2)
 		CHECK(mlockall(MCL_CURRENT) == 0);
 	run_threads(threads);
