@@ -126,20 +126,19 @@ pub struct Heap {
     /// In the pool: its holder, not a visitor, takes care of it.
     pub(crate) dead: AtomicBool,
     /// Left torn by a thread that vanished in a fork: never used again.
-    pub(crate) torn: Cell<bool>,
+    torn: AtomicBool,
     /// Slow paths of the owner so far, as the keeper compares it.
     epoch: AtomicU32,
-    /// The keeper's: `epoch` when it last looked, and when it last drained the heap.
-    pub(crate) seen: Cell<u32>,
-    pub(crate) drained: Cell<u32>,
+    /// `epoch` when the keeper last looked, and when the heap was last drained.
+    pub(crate) seen: AtomicU32,
+    pub(crate) drained: AtomicU32,
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
 }
 
 // SAFETY: `hot`, `policy`, `strays` are the owner's, `inner` belongs to whoever is inside the gate,
-// `next_dead` and `torn` to the holder of the registry lock, `seen` and
-// `drained` to the one keeper; the rest is atomic or immutable.
+// `next_dead` to the holder of the registry lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -174,10 +173,10 @@ impl Heap {
             mm,
             next_dead: Cell::new(ptr::null_mut()),
             dead: AtomicBool::new(false),
-            torn: Cell::new(false),
+            torn: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
-            seen: Cell::new(0),
-            drained: Cell::new(0),
+            seen: AtomicU32::new(0),
+            drained: AtomicU32::new(0),
             gate: CachePadded::new(Gate::new()),
             inbox: CachePadded::new(Inbox::new()),
             inner: UnsafeCell::new(Inner {
@@ -263,6 +262,24 @@ impl Heap {
     /// Whether it waits in the pool for a thread.
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Relaxed)
+    }
+
+    /// Whether its thread vanished inside it.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.load(Relaxed)
+    }
+
+    /// For the holder of the registry lock.
+    pub(crate) fn set_torn(&self, torn: bool) {
+        // Relaxed: others only pass it over.
+        self.torn.store(torn, Relaxed);
+    }
+
+    /// Whether nothing happened since it was drained: neither its owner did anything, nor has
+    /// anybody sent objects back.
+    pub(crate) fn is_drained(&self) -> bool {
+        // Relaxed: what is missed now is seen next time.
+        self.epoch() == self.drained.load(Relaxed) && self.inbox.is_empty()
     }
 
     /// Counts the owner's slow paths.

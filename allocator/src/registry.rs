@@ -92,7 +92,7 @@ impl Registry {
         while let Some(heap) = NonNull::new(current) {
             // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
             let h = unsafe { heap.as_ref() };
-            if !h.torn.get() && fits(h) {
+            if !h.is_torn() && fits(h) {
                 match NonNull::new(previous) {
                     // SAFETY: as above.
                     Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
@@ -159,7 +159,7 @@ impl Registry {
             // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
             let h = unsafe { heap.as_ref() };
             next = h.next_dead.get();
-            if !h.torn.get() {
+            if !h.is_torn() {
                 visit(h);
             }
         }

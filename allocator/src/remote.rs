@@ -78,12 +78,18 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing waits; a hint.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: a message missed now is found next time.
+        self.head.load(Relaxed).is_null()
+    }
+
     /// Takes all messages, newest first.
     #[inline]
     pub(crate) fn take(&self) -> *mut Message {
         // Relaxed: a message missed now is found next time; most looks find nothing and then
         // avoid the exchange.
-        if self.head.load(Relaxed).is_null() {
+        if self.is_empty() {
             return ptr::null_mut();
         }
         // ORDERING: Acquire, pairs with Release in `post`.

@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::visit::ROUND;
 
 /// How far a sweep goes.
@@ -30,8 +31,8 @@ impl Mm {
         let mut nr = 0;
         for heap in self.registry.all() {
             let is_own = Some(NonNull::from(heap)) == own;
-            let is_done = heap.epoch() == heap.drained.get();
-            if is_own || is_done || heap.torn.get() || heap.is_dead() {
+            let is_done = heap.is_drained();
+            if is_own || is_done || heap.is_torn() || heap.is_dead() {
                 continue;
             }
             round[nr] = Some(heap);
@@ -47,7 +48,7 @@ impl Mm {
     fn sweep_round(&self, heaps: &[Option<&'static Heap>], sweep: Sweep) -> usize {
         let mut purged = 0;
         self.visit_round(heaps, &mut |entered| {
-            let is_idle = entered.heap().epoch() == entered.heap().seen.get();
+            let is_idle = entered.heap().epoch() == entered.heap().seen.load(Relaxed);
             purged += entered.sweep(sweep, is_idle);
         });
         purged
@@ -58,14 +59,14 @@ impl Entered<'_> {
     fn sweep(&mut self, sweep: Sweep, is_idle: bool) -> usize {
         let heap = self.heap();
         let epoch = heap.epoch();
-        heap.seen.set(epoch);
+        heap.seen.store(epoch, Relaxed);
         if is_idle {
             self.drain();
         }
         let holes = self.purge_holes(Some(sweep.up_to), sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.
         if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.up_to) {
-            heap.drained.set(epoch);
+            heap.drained.store(epoch, Relaxed);
         }
         holes.nr_pages
     }

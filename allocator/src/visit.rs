@@ -36,7 +36,7 @@ impl Mm {
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {
-            if Some(NonNull::from(heap)) == own || heap.torn.get() || heap.is_dead() {
+            if Some(NonNull::from(heap)) == own || heap.is_torn() || heap.is_dead() {
                 continue;
             }
             round[nr] = Some(heap);
@@ -128,8 +128,7 @@ impl Mm {
     pub(crate) fn drain_dead(&self, only_idle: bool) -> usize {
         let mut drained = 0;
         let wanted = |heap: &Heap| {
-            let epoch = heap.epoch();
-            epoch != heap.drained.get() && (!only_idle || epoch == heap.seen.get())
+            !heap.is_drained() && (!only_idle || heap.epoch() == heap.seen.load(Relaxed))
         };
         while let Some(heap) = self.registry.take_dead(wanted) {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
@@ -138,8 +137,11 @@ impl Mm {
             if only_idle {
                 h.enter().purge_holes(None, usize::MAX);
             }
-            h.drained.set(h.epoch());
+            h.drained.store(h.epoch(), Relaxed);
             self.registry.put_dead(heap);
+        }
+        if only_idle {
+            self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));
         }
         drained
     }
@@ -148,7 +150,8 @@ impl Mm {
     /// `own` is the calling thread's heap; the caller is inside no gate.
     pub fn prefork(&self, own: Option<NonNull<Heap>>) {
         self.registry.raw_lock().acquire();
-        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+        // The own heap too: another visitor may be at work in it, and must have gone.
+        for heap in self.registry.all() {
             while !heap.begin_visit() {
                 yield_now();
             }
@@ -160,7 +163,9 @@ impl Mm {
         for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
             // An owner that stays inside sits in a signal handler or left it by longjmp: its heap
             // cannot be used in the child.
-            heap.torn.set(heap.torn.get() || !heap.is_settled(FORK_PATIENCE));
+            if !heap.is_torn() && !heap.is_settled(FORK_PATIENCE) {
+                heap.set_torn(true);
+            }
         }
         self.huge().raw_lock().acquire();
         self.pages().lock_all();
@@ -173,8 +178,11 @@ impl Mm {
         // SAFETY: `prefork` took them on this thread.
         unsafe { self.pages().unlock_all() };
         self.huge().raw_lock().release();
-        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
-            heap.torn.set(false);
+        for heap in self.registry.all() {
+            // What is dead and torn was torn by a fork before, of which this process is the child.
+            if Some(NonNull::from(heap)) != own && !heap.is_dead() {
+                heap.set_torn(false);
+            }
             heap.leave_open();
         }
         self.registry.raw_lock().release();
@@ -188,11 +196,7 @@ impl Mm {
         self.huge().raw_lock().reinit();
         self.doorbell().reinit();
         self.registry.raw_lock().reinit();
-        for heap in self.registry.all() {
-            if Some(NonNull::from(heap)) != own {
-                heap.reopen_gate();
-            }
-        }
+        self.registry.all().for_each(Heap::reopen_gate);
         self.registry.bury_all_but(own);
     }
 }

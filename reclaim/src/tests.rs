@@ -211,6 +211,32 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// The heap of a thread that has ended is drained, and so is what others send to it later.
+#[test]
+fn kswapd_drains_the_dead() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let other = mm.attach().unwrap();
+    let mut keeper = Kswapd::new(mm);
+    let mut settle = || {
+        for _ in 0..400 {
+            keeper.round(mm, None);
+            machine.advance_ns(100_000_000);
+        }
+        mm.pages().charged() * PAGE_SIZE
+    };
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let (early, late) = blocks.split_at(10_000);
+    early.iter().for_each(|&block| give(heap, block));
+    // SAFETY: the heap is not used any more.
+    unsafe { mm.detach(heap) };
+    let half = settle();
+    assert!(half < 13 << 20, "{half} bytes");
+    late.iter().for_each(|&block| give(other, block));
+    let rest = settle();
+    assert!(rest < 1 << 20, "{rest} bytes");
+}
+
 #[test]
 fn trim_tells_what_it_gave_back() {
     let machine = FakeBuilder::new().build();
