@@ -26,8 +26,20 @@ impl Heap {
     /// # Safety
     /// The calling thread owns this heap; a live `object` is not used any more.
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<(), BadPointer> {
+        self.mm().run_deferred(self);
+        // SAFETY: the caller's promise.
+        unsafe { self.free_now(object) }
+    }
+
+    /// [`Heap::free`] of this block and no other.
+    ///
+    /// # Errors
+    /// As for [`Heap::free`].
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub(crate) unsafe fn free_now(&self, object: NonNull<u8>) -> Result<(), BadPointer> {
         let mm = self.mm();
-        mm.run_deferred(self);
         let addr = object.addr().get();
         let map = &mm.pages().map;
         let Some(pfn) = map.pfn_of(addr) else {
@@ -64,7 +76,7 @@ impl Heap {
         {
             return false;
         }
-        let mut inner = self.enter();
+        let Some(mut inner) = self.try_enter() else { return false };
         let message = *inner.outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         match unsafe { message.as_mut() } {

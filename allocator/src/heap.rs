@@ -254,6 +254,17 @@ impl Heap {
     #[inline]
     pub(crate) fn enter(&self) -> Entered<'_> {
         self.gate.enter(self.barrier);
+        self.note_entry()
+    }
+
+    /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.
+    #[inline]
+    pub(crate) fn try_enter(&self) -> Option<Entered<'_>> {
+        self.gate.try_enter(self.barrier).then(|| self.note_entry())
+    }
+
+    #[inline]
+    fn note_entry(&self) -> Entered<'_> {
         // Relaxed: one writer; the keeper only compares for change.
         self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
         Entered { heap: self, visitor: false }

@@ -247,7 +247,7 @@ impl Mm {
         if self.deferred.is_waiting() {
             self.deferred.take(|block| {
                 // SAFETY: the handler gave the block away; the caller owns `heap`.
-                if let Err(bad) = unsafe { heap.free(block) } {
+                if let Err(bad) = unsafe { heap.free_now(block) } {
                     heap.enter().fault.get_or_insert(bad);
                 }
             });

@@ -88,7 +88,8 @@ impl PageMap {
     /// How many bytes from the base on have metadata.
     #[inline]
     pub fn covered(&self) -> usize {
-        self.covered.load(Relaxed)
+        // ORDERING: Acquire, as in `pfn_of`: the bases that are read next belong to it.
+        self.covered.load(Acquire)
     }
 
     /// The array of page words, for callers that keep their own copy of the bases.

@@ -77,11 +77,13 @@ impl Heap {
     pub(crate) fn sync_hot(&self) {
         let map = &self.mm().pages().map;
         let hot = self.hot();
+        // First: the bases are those of what it covers.
+        let covered = map.covered();
         // SAFETY: the owner's own fields, and no hit is under way.
         unsafe {
             (*hot).base = map.base();
             (*hot).words = map.words();
-            (*hot).covered = map.covered();
+            (*hot).covered = covered;
         }
     }
 

@@ -39,7 +39,8 @@ unsafe extern "C" fn before() {
     let block = Block::get();
     let taken = block.take();
     let own = own(block);
-    if own.is_some() && taken == empty() {
+    // BUSY: a handler that interrupted the thread while it attaches or detaches.
+    if taken == empty() && (own.is_some() || block.home() == BUSY) {
         return;
     }
     if let Some(mm) = init::mm() {
