@@ -49,6 +49,7 @@ test: setup
 	$(CARGO) clippy $(ARTEFACTS) -- -D warnings
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
+	tests/loom.sh
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 
 test-programs: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)

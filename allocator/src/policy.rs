@@ -34,7 +34,7 @@ impl Placing {
             follows_threads: policy.mode == PolicyMode::Local
                 && pages.placement != Placement::Kernel
                 && pages.online().count() > 1,
-            taken: [const { AtomicUsize::new(0) }; MAX_NODES],
+            taken: core::array::from_fn(|_| AtomicUsize::new(0)),
         }
     }
 }
