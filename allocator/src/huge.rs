@@ -230,8 +230,14 @@ impl Huge {
         }
     }
 
+    /// Whether somebody is at work in the index. A thread that finds nobody while it is interrupted
+    /// does not hold the lock itself.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.raw_lock().is_held()
+    }
+
     pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: for the fork handlers only, in the order of the lock table.
+        // SAFETY: taken by the fork handlers only, in the order of the lock table.
         unsafe { self.index.raw() }
     }
 }

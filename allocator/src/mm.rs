@@ -332,6 +332,15 @@ impl Mm {
         }
     }
 
+    /// The same for a call that interrupted zonal on its own thread; none where that would take a
+    /// lock which the thread may hold.
+    pub fn usable_size_interrupted(&self, block: NonNull<u8>) -> Option<Result<usize, BadPointer>> {
+        let addr = block.addr().get();
+        let is_inside =
+            self.pages.map.pfn_of(addr).is_some() || self.deferred.size_of(addr).is_some();
+        (is_inside || !self.huge.is_locked()).then(|| self.usable_size(block))
+    }
+
     /// Tries to give the live block at `block` room for `size` bytes, shrinking or moving pages
     /// instead of bytes where it can. None: it has to be copied.
     pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {

@@ -331,3 +331,16 @@ fn a_torn_heap_is_never_used_again() {
     mm.postfork_parent(Some(own.0));
     assert_ne!(mm.attach().unwrap(), lost.0);
 }
+
+/// A signal handler may have interrupted the holder of the lock that it would wait for.
+#[test]
+fn an_interrupted_thread_waits_for_no_lock() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let [small, huge] = [100, 16 << 20].map(|size| own.alloc(size, 8));
+    mm.huge().raw_lock().acquire();
+    assert!(mm.usable_size_interrupted(small).unwrap().is_ok());
+    assert!(mm.usable_size_interrupted(huge).is_none());
+    mm.huge().raw_lock().release();
+    assert_eq!(mm.usable_size_interrupted(huge), Some(Ok(16 << 20)));
+}

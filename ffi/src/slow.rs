@@ -179,7 +179,8 @@ unsafe fn resize(
             Err(ReallocError::Bad(bad)) => Err(Some(bad)),
         },
         Seat::Interrupted => {
-            let usable = mm.usable_size(object).map_err(Some)?;
+            let Some(usable) = mm.usable_size_interrupted(object) else { return Ok(None) };
+            let usable = usable.map_err(Some)?;
             if size <= usable && size >= usable / 2 {
                 return Ok(Some(object));
             }
