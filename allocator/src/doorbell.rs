@@ -13,9 +13,10 @@
 //! | `alarm`   | `hurry` (+1)                      | keeper (futex) | do not wait for the tick     |
 //!
 //! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
-//! clearing and stays. `retire` stores `keeper = 0` and then loads `garbage`, a ringer stores
-//! `garbage = 1` and then loads `keeper`: the store-load pattern, so both sides are SeqCst and at
-//! least one sees the other.
+//! clearing and stays: the keeper takes locks or runs a membarrier after the clearing. `retire`
+//! stores `keeper = 0` and then loads `garbage`, a ringer stores `garbage = 1` and then loads
+//! `keeper`: the store-load pattern, so both sides are SeqCst and at least one sees the other.
+//! There is no loom model of this bell: loom takes SeqCst accesses for AcqRel ones.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -82,9 +83,13 @@ impl Doorbell {
         futex_wait(&self.alarm, alarm, Some(ns));
     }
 
-    /// Wakes a keeper that waits.
+    /// Wakes a keeper that waits. One in the middle of a round looks again at its next tick.
     pub fn hurry(&self) {
         self.ring();
+        // Relaxed: a keeper that comes or goes now finds the ring.
+        if self.keeper.load(Relaxed) == 0 {
+            return;
+        }
         // Relaxed: only has to change.
         self.alarm.fetch_add(1, Relaxed);
         futex_wake(&self.alarm, 1);

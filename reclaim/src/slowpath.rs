@@ -69,7 +69,9 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
 /// The calling thread owns `heap`.
 unsafe fn act(mm: &'static Mm, heap: NonNull<Heap>, action: Action, goal: usize) {
     match action {
-        Action::Dip | Action::OtherNode(_) | Action::UseReserve => {}
+        // Below the low mark: the background reclaimer shall not wait for its tick.
+        Action::Dip => mm.doorbell().hurry(),
+        Action::OtherNode(_) | Action::UseReserve => {}
         Action::DrainOwn => {
             // SAFETY: the caller's promise.
             unsafe { mm.drain_own(heap) };
