@@ -1,14 +1,14 @@
-"""compare.py STATS MAPS: zonal's own figures for each node against the kernel's numa_maps.
+"""compare.py STATS MAPS PERCENT: zonal's own figures for each node against the kernel's numa_maps.
 
 zonal's memory is that which is bound to a node. What it counts as resident on a node, and what the
-kernel finds there, may differ by 2 % of all of it.
+kernel finds there, may differ by PERCENT of all of it.
 """
 import collections
 import json
 import re
 import sys
 
-stats, maps = sys.argv[1:]
+stats, maps, percent = sys.argv[1:]
 with open(stats) as file:
     zones = json.loads(file.readlines()[-1])["zones"]
 counted = {zone["node"]: zone["pages"]["charged"] for zone in zones}
@@ -26,4 +26,4 @@ for node in sorted(counted.keys() | found.keys()):
     worst = max(worst, abs(ours - theirs))
     print(f"figures: node {node}: zonal {ours} pages, the kernel {theirs}")
 print(f"figures: {100 * worst / total:.2f} % of {total} pages apart")
-sys.exit(worst > 0.02 * total)
+sys.exit(100 * worst > float(percent) * total)
