@@ -27,7 +27,7 @@ FEATURES := --features zonal-cli/hwloc
 # together with them it would have two panic handlers, its own and that of `std`.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install bench bench-quick
+.PHONY: build run setup test test-programs install bench bench-quick test-vm
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -51,6 +51,12 @@ test: setup
 	$(CARGO) test --workspace $(FEATURES)
 	tests/loom.sh
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
+
+# The multi-node laboratory with all its layouts.
+test-vm: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+test-vm: build
+	tests/setup
+	$(CARGO) test -p zonal-tests --test vm -- --include-ignored
 
 test-programs: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 test-programs: build
