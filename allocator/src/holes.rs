@@ -37,7 +37,8 @@ pub struct HolesPurged {
 }
 
 impl Entered<'_> {
-    /// Purges holes of this heap's slabs that are cold at generation `up_to`, until `goal_pages` are back or the owner waits.
+    /// Purges holes of this heap's slabs that are cold at generation `up_to`, until `goal_pages` are
+    /// back or the owner waits.
     pub(crate) fn purge_holes(&mut self, up_to: Option<u32>, goal_pages: usize) -> HolesPurged {
         let mut done = HolesPurged::default();
         let mut batch = Batch {

@@ -240,12 +240,7 @@ impl Inner {
         loop {
             let mut slab = self.classes[class.index()].partial.head;
             if slab.is_null() {
-                match self.new_slab(heap, class, from) {
-                    Ok(fresh) => slab = fresh,
-                    // Some objects are enough.
-                    Err(_) if wanted < (slots / 2).max(1) => return Ok(()),
-                    Err(e) => return Err(e),
-                }
+                slab = self.new_slab(heap, class, from)?;
             }
             // SAFETY: a slab on a partial list is live and has free objects; the bin's array has
             // `wanted` free slots above `top`, since it was empty and `wanted` is half of it.

@@ -19,7 +19,8 @@ pub struct Sweep {
 impl Mm {
     /// One sweep, for the single keeper. Heaps in which nothing happened since they were drained
     /// are passed over without a visit; those whose owner was active since the last sweep only
-    /// lose cold holes. `own` is the heap of the calling thread, if it has one. Returns the pages given back to the system.
+    /// lose cold holes. `own` is the heap of the calling thread, if it has one. Returns the pages
+    /// given back to the system.
     pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> usize {
         let mut purged = 0;
         if let Some(own) = own {
