@@ -8,21 +8,28 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod completions;
+mod doctor;
 mod run;
+mod size;
+mod style;
+mod system;
 mod topology;
 
 use std::io::{self, Write as _};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Status of every failure of the command itself, as env(1) has it. 126 and 127 tell about the
-/// program (see [`run::NotStarted`]); all other values are the program's own.
+/// program (see [`run::NotStarted`]); all other values are the program's own. 1 is a finding of the
+/// doctor.
 const OWN_FAILURE: u8 = 125;
 
-/// Starts programs on the zonal memory allocator and shows what it sees of the machine.
+/// Starts programs on the zonal memory allocator and shows where their memory is.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Guide by task: docs/README.md. All settings: docs/CONFIGURATION.md.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -32,8 +39,12 @@ struct Cli {
 enum Command {
     /// Start a program on zonal.
     Run(run::RunArgs),
+    /// Say what stands between a process and zonal, and what to change.
+    Doctor(doctor::DoctorArgs),
     /// Print the NUMA nodes as the library sees them, and where threads look for memory.
-    Topology,
+    Topology(topology::TopologyArgs),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArgs),
 }
 
 /// The C entry point: see the module documentation for why it is not Rust's.
@@ -55,7 +66,7 @@ fn start() -> u8 {
         }
     };
     match execute(cli.command) {
-        Ok(()) => 0,
+        Ok(status) => status,
         Err(error) => {
             let _ = writeln!(io::stderr(), "zonal: {error:#}");
             error.downcast_ref::<run::NotStarted>().map_or(OWN_FAILURE, run::NotStarted::status)
@@ -63,9 +74,14 @@ fn start() -> u8 {
     }
 }
 
-fn execute(command: Command) -> Result<()> {
+/// Executes a subcommand; answers its exit status.
+fn execute(command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => run::run(&args).map(|never| match never {}),
-        Command::Topology => topology::print(&mut io::stdout().lock()),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Topology(args) => topology::print(&args, &mut io::stdout().lock()).map(|()| 0),
+        Command::Completions(args) => {
+            completions::print(&args, &mut Cli::command(), &mut io::stdout().lock()).map(|()| 0)
+        }
     }
 }

@@ -3,52 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod place;
+
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use tempfile::TempDir;
-
-const ZONAL: &str = env!("CARGO_BIN_EXE_zonal");
-
-/// A folder with an empty `libzonal.so`.
-struct Place {
-    folder: TempDir,
-}
+use place::{Place, ZONAL, stderr, stdout};
 
 impl Place {
-    fn new() -> Self {
-        let place = Self { folder: TempDir::new().unwrap() };
-        place.compile("", &["-shared", "-nostdlib"], "libzonal.so");
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn library(&self) -> String {
-        let path = self.path("libzonal.so").canonicalize().unwrap();
-        path.into_os_string().into_string().unwrap()
-    }
-
-    fn compile(&self, source: &str, flags: &[&str], name: &str) -> PathBuf {
-        let out = self.path(name);
-        let mut child = Command::new("cc")
-            .args(["-x", "c", "-", "-o"])
-            .arg(&out)
-            .args(flags)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "cc failed for {name}");
-        out
-    }
-
     fn executable(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
@@ -56,27 +21,9 @@ impl Place {
         path
     }
 
-    /// The command with this library and an environment free of the tester's own settings.
-    fn zonal(&self) -> Command {
-        let mut command = Command::new(ZONAL);
-        command
-            .env("ZONAL_LIB", self.path("libzonal.so"))
-            .env_remove("LD_PRELOAD")
-            .env_remove("ZONAL_CONF");
-        command
-    }
-
     fn run(&self, arguments: &[&str]) -> Output {
         self.zonal().arg("run").args(arguments).output().unwrap()
     }
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap().trim_end()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
 }
 
 #[track_caller]

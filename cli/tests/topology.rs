@@ -26,3 +26,14 @@ fn kernel_nodes() -> Vec<String> {
     nodes.sort_unstable();
     nodes.iter().map(ToString::to_string).collect()
 }
+
+#[test]
+fn json_has_the_same_nodes() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zonal"));
+    let output = command.args(["topology", "--json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = report["nodes"].as_array().unwrap();
+    let shown: Vec<String> = nodes.iter().map(|node| node["node"].to_string()).collect();
+    assert_eq!(shown, kernel_nodes());
+    assert!(nodes.iter().all(|node| node["zonelist"][0]["distance"] == 10), "{report}");
+}

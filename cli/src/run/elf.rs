@@ -11,16 +11,16 @@ use object::{Endianness, FileKind, ReadCache, ReadRef};
 
 /// The part of a file's headers that decides whether a preload can work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// Kind of processor, class and byte order: a library must have the same as its program.
-    pub(super) target: Target,
+    pub(crate) target: Target,
     /// The loader that the file asks for. A program without one is static.
-    pub(super) interpreter: Option<String>,
+    pub(crate) interpreter: Option<String>,
 }
 
 /// Kind of machine code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     machine: u16,
     is_64: bool,
     endianness: Endianness,
@@ -28,7 +28,7 @@ pub(super) struct Target {
 
 impl Head {
     /// Reads only what it needs; `None` if the file is not ELF.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
         let name = || path.display().to_string();
         let cache = ReadCache::new(File::open(path).with_context(name)?);
         match FileKind::parse(&cache) {
@@ -59,7 +59,7 @@ where
 }
 
 /// The interpreter in the `#!` line of a script.
-pub(super) fn script_interpreter(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn script_interpreter(path: &Path) -> io::Result<Option<String>> {
     use io::Read as _;
     let mut start = Vec::new();
     // The kernel reads no more than this of the line.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 const NAME: &str = "libzonal.so";
 
 /// The library's absolute path: `$ZONAL_LIB` if set, else the first place that has it.
-pub(super) fn find() -> Result<PathBuf> {
+pub(crate) fn find() -> Result<PathBuf> {
     let found = match env::var_os("ZONAL_LIB").filter(|path| !path.is_empty()) {
         // A path that the user named is never silently replaced by another one.
         Some(path) => PathBuf::from(path),

@@ -4,12 +4,12 @@
 //! Reading order: [`library`] and [`program`] find the two files, [`elf`] and [`warnings`] look into
 //! them, [`environment`] makes `LD_PRELOAD` and `ZONAL_CONF`, [`exec`] takes the step.
 
-mod elf;
+pub(crate) mod elf;
 mod environment;
 mod exec;
-mod library;
-mod program;
-mod warnings;
+pub(crate) mod library;
+pub(crate) mod program;
+pub(crate) mod warnings;
 
 use std::convert::Infallible;
 use std::ffi::OsString;

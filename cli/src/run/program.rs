@@ -26,7 +26,7 @@ impl NotStarted {
         }
     }
 
-    pub(super) fn from_exec(name: &OsStr, error: &io::Error) -> Self {
+    pub(crate) fn from_exec(name: &OsStr, error: &io::Error) -> Self {
         let name = name.display().to_string();
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound { name },
@@ -47,7 +47,7 @@ impl fmt::Display for NotStarted {
 impl std::error::Error for NotStarted {}
 
 /// The file that `name` means: itself if it has a slash, else looked up in `PATH` as execvp(3) does.
-pub(super) fn find(name: &OsStr) -> Result<PathBuf, NotStarted> {
+pub(crate) fn find(name: &OsStr) -> Result<PathBuf, NotStarted> {
     if name.as_bytes().contains(&b'/') {
         return Ok(name.into());
     }

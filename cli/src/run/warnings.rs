@@ -13,7 +13,7 @@ const MAX_SCRIPT_DEPTH: usize = 4;
 
 /// What keeps zonal out of the program at `path`; nothing for a file that cannot be read, since the
 /// attempt to run it will say more.
-pub(super) fn of(path: &Path, library: &Head) -> Vec<String> {
+pub(crate) fn of(path: &Path, library: &Head) -> Vec<String> {
     let Some(binary) = binary_of(path) else { return Vec::new() };
     let mut warnings = Vec::new();
     if let Ok(Some(head)) = Head::read(&binary) {

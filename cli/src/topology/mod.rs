@@ -7,12 +7,25 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
 use zonal_numa::{CpuId, MAX_CPUS, Machine, NodeId, Topology};
 
+/// How to print.
+#[derive(Debug, Args)]
+pub(crate) struct TopologyArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Prints the topology and, in a build with hwloc, whether hwloc sees the same.
-pub(crate) fn print(out: &mut impl Write) -> Result<()> {
+pub(crate) fn print(args: &TopologyArgs, out: &mut impl Write) -> Result<()> {
     let machine = Machine::linux();
     let topology = machine.topology();
+    if args.json {
+        return Ok(writeln!(out, "{:#}", json(&machine))?);
+    }
     write!(out, "{}", describe(topology))?;
     writeln!(out, "page size {} KiB", machine.page_size() >> 10)?;
     #[cfg(feature = "hwloc")]
@@ -30,6 +43,24 @@ fn describe(topology: &Topology) -> String {
         let _ = writeln!(text, "  zonelist    {}", with_distances(topology, node));
     }
     text
+}
+
+/// The same as an object: `{"version": 1, "page_size": ..., "nodes": [...]}`.
+fn json(machine: &Machine) -> Value {
+    let topology = machine.topology();
+    let node = |node: NodeId| {
+        let steps = topology.zonelist(node).iter();
+        let steps =
+            steps.map(|&to| json!({ "node": to.index(), "distance": topology.distance(node, to) }));
+        json!({
+            "node": node.index(),
+            "processors": processors(topology, node),
+            "has_memory": topology.nodes_with_memory().contains(node),
+            "zonelist": steps.collect::<Vec<_>>(),
+        })
+    };
+    let nodes: Vec<Value> = topology.nodes_online().into_iter().map(node).collect();
+    json!({ "version": 1, "page_size": machine.page_size(), "nodes": nodes })
 }
 
 /// Where a thread on `home` looks for memory, in order, each with its distance.

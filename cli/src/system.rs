@@ -1,0 +1,136 @@
+//! The kernel's files about the machine and one process, as plain text.
+//!
+//! All paths hang below one root, which is `/` except in tests.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::{fmt, fs};
+
+/// Why nothing can be said about a process.
+#[derive(Debug)]
+pub(crate) enum Unreachable {
+    /// It has ended, or never was.
+    NoSuchProcess(u32),
+    /// It belongs to somebody else, or is protected.
+    Denied(u32),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchProcess(pid) => write!(f, "{pid}: no such process"),
+            Self::Denied(pid) => write!(f, "{pid}: permission denied: not a process of yours"),
+        }
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// The machine, and the process that is looked at: by number, or this command itself, whose limits
+/// a program started from the same shell would inherit.
+#[derive(Debug, Clone)]
+pub(crate) struct System {
+    root: PathBuf,
+    pid: Option<u32>,
+}
+
+impl System {
+    /// This machine, and this command itself.
+    pub(crate) fn own() -> Self {
+        Self::below("/", None)
+    }
+
+    /// This machine and process `pid`, which must be there and be ours to look at.
+    pub(crate) fn process(pid: u32) -> Result<Self, Unreachable> {
+        let system = Self::below("/", Some(pid));
+        // What only its owner may read tells "not ours" apart from "not there".
+        match fs::read(system.path("maps")) {
+            Ok(_) => Ok(system),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Unreachable::Denied(pid))
+            }
+            Err(_) => Err(Unreachable::NoSuchProcess(pid)),
+        }
+    }
+
+    /// A machine whose `/proc` and `/sys` are below `root`.
+    pub(crate) fn below(root: impl Into<PathBuf>, pid: Option<u32>) -> Self {
+        Self { root: root.into(), pid }
+    }
+
+    /// A file of the machine, by its absolute path; none if it cannot be read.
+    pub(crate) fn machine(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path.trim_start_matches('/'))).ok()
+    }
+
+    /// A number in a file of the machine.
+    pub(crate) fn number(&self, path: &str) -> Option<u64> {
+        self.machine(path)?.trim().parse().ok()
+    }
+
+    /// A file of the process's folder in `/proc`.
+    pub(crate) fn of_process(&self, file: &str) -> Option<String> {
+        let bytes = fs::read(self.path(file)).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A field of `/proc/PID/status`.
+    pub(crate) fn status(&self, field: &str) -> Option<String> {
+        value(&self.of_process("status")?, field)
+    }
+
+    /// A field of `/proc/meminfo`, in bytes.
+    pub(crate) fn meminfo(&self, field: &str) -> Option<u64> {
+        let text = value(&self.machine("/proc/meminfo")?, field)?;
+        let kib: u64 = text.split_whitespace().next()?.parse().ok()?;
+        Some(kib << 10)
+    }
+
+    /// A variable of the environment that the process was started with.
+    pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
+        let block = fs::read(self.path("environ")).ok()?;
+        let entries = block.split(|&byte| byte == 0);
+        let mut values = entries.filter_map(|entry| {
+            entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
+        });
+        values.next().map(OsString::from_vec)
+    }
+
+    /// A path that reaches the file the process was started from, even if that was replaced.
+    pub(crate) fn executable(&self) -> PathBuf {
+        self.path("exe")
+    }
+
+    /// The process's name for people.
+    pub(crate) fn name(&self) -> String {
+        self.of_process("comm").map_or_else(|| "?".into(), |name| name.trim_end().into())
+    }
+
+    /// Files that are mapped in the process, each once, in order of address.
+    pub(crate) fn mapped_files(&self) -> Vec<String> {
+        let maps = self.of_process("maps").unwrap_or_default();
+        let mut files: Vec<String> = Vec::new();
+        for line in maps.lines() {
+            if let Some(start) = line.find('/')
+                && files.last().is_none_or(|last| last != &line[start..])
+            {
+                files.push(line[start..].into());
+            }
+        }
+        files.dedup();
+        files
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        let folder = self.pid.map_or_else(|| "self".into(), |pid| pid.to_string());
+        self.root.join("proc").join(folder).join(file)
+    }
+}
+
+/// The value of `field` in lines of `field: value`.
+fn value(text: &str, field: &str) -> Option<String> {
+    let rest = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned());
+    text.lines().find_map(rest)
+}
