@@ -5,6 +5,7 @@
 //! purge: nobody in the child would ever put them back.
 
 use crate::pages::Pages;
+use crate::purge::Reclaimer;
 
 impl Pages {
     /// Before fork: takes all locks of the layer.
@@ -40,7 +41,7 @@ impl Pages {
             let env = self.env(node);
             let mut zone = node.lock();
             while let Some(pfn) = zone.isolated.head() {
-                zone.putback(&env, pfn, false);
+                zone.putback(&env, pfn, (false, Reclaimer::Kswapd));
             }
         }
     }

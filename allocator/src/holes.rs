@@ -15,6 +15,7 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use crate::class::SizeClass;
 use crate::heap::Entered;
+use crate::purge::{PurgeHow, Reclaimer};
 use crate::slab::Slab;
 
 /// Ranges given to one call.
@@ -25,6 +26,7 @@ struct Batch {
     /// The slab of each range and its pages.
     owners: [(*mut Slab, u16); BATCH],
     nr: usize,
+    by: Reclaimer,
 }
 
 /// What a purge of holes did.
@@ -37,14 +39,15 @@ pub struct HolesPurged {
 }
 
 impl Entered<'_> {
-    /// Purges holes of this heap's slabs that are cold at generation `up_to`, until `goal_pages` are
-    /// back or the owner waits.
-    pub(crate) fn purge_holes(&mut self, up_to: Option<u32>, goal_pages: usize) -> HolesPurged {
+    /// Purges holes of this heap's slabs as `how` says, until `goal_pages` are back or the owner
+    /// waits.
+    pub(crate) fn purge_holes(&mut self, how: PurgeHow, goal_pages: usize) -> HolesPurged {
         let mut done = HolesPurged::default();
         let mut batch = Batch {
             spans: [Span::EMPTY; BATCH],
             owners: [(core::ptr::null_mut(), 0); BATCH],
             nr: 0,
+            by: how.by,
         };
         for class in SizeClass::all() {
             let mut slab = self.classes[class.index()].partial.head;
@@ -52,7 +55,7 @@ impl Entered<'_> {
                 // SAFETY: list members are live, and we are inside the gate.
                 let s = unsafe { s.as_mut() };
                 slab = s.next;
-                if up_to.is_none_or(|generation| s.is_cold(generation)) {
+                if how.takes_all() || s.is_cold(how.up_to) {
                     self.collect_holes(s, &mut batch, &mut done);
                 }
                 if done.nr_pages >= goal_pages || (batch.nr == 0 && self.is_wanted()) {
@@ -111,7 +114,7 @@ impl Entered<'_> {
             let slab = unsafe { &mut *slab };
             slab.holes |= run;
             let nr_pages = run.count_ones() as usize;
-            pages.note_holes(slab.head(), nr_pages);
+            pages.note_holes(slab.head(), nr_pages, batch.by);
             done.nr_pages += nr_pages;
         }
         batch.nr = 0;

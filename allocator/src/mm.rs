@@ -23,6 +23,7 @@ use crate::policy::Placing;
 use crate::registry::Registry;
 use crate::slab::Slab;
 use crate::sync::atomic::AtomicU64;
+use crate::vmstat::Vmstat;
 use crate::watermark::WatermarkLevel;
 use crate::word::Kind;
 
@@ -79,6 +80,7 @@ pub struct Mm {
     doorbell: Doorbell,
     pub(crate) registry: Registry,
     pub(crate) drain_skipped: AtomicU64,
+    vmstat: Vmstat,
     barrier: Barrier,
     one_node: bool,
     placing: Placing,
@@ -110,6 +112,7 @@ impl Mm {
             (&raw mut (*place).doorbell).write(Doorbell::new());
             (&raw mut (*place).registry).write(Registry::new());
             (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
+            (&raw mut (*place).vmstat).write(Vmstat::new());
             (&raw mut (*place).barrier).write(barrier);
             (&raw mut (*place).one_node).write(one_node);
             (&raw mut (*place).placing).write(Placing::new(config.policy, &(*place).pages));
@@ -146,6 +149,11 @@ impl Mm {
     #[inline]
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell
+    }
+
+    /// What reclaim did and cost.
+    pub fn vmstat(&self) -> &Vmstat {
+        &self.vmstat
     }
 
     pub(crate) fn is_one_node(&self) -> bool {

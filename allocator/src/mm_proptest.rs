@@ -112,7 +112,7 @@ fn run(steps: Vec<Step>) {
                 mm.drain_all(own);
             }
             Step::PurgeHoles => {
-                mm.purge_holes(own, usize::MAX);
+                mm.purge_holes(own, PurgeHow::ALL, usize::MAX);
             }
             Step::Purge => {
                 mm.pages().purge(heaps[0].node(), usize::MAX, PurgeHow::ALL);

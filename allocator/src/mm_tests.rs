@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use zonal_numa::Machine;
 
+use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
 
@@ -254,14 +255,14 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     }
     let before = mm.pages().charged();
     mm.drain_all(Some(owner.0));
-    let purged = mm.purge_holes(Some(owner.0), usize::MAX);
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
     mm.validate(Some(owner.0)).unwrap();
     // 40,000 objects fill 5,000 pages; a survivor keeps one of about six.
     assert!(purged > 3500, "{purged} pages");
     assert!(mm.pages().charged() < before);
     // The first pass may have holed a section after it passed over the denser slabs of it.
-    assert!(mm.purge_holes(Some(owner.0), usize::MAX) < 64);
-    assert_eq!(mm.purge_holes(Some(owner.0), usize::MAX), 0);
+    assert!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX) < 64);
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0);
     let again: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
     mm.validate(Some(owner.0)).unwrap();
     for block in again.into_iter().chain(survivors) {

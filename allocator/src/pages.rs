@@ -26,6 +26,7 @@ use crate::node::{Node, ZoneStats};
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
+use crate::purge::Reclaimer;
 use crate::run::PageRun;
 use crate::section::Sections;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -264,13 +265,14 @@ impl Pages {
     }
 
     /// Takes pages of a live run, now empty, off the accounts.
-    pub(crate) fn note_holes(&self, pfn: Pfn, nr_pages: usize) {
+    pub(crate) fn note_holes(&self, pfn: Pfn, nr_pages: usize, by: Reclaimer) {
         let home = self.home(pfn);
         let mut zone = home.lock();
         self.budget.uncharge(nr_pages);
         home.budget.uncharge(nr_pages);
         zone.nr_holes += nr_pages;
-        zone.events.pgsteal += nr_pages as u64;
+        zone.events.note_scan(by, nr_pages);
+        zone.events.note_steal(by, nr_pages);
     }
 
     /// Charges what [`Pages::note_holes`] took off, since the pages are about to be used; false

@@ -232,11 +232,11 @@ fn purging_spares_young_chunks_and_small_holes() {
     let kept = rig.alloc(1).unwrap();
     let run = rig.alloc(64).unwrap();
     rig.pages.free_run(run);
-    let old = PurgeHow { up_to: 4, smallest: Order::ZERO };
+    let old = PurgeHow { up_to: 4, smallest: Order::ZERO, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, old), 0);
-    let large = PurgeHow { up_to: 5, smallest: Order::PAGEBLOCK };
+    let large = PurgeHow { up_to: 5, smallest: Order::PAGEBLOCK, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, large), 0);
-    let both = PurgeHow { up_to: 5, smallest: Order::ZERO };
+    let both = PurgeHow { up_to: 5, smallest: Order::ZERO, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, both), 64);
     rig.pages.free_run(kept);
     rig.check();

@@ -18,6 +18,15 @@ use crate::pfn::Pfn;
 use crate::word::Migratetype;
 use crate::zone::{Thp, Zone};
 
+/// In whose name memory is given back: for the figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reclaimer {
+    /// The background reclaimer, or a round of its work by a caller.
+    Kswapd,
+    /// A request in need, or the program by `malloc_trim` and the like.
+    Direct,
+}
+
 /// What to purge.
 #[derive(Clone, Copy, Debug)]
 pub struct PurgeHow {
@@ -25,11 +34,19 @@ pub struct PurgeHow {
     pub up_to: u32,
     /// Holes smaller than this order are not worth a call.
     pub smallest: Order,
+    /// Who asks.
+    pub by: Reclaimer,
 }
 
 impl PurgeHow {
     /// Everything that can be given back at all.
-    pub const ALL: PurgeHow = PurgeHow { up_to: u32::MAX, smallest: Order::ZERO };
+    pub const ALL: PurgeHow =
+        PurgeHow { up_to: u32::MAX, smallest: Order::ZERO, by: Reclaimer::Direct };
+
+    /// Whether age does not count.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.up_to == u32::MAX
+    }
 }
 
 /// Blocks taken out at once: bounds the time of a batch and the stack.
@@ -96,7 +113,7 @@ impl Pages {
             let mut batch = Batch::new();
             let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
             if batch.nr_blocks > 0 {
-                let (purged, refused) = self.purge_batch(home, &batch);
+                let (purged, refused) = self.purge_batch(home, &batch, how.by);
                 done += purged;
                 // Locked or forbidden: the rest would be refused as well.
                 if refused {
@@ -121,13 +138,15 @@ impl Pages {
     /// False when it was done before, or huge pages are wanted at all costs.
     pub(crate) fn hole_section(&self, index: u16) -> bool {
         let section = self.sections.get(index);
-        if self.thp == Thp::Always || !section.set_holed() {
+        if self.thp == Thp::Always || !section.begin_holing() {
             return false;
         }
         // No more is committed to it from here on, or is by a thread that holds the window lock.
         let _window = self.window.lock();
         let span = section.span(&self.map, 0, section.nr_pages());
         if self.machine.advise_huge(span, false).is_err() {
+            // Not asked again: what the kernel refuses once, it refuses always.
+            section.refuse_holing();
             return false;
         }
         let mut zone = self.nodes[section.node()].lock();
@@ -178,6 +197,7 @@ impl Pages {
                 let mut next = zone.buddy.list(order, mt, true).tail();
                 while let Some(pfn) = next.filter(|_| !batch.is_full(goal)) {
                     next = BlockList::prev(&self.map, pfn);
+                    zone.events.note_scan(how.by, order.nr_pages());
                     if is_old(self, pfn, order, how) {
                         batch.add(self, zone, pfn);
                     }
@@ -203,6 +223,7 @@ impl Pages {
             }
             let Some(start) = self.step_back(zone) else { return limit };
             let chunk = self.map.chunk(start);
+            zone.events.note_scan(how.by, chunk.nr_free_resident());
             if chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
                 continue;
             }
@@ -258,7 +279,7 @@ impl Pages {
 
     /// Purges what the batch holds and puts it back. Returns the pages given back, and whether
     /// the OS refused any.
-    fn purge_batch(&self, home: &Node, batch: &Batch) -> (usize, bool) {
+    fn purge_batch(&self, home: &Node, batch: &Batch, by: Reclaimer) -> (usize, bool) {
         let spans = &batch.spans[..batch.nr_spans];
         let nr_done = match self.machine.purge(spans) {
             Ok(()) => spans.len(),
@@ -269,7 +290,7 @@ impl Pages {
         let mut purged = 0;
         for &(pfn, span) in &batch.blocks[..batch.nr_blocks] {
             let gone = (span as usize) < nr_done;
-            let nr_pages = zone.putback(&env, pfn, gone);
+            let nr_pages = zone.putback(&env, pfn, (gone, by));
             purged += if gone { nr_pages } else { 0 };
         }
         (purged, nr_done < spans.len())

@@ -236,23 +236,21 @@ impl Inner {
         let bin = heap.bin(class);
         let map = &heap.mm().pages().map;
         let slots = usize::from(self.classes[class.index()].slots);
-        let mut wanted = (slots / 2).max(1);
+        let half = (slots / 2).max(1);
+        let mut wanted = half;
         loop {
-            let mut slab = self.classes[class.index()].partial.head;
+            let mut slab = self.first_chargeable(heap, class, from);
             if slab.is_null() {
+                // Never build a new slab only to fill the bin.
+                if wanted < half {
+                    return Ok(());
+                }
                 slab = self.new_slab(heap, class, from)?;
             }
             // SAFETY: a slab on a partial list is live and has free objects; the bin's array has
             // `wanted` free slots above `top`, since it was empty and `wanted` is half of it.
             unsafe {
                 let slab = &mut *slab;
-                if slab.holes != 0 {
-                    let nr_pages = slab.holes.count_ones() as usize;
-                    if !heap.mm().pages().fill_holes(slab.head(), nr_pages, from.level) {
-                        return Err(AllocError::Exhausted { node: from.node, order: 0 });
-                    }
-                    slab.holes = 0;
-                }
                 if slab.is_empty() {
                     self.classes[class.index()].nr_empty -= 1;
                 }
@@ -265,11 +263,29 @@ impl Inner {
                     self.classes[class.index()].partial.remove(slab);
                 }
             }
-            // Never build a new slab only to fill the bin.
-            if wanted == 0 || self.classes[class.index()].partial.head.is_null() {
+            if wanted == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// The first partial slab of `class` that has no holes or whose holes the limits allow to fill;
+    /// null if there is none.
+    fn first_chargeable(&self, heap: &Heap, class: SizeClass, from: Attempt) -> *mut Slab {
+        let mut slab = self.classes[class.index()].partial.head;
+        // SAFETY: list members are live, and we are inside the gate.
+        while let Some(s) = unsafe { slab.as_mut() } {
+            if s.holes == 0 {
+                return slab;
+            }
+            let nr_pages = s.holes.count_ones() as usize;
+            if heap.mm().pages().fill_holes(s.head(), nr_pages, from.level) {
+                s.holes = 0;
+                return slab;
+            }
+            slab = s.next;
+        }
+        slab
     }
 
     /// A slab of `class` with all objects free, on the partial list.

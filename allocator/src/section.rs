@@ -36,9 +36,16 @@ pub(crate) struct Section {
     nr_committed: AtomicU32,
     node: AtomicU8,
     huge: AtomicU8,
-    /// Pages of it were purged singly; the kernel was told to leave the holes alone.
+    /// One of the three below.
     holed: AtomicU8,
 }
+
+/// Its huge pages stay whole.
+const WHOLE: u8 = 0;
+/// Pages of it are purged singly; the kernel was told to leave the holes alone.
+const HOLED: u8 = 1;
+/// The kernel was told and refused: as whole, and not to be tried again.
+const REFUSED: u8 = 2;
 
 impl Section {
     pub(crate) fn start(&self) -> Pfn {
@@ -72,12 +79,17 @@ impl Section {
     }
 
     pub(crate) fn is_holed(&self) -> bool {
-        self.holed.load(Relaxed) != 0
+        self.holed.load(Relaxed) == HOLED
     }
 
-    /// Marks it; false when it was marked before.
-    pub(crate) fn set_holed(&self) -> bool {
-        self.holed.swap(1, Relaxed) == 0
+    /// Marks it as holed; false when that was done or refused before.
+    pub(crate) fn begin_holing(&self) -> bool {
+        self.holed.compare_exchange(WHOLE, HOLED, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Takes the mark off for good. For the one who set it.
+    pub(crate) fn refuse_holing(&self) {
+        self.holed.store(REFUSED, Relaxed);
     }
 
     /// Address range of `nr_pages` pages from the `first`th on.

@@ -25,6 +25,7 @@ impl Mm {
             pcp_pages: 0,
             nr_heaps: self.registry.nr_heaps(),
             nr_dead_heaps: self.registry.nr_dead(),
+            reclaim: self.vmstat().stats(),
             drain_skipped: 0,
             huge: self.huge().stats(),
             meta_mapped,

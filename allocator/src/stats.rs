@@ -9,6 +9,7 @@ use crate::class::NR_CLASSES;
 use crate::huge::HugeStats;
 use crate::node::ZoneStats;
 use crate::pcp::PcpStats;
+use crate::vmstat::ReclaimStats;
 
 /// Events of one heap.
 #[derive(Clone, Copy, Default, Debug)]
@@ -70,6 +71,8 @@ pub struct Stats {
     pub nr_heaps: usize,
     /// Heaps without a thread.
     pub nr_dead_heaps: usize,
+    /// What reclaim did and cost, outside the zones.
+    pub reclaim: ReclaimStats,
     /// Heaps that a visitor could not enter in time.
     pub drain_skipped: u64,
     /// Huge blocks.

@@ -4,15 +4,16 @@ use core::ptr::NonNull;
 
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
+use crate::purge::PurgeHow;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::visit::ROUND;
 
 /// How far a sweep goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
-    /// Slabs count as cold when no object came or went after this generation.
-    pub up_to: u32,
-    /// Holes purged in one heap before the next has its turn.
+    /// Slabs count as cold when no object came or went after the generation in it.
+    pub how: PurgeHow,
+    /// Holes purged in one heap before the next has its turn, and in all dead ones together.
     pub max_pages: usize,
 }
 
@@ -27,7 +28,7 @@ impl Mm {
             // SAFETY: the caller's heap.
             purged += unsafe { own.as_ref() }.enter().sweep(sweep, false);
         }
-        self.drain_dead(true);
+        purged += self.drain_dead(Some(sweep)).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {
@@ -64,9 +65,9 @@ impl Entered<'_> {
         if is_idle {
             self.drain();
         }
-        let holes = self.purge_holes(Some(sweep.up_to), sweep.max_pages);
+        let holes = self.purge_holes(sweep.how, sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.
-        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.up_to) {
+        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.up_to) {
             heap.drained.store(epoch, Relaxed);
         }
         holes.nr_pages

@@ -11,11 +11,15 @@ use crate::class::SizeClass;
 use crate::gate::{self, Barrier};
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
+use crate::purge::PurgeHow;
+use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
 
 /// Heaps that share one membarrier.
 pub(crate) const ROUND: usize = 64;
+/// How long a heap may stay claimed while others of its round are visited.
+const LONGEST_CLAIM_NS: u64 = 200_000;
 /// Looks at an owner that is inside before a drain gives it up: about a millisecond.
 const DRAIN_PATIENCE: u32 = 200;
 /// The same for fork, which has to have everybody: about a tenth of a second.
@@ -59,12 +63,35 @@ impl Mm {
         if heaps.is_empty() {
             return;
         }
+        let mut left = heaps;
+        while !left.is_empty() {
+            let nr_seen = self.visit_some(left, visit);
+            left = &left[nr_seen..];
+        }
+    }
+
+    /// Claims all these heaps, and visits them one by one until the first ones have kept the
+    /// others claimed for long enough. Returns how many had their turn: at least one.
+    fn visit_some(
+        &self,
+        heaps: &[Option<&'static Heap>],
+        visit: &mut impl FnMut(&mut Entered<'_>),
+    ) -> usize {
         let mut claimed = [false; ROUND];
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
             *claimed = heap.begin_visit();
         }
         self.heavy_barrier();
+        let since = self.machine().now_ns();
+        let mut nr_seen = 0;
         for (heap, claimed) in heaps.iter().flatten().zip(claimed) {
+            if nr_seen > 0 && self.machine().now_ns().saturating_sub(since) > LONGEST_CLAIM_NS {
+                if claimed {
+                    heap.leave_open();
+                }
+                continue;
+            }
+            nr_seen += 1;
             match claimed.then(|| heap.finish_visit(DRAIN_PATIENCE)).flatten() {
                 Some(mut entered) => visit(&mut entered),
                 None => {
@@ -72,6 +99,7 @@ impl Mm {
                 }
             }
         }
+        nr_seen
     }
 
     fn heavy_barrier(&self) {
@@ -84,7 +112,7 @@ impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
-        let mut pages = self.drain_dead(false);
+        let mut pages = self.drain_dead(None).drained;
         self.visit_heaps(own, |entered| pages += entered.drain());
         // What the round sent to heaps that it had already visited.
         self.visit_heaps(own, |entered| pages += entered.drain());
@@ -102,11 +130,16 @@ impl Mm {
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns
     /// the pages that went back.
-    pub fn purge_holes(&self, own: Option<NonNull<Heap>>, goal_pages: usize) -> usize {
+    pub fn purge_holes(
+        &self,
+        own: Option<NonNull<Heap>>,
+        how: PurgeHow,
+        goal_pages: usize,
+    ) -> usize {
         let mut pages = 0;
         self.visit_heaps(own, |entered| {
             if pages < goal_pages {
-                pages += entered.purge_holes(None, goal_pages - pages).nr_pages;
+                pages += entered.purge_holes(how, goal_pages - pages).nr_pages;
             }
         });
         pages
@@ -122,28 +155,38 @@ impl Mm {
         self.huge().drain(self.pages())
     }
 
-    /// Empties the heaps of threads that have ended, bins too; with `only_idle` those that lay
-    /// there since the keeper last looked. One at a time, so that threads that start meanwhile
-    /// find the others. Returns the pages that went back.
-    pub(crate) fn drain_dead(&self, only_idle: bool) -> usize {
-        let mut drained = 0;
+    /// Empties the heaps of threads that have ended, bins too; for a `sweep` those that lay there
+    /// since the keeper last looked, and their holes as far as it goes. One at a time, so that
+    /// threads that start meanwhile find the others.
+    pub(crate) fn drain_dead(&self, sweep: Option<Sweep>) -> DeadDrained {
+        let mut done = DeadDrained::default();
         let wanted = |heap: &Heap| {
-            !heap.is_drained() && (!only_idle || heap.epoch() == heap.seen.load(Relaxed))
+            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
         };
-        while let Some(heap) = self.registry.take_dead(wanted) {
+        let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
+        while done.purged < max_pages
+            && let Some(heap) = self.registry.take_dead(wanted)
+        {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
-            drained += h.drain_owned();
-            if only_idle {
-                h.enter().purge_holes(None, usize::MAX);
+            done.drained += h.drain_owned();
+            let mut is_done = true;
+            if let Some(Sweep { how, .. }) = sweep {
+                // Nobody uses it, so its holes are cold whatever their age.
+                let how = PurgeHow { up_to: u32::MAX, ..how };
+                let holes = h.enter().purge_holes(how, max_pages - done.purged);
+                done.purged += holes.nr_pages;
+                is_done = !holes.is_partial;
             }
-            h.drained.store(h.epoch(), Relaxed);
+            if is_done {
+                h.drained.store(h.epoch(), Relaxed);
+            }
             self.registry.put_dead(heap);
         }
-        if only_idle {
+        if sweep.is_some() {
             self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));
         }
-        drained
+        done
     }
 
     /// Before fork: everybody out, every lock held, so that the child finds all data whole.
@@ -195,10 +238,20 @@ impl Mm {
         unsafe { self.pages().child_after_fork() };
         self.huge().raw_lock().reinit();
         self.doorbell().reinit();
+        self.vmstat().after_fork();
         self.registry.raw_lock().reinit();
         self.registry.all().for_each(Heap::reopen_gate);
         self.registry.bury_all_but(own);
     }
+}
+
+/// What draining the dead did, in pages.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct DeadDrained {
+    /// Given back to the zones.
+    pub(crate) drained: usize,
+    /// Purged inside slabs.
+    pub(crate) purged: usize,
 }
 
 impl Heap {

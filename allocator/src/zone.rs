@@ -17,6 +17,7 @@ use crate::charge::Budget;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
+use crate::purge::Reclaimer;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
@@ -85,8 +86,20 @@ pub struct ZoneEvents {
     pub pgalloc: u64,
     /// Pages taken back.
     pub pgfree: u64,
-    /// Pages given back to the OS.
+    /// Pages given back to the OS, by anybody.
     pub pgsteal: u64,
+    /// Free resident pages that the background reclaimer looked at.
+    pub pgscan_kswapd: u64,
+    /// The same by requests in need.
+    pub pgscan_direct: u64,
+    /// Pages that the background reclaimer gave back.
+    pub pgsteal_kswapd: u64,
+    /// The same by requests in need.
+    pub pgsteal_direct: u64,
+    /// Pages that reclaim under pressure counted as inactive before they were cold.
+    pub pgrefill: u64,
+    /// Requests that went into direct reclaim.
+    pub allocstall: u64,
     /// Pages whose purge the OS refused.
     pub purge_fail: u64,
     /// Pages that became resident by being handed out.
@@ -101,6 +114,23 @@ pub struct ZoneEvents {
     pub splits: u64,
     /// Buddies merged.
     pub merges: u64,
+}
+
+impl ZoneEvents {
+    pub(crate) fn note_scan(&mut self, by: Reclaimer, nr_pages: usize) {
+        match by {
+            Reclaimer::Kswapd => self.pgscan_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.pgscan_direct += nr_pages as u64,
+        }
+    }
+
+    pub(crate) fn note_steal(&mut self, by: Reclaimer, nr_pages: usize) {
+        self.pgsteal += nr_pages as u64;
+        match by {
+            Reclaimer::Kswapd => self.pgsteal_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.pgsteal_direct += nr_pages as u64,
+        }
+    }
 }
 
 /// The state under the zone lock.
@@ -215,7 +245,12 @@ impl Zone {
 
     /// Puts an isolated block back: empty and zero if it was purged, else as it was. Returns how
     /// many of its pages were resident.
-    pub(crate) fn putback(&mut self, env: &Env<'_>, pfn: Pfn, purged: bool) -> usize {
+    pub(crate) fn putback(
+        &mut self,
+        env: &Env<'_>,
+        pfn: Pfn,
+        (purged, by): (bool, Reclaimer),
+    ) -> usize {
         let isolated = env.map.word_at(pfn).as_isolated();
         debug_assert!(isolated.is_some(), "{pfn:?} is not isolated");
         let Some((order, _)) = isolated else { return 0 };
@@ -242,7 +277,7 @@ impl Zone {
         if purged {
             env.process.uncharge(resident);
             env.node.uncharge(resident);
-            self.events.pgsteal += resident as u64;
+            self.events.note_steal(by, resident);
         } else {
             self.events.purge_fail += resident as u64;
         }

@@ -44,8 +44,8 @@ impl Ageing {
     }
 
     /// Tells what happened since the last call: pages purged, and pages without memory that were
-    /// handed out.
-    pub fn observe(&mut self, purged: u64, faulted: u64, now: u64) {
+    /// handed out. Returns the refaults among these.
+    pub fn observe(&mut self, purged: u64, faulted: u64, now: u64) -> u64 {
         let back = faulted.min(self.owed);
         self.owed = self.owed - back + purged;
         self.refaults += back;
@@ -62,6 +62,7 @@ impl Ageing {
             self.owed /= 2;
             self.window_start = now;
         }
+        back
     }
 }
 

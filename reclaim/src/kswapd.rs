@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{Heap, Mm, PurgeHow, Sweep};
+use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::NodeId;
 
 use crate::ageing::Ageing;
@@ -79,7 +79,8 @@ impl Kswapd {
         let is_urgent = self.balance(mm, own);
         let purged = if self.credit_ns > 0 { self.purge_cold(mm, own, now) } else { 0 };
         let faults = faults(mm);
-        self.ageing.observe(purged as u64, faults - self.faults_seen, now);
+        let refaults = self.ageing.observe(purged as u64, faults - self.faults_seen, now);
+        mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
 
         let spent = mm.machine().now_ns().saturating_sub(now);
@@ -105,12 +106,13 @@ impl Kswapd {
             return false;
         }
         let mut goal = marks.high - headroom;
+        let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         mm.drain_all(own);
         for node in nodes(mm) {
-            goal = goal.saturating_sub(pages.purge(node, goal, PurgeHow::ALL));
+            goal = goal.saturating_sub(pages.purge(node, goal, how));
         }
         if goal > 0 {
-            mm.purge_holes(own, goal);
+            mm.purge_holes(own, how, goal);
         }
         true
     }
@@ -123,8 +125,8 @@ impl Kswapd {
         let out_of_credit = |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        purged += mm.sweep(own, Sweep { up_to, max_pages: STEP_PAGES });
-        let how = PurgeHow { up_to, ..PurgeHow::ALL };
+        let how = PurgeHow { up_to, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        purged += mm.sweep(own, Sweep { how, max_pages: STEP_PAGES });
         for node in nodes(mm) {
             loop {
                 let step = mm.pages().purge(node, STEP_PAGES, how);

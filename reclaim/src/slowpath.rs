@@ -84,7 +84,7 @@ unsafe fn act(mm: &'static Mm, heap: NonNull<Heap>, action: Action, goal: usize)
         Action::DrainAll => {
             mm.drain_all(Some(heap));
             mm.drain_huge();
-            mm.purge_holes(Some(heap), goal);
+            mm.purge_holes(Some(heap), PurgeHow::ALL, goal);
         }
     }
 }
@@ -142,7 +142,8 @@ pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> u
     }
     let mut bytes = mm.drain_huge();
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);
-    bytes += mm.purge_holes(own, goal_pages.saturating_sub(bytes / PAGE_SIZE)) * PAGE_SIZE;
+    bytes += mm.purge_holes(own, PurgeHow::ALL, goal_pages.saturating_sub(bytes / PAGE_SIZE))
+        * PAGE_SIZE;
     for node in mm.machine().topology().nodes_online().iter() {
         let left = goal_pages.saturating_sub(bytes / PAGE_SIZE);
         if left == 0 {

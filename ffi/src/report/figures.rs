@@ -25,16 +25,31 @@ pub(super) fn pages(zone: &ZoneStats) -> [Figure; 9] {
 }
 
 /// Events of all zones and heaps, named as in `/proc/vmstat`.
-pub(super) fn events(stats: &Stats) -> [Figure; 19] {
+pub(super) fn events(stats: &Stats) -> [Figure; 33] {
     let sum = |field: fn(&ZoneStats) -> u64| zones(stats).map(field).sum();
     let HeapStats { refills, spills, remote_frees, remote_posts, slabs_made, slabs_released } =
         stats.heaps;
+    let reclaim = stats.reclaim;
     let PcpStats { pcp_refill, pcp_spill } = stats.pcp;
     [
         ("pgalloc", sum(|zone| zone.events.pgalloc)),
         ("pgfree", sum(|zone| zone.events.pgfree)),
         ("pgfault", sum(|zone| zone.events.pgfault)),
         ("pgsteal", sum(|zone| zone.events.pgsteal)),
+        ("pgscan_kswapd", sum(|zone| zone.events.pgscan_kswapd)),
+        ("pgscan_direct", sum(|zone| zone.events.pgscan_direct)),
+        ("pgsteal_kswapd", sum(|zone| zone.events.pgsteal_kswapd)),
+        ("pgsteal_direct", sum(|zone| zone.events.pgsteal_direct)),
+        ("pgrefill", sum(|zone| zone.events.pgrefill)),
+        ("allocstall", sum(|zone| zone.events.allocstall)),
+        ("pageoutrun", reclaim.pageoutrun),
+        ("kswapd_wakeups", reclaim.kswapd_wakeups),
+        ("workingset_refault", reclaim.workingset_refault),
+        ("throttled", reclaim.throttled),
+        ("blocked_ns", reclaim.blocked_ns),
+        ("longest_block_ns", reclaim.longest_block_ns),
+        ("stall_some_ns", reclaim.stall_some_ns),
+        ("stall_full_ns", reclaim.stall_full_ns),
         ("purge_fail", sum(|zone| zone.events.purge_fail)),
         ("fallback_steal", sum(|zone| zone.events.steals)),
         ("fallback_claim", sum(|zone| zone.events.claims)),

@@ -1,0 +1,171 @@
+//! What reclaim did and what it cost, named as in `/proc/vmstat` and `/proc/pressure/memory`.
+//!
+//! Counts of a node stand in its zone ([`crate::zone::ZoneEvents`]); here is what belongs to the
+//! process as a whole. Statistics only: every access is Relaxed and carries nothing. Two threads
+//! that begin or end a stall at the same moment may shift its borders by their own few
+//! nanoseconds.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+
+/// The counters of an instance.
+#[derive(Debug)]
+pub struct Vmstat {
+    pub(crate) pageoutrun: AtomicU64,
+    pub(crate) kswapd_wakeups: AtomicU64,
+    pub(crate) refaults: AtomicU64,
+    pub(crate) throttled: AtomicU64,
+    pub(crate) blocked_ns: AtomicU64,
+    pub(crate) longest_block_ns: AtomicU64,
+    some: Stalled,
+    full: Stalled,
+    nr_stalled: AtomicU32,
+}
+
+/// Time during which something was the case.
+#[derive(Debug)]
+struct Stalled {
+    total_ns: AtomicU64,
+    /// Since when it is the case, 0 while it is not.
+    since: AtomicU64,
+}
+
+impl Stalled {
+    fn new() -> Stalled {
+        Stalled { total_ns: AtomicU64::new(0), since: AtomicU64::new(0) }
+    }
+
+    fn begin(&self, now: u64) {
+        self.since.store(now, Relaxed);
+    }
+
+    fn end(&self, now: u64) {
+        let since = self.since.swap(0, Relaxed);
+        if since != 0 {
+            self.total_ns.fetch_add(now.saturating_sub(since), Relaxed);
+        }
+    }
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct ReclaimStats {
+    /// Times the background reclaimer worked for a watermark.
+    pub pageoutrun: u64,
+    /// Times a request below the low mark woke the background reclaimer.
+    pub kswapd_wakeups: u64,
+    /// Pages that were wanted again soon after they were purged.
+    pub workingset_refault: u64,
+    /// Requests that waited for the background reclaimer's progress.
+    pub throttled: u64,
+    /// Time that zonal itself kept threads asleep, in nanoseconds.
+    pub blocked_ns: u64,
+    /// The longest of these times.
+    pub longest_block_ns: u64,
+    /// Time in which at least one thread was in direct reclaim, in nanoseconds.
+    pub stall_some_ns: u64,
+    /// Time in which every thread that has a heap was.
+    pub stall_full_ns: u64,
+}
+
+impl Vmstat {
+    pub(crate) fn new() -> Vmstat {
+        Vmstat {
+            pageoutrun: AtomicU64::new(0),
+            kswapd_wakeups: AtomicU64::new(0),
+            refaults: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            blocked_ns: AtomicU64::new(0),
+            longest_block_ns: AtomicU64::new(0),
+            some: Stalled::new(),
+            full: Stalled::new(),
+            nr_stalled: AtomicU32::new(0),
+        }
+    }
+
+    /// One more thread, of `nr_threads`, is in direct reclaim from `now` on.
+    pub fn begin_stall(&self, nr_threads: usize, now: u64) {
+        let before = self.nr_stalled.fetch_add(1, Relaxed) as usize;
+        if before == 0 {
+            self.some.begin(now);
+        }
+        if before + 1 == nr_threads.max(1) {
+            self.full.begin(now);
+        }
+    }
+
+    /// It is no more.
+    pub fn end_stall(&self, now: u64) {
+        let before = self.nr_stalled.fetch_sub(1, Relaxed);
+        self.full.end(now);
+        if before == 1 {
+            self.some.end(now);
+        }
+    }
+
+    /// The background reclaimer works for a watermark.
+    pub fn note_pageoutrun(&self) {
+        self.pageoutrun.fetch_add(1, Relaxed);
+    }
+
+    /// A request woke it.
+    pub fn note_wakeup(&self) {
+        self.kswapd_wakeups.fetch_add(1, Relaxed);
+    }
+
+    /// So many purged pages were wanted again soon.
+    pub fn note_refaults(&self, nr_pages: u64) {
+        self.refaults.fetch_add(nr_pages, Relaxed);
+    }
+
+    /// A thread slept for `ns` because of zonal.
+    pub fn note_blocked(&self, ns: u64) {
+        self.throttled.fetch_add(1, Relaxed);
+        self.blocked_ns.fetch_add(ns, Relaxed);
+        self.longest_block_ns.fetch_max(ns, Relaxed);
+    }
+
+    /// A forked child: the threads that were in reclaim are gone.
+    pub(crate) fn after_fork(&self) {
+        self.nr_stalled.store(0, Relaxed);
+        self.some.since.store(0, Relaxed);
+        self.full.since.store(0, Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> ReclaimStats {
+        ReclaimStats {
+            pageoutrun: self.pageoutrun.load(Relaxed),
+            kswapd_wakeups: self.kswapd_wakeups.load(Relaxed),
+            workingset_refault: self.refaults.load(Relaxed),
+            throttled: self.throttled.load(Relaxed),
+            blocked_ns: self.blocked_ns.load(Relaxed),
+            longest_block_ns: self.longest_block_ns.load(Relaxed),
+            stall_some_ns: self.some.total_ns.load(Relaxed),
+            stall_full_ns: self.full.total_ns.load(Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalls_of_some_and_of_all_threads() {
+        let vmstat = Vmstat::new();
+        vmstat.begin_stall(2, 100);
+        vmstat.begin_stall(2, 130);
+        vmstat.end_stall(150);
+        vmstat.end_stall(190);
+        let stats = vmstat.stats();
+        assert_eq!((stats.stall_some_ns, stats.stall_full_ns), (90, 20));
+    }
+
+    #[test]
+    fn blocked_time_adds_up_and_the_longest_is_known() {
+        let vmstat = Vmstat::new();
+        [300, 900, 100].into_iter().for_each(|ns| vmstat.note_blocked(ns));
+        let stats = vmstat.stats();
+        assert_eq!((stats.throttled, stats.blocked_ns, stats.longest_block_ns), (3, 1300, 900));
+    }
+}
