@@ -85,6 +85,13 @@ impl Program {
         self
     }
 
+    /// Removes a variable from its environment.
+    #[must_use]
+    pub fn without(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
     /// Runs it in this directory.
     #[must_use]
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
