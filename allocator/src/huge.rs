@@ -1,8 +1,10 @@
 //! Huge blocks: mapped directly, above what the buddy core serves.
 //!
 //! An index sorted by address tells what is where. Freed mappings stay for a while and are reused
-//! best-fit, because mapping and first touch cost far more than the block's own use; they are
-//! bounded in bytes and leave by age. The index lives in a mapping of its own and every operation
+//! best-fit, because mapping and first touch cost far more than the block's own use; where none is
+//! large enough, the largest is extended. Kept mappings never raise the peak: together with the
+//! blocks in use they hold no more than those held at their highest in recent time. They leave by
+//! age, and when others need the room. The index lives in a mapping of its own and every operation
 //! is all-or-nothing. System calls are made outside the lock, except the growth of the index.
 
 use core::ptr::{self, NonNull};
@@ -12,13 +14,19 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 use crate::error::AllocError;
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
+use crate::mm::Request;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
 use crate::policy::is_in_turn;
 use crate::watermark::WatermarkLevel;
+use crate::zone::Thp;
 
 /// What all cached mappings together may hold, in bytes.
 const CACHE_BYTES: usize = 512 << 20;
+/// A block that grows gets one part in so many more than asked for.
+const GROWTH_PART: usize = 8;
+/// Part of the request that a cached mapping must have to be extended.
+const EXTEND_PART: usize = 4;
 /// A cached mapping unused for this long is unmapped.
 const CACHE_NS: u64 = 1_000_000_000;
 /// A cached mapping is cut if more than one eighth of it is too much.
@@ -52,6 +60,8 @@ struct Index {
     capacity: usize,
     live_bytes: usize,
     cached_bytes: usize,
+    /// The most that `live_bytes` was since mappings were last aged.
+    peak_bytes: usize,
 }
 
 // SAFETY: the array belongs to the index and moves with its lock.
@@ -84,35 +94,49 @@ impl Huge {
             capacity: 0,
             live_bytes: 0,
             cached_bytes: 0,
+            peak_bytes: 0,
         };
         Huge { index: Mutex::new(index) }
     }
 
-    /// A block of at least `size` bytes.
+    /// A block for the request, which is larger than the buddy core serves.
     pub(crate) fn alloc(
         &self,
         pages: &Pages,
         (node, policy): (NodeId, MemPolicy),
-        size: usize,
-        align: usize,
+        request: Request,
         level: WatermarkLevel,
     ) -> Result<HugeBlock, AllocError> {
         let granule = pages.machine.page_size();
-        let len = size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
+        let len = request.size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
         let exhausted = AllocError::Exhausted { node, order: 10 };
-        if let Some(span) = self.index.lock().take_cached(node, len, align) {
+        if let Some(span) = self.take_cached(pages, node, len, request.align) {
             return Ok(HugeBlock { span, known_zero: false });
         }
         if !pages.has_room(node, len) || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
-        // The kernel takes turns by its huge pages where they fit: without a border of them at the
-        // start, blocks of one size would leave out the same node again and again.
-        let border = if is_in_turn(policy) { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
-        if let Ok(span) = pages.machine.map(len, align.max(border)) {
+        let by_huge_pages = match pages.thp {
+            Thp::Never => false,
+            // Whoever asks for no zeros will write what it asks for.
+            Thp::Auto => !request.zeroed,
+            Thp::Always => true,
+        };
+        // Where nodes take turns, the kernel goes by its huge pages where they fit: without a
+        // border of them at the start, blocks of one size would leave out the same node again and
+        // again.
+        let wants_border = by_huge_pages || is_in_turn(policy);
+        let border = if wants_border { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
+        if let Ok(span) = pages.machine.map(len, request.align.max(border)) {
             pages.bind_huge(node, policy, span);
+            if by_huge_pages {
+                // A wish: small pages serve as well.
+                let _ = pages.machine.advise_huge(span, true);
+            }
             let mapping = Mapping { span, state: State::Live, node };
-            if self.index.lock().insert(pages, mapping) {
+            let entered = self.index.lock().insert(pages, mapping);
+            if entered {
+                self.keep_to_peak(pages);
                 return Ok(HugeBlock { span, known_zero: true });
             }
             let _ = pages.machine.unmap(span);
@@ -147,32 +171,68 @@ impl Huge {
 
     /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
     pub(crate) fn age(&self, pages: &Pages, now: u64, age_ns: u64) -> usize {
-        self.evict(pages, |since| now.saturating_sub(since) >= age_ns)
+        let bytes = self.evict(pages, |_, since| now.saturating_sub(since) >= age_ns);
+        let mut index = self.index.lock();
+        index.peak_bytes = index.live_bytes + index.cached_bytes;
+        bytes
     }
 
     /// Unmaps all cached mappings; returns the bytes.
     pub(crate) fn drain(&self, pages: &Pages) -> usize {
-        self.evict(pages, |_| true)
+        self.evict(pages, |_, _| true)
     }
 
-    fn evict(&self, pages: &Pages, cold: impl Fn(u64) -> bool) -> usize {
+    /// Unmaps cached mappings, the oldest first, that would make for a new peak.
+    fn keep_to_peak(&self, pages: &Pages) {
+        self.evict(pages, |index, _| index.live_bytes + index.cached_bytes > index.peak_bytes);
+    }
+
+    /// Unmaps the oldest cached mapping as long as `may_go`, which gets the time that it was freed.
+    fn evict(&self, pages: &Pages, may_go: impl Fn(&Index, u64) -> bool) -> usize {
         let mut bytes = 0;
         loop {
             let mut index = self.index.lock();
             if index.cached_bytes == 0 {
                 return bytes;
             }
-            let victim = index
-                .items_mut()
-                .iter()
-                .position(|m| matches!(m.state, State::Cached(since) if cold(since)));
-            let Some(i) = victim else { return bytes };
+            let times = index.items_mut().iter().enumerate().filter_map(|(i, m)| match m.state {
+                State::Cached(since) => Some((since, i)),
+                State::Live => None,
+            });
+            let Some((_, i)) = times.min().filter(|&(since, _)| may_go(&index, since)) else {
+                return bytes;
+            };
             let mapping = index.remove(i);
             index.cached_bytes -= mapping.span.len();
             drop(index);
             bytes += mapping.span.len();
             unmap(pages, mapping);
         }
+    }
+
+    /// A cached mapping for a request of `len` bytes, extended if none is large enough.
+    fn take_cached(&self, pages: &Pages, node: NodeId, len: usize, align: usize) -> Option<Span> {
+        let mut index = self.index.lock();
+        if let Some(span) = index.take_fitting(node, len, align) {
+            return Some(span);
+        }
+        // A move keeps no alignment beyond that of a page.
+        if align > pages.machine.page_size() {
+            return None;
+        }
+        let i = index.largest(node).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
+        index.make_live(i);
+        let old = index.items_mut()[i].span;
+        let span = index.remap(pages, i, len);
+        if span.is_none() {
+            // As it was, but for its age.
+            index.live_bytes -= old.len();
+            index.cached_bytes += old.len();
+            index.items_mut()[i].state = State::Cached(0);
+        }
+        drop(index);
+        self.keep_to_peak(pages);
+        span
     }
 
     /// Bytes of the live block that starts at `addr`.
@@ -197,28 +257,19 @@ impl Huge {
         if old.state != State::Live {
             return None;
         }
-        if len == old.span.len() {
+        if len <= old.span.len() && len >= old.span.len() - old.span.len() / GROWTH_PART {
             return Some(addr);
         }
-        let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
-        let more = want.saturating_sub(have);
-        let room = more == 0 || pages.has_room(old.node, more * PAGE_SIZE);
-        if !room || !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
-            return None;
-        }
-        // Under the lock: between the move and the update of the index the old address may be
-        // somebody else's new mapping.
-        let Ok(span) = pages.machine.remap(old.span, len, true) else {
-            pages.uncharge_huge(old.node, more);
-            return None;
-        };
-        pages.uncharge_huge(old.node, have.saturating_sub(want));
-        index.remove(i);
-        let new = Mapping { span, ..old };
-        index.live_bytes = index.live_bytes - old.span.len() + new.span.len();
-        // There is room: one was just removed.
-        index.place(new);
-        Some(span.addr())
+        // What grows step by step goes on growing: some room saves most of the calls, and what is
+        // not touched takes no memory.
+        let more = if len > old.span.len() { len / GROWTH_PART } else { 0 };
+        let roomy = (len + more).next_multiple_of(pages.machine.page_size());
+        let span = index.remap(pages, i, roomy).or_else(|| {
+            (more > 0).then(|| index.find(addr)).flatten().and_then(|i| index.remap(pages, i, len))
+        });
+        drop(index);
+        self.keep_to_peak(pages);
+        span.map(|span| span.addr())
     }
 
     pub(crate) fn stats(&self) -> HugeStats {
@@ -271,9 +322,53 @@ impl Index {
         }
     }
 
+    /// Changes the length of the live mapping number `i`; none, and nothing changed, when there is no
+    /// room or the system refuses.
+    fn remap(&mut self, pages: &Pages, i: usize, len: usize) -> Option<Span> {
+        let old = self.items_mut()[i];
+        let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
+        let more = want.saturating_sub(have);
+        let room = more == 0 || pages.has_room(old.node, more * PAGE_SIZE);
+        if !room || !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
+            return None;
+        }
+        // Under the lock: between the move and the update of the index the old address may be
+        // somebody else's new mapping.
+        let Ok(span) = pages.machine.remap(old.span, len, true) else {
+            pages.uncharge_huge(old.node, more);
+            return None;
+        };
+        pages.uncharge_huge(old.node, have.saturating_sub(want));
+        self.remove(i);
+        self.live_bytes -= old.span.len();
+        self.add_live(span.len());
+        // There is room: one was just removed.
+        self.place(Mapping { span, ..old });
+        Some(span)
+    }
+
+    /// The length and number of the largest cached mapping.
+    fn largest(&mut self, node: NodeId) -> Option<(usize, usize)> {
+        let items = self.items_mut().iter().enumerate();
+        let cached = items.filter(|(_, m)| matches!(m.state, State::Cached(_)) && m.node == node);
+        cached.map(|(i, m)| (m.span.len(), i)).max()
+    }
+
+    fn make_live(&mut self, i: usize) {
+        let len = self.items_mut()[i].span.len();
+        self.items_mut()[i].state = State::Live;
+        self.cached_bytes -= len;
+        self.add_live(len);
+    }
+
+    fn add_live(&mut self, len: usize) {
+        self.live_bytes += len;
+        self.peak_bytes = self.peak_bytes.max(self.live_bytes);
+    }
+
     /// The smallest cached mapping that `len` bytes fit into. What is much too large is cut: the
     /// kernel needs no telling, since a mapping is only a range to it.
-    fn take_cached(&mut self, node: NodeId, len: usize, align: usize) -> Option<Span> {
+    fn take_fitting(&mut self, node: NodeId, len: usize, align: usize) -> Option<Span> {
         if self.cached_bytes < len {
             return None;
         }
@@ -291,9 +386,8 @@ impl Index {
             span = front;
             self.place(Mapping { span: rest, ..found });
         }
-        self.items_mut()[i] = Mapping { span, state: State::Live, node };
-        self.cached_bytes -= span.len();
-        self.live_bytes += span.len();
+        self.items_mut()[i].span = span;
+        self.make_live(i);
         Some(span)
     }
 
@@ -330,7 +424,7 @@ impl Index {
         if self.nr == self.capacity && !self.grow(pages) {
             return false;
         }
-        self.live_bytes += mapping.span.len();
+        self.add_live(mapping.span.len());
         self.place(mapping);
         true
     }

@@ -78,17 +78,21 @@ impl Mm {
         Ok(())
     }
 
-    /// Makes the run at `pfn` shorter in place; false when it cannot hold `size` or would not
-    /// change much.
+    /// Makes the run at `pfn` shorter or longer in place; false when it cannot hold `size` here.
     pub(crate) fn resize_large(&self, pfn: Pfn, size: usize) -> bool {
         let pages = self.pages();
         let word = PageWord::from_raw(pages.map.word(pfn).load(Relaxed));
         let have = word.payload() as usize;
         let want = size.div_ceil(PAGE_SIZE).max(1);
-        if word.kind() != Kind::Large || want > have {
+        if word.kind() != Kind::Large {
             return false;
         }
-        if want < have {
+        if want > have {
+            if size > MAX_LARGE || !pages.extend_run(pfn, have, want) {
+                return false;
+            }
+            pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
+        } else if want < have {
             // SAFETY: the live run belongs to the caller of realloc.
             let mut run = unsafe { pages.run_from_head(pfn, have) };
             let tail = run.split_tail(want);

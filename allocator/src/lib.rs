@@ -69,6 +69,7 @@ mod purge;
 mod refill;
 mod registry;
 mod remote;
+mod resize;
 pub mod run;
 mod section;
 mod slab;

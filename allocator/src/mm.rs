@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
-use crate::class::{MAX_SMALL, SizeClass};
+use crate::class::SizeClass;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
 use crate::error::AllocError;
@@ -50,6 +50,8 @@ pub struct Request {
     pub size: usize,
     /// A power of two, at most [`MAX_ALIGN`].
     pub align: usize,
+    /// The caller wants zeros, and so may leave much of it untouched: a hint.
+    pub zeroed: bool,
 }
 
 /// Where and how hard one attempt looks for pages.
@@ -276,6 +278,11 @@ impl Mm {
         }
     }
 
+    /// Whether it is a block of the signal arena.
+    pub(crate) fn is_deferred(&self, addr: usize) -> bool {
+        self.deferred.size_of(addr).is_some()
+    }
+
     pub(crate) fn defer(&self, block: NonNull<u8>) {
         self.deferred.push(block);
     }
@@ -349,24 +356,6 @@ impl Mm {
         (is_inside || !self.huge.is_locked()).then(|| self.usable_size(block))
     }
 
-    /// Tries to give the live block at `block` room for `size` bytes, shrinking or moving pages
-    /// instead of bytes where it can. None: it has to be copied.
-    pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
-        let addr = block.addr().get();
-        let usable = self.usable_size(block).ok()?;
-        match self.pages.map.pfn_of(addr) {
-            Some(pfn) if self.pages.map.word_at(pfn).kind() == Kind::Large => {
-                (size > MAX_SMALL && self.resize_large(pfn, size)).then_some(block)
-            }
-            Some(_) => (size <= usable && size > usable / 2 || usable == size).then_some(block),
-            None if self.deferred.size_of(addr).is_some() => None,
-            None if size > MAX_LARGE => {
-                self.huge.resize(&self.pages, addr, size).and_then(huge::pointer)
-            }
-            None => None,
-        }
-    }
-
     /// Where the header of the slab around a small object is; for validation.
     pub(crate) fn slab_at(&self, pfn: Pfn, class: SizeClass) -> NonNull<Slab> {
         Slab::of(&self.pages.map, pfn, class)
@@ -399,15 +388,16 @@ impl Heap {
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
             self.mm().alloc_large(size, align, from)?
         } else {
-            self.alloc_huge(size, align, from)?
+            self.alloc_huge(request, from)?
         };
         self.mm().note_taken(self, from.node, size.div_ceil(PAGE_SIZE));
         Ok(block)
     }
 
-    fn alloc_huge(&self, size: usize, align: usize, from: Attempt) -> Result<Block, AllocError> {
+    fn alloc_huge(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
         let mm = self.mm();
-        match mm.huge.alloc(&mm.pages, (from.node, self.policy()), size, align, from.level) {
+        let Request { size, align, .. } = request;
+        match mm.huge.alloc(&mm.pages, (from.node, self.policy()), request, from.level) {
             Ok(block) => {
                 let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
                 Ok(Block { start, known_zero: block.known_zero })

@@ -76,7 +76,7 @@ fn run(steps: Vec<Step>) {
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Alloc { heap, size, align } => {
-                let request = Request { size, align: 1 << align };
+                let request = Request { size, align: 1 << align, zeroed: false };
                 let from = Attempt { node: heaps[heap].node(), level: WatermarkLevel::Low };
                 // SAFETY: one thread, which plays the owner of each heap in turn.
                 if let Ok(block) = unsafe { heaps[heap].alloc(request, from) } {

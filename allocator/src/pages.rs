@@ -239,6 +239,13 @@ impl Pages {
         }
     }
 
+    /// Takes the free pages behind the live run of `have` pages at `head`, so that it has `want`;
+    /// false, and nothing changed, when they are not free or not to be had. Owner of the run only.
+    pub(crate) fn extend_run(&self, head: Pfn, have: usize, want: usize) -> bool {
+        let home = self.home(head);
+        home.lock().extend(&self.env(home), head, have, want)
+    }
+
     /// Charges `nr_pages` of a mapping that is not made of the node's pages; false when the
     /// limits do not allow it.
     pub(crate) fn charge_huge(&self, node: NodeId, nr_pages: usize, level: WatermarkLevel) -> bool {
@@ -252,6 +259,7 @@ impl Pages {
             return false;
         }
         zone.nr_huge += nr_pages;
+        zone.events.pgfault += nr_pages as u64;
         true
     }
 

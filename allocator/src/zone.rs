@@ -14,6 +14,7 @@ use zonal_numa::NodeId;
 
 use crate::buddy::{BlockList, Buddy, choose};
 use crate::charge::Budget;
+use crate::chunk::Chunk;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -430,6 +431,27 @@ impl Zone {
         Some(PageRun::new(head, nr_pages, known_zero))
     }
 
+    /// Adds the free pages behind a live run to it, until it has `want` pages; false when they are
+    /// not all free, of the run's section and migratetype, or a budget forbids it.
+    pub(crate) fn extend(&mut self, env: &Env<'_>, head: Pfn, have: usize, want: usize) -> bool {
+        let (start, more) = (head.add(have), want - have);
+        let home = env.map.chunk(head);
+        let mut end = start;
+        while ((end.get() - start.get()) as usize) < more {
+            let Some(order) = free_kin(env.map, end, home) else { return false };
+            end = end.add(order.nr_pages());
+        }
+        let Some(fresh) = charge(env, start, more, WatermarkLevel::Low) else { return false };
+        let mut at = start;
+        while at != end {
+            at = at.add(self.buddy.remove(env.map, at).0.nr_pages());
+        }
+        self.hand_out(env, start, more, fresh);
+        let after = head.add(want);
+        self.free_blocks(env.map, after, (end.get() - after.get()) as usize);
+        true
+    }
+
     /// Enters pages that leave the free lists into all counts; whether they are known zero.
     fn hand_out(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, fresh: usize) -> bool {
         let mut known_zero = true;
@@ -530,18 +552,27 @@ fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize) -> Pfn {
                 return start;
             }
             let before = Pfn::new(start.get() - size as u32);
-            let is_free = map.word_at(before).as_buddy().is_some_and(|(o, ..)| o == order);
-            let chunk = map.chunk(before);
-            let is_kin = chunk.section() == home.section()
-                && chunk.node() == home.node()
-                && chunk.migratetype() == home.migratetype();
-            if is_free && is_kin {
+            if free_kin(map, before, home) == Some(order) {
                 start = before;
                 continue 'back;
             }
         }
         return start;
     }
+}
+
+/// The order of the free block that begins at `pfn`, if it is of the section and the migratetype
+/// of `home`.
+fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Order> {
+    if !map.covers(pfn) {
+        return None;
+    }
+    let (order, ..) = map.word_at(pfn).as_buddy()?;
+    let chunk = map.chunk(pfn);
+    let is_kin = chunk.section() == home.section()
+        && chunk.node() == home.node()
+        && chunk.migratetype() == home.migratetype();
+    is_kin.then_some(order)
 }
 
 /// Charges what becomes resident when these pages are handed out, and says how much that is; none

@@ -22,34 +22,34 @@ const MIN_ALIGN: usize = 8;
 #[cold]
 #[inline(never)]
 pub(crate) fn malloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
-    serve(heap, Request { size, align: MIN_ALIGN }, false)
+    serve(heap, Request { size, align: MIN_ALIGN, zeroed: false })
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
-    serve(heap, Request { size, align: MIN_ALIGN }, true)
+    serve(heap, Request { size, align: MIN_ALIGN, zeroed: true })
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
-    serve(heap, Request { size, align: align.max(MIN_ALIGN) }, false)
+    serve(heap, Request { size, align: align.max(MIN_ALIGN), zeroed: false })
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc_aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
-    serve(heap, Request { size, align: align.max(MIN_ALIGN) }, true)
+    serve(heap, Request { size, align: align.max(MIN_ALIGN), zeroed: true })
 }
 
-fn serve(heap: *mut HeapHot, request: Request, zeroed: bool) -> *mut u8 {
+fn serve(heap: *mut HeapHot, request: Request) -> *mut u8 {
     let before = Errno::save();
     let block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
     let Some(block) = block else {
         return no_memory();
     };
-    if zeroed && !block.known_zero {
+    if request.zeroed && !block.known_zero {
         // SAFETY: the block has at least `size` bytes and nobody else knows it.
         unsafe { block.start.write_bytes(0, request.size) };
     }
@@ -138,6 +138,15 @@ pub(crate) unsafe fn realloc<F: Foreign>(
         return malloc(heap, size);
     };
     let before = Errno::save();
+    if heap != tls::empty() {
+        // SAFETY: a heap that was taken is the thread's own; the rest is the caller's promise.
+        let done = unsafe { Heap::from_hot(heap).as_ref().try_realloc(object, size) };
+        if let Some(object) = done {
+            tls::Block::get().put(heap);
+            before.restore();
+            return object.as_ptr();
+        }
+    }
     let outcome = match Visit::begin(heap) {
         // SAFETY: the caller's promise.
         Some(mut visit) => unsafe { resize(&mut visit, object, size) },

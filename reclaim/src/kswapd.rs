@@ -8,7 +8,7 @@
 use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
-use zonal_numa::NodeId;
+use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::ageing::Ageing;
 
@@ -136,8 +136,7 @@ impl Kswapd {
                 }
             }
         }
-        mm.age_huge(self.ageing.age_ns());
-        purged
+        purged + mm.age_huge(self.ageing.age_ns()) / PAGE_SIZE
     }
 }
 

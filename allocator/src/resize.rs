@@ -1,0 +1,78 @@
+//! Resizing: what `realloc` can do without copying, and the short way of copying small objects.
+
+use core::ptr::NonNull;
+
+use crate::bin::HeapHot;
+use crate::class::{MAX_SMALL, SizeClass};
+use crate::heap::Heap;
+use crate::huge;
+use crate::large::MAX_LARGE;
+use crate::mm::Mm;
+use crate::word::Kind;
+
+impl Mm {
+    /// Tries to give the live block at `block` room for `size` bytes, shrinking, extending or moving
+    /// pages instead of bytes where it can. None: it has to be copied.
+    pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        let addr = block.addr().get();
+        let usable = self.usable_size(block).ok()?;
+        let map = &self.pages().map;
+        match map.pfn_of(addr) {
+            Some(pfn) if map.word_at(pfn).kind() == Kind::Large => {
+                (size > MAX_SMALL && self.resize_large(pfn, size)).then_some(block)
+            }
+            Some(_) => fits(size, usable).then_some(block),
+            None if self.is_deferred(addr) => None,
+            None if size > MAX_LARGE => {
+                self.huge().resize(self.pages(), addr, size).and_then(huge::pointer)
+            }
+            None => None,
+        }
+    }
+}
+
+/// Whether an object of `usable` bytes shall stay where it is: what is asked for fits and is no
+/// better off in a class of half the size.
+fn fits(size: usize, usable: usize) -> bool {
+    size <= usable && (size > usable / 2 || size == usable)
+}
+
+impl Heap {
+    /// The common case of `realloc`: a small object that may stay, or that moves from bin to bin.
+    /// None, and nothing changed, in every other case. Makes no system call.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap; if the answer is another address, `object` is not used
+    /// any more.
+    #[inline]
+    pub unsafe fn try_realloc(&self, object: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        let map = &self.mm().pages().map;
+        let addr = object.addr().get();
+        let pfn = map.pfn_of(addr)?;
+        let (_, offset) = map.word_at(pfn).as_slab()?;
+        let class = SizeClass::from_offset(offset)?;
+        let slab = map.addr_of(pfn.block(class.slab_order())).addr();
+        class.object_at(addr - slab)?;
+        if fits(size, class.size()) {
+            return Some(object);
+        }
+        let class_wanted = SizeClass::of(size.min(MAX_SMALL + 1))?;
+        // SAFETY: the caller owns the heap.
+        let new = NonNull::new(unsafe { HeapHot::pop_class(self.hot(), class_wanted) })?;
+        // SAFETY: both objects are live and distinct, and have that many bytes.
+        unsafe { new.copy_from_nonoverlapping(object, size.min(class.size())) };
+        // SAFETY: the caller gives the old object up.
+        let freed = unsafe {
+            HeapHot::push(self.hot(), object.as_ptr())
+                || self.try_free_remote(object)
+                || self.free_now(object).is_ok()
+        };
+        if freed {
+            return Some(new);
+        }
+        // No live object: the long way says so.
+        // SAFETY: just taken from its bin, and nobody has seen it.
+        unsafe { HeapHot::push(self.hot(), new.as_ptr()) };
+        None
+    }
+}
