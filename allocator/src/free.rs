@@ -185,7 +185,7 @@ impl Inner {
         // SAFETY: the message is ours until posted.
         let word = unsafe { message.as_ref().word };
         let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
-        self.stats.remote_posts += 1;
+        self.events.remote_post += 1;
         heap.mm().doorbell().ring();
         match owner {
             // SAFETY: heaps are never unmapped, and the message leaves our hands.

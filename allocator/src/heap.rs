@@ -17,6 +17,7 @@ use core::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 use zonal_numa::{MemPolicy, NodeId};
+use zonal_stats::HeapEvents;
 
 use crate::bin::HeapHot;
 use crate::class::{NR_CLASSES, SizeClass};
@@ -27,7 +28,6 @@ use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::{Inbox, Message};
 use crate::slab::SlabList;
-use crate::stats::HeapStats;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
 
@@ -106,7 +106,8 @@ pub(crate) struct Inner {
     pub(crate) bin_bytes: usize,
     /// The first misuse found where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
-    pub(crate) stats: HeapStats,
+    /// Counted here; those of the page cache, in it.
+    pub(crate) events: HeapEvents,
 }
 
 /// A thread's heap.
@@ -185,7 +186,7 @@ impl Heap {
                 outbox: Outbox::new(),
                 bin_bytes: 0,
                 fault: None,
-                stats: HeapStats::default(),
+                events: HeapEvents::default(),
             }),
         };
         // SAFETY: the caller's promise.

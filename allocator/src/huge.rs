@@ -74,17 +74,6 @@ pub(crate) struct HugeBlock {
     pub(crate) known_zero: bool,
 }
 
-/// Totals of the index, in bytes.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct HugeStats {
-    /// Blocks in use.
-    pub nr_live: usize,
-    /// In mappings that serve a block.
-    pub live_bytes: usize,
-    /// In mappings kept for reuse.
-    pub cached_bytes: usize,
-}
-
 impl Huge {
     pub(crate) fn new() -> Huge {
         let index = Index {
@@ -272,13 +261,16 @@ impl Huge {
         span.map(|span| span.addr())
     }
 
-    pub(crate) fn stats(&self) -> HugeStats {
-        let mut index = self.index.lock();
-        HugeStats {
-            nr_live: index.nr_live(),
-            live_bytes: index.live_bytes,
-            cached_bytes: index.cached_bytes,
+    /// Calls `visit` with each block: its span, its node, and whether it is in use.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(Span, NodeId, bool)) {
+        for mapping in self.index.lock().items_mut() {
+            visit(mapping.span, mapping.node, mapping.state == State::Live);
         }
+    }
+
+    /// Bytes of the index itself.
+    pub(crate) fn index_bytes(&self) -> usize {
+        self.index.lock().memory.len()
     }
 
     /// Whether somebody is at work in the index. A thread that finds nobody while it is interrupted
@@ -300,10 +292,6 @@ impl Index {
         }
         // SAFETY: the first `nr` items are initialised.
         unsafe { core::slice::from_raw_parts_mut(self.items, self.nr) }
-    }
-
-    fn nr_live(&mut self) -> usize {
-        self.items_mut().iter().filter(|m| m.state == State::Live).count()
     }
 
     fn find(&mut self, addr: usize) -> Option<usize> {

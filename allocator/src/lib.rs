@@ -20,6 +20,7 @@
 //! | `zone_watermark_ok`                      | [`watermark`], `charge`                     |
 //! | `kmem_cache`, slab, partial list         | [`class`], `slab`, `refill`                 |
 //! | `drain_all_pages`                        | `Mm::drain_all` in `visit`                  |
+//! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
 //! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
 //! | `__alloc_pages_slowpath`, vmscan         | crate `zonal-reclaim`, above this one       |
 //!
@@ -74,7 +75,7 @@ pub mod run;
 mod section;
 mod slab;
 mod snapshot;
-pub mod stats;
+mod survey;
 mod sweep;
 pub mod sync;
 mod visit;
@@ -90,16 +91,11 @@ pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
 pub use holes::HolesPurged;
-pub use huge::HugeStats;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
-pub use node::ZoneStats;
 pub use pages::{PageConfig, Pages, Placement};
-pub use pcp::PcpStats;
 pub use purge::{PurgeHow, Reclaimer};
-pub use stats::{ClassStats, HeapStats, Stats};
 pub use sweep::Sweep;
-pub use vmstat::ReclaimStats;
 pub use zonal_numa::PAGE_SIZE;
 pub use zone::Thp;
 

@@ -94,10 +94,11 @@ impl Meta {
         state.used -= block_size(size);
     }
 
-    /// Bytes mapped and bytes in use.
-    pub(crate) fn usage(&self) -> (usize, usize) {
+    /// Bytes mapped, bytes in use, and bytes touched: all but the end that was never carved.
+    pub(crate) fn usage(&self) -> [usize; 3] {
         let state = self.state.lock();
-        (state.mapped, state.used)
+        let untouched = (state.end.addr() - state.bump.addr()) / PAGE_SIZE * PAGE_SIZE;
+        [state.mapped, state.used, state.mapped - untouched]
     }
 
     /// The lock, for the fork handlers.
@@ -165,9 +166,10 @@ mod tests {
         let in_the_gap = [2048, 1000, 512, 200, 1].map(&alloc);
         assert_eq!(in_the_gap, [2048, 1024, 512, 256, 192]);
         assert_eq!(alloc(64), 3 * PAGE_SIZE);
-        assert_eq!(meta.usage(), (4 * PAGE_SIZE - 192, 8192 + 3840 + 64 + 64));
+        let used = 8192 + 3840 + 64 + 64;
+        assert_eq!(meta.usage(), [4 * PAGE_SIZE - 192, used, 4 * PAGE_SIZE - 192]);
         // The rest is too small: another mapping.
         assert!(meta.alloc(&machine, 8192).is_some());
-        assert_eq!(meta.usage().0, 4 * PAGE_SIZE - 192 + MAPPING);
+        assert_eq!(meta.usage()[0], 4 * PAGE_SIZE - 192 + MAPPING);
     }
 }

@@ -22,7 +22,6 @@ use crate::pfn::Pfn;
 use crate::policy::Placing;
 use crate::registry::Registry;
 use crate::slab::Slab;
-use crate::sync::atomic::AtomicU64;
 use crate::vmstat::Vmstat;
 use crate::watermark::WatermarkLevel;
 use crate::word::Kind;
@@ -81,7 +80,6 @@ pub struct Mm {
     deferred: Deferred,
     doorbell: Doorbell,
     pub(crate) registry: Registry,
-    pub(crate) drain_skipped: AtomicU64,
     vmstat: Vmstat,
     barrier: Barrier,
     one_node: bool,
@@ -113,7 +111,6 @@ impl Mm {
             (&raw mut (*place).deferred).write(Deferred::new());
             (&raw mut (*place).doorbell).write(Doorbell::new());
             (&raw mut (*place).registry).write(Registry::new());
-            (&raw mut (*place).drain_skipped).write(AtomicU64::new(0));
             (&raw mut (*place).vmstat).write(Vmstat::new());
             (&raw mut (*place).barrier).write(barrier);
             (&raw mut (*place).one_node).write(one_node);

@@ -132,9 +132,9 @@ fn run(steps: Vec<Step>) {
     }
     mm.drain_all(own);
     mm.validate(own).unwrap();
-    let stats = mm.stats(own);
-    assert_eq!((stats.small_bytes(), stats.huge.nr_live), (0, 0));
-    assert_eq!(stats.classes.iter().map(|class| class.nr_slabs).sum::<usize>(), 0);
+    let stats = crate::mm_tests::snapshot(mm, own);
+    assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
+    assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
 }
 
 proptest! {

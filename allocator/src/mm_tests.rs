@@ -105,6 +105,12 @@ impl Filled {
     }
 }
 
+pub(crate) fn snapshot(mm: &Mm, own: Option<NonNull<Heap>>) -> Box<zonal_stats::Snapshot> {
+    let mut snapshot = Box::<zonal_stats::Snapshot>::default();
+    mm.snapshot(own, &mut snapshot);
+    snapshot
+}
+
 fn churn(owner: Owner, rng: &mut Rng, steps: usize) {
     let mut live: Vec<Filled> = Vec::new();
     for step in 0..steps {
@@ -134,9 +140,9 @@ fn one_thread_churns_and_everything_adds_up() {
     // SAFETY: this thread owns the heap.
     unsafe { mm.drain_own(owner.0) };
     mm.validate(Some(owner.0)).unwrap();
-    let stats = mm.stats(Some(owner.0));
+    let stats = snapshot(mm, Some(owner.0));
     assert_eq!(stats.small_bytes(), 0);
-    assert_eq!(stats.classes.iter().map(|c| c.nr_slabs).sum::<usize>(), 0);
+    assert_eq!(stats.classes().iter().map(|c| c.nr_slabs).sum::<u64>(), 0);
 }
 
 #[test]
@@ -163,10 +169,10 @@ fn objects_freed_by_other_threads_come_home() {
             unsafe { mm.detach(owner.0) };
         });
     });
-    assert!(mm.stats(None).heaps.remote_frees > 100_000);
+    assert!(snapshot(mm, None).heap_events.remote_free > 100_000);
     mm.drain_all(None);
     mm.validate(None).unwrap();
-    assert_eq!(mm.stats(None).small_bytes(), 0);
+    assert_eq!(snapshot(mm, None).small_bytes(), 0);
 }
 
 #[test]
@@ -190,7 +196,7 @@ fn visitors_drain_while_owners_work() {
     });
     mm.drain_all(None);
     mm.validate(None).unwrap();
-    assert_eq!(mm.stats(None).small_bytes(), 0);
+    assert_eq!(snapshot(mm, None).small_bytes(), 0);
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn a_heap_is_inherited_whole() {
     let second = Owner::attach(mm);
     assert_eq!(first.0, second.0);
     second.free(p);
-    assert_eq!(mm.stats(Some(second.0)).nr_heaps, 1);
+    assert_eq!(snapshot(mm, Some(second.0)).process.nr_heaps, 1);
 }
 
 #[test]
@@ -271,7 +277,7 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     // SAFETY: this thread owns the heap.
     unsafe { mm.drain_own(owner.0) };
     mm.validate(Some(owner.0)).unwrap();
-    assert_eq!(mm.stats(Some(owner.0)).small_bytes(), 0);
+    assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
 
 #[test]
@@ -288,10 +294,11 @@ fn freed_huge_blocks_join_and_are_cut_again() {
             block.release(owner);
         }
     }
-    let stats = mm.stats(Some(owner.0)).huge;
-    assert_eq!((stats.nr_live, stats.live_bytes), (0, 0));
-    assert!(stats.cached_bytes <= 40 << 20, "{stats:?}");
-    assert_eq!(mm.drain_huge(), stats.cached_bytes);
+    let stats = snapshot(mm, Some(owner.0));
+    assert_eq!((stats.process.nr_huge_blocks, stats.memory().used_huge_bytes), (0, 0));
+    let cached = stats.memory().huge_cached_bytes;
+    assert!(cached <= 40 << 20, "{cached}");
+    assert_eq!(mm.drain_huge() as u64, cached);
     mm.validate(Some(owner.0)).unwrap();
 }
 

@@ -5,14 +5,13 @@ use core::ops::{Deref, DerefMut};
 use crossbeam_utils::CachePadded;
 use zonal_numa::NodeId;
 
-use crate::charge::Budget;
+use crate::charge::{Budget, UNLIMITED};
 use crate::lock::{FutexLock, Mutex, MutexGuard};
-use crate::order::NR_ORDERS;
+use crate::order::{NR_ORDERS, Order};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
-use crate::watermark::Watermarks;
-use crate::word::Migratetype;
-use crate::zone::{Zone, ZoneEvents};
+use crate::word::{Migratetype, NR_MIGRATETYPES};
+use crate::zone::Zone;
 
 /// One node's memory. All zeros while the node is not in use.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) struct Node {
     grown: AtomicU32,
     /// A policy binds memory to this node: it gives no more than it has.
     bound: AtomicBool,
-    /// Sections whose memory policy the OS refused: statistic only.
+    /// Memory policies that the OS refused: statistic only.
     pub(crate) nr_bind_fail: AtomicU32,
 }
 
@@ -42,7 +41,7 @@ impl Node {
     /// Takes the zone lock.
     pub(crate) fn lock(&self) -> ZoneGuard<'_> {
         let mut guard = ZoneGuard(self.zone.lock());
-        guard.events.lock_acquired += 1;
+        guard.events.zone_lock += 1;
         guard
     }
 
@@ -70,34 +69,41 @@ impl Node {
         self.bound.store(true, Relaxed);
     }
 
-    pub(crate) fn stats(&self) -> ZoneStats {
+    /// The figures of the zone; what heaps and surveys know is left at zero.
+    pub(crate) fn stats(&self) -> zonal_stats::Node {
         let zone = self.lock();
-        let mut nr_free_blocks = [[0; 2]; NR_ORDERS];
-        for (order, counts) in crate::order::Order::ZERO.and_up().zip(&mut nr_free_blocks) {
-            for mt in Migratetype::ALL {
-                counts[0] += zone.buddy.list(order, mt, false).len();
-                counts[1] += zone.buddy.list(order, mt, true).len();
+        let mut free_area = [[[0; 2]; NR_MIGRATETYPES]; NR_ORDERS];
+        for (order, area) in Order::ZERO.and_up().zip(&mut free_area) {
+            for (mt, blocks) in Migratetype::ALL.into_iter().zip(area) {
+                *blocks = [false, true].map(|warm| zone.buddy.list(order, mt, warm).len() as u64);
             }
         }
         let mut events = zone.events;
-        events.splits = zone.buddy.splits;
-        events.merges = zone.buddy.merges;
-        ZoneStats {
-            node: zone.node,
-            nr_managed: zone.nr_managed,
-            nr_out: zone.nr_out,
-            nr_free: zone.nr_free,
-            nr_free_resident: zone.nr_free_resident,
-            nr_isolated: zone.nr_isolated,
-            nr_huge: zone.nr_huge,
-            nr_holes: zone.nr_holes,
-            nr_highatomic: zone.nr_highatomic,
-            nr_free_blocks,
-            charged: self.budget.charged(),
-            limit: self.budget.limit(),
-            watermarks: self.budget.marks(),
-            nr_bind_fail: self.nr_bind_fail.load(Relaxed),
+        events.buddy_split = zone.buddy.splits;
+        events.buddy_merge = zone.buddy.merges;
+        events.bind_fail = u64::from(self.nr_bind_fail.load(Relaxed));
+        let marks = self.budget.marks();
+        let limit = self.budget.limit();
+        zonal_stats::Node {
+            id: zone.node.index() as u64,
+            zone: zonal_stats::Zone {
+                nr_free: zone.nr_free as u64,
+                min: marks.min as u64,
+                low: marks.low as u64,
+                high: marks.high as u64,
+                nr_managed: zone.nr_managed as u64,
+                nr_out: zone.nr_out as u64,
+                nr_free_resident: zone.nr_free_resident as u64,
+                nr_isolated: zone.nr_isolated as u64,
+                nr_huge: zone.nr_huge as u64,
+                nr_holes: zone.nr_holes as u64,
+                nr_highatomic: zone.nr_highatomic as u64,
+                nr_charged: self.budget.charged() as u64,
+                limit: if limit == UNLIMITED { 0 } else { limit as u64 },
+            },
             events,
+            free_area,
+            ..zonal_stats::Node::default()
         }
     }
 }
@@ -117,39 +123,4 @@ impl DerefMut for ZoneGuard<'_> {
     fn deref_mut(&mut self) -> &mut Zone {
         &mut self.0
     }
-}
-
-/// A zone at one moment, all counts in pages unless named otherwise.
-#[derive(Clone, Copy, Debug)]
-pub struct ZoneStats {
-    /// Whose zone.
-    pub node: NodeId,
-    /// Committed.
-    pub nr_managed: usize,
-    /// Handed out.
-    pub nr_out: usize,
-    /// In free blocks.
-    pub nr_free: usize,
-    /// In free blocks and resident: what a purge gives back.
-    pub nr_free_resident: usize,
-    /// Taken out for a purge that is under way.
-    pub nr_isolated: usize,
-    /// Charged for huge blocks.
-    pub nr_huge: usize,
-    /// Purged pages inside partly used slabs.
-    pub nr_holes: usize,
-    /// Pageblocks in the high-atomic reserve.
-    pub nr_highatomic: usize,
-    /// Free blocks by order: cold, warm.
-    pub nr_free_blocks: [[usize; 2]; NR_ORDERS],
-    /// Resident by zonal's accounts.
-    pub charged: usize,
-    /// What the user allows, [`crate::charge::UNLIMITED`] for no limit.
-    pub limit: usize,
-    /// Marks of the node's budget.
-    pub watermarks: Watermarks,
-    /// Sections whose memory policy the OS refused.
-    pub nr_bind_fail: u32,
-    /// Event counts.
-    pub events: ZoneEvents,
 }

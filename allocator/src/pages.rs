@@ -22,7 +22,7 @@ use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 use crate::charge::Budget;
 use crate::error::AllocError;
 use crate::lock::Mutex;
-use crate::node::{Node, ZoneStats};
+use crate::node::Node;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -279,8 +279,8 @@ impl Pages {
         self.budget.uncharge(nr_pages);
         home.budget.uncharge(nr_pages);
         zone.nr_holes += nr_pages;
-        zone.events.note_scan(by, nr_pages);
-        zone.events.note_steal(by, nr_pages);
+        zone.note_scan(by, nr_pages);
+        zone.note_steal(by, nr_pages);
     }
 
     /// Charges what [`Pages::note_holes`] took off, since the pages are about to be used; false
@@ -323,8 +323,9 @@ impl Pages {
         self.map.chunk(pfn).node().unwrap_or(NodeId::ZERO)
     }
 
-    /// The counts of a node's zone, if the node has one.
-    pub fn zone_stats(&self, node: NodeId) -> Option<ZoneStats> {
+    /// The figures of a node's zone, if the node has one; what heaps and surveys know is left at
+    /// zero.
+    pub fn zone_stats(&self, node: NodeId) -> Option<zonal_stats::Node> {
         self.node(node).map(Node::stats)
     }
 

@@ -167,13 +167,13 @@ fn run(config: &PageConfig, cases: u32, seed: u8) {
         for step in steps {
             apply(&rig, &mut oracle, step);
             rig.check();
-            assert_eq!(rig.pages.zone_stats(N0).unwrap().nr_out, oracle.nr_pages());
+            assert_eq!(rig.pages.zone_stats(N0).unwrap().zone.nr_out, oracle.nr_pages() as u64);
         }
         rig.fake.fail_no_more();
         while let Some(run) = oracle.give(&rig, 0) {
             rig.pages.free_run(run);
         }
-        let stats = rig.pages.zone_stats(N0).unwrap();
+        let stats = rig.pages.zone_stats(N0).unwrap().zone;
         rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
         rig.check();
         assert_eq!((stats.nr_free, rig.pages.charged()), (stats.nr_managed, 0));

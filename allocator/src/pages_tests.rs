@@ -14,7 +14,7 @@ use crate::purge::PurgeHow;
 use crate::run::PageRun;
 use crate::watermark::{WatermarkLevel, Watermarks};
 use crate::word::{Migratetype, PageWord};
-use crate::zone::{Thp, ZoneStats};
+use crate::zone::Thp;
 
 pub(crate) const N0: NodeId = NodeId::ZERO;
 
@@ -56,8 +56,12 @@ impl Rig {
         self.pages.alloc_run(N0, nr_pages, Order::ZERO, mt, WatermarkLevel::Min)
     }
 
-    fn stats(&self) -> ZoneStats {
-        self.pages.zone_stats(N0).unwrap()
+    fn zone(&self) -> zonal_stats::Zone {
+        self.pages.zone_stats(N0).unwrap().zone
+    }
+
+    fn events(&self) -> zonal_stats::ZoneEvents {
+        self.pages.zone_stats(N0).unwrap().events
     }
 
     fn touch(&self, run: &PageRun, byte: u8) {
@@ -113,13 +117,13 @@ fn nothing_is_mapped_before_the_first_request() {
 fn runs_have_exactly_the_pages_asked_for() {
     let rig = Rig::plain();
     for nr_pages in [1, 2, 3, 5, 7, 8, 100, 511, 512, 513, 1000, 1024] {
-        let before = rig.stats().nr_out;
+        let before = rig.zone().nr_out;
         let run = rig.alloc(nr_pages).unwrap();
         assert_eq!(run.nr_pages(), nr_pages);
         if nr_pages.is_power_of_two() {
             assert!(run.head().is_aligned(Order::holding(nr_pages).unwrap()));
         }
-        assert_eq!(rig.stats().nr_out, before + nr_pages);
+        assert_eq!(rig.zone().nr_out, before + nr_pages as u64);
         rig.touch(&run, 1);
         rig.check();
     }
@@ -148,11 +152,11 @@ fn freeing_everything_merges_back_to_the_largest_blocks() {
         rig.pages.free_run(run);
     }
     rig.check();
-    let stats = rig.stats();
-    let small: usize = stats.nr_free_blocks[..9].iter().flatten().sum();
-    assert_eq!((small, stats.nr_out), (0, 0));
-    assert_eq!(stats.nr_free, stats.nr_managed);
-    assert!(stats.events.merges > 0 && stats.events.splits > 0);
+    let node = rig.pages.zone_stats(N0).unwrap();
+    let small: u64 = (0..9).map(|order| node.free_blocks(order)).sum();
+    assert_eq!((small, node.zone.nr_out), (0, 0));
+    assert_eq!(node.zone.nr_free, node.zone.nr_managed);
+    assert!(node.events.buddy_merge > 0 && node.events.buddy_split > 0);
 }
 
 #[test]
@@ -213,14 +217,14 @@ fn purging_takes_whole_pageblocks_first_and_then_holes() {
     let hole_head = hole.head();
     rig.pages.free_run(whole);
     rig.pages.free_run(hole);
-    assert_eq!(rig.stats().nr_free_resident, 612);
+    assert_eq!(rig.zone().nr_free_resident, 612);
     assert_eq!(rig.pages.purge(N0, 512, PurgeHow::ALL), 512);
-    assert_eq!(rig.stats().nr_free_resident, 100);
+    assert_eq!(rig.zone().nr_free_resident, 100);
     assert!(rig.pages.map.chunk(hole_head).nr_free_resident() > 0);
     rig.check();
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 100);
     assert_eq!(rig.pages.charged(), 1);
-    assert_eq!(rig.stats().events.pgsteal, 612);
+    assert_eq!(rig.events().pgsteal, 612);
     rig.check();
     rig.pages.free_run(kept);
 }
@@ -254,8 +258,8 @@ fn a_purge_that_the_system_refuses_puts_back_as_resident() {
     }
     rig.fake.fail(Call::Purge, 2, Errno::EINVAL);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 512);
-    let stats = rig.stats();
-    assert_eq!((stats.events.purge_fail, stats.nr_isolated), (1024, 0));
+    let stats = rig.zone();
+    assert_eq!((rig.events().purge_fail, stats.nr_isolated), (1024, 0));
     assert_eq!(stats.nr_free_resident, 1024);
     rig.check();
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 1024);
@@ -266,12 +270,12 @@ fn a_purge_that_the_system_refuses_puts_back_as_resident() {
 fn a_refused_commit_changes_nothing() {
     let rig = Rig::plain();
     let run = rig.alloc(512).unwrap();
-    let before = rig.stats();
+    let before = rig.zone();
     rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
     assert!(exhausted(rig.alloc(1)));
-    let after = rig.stats();
+    let after = rig.zone();
     assert_eq!(before.nr_managed, after.nr_managed);
-    assert_eq!((before.nr_free, before.charged), (after.nr_free, after.charged));
+    assert_eq!((before.nr_free, before.nr_charged), (after.nr_free, after.nr_charged));
     rig.check();
     rig.fake.fail_no_more();
     assert!(rig.alloc(1).is_ok());
@@ -392,7 +396,7 @@ fn a_limit_of_a_node_is_its_own() {
     assert_eq!(rig.fake.node_of_addr(addr), Some(n1));
     rig.check();
     rig.pages.free_run(run);
-    assert_eq!(rig.pages.zone_stats(n1).unwrap().nr_out, 0);
+    assert_eq!(rig.pages.zone_stats(n1).unwrap().zone.nr_out, 0);
     rig.check();
 }
 
@@ -428,8 +432,8 @@ fn without_growth_a_type_steals_from_the_other() {
     assert_eq!(slab.head().pageblock(), large.head().pageblock());
     // Most of the pageblock was free, so it changed sides.
     assert_eq!(rig.pages.map.chunk(large.head()).migratetype(), Migratetype::Large);
-    let events = rig.stats().events;
-    assert_eq!((events.steals, events.claims), (1, 1));
+    let events = rig.events();
+    assert_eq!((events.fallback_steal, events.fallback_claim), (1, 1));
     rig.check();
 }
 
@@ -438,7 +442,7 @@ fn the_reserve_is_for_urgent_requests_only() {
     let rig = Rig::plain();
     let held: Vec<PageRun> = (0..20).map(|_| rig.alloc(512).unwrap()).collect();
     let urgent = rig.alloc_as(1, Migratetype::HighAtomic).unwrap();
-    assert_eq!(rig.stats().nr_highatomic, 1);
+    assert_eq!(rig.zone().nr_highatomic, 1);
     rig.check();
     rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
     let mut ordinary = Vec::new();
@@ -512,7 +516,7 @@ fn the_pageblocks_of_a_holed_section_are_found_as_small_pages() {
     while let Ok(run) = rig.alloc(1) {
         held.push(run);
     }
-    assert_eq!(rig.stats().nr_free, 0);
+    assert_eq!(rig.zone().nr_free, 0);
     rig.check();
 }
 
@@ -550,13 +554,13 @@ fn bulk_requests_take_the_lock_once() {
     let rig = Rig::plain();
     let order = Order::new(3).unwrap();
     rig.pages.free_run(rig.alloc(8).unwrap());
-    let before = rig.stats().events.lock_acquired;
+    let before = rig.events().zone_lock;
     let mut out: [Option<PageRun>; 16] = [const { None }; 16];
     let (mt, level) = (Migratetype::Slab, WatermarkLevel::Min);
     assert_eq!(rig.pages.alloc_bulk(N0, order, mt, level, &mut out), 16);
     rig.pages.free_bulk(out.iter_mut().filter_map(Option::take));
     // Two for the calls, one for looking.
-    assert_eq!(rig.stats().events.lock_acquired - before, 3);
+    assert_eq!(rig.events().zone_lock - before, 3);
     rig.check();
 }
 
@@ -565,14 +569,14 @@ fn a_run_can_be_cut_and_rebuilt() {
     let rig = Rig::plain();
     let mut run = rig.alloc(100).unwrap();
     rig.pages.shrink_run(&mut run, 60);
-    assert_eq!(rig.stats().nr_out, 60);
+    assert_eq!(rig.zone().nr_out, 60);
     rig.check();
     let head = run.into_head();
     rig.pages.map.set_word(head, PageWord::large(60));
     rig.pages.map.set_word(head, PageWord::NOTHING);
     // SAFETY: the token for these pages was just given up.
     rig.pages.free_run(unsafe { rig.pages.run_from_head(head, 60) });
-    assert_eq!(rig.stats().nr_out, 0);
+    assert_eq!(rig.zone().nr_out, 0);
     rig.check();
 }
 
@@ -609,7 +613,7 @@ fn a_forked_child_puts_back_what_its_parent_isolated() {
     // SAFETY: this stands for the child, where the caller is alone.
     unsafe { rig.pages.child_after_fork() };
     rig.check();
-    let stats = rig.stats();
+    let stats = rig.zone();
     assert_eq!((stats.nr_isolated, stats.nr_free_resident), (0, 512));
     rig.pages.lock_all();
     // SAFETY: taken just before.
@@ -653,7 +657,7 @@ fn threads_share_a_zone_while_another_purges() {
         });
     });
     rig.check();
-    assert_eq!(rig.stats().nr_out, 0);
+    assert_eq!(rig.zone().nr_out, 0);
 }
 
 #[test]

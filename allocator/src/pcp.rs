@@ -6,6 +6,7 @@
 //! cache may hold, is twice that, and never more than its share of 1/64 of the charged memory.
 
 use zonal_numa::NodeId;
+use zonal_stats::HeapEvents;
 
 use crate::error::AllocError;
 use crate::mm::Attempt;
@@ -19,15 +20,6 @@ use crate::word::{Migratetype, PageWord};
 pub(crate) const NR_PCP_ORDERS: usize = 5;
 const CAPACITY: usize = 16;
 
-/// Counters of one cache, events named as in the kernel's vmstat.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct PcpStats {
-    /// Runs taken from the zone.
-    pub pcp_refill: u64,
-    /// Runs given back to the zone.
-    pub pcp_spill: u64,
-}
-
 #[derive(Debug)]
 struct Stack {
     runs: [Option<PageRun>; CAPACITY],
@@ -39,7 +31,7 @@ struct Stack {
 #[derive(Debug)]
 pub(crate) struct Pcp {
     stacks: [Stack; NR_PCP_ORDERS],
-    pub(crate) stats: PcpStats,
+    pub(crate) events: HeapEvents,
 }
 
 impl Pcp {
@@ -47,7 +39,7 @@ impl Pcp {
         Pcp {
             stacks: [const { Stack { runs: [const { None }; CAPACITY], nr: 0, batch: 1 } };
                 NR_PCP_ORDERS],
-            stats: PcpStats::default(),
+            events: HeapEvents::default(),
         }
     }
 
@@ -74,7 +66,7 @@ impl Pcp {
             }
             stack.nr = got;
             stack.batch = (batch * 2).min(CAPACITY / 2);
-            self.stats.pcp_refill += got as u64;
+            self.events.pcp_refill += got as u64;
         }
         stack.nr -= 1;
         let run = stack.runs[stack.nr]
@@ -91,10 +83,10 @@ impl Pcp {
             return;
         }
         let stack = &mut self.stacks[order.index()];
-        let high = (stack.batch * 2).min(CAPACITY).min(pages.pcp_share(order));
+        let high = stack.high(pages, order);
         if stack.nr >= high {
             let keep = high / 2;
-            self.stats.pcp_spill += (stack.nr - keep) as u64;
+            self.events.pcp_spill += (stack.nr - keep) as u64;
             stack.give_back(pages, keep);
         }
         pages.map.word(run.head()).store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
@@ -107,20 +99,31 @@ impl Pcp {
         let mut drained = 0;
         for (order, stack) in self.stacks.iter_mut().enumerate() {
             drained += stack.nr << order;
-            self.stats.pcp_spill += stack.nr as u64;
+            self.events.pcp_spill += stack.nr as u64;
             stack.give_back(pages, 0);
             stack.batch = (stack.batch / 2).max(1);
         }
         drained
     }
 
-    /// Pages in the cache.
-    pub(crate) fn nr_pages(&self) -> usize {
-        self.stacks.iter().enumerate().map(|(order, stack)| stack.nr << order).sum()
+    /// What it holds and may hold.
+    pub(crate) fn stats(&self, pages: &Pages) -> zonal_stats::Pcp {
+        let mut stats = zonal_stats::Pcp::default();
+        for (order, stack) in Order::ZERO.and_up().zip(&self.stacks) {
+            stats.count += (stack.nr << order.get()) as u64;
+            stats.high += (stack.high(pages, order) << order.get()) as u64;
+            stats.batch += (stack.batch << order.get()) as u64;
+        }
+        stats
     }
 }
 
 impl Stack {
+    /// Runs that it may hold.
+    fn high(&self, pages: &Pages, order: Order) -> usize {
+        (self.batch * 2).min(CAPACITY).min(pages.pcp_share(order))
+    }
+
     /// Gives the oldest runs back until `keep` are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
         let surplus = self.nr - keep;

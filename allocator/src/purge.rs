@@ -197,7 +197,7 @@ impl Pages {
                 let mut next = zone.buddy.list(order, mt, true).tail();
                 while let Some(pfn) = next.filter(|_| !batch.is_full(goal)) {
                     next = BlockList::prev(&self.map, pfn);
-                    zone.events.note_scan(how.by, order.nr_pages());
+                    zone.note_scan(how.by, order.nr_pages());
                     if is_old(self, pfn, order, how) {
                         batch.add(self, zone, pfn);
                     }
@@ -223,7 +223,7 @@ impl Pages {
             }
             let Some(start) = self.step_back(zone) else { return limit };
             let chunk = self.map.chunk(start);
-            zone.events.note_scan(how.by, chunk.nr_free_resident());
+            zone.note_scan(how.by, chunk.nr_free_resident());
             if chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
                 continue;
             }

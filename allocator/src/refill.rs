@@ -48,7 +48,7 @@ impl Heap {
     /// Puts at least one object of `class` into its bin. Owner only.
     pub(crate) fn refill(&self, class: SizeClass, from: Attempt) -> Result<(), AllocError> {
         let mut inner = self.enter();
-        inner.stats.refills += 1;
+        inner.events.bin_refill += 1;
         self.sync_hot();
         inner.collect(self);
         inner.prepare_bin(self, class)?;
@@ -62,7 +62,7 @@ impl Heap {
     pub(crate) fn spill(&self, class: SizeClass) {
         self.mm().doorbell().ring();
         let mut inner = self.enter();
-        inner.stats.spills += 1;
+        inner.events.bin_spill += 1;
         inner.classes[class.index()].spilled = true;
         if inner.grow_bin(self, class) {
             return;
@@ -151,7 +151,7 @@ impl Inner {
         while let Some(m) = NonNull::new(message) {
             // SAFETY: a message from the inbox is ours alone.
             let next = unsafe { m.as_ref().next };
-            self.stats.remote_frees += u64::from(unsafe_nr(m));
+            self.events.remote_free += u64::from(unsafe_nr(m));
             self.keep_pending(heap, m);
             message = next;
         }
@@ -325,7 +325,7 @@ impl Inner {
         unsafe { state.partial.push(slab.as_ptr()) };
         state.nr_slabs += 1;
         state.nr_empty += 1;
-        self.stats.slabs_made += 1;
+        self.events.slab_alloc += 1;
         Ok(slab.as_ptr())
     }
 
@@ -438,7 +438,7 @@ impl Inner {
             let run = pages.run_from_head(head, order.nr_pages());
             self.pcp.free(pages, heap.node(), order, run);
         }
-        self.stats.slabs_released += 1;
+        self.events.slab_free += 1;
     }
 
     /// Releases every empty slab; returns the pages given to the page cache.

@@ -1,45 +1,89 @@
-//! Looking at an instance as a whole: statistics and validation.
+//! Looking at an instance as a whole: figures and validation.
+//!
+//! Counters stand beside what they count and are summed when somebody asks; the hit path counts
+//! nothing. A snapshot costs a visit to every heap. What lies where, and what of it the kernel
+//! holds in memory, takes a walk over all pages: [`Mm::survey`].
 
 use core::ptr::NonNull;
 
-use zonal_numa::{MAX_NODES, NodeId};
+use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_stats::{Figures, Snapshot};
 
-use crate::class::{NR_CLASSES, SizeClass};
+use crate::charge::UNLIMITED;
+use crate::class::SizeClass;
 use crate::error::Mismatch;
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
-use crate::pcp::PcpStats;
-use crate::stats::{ClassStats, HeapStats, Stats};
-use crate::sync::atomic::Ordering::Relaxed;
+
+const _: () = assert!(crate::class::NR_CLASSES <= zonal_stats::MAX_CLASSES);
+const _: () = assert!(zonal_numa::MAX_NODES == zonal_stats::MAX_NODES);
+const _: () = assert!(crate::order::NR_ORDERS == zonal_stats::NR_ORDERS);
+const _: () = assert!(crate::word::NR_MIGRATETYPES == zonal_stats::NR_MIGRATETYPES);
+const _: () = assert!(PAGE_SIZE as u64 == zonal_stats::PAGE_SIZE);
 
 impl Mm {
-    /// A snapshot of all figures. Heaps whose owner is busy for long are left out of the class
-    /// figures and counted in `drain_skipped`. `own` is the calling thread's heap.
-    pub fn stats(&self, own: Option<NonNull<Heap>>) -> Stats {
-        let (meta_mapped, meta_used) = self.meta().usage();
-        let mut stats = Stats {
-            zones: [None; MAX_NODES],
-            classes: [ClassStats::default(); NR_CLASSES],
-            heaps: HeapStats::default(),
-            pcp: PcpStats::default(),
-            pcp_pages: 0,
-            nr_heaps: self.registry.nr_heaps(),
-            nr_dead_heaps: self.registry.nr_dead(),
-            reclaim: self.vmstat().stats(),
-            drain_skipped: 0,
-            huge: self.huge().stats(),
-            meta_mapped,
-            meta_used,
+    /// Writes the figures of this moment into `snapshot`, over older ones. Heaps whose owner is
+    /// busy for long are left out and counted in `drain_skipped`. `own` is the calling thread's
+    /// heap.
+    pub fn snapshot(&self, own: Option<NonNull<Heap>>, snapshot: &mut Snapshot) {
+        let pages = self.pages();
+        snapshot.taken_ns = self.machine().now_ns();
+        self.process_figures(snapshot);
+        let online = pages.online().iter().filter_map(|node| pages.zone_stats(node));
+        snapshot.nr_nodes = 0;
+        for (slot, node) in snapshot.nodes.iter_mut().zip(online) {
+            *slot = node;
+            snapshot.nr_nodes += 1;
+        }
+        snapshot.nr_classes = 0;
+        for (slot, class) in snapshot.classes.iter_mut().zip(SizeClass::all()) {
+            *slot = zonal_stats::Class {
+                size: class.size() as u64,
+                slab_pages: class.slab_order().nr_pages() as u64,
+                ..zonal_stats::Class::default()
+            };
+            snapshot.nr_classes += 1;
+        }
+        snapshot.heap_events = zonal_stats::HeapEvents::default();
+        self.visit_heaps(own, |entered| entered.add_to(snapshot));
+        snapshot.process_events = self.vmstat().stats();
+        self.huge_figures(snapshot);
+    }
+
+    fn process_figures(&self, snapshot: &mut Snapshot) {
+        let pages = self.pages();
+        let marks = pages.watermarks();
+        let [mapped, used, touched] = self.meta().usage();
+        let index = self.huge().index_bytes();
+        snapshot.process = zonal_stats::Process {
+            nr_charged: pages.charged() as u64,
+            limit: if pages.limit() == UNLIMITED { 0 } else { pages.limit() as u64 },
+            min: marks.min as u64,
+            low: marks.low as u64,
+            high: marks.high as u64,
+            nr_heaps: self.registry.nr_heaps() as u64,
+            nr_dead_heaps: self.registry.nr_dead() as u64,
+            nr_huge_blocks: 0,
+            meta_mapped_bytes: (mapped + size_of::<Mm>() + index) as u64,
+            meta_used_bytes: used as u64,
+            map_mapped_bytes: pages.window.lock().arrays().len() as u64,
+            meta_resident_bytes: (touched + index) as u64,
         };
-        for node in self.machine().topology().nodes_online().iter() {
-            stats.zones[node.index()] = self.pages().zone_stats(node).map(|zone| (node, zone));
-        }
-        for class in SizeClass::all() {
-            stats.classes[class.index()].size = class.size();
-        }
-        self.visit_heaps(own, |entered| entered.add_to(&mut stats));
-        stats.drain_skipped = self.drain_skipped.load(Relaxed);
-        stats
+    }
+
+    fn huge_figures(&self, snapshot: &mut Snapshot) {
+        self.huge().for_each(|span, node, is_live| {
+            snapshot.process.nr_huge_blocks += u64::from(is_live);
+            if let Some(node) = snapshot.node_mut(node.index() as u64) {
+                let memory = &mut node.memory;
+                let bytes = if is_live {
+                    &mut memory.used_huge_bytes
+                } else {
+                    &mut memory.huge_cached_bytes
+                };
+                *bytes += span.len() as u64;
+            }
+        });
     }
 
     /// Recomputes the truth from the metadata and compares every counter with it. Other threads
@@ -64,32 +108,45 @@ impl Mm {
 }
 
 impl Entered<'_> {
-    fn add_to(&mut self, stats: &mut Stats) {
+    fn add_to(&mut self, snapshot: &mut Snapshot) {
         let heap = self.heap();
-        stats.heaps.add(&self.stats);
-        stats.pcp.pcp_refill += self.pcp.stats.pcp_refill;
-        stats.pcp.pcp_spill += self.pcp.stats.pcp_spill;
-        stats.pcp_pages += self.pcp.nr_pages();
+        let pages = heap.mm().pages();
+        snapshot.heap_events.add(&self.events);
+        snapshot.heap_events.add(&self.pcp.events);
+        let mut cached_bytes = 0;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
-            let sum = &mut stats.classes[class.index()];
-            sum.nr_slabs += state.nr_slabs as usize;
-            sum.nr_objects += state.nr_slabs as usize * class.objects();
-            sum.nr_cached += heap.bin_len(class, state);
+            let mut nr_cached = heap.bin_len(class, state);
             let mut message = state.pending;
             while let Some(m) = NonNull::new(message) {
                 // SAFETY: pending messages belong to the one inside the gate.
                 let m = unsafe { m.as_ref() };
-                sum.nr_cached += m.nr as usize;
+                nr_cached += m.nr as usize;
                 message = m.next;
             }
+            cached_bytes += (nr_cached * class.size()) as u64;
+            let sum = &mut snapshot.classes[class.index()];
+            sum.nr_slabs += u64::from(state.nr_slabs);
+            sum.nr_objects += u64::from(state.nr_slabs) * class.objects() as u64;
+            sum.nr_cached += nr_cached as u64;
             let mut slab = state.partial.head;
             while let Some(s) = NonNull::new(slab) {
                 // SAFETY: list members are live.
                 let s = unsafe { s.as_ref() };
-                sum.nr_free += s.nr_free();
+                let sum = &mut snapshot.classes[class.index()];
+                sum.nr_partial += 1;
+                sum.nr_free += s.nr_free() as u64;
+                let node = pages.node_of(s.head()).index() as u64;
+                if let Some(node) = snapshot.node_mut(node) {
+                    node.memory.slab_free_bytes += (s.nr_free() * class.size()) as u64;
+                }
                 slab = s.next;
             }
+        }
+        if let Some(node) = snapshot.node_mut(heap.node().index() as u64) {
+            // Nearly all of them: objects of other nodes are few, and are not looked up.
+            node.memory.cached_bytes += cached_bytes;
+            node.pcp.add(&self.pcp.stats(pages));
         }
     }
 

@@ -95,7 +95,7 @@ impl Mm {
             match claimed.then(|| heap.finish_visit(DRAIN_PATIENCE)).flatten() {
                 Some(mut entered) => visit(&mut entered),
                 None => {
-                    self.drain_skipped.fetch_add(1, Relaxed);
+                    self.vmstat().drain_skipped.fetch_add(1, Relaxed);
                 }
             }
         }

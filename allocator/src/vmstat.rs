@@ -1,9 +1,11 @@
 //! What reclaim did and what it cost, named as in `/proc/vmstat` and `/proc/pressure/memory`.
 //!
-//! Counts of a node stand in its zone ([`crate::zone::ZoneEvents`]); here is what belongs to the
+//! Counts of a node stand in its zone ([`zonal_stats::ZoneEvents`]); here is what belongs to the
 //! process as a whole. Statistics only: every access is Relaxed and carries nothing. Two threads
 //! that begin or end a stall at the same moment may shift its borders by their own few
 //! nanoseconds.
+
+use zonal_stats::ProcessEvents;
 
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64};
@@ -11,6 +13,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64};
 /// The counters of an instance.
 #[derive(Debug)]
 pub struct Vmstat {
+    pub(crate) drain_skipped: AtomicU64,
     pub(crate) pageoutrun: AtomicU64,
     pub(crate) kswapd_wakeups: AtomicU64,
     pub(crate) refaults: AtomicU64,
@@ -47,30 +50,10 @@ impl Stalled {
     }
 }
 
-/// The counters at one moment.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct ReclaimStats {
-    /// Times the background reclaimer worked for a watermark.
-    pub pageoutrun: u64,
-    /// Times a request below the low mark woke the background reclaimer.
-    pub kswapd_wakeups: u64,
-    /// Pages that were wanted again soon after they were purged.
-    pub workingset_refault: u64,
-    /// Requests that waited for the background reclaimer's progress.
-    pub throttled: u64,
-    /// Time that zonal itself kept threads asleep, in nanoseconds.
-    pub blocked_ns: u64,
-    /// The longest of these times.
-    pub longest_block_ns: u64,
-    /// Time in which at least one thread was in direct reclaim, in nanoseconds.
-    pub stall_some_ns: u64,
-    /// Time in which every thread that has a heap was.
-    pub stall_full_ns: u64,
-}
-
 impl Vmstat {
     pub(crate) fn new() -> Vmstat {
         Vmstat {
+            drain_skipped: AtomicU64::new(0),
             pageoutrun: AtomicU64::new(0),
             kswapd_wakeups: AtomicU64::new(0),
             refaults: AtomicU64::new(0),
@@ -132,8 +115,9 @@ impl Vmstat {
         self.full.since.store(0, Relaxed);
     }
 
-    pub(crate) fn stats(&self) -> ReclaimStats {
-        ReclaimStats {
+    pub(crate) fn stats(&self) -> ProcessEvents {
+        ProcessEvents {
+            drain_skipped: self.drain_skipped.load(Relaxed),
             pageoutrun: self.pageoutrun.load(Relaxed),
             kswapd_wakeups: self.kswapd_wakeups.load(Relaxed),
             workingset_refault: self.refaults.load(Relaxed),

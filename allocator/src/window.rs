@@ -67,6 +67,14 @@ impl Window {
         }
     }
 
+    /// What is mapped for the arrays of the page map.
+    pub(crate) fn arrays(&self) -> Span {
+        let Some(layout) = self.layout else { return Span::EMPTY };
+        let [chunks, words] = self.mapped;
+        // SAFETY: `map_arrays` mapped this range.
+        unsafe { Span::new(layout.pivot - chunks, chunks + words) }
+    }
+
     pub(crate) fn growing(&mut self, node: usize, huge: bool) -> &mut Growing {
         &mut self.growing[node][usize::from(huge)]
     }

@@ -11,6 +11,7 @@
 //!    pageblocks, largest first, warm before cold.
 
 use zonal_numa::NodeId;
+use zonal_stats::ZoneEvents;
 
 use crate::buddy::{BlockList, Buddy, choose};
 use crate::charge::Budget;
@@ -22,8 +23,6 @@ use crate::purge::Reclaimer;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
-
-pub use crate::node::ZoneStats;
 
 /// What a zone works on: shared by all zones.
 #[derive(Clone, Copy, Debug)]
@@ -80,60 +79,6 @@ pub(crate) enum Shortage {
     Exhausted,
 }
 
-/// Event counts of a zone, named as in `/proc/vmstat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ZoneEvents {
-    /// Pages handed out.
-    pub pgalloc: u64,
-    /// Pages taken back.
-    pub pgfree: u64,
-    /// Pages given back to the OS, by anybody.
-    pub pgsteal: u64,
-    /// Free resident pages that the background reclaimer looked at.
-    pub pgscan_kswapd: u64,
-    /// The same by requests in need.
-    pub pgscan_direct: u64,
-    /// Pages that the background reclaimer gave back.
-    pub pgsteal_kswapd: u64,
-    /// The same by requests in need.
-    pub pgsteal_direct: u64,
-    /// Pages that reclaim under pressure counted as inactive before they were cold.
-    pub pgrefill: u64,
-    /// Requests that went into direct reclaim.
-    pub allocstall: u64,
-    /// Pages whose purge the OS refused.
-    pub purge_fail: u64,
-    /// Pages that became resident by being handed out.
-    pub pgfault: u64,
-    /// Requests served from another migratetype.
-    pub steals: u64,
-    /// Pageblocks claimed from another migratetype.
-    pub claims: u64,
-    /// Times the zone lock was taken.
-    pub lock_acquired: u64,
-    /// Blocks split in two.
-    pub splits: u64,
-    /// Buddies merged.
-    pub merges: u64,
-}
-
-impl ZoneEvents {
-    pub(crate) fn note_scan(&mut self, by: Reclaimer, nr_pages: usize) {
-        match by {
-            Reclaimer::Kswapd => self.pgscan_kswapd += nr_pages as u64,
-            Reclaimer::Direct => self.pgscan_direct += nr_pages as u64,
-        }
-    }
-
-    pub(crate) fn note_steal(&mut self, by: Reclaimer, nr_pages: usize) {
-        self.pgsteal += nr_pages as u64;
-        match by {
-            Reclaimer::Kswapd => self.pgsteal_kswapd += nr_pages as u64,
-            Reclaimer::Direct => self.pgsteal_direct += nr_pages as u64,
-        }
-    }
-}
-
 /// The state under the zone lock.
 #[derive(Debug)]
 pub(crate) struct Zone {
@@ -155,6 +100,7 @@ pub(crate) struct Zone {
     pub(crate) nr_highatomic: usize,
     /// Where the search for purgeable holes goes on, in (section, pageblock).
     pub(crate) purge_cursor: (u32, u32),
+    /// Splits and merges are counted by the buddy core.
     pub(crate) events: ZoneEvents,
 }
 
@@ -174,6 +120,23 @@ impl Zone {
             nr_highatomic: 0,
             purge_cursor: (0, 0),
             events: ZoneEvents::default(),
+        }
+    }
+
+    /// Counts pages that `by` looked at.
+    pub(crate) fn note_scan(&mut self, by: Reclaimer, nr_pages: usize) {
+        match by {
+            Reclaimer::Kswapd => self.events.pgscan_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.events.pgscan_direct += nr_pages as u64,
+        }
+    }
+
+    /// Counts pages that `by` gave back.
+    pub(crate) fn note_steal(&mut self, by: Reclaimer, nr_pages: usize) {
+        self.events.pgsteal += nr_pages as u64;
+        match by {
+            Reclaimer::Kswapd => self.events.pgsteal_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.events.pgsteal_direct += nr_pages as u64,
         }
     }
 
@@ -278,7 +241,7 @@ impl Zone {
         if purged {
             env.process.uncharge(resident);
             env.node.uncharge(resident);
-            self.events.note_steal(by, resident);
+            self.note_steal(by, resident);
         } else {
             self.events.purge_fail += resident as u64;
         }
@@ -478,10 +441,10 @@ impl Zone {
         if map.chunk(block).migratetype() == Migratetype::HighAtomic {
             return;
         }
-        self.events.steals += 1;
+        self.events.fallback_steal += 1;
         if order >= Order::PAGEBLOCK || map.chunk(block).nr_free() >= PAGEBLOCK_PAGES / 2 {
             self.buddy.retype(map, block, mt);
-            self.events.claims += 1;
+            self.events.fallback_claim += 1;
         }
     }
 

@@ -13,8 +13,12 @@ extern "C" {
 
 #define ZONAL_FORMAT_TEXT 0
 #define ZONAL_FORMAT_JSON 1
+#define ZONAL_FORMAT_PROMETHEUS 2
 
-/* Writes the statistics to a file descriptor. 0, or -1 with errno. Allocates nothing. */
+/* Writes the statistics to a file descriptor: text in the shape of /proc/zoneinfo and its like,
+ * JSON (docs/stats.schema.json), or Prometheus text exposition. docs/STATISTICS.md says what each
+ * figure means. 0, or -1 with errno: EINVAL for another format, else what write(2) said. Does not
+ * touch the heap; maps memory for the figures while it runs. */
 int zonal_stats_print(int fd, int format);
 
 /* Gives about `bytes` of cold memory back to the system; returns the bytes given back. */

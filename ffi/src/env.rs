@@ -7,7 +7,7 @@
 //! | key            | value                                                                    |
 //! |----------------|--------------------------------------------------------------------------|
 //! | `stats`        | `exit`: a report when the process ends                                   |
-//! | `stats_format` | `text` or `json`                                                         |
+//! | `stats_format` | `text`, `json` or `prometheus`                                           |
 //! | `stats_file`   | append the report to this file instead of stderr                         |
 //! | `policy`       | `local`, or `preferred`, `preferred-many`, `bind`, `bind-strict`,        |
 //! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
@@ -24,19 +24,10 @@ use core::str;
 
 use zonal_allocator::zone::Thp;
 use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_stats::Format;
 
 use crate::fd::Line;
 use crate::kswapd::Mode;
-
-/// How a report is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Format {
-    /// In the shape of the kernel's `/proc` files.
-    #[default]
-    Text,
-    /// One JSON object.
-    Json,
-}
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -170,8 +161,12 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
     match key {
         b"stats" => settings.stats_at_exit = one_of(value, &[(b"exit", true)])?,
         b"stats_format" => {
-            settings.stats_format =
-                one_of(value, &[(b"text", Format::Text), (b"json", Format::Json)])?;
+            let formats: &[(&[u8], Format)] = &[
+                (b"text", Format::Text),
+                (b"json", Format::Json),
+                (b"prometheus", Format::Prometheus),
+            ];
+            settings.stats_format = one_of(value, formats)?;
         }
         b"stats_file" if value.is_empty() => return Err(Wrong::Value),
         b"stats_file" => settings.stats_file = Some(value),

@@ -58,10 +58,10 @@ mod slow;
 mod thread;
 mod tls;
 
-pub use env::Format;
 pub use global::Zonal;
-pub use report::print;
-pub use zonal_allocator::{Mismatch, Stats};
+pub use report::{Stats, print};
+pub use zonal_allocator::Mismatch;
+pub use zonal_stats::{self as figures, Format};
 
 /// What the C library's names are made of: raw calls, for `libzonal.so`.
 pub mod abi {
@@ -76,9 +76,18 @@ pub mod abi {
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The figures of this moment; none before the first allocation.
+/// The figures of this moment, as plain structs; none before the first allocation, or when there
+/// is no memory for them.
+///
+/// ```
+/// # #[global_allocator]
+/// # static ALLOCATOR: zonal::Zonal = zonal::Zonal;
+/// let kept = vec![0_u8; 10_000];
+/// let stats = zonal::stats().expect("something was allocated");
+/// assert!(stats.memory().used_small_bytes >= 10_000);
+/// ```
 pub fn stats() -> Option<Stats> {
-    slow::inspect(zonal_allocator::Mm::stats)
+    Stats::take()
 }
 
 /// Gives cold memory back to the system; returns the bytes given back.

@@ -12,6 +12,7 @@ pub(crate) unsafe extern "C" fn zonal_stats_print(fd: c_int, format: c_int) -> c
     let format = match format {
         0 => Format::Text,
         1 => Format::Json,
+        2 => Format::Prometheus,
         _ => {
             abi::set_errno(libc::EINVAL);
             return -1;

@@ -4,17 +4,19 @@
 //! Programs close descriptors that they do not know, and the number may then belong to something
 //! else: before writing, the file behind it is compared with the one at the start.
 
-mod figures;
-mod json;
-mod text;
+mod stats;
+mod usage;
 
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
-pub use figures::Usage;
+use zonal_stats::Format;
 
-use crate::env::{Format, Settings};
+pub use stats::Stats;
+pub use usage::Usage;
+
+use crate::env::Settings;
 use crate::fd::{Line, Out};
 
 /// Descriptors of ours are high, out of the way of programs that count on low numbers.
@@ -24,24 +26,23 @@ const NONE: i32 = -1;
 static FD: AtomicI32 = AtomicI32::new(NONE);
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
-static JSON: AtomicBool = AtomicBool::new(false);
+/// A [`Format`] as a number.
+static FORMAT: AtomicU32 = AtomicU32::new(0);
+const FORMATS: [Format; 3] = [Format::Text, Format::Json, Format::Prometheus];
 
 /// Writes the figures of this moment to `fd`; false with errno when the descriptor does not take
 /// them all.
 pub fn print(fd: i32, format: Format) -> bool {
-    let Some(stats) = crate::stats() else {
+    let Some(stats) = Stats::take() else {
         return true;
     };
     let mut out = Out::new(fd);
-    let written = match format {
-        Format::Text => text::write(&mut out, &stats),
-        Format::Json => json::write(&mut out, &stats),
-    };
-    written.and_then(|()| out.finish()) == Ok(())
+    format.write(&mut out, &stats).and_then(|()| out.finish()) == Ok(())
 }
 
 /// Opens the descriptor of the report at exit, if there shall be one.
 pub(crate) fn prepare(settings: &Settings) {
+    stats::prepare(settings.minimal_syscalls);
     if !settings.stats_at_exit {
         return;
     }
@@ -52,7 +53,7 @@ pub(crate) fn prepare(settings: &Settings) {
     if let Some((device, inode)) = identity(fd) {
         DEVICE.store(device, Relaxed);
         INODE.store(inode, Relaxed);
-        JSON.store(settings.stats_format == Format::Json, Relaxed);
+        FORMAT.store(settings.stats_format as u32, Relaxed);
         FD.store(fd, Relaxed);
     }
 }
@@ -70,7 +71,7 @@ pub(crate) fn register() {
 extern "C" fn at_exit() {
     let fd = FD.load(Relaxed);
     if identity(fd) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed))) {
-        print(fd, if JSON.load(Relaxed) { Format::Json } else { Format::Text });
+        print(fd, FORMATS[FORMAT.load(Relaxed) as usize]);
     }
 }
 

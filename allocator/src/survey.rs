@@ -1,0 +1,239 @@
+//! What lies where, and what of it is in memory.
+//!
+//! A walk over the page words tells slabs, large blocks, page caches and free blocks apart; the
+//! kernel is asked which pages it holds (`mincore`). No lock is held: beside threads at work the
+//! sums are off by what they do meanwhile, and every walk ends.
+
+use zonal_numa::{PAGE_SIZE, Span};
+use zonal_stats::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, SectionKind, Snapshot};
+
+use crate::class::SizeClass;
+use crate::mm::Mm;
+use crate::order::PAGEBLOCK_PAGES;
+use crate::pages::Pages;
+use crate::pfn::Pfn;
+use crate::section::Section;
+use crate::word::{Kind, PageWord};
+
+impl Mm {
+    /// Adds to a snapshot just taken what lies where. `ask_kernel`: which of it is in memory, too;
+    /// otherwise zonal's own accounts stand for that.
+    pub fn survey(&self, snapshot: &mut Snapshot, ask_kernel: bool) {
+        let mut survey = Survey { pages: self.pages(), snapshot, ask_kernel };
+        survey.snapshot.nr_sections = 0;
+        survey.snapshot.nr_pageblocks = 0;
+        survey.snapshot.nr_sections_left_out = 0;
+        for (_, section) in self.pages().sections.iter() {
+            survey.section(section);
+        }
+        self.huge().for_each(|span, node, is_live| {
+            survey.huge(span, node.index() as u64, is_live);
+        });
+        survey.metadata(self);
+        let Survey { snapshot, ask_kernel, .. } = survey;
+        snapshot.asked_kernel = u64::from(ask_kernel);
+        let nodes = snapshot.nr_nodes as usize;
+        for node in &mut snapshot.nodes[..nodes] {
+            settle(node, ask_kernel);
+        }
+        snapshot.cost_ns = self.machine().now_ns().saturating_sub(snapshot.taken_ns);
+    }
+}
+
+/// The figures that follow from the others.
+fn settle(node: &mut zonal_stats::Node, ask_kernel: bool) {
+    let bytes = |pages: u64| pages * PAGE_SIZE as u64;
+    let memory = &mut node.memory;
+    memory.free_resident_bytes = bytes(node.zone.nr_free_resident);
+    memory.holes_bytes = bytes(node.zone.nr_holes);
+    // What the walk found in slabs, less what is not in use there.
+    memory.used_small_bytes =
+        memory.used_small_bytes.saturating_sub(memory.slab_free_bytes + memory.cached_bytes);
+    let held = memory.held_bytes();
+    if !ask_kernel {
+        memory.resident_bytes = held;
+    }
+    memory.untouched_bytes = held.saturating_sub(memory.resident_bytes);
+}
+
+struct Survey<'a> {
+    pages: &'a Pages,
+    snapshot: &'a mut Snapshot,
+    ask_kernel: bool,
+}
+
+impl Survey<'_> {
+    fn section(&mut self, section: &Section) {
+        let node = section.node() as u64;
+        let nr_committed = section.nr_committed();
+        let kind = match (section.is_huge(), section.is_holed()) {
+            (false, _) => SectionKind::Base,
+            (true, false) => SectionKind::Huge,
+            (true, true) => SectionKind::Holed,
+        };
+        let first_pageblock = self.snapshot.nr_pageblocks;
+        let mut nr_resident = 0;
+        // What is left of the run whose head was seen last.
+        let mut run = Run { what: What::Other, left: 0 };
+        for first in (0..nr_committed).step_by(PAGEBLOCK_PAGES) {
+            let start = section.start().add(first);
+            let nr_pages = PAGEBLOCK_PAGES.min(nr_committed - first);
+            let mut block = self.pageblock(start, nr_pages, node, &mut run);
+            let span = section.span(&self.pages.map, first, nr_pages);
+            block.resident = self.resident(span) as u16;
+            nr_resident += u64::from(block.resident);
+            let slot = self.snapshot.nr_pageblocks as usize;
+            if slot < MAX_PAGEBLOCKS && (self.snapshot.nr_sections as usize) < MAX_SECTIONS {
+                self.snapshot.pageblocks[slot] = block;
+                self.snapshot.nr_pageblocks += 1;
+            }
+        }
+        let start = self.pages.map.addr_of(section.start()).addr() as u64;
+        self.enter(zonal_stats::Section {
+            start,
+            nr_pages: section.nr_pages() as u64,
+            nr_committed: nr_committed as u64,
+            nr_resident,
+            node,
+            kind: kind as u64,
+            first_pageblock,
+            nr_pageblocks: self.snapshot.nr_pageblocks - first_pageblock,
+        });
+    }
+
+    /// What the pages of a pageblock are, entered into the sums of the node.
+    fn pageblock(&mut self, start: Pfn, nr_pages: usize, node: u64, run: &mut Run) -> Pageblock {
+        let chunk = self.pages.map.chunk(start);
+        let mut block = Pageblock {
+            free_resident: chunk.nr_free_resident() as u16,
+            migratetype: chunk.migratetype().index() as u16,
+            ..Pageblock::default()
+        };
+        let (mut objects, mut tails) = (0, 0);
+        let mut at = 0;
+        while at < nr_pages {
+            if run.left == 0 {
+                *run = Run::of(self.pages.map.word_at(start.add(at)));
+            }
+            let here = run.left.min(nr_pages - at);
+            match run.what {
+                What::Slab(class) => {
+                    block.slab += here as u16;
+                    let slab_pages = class.slab_order().nr_pages();
+                    let in_objects = class.objects() * class.size();
+                    // Page by page: a slab's share of objects and of its tail.
+                    objects += here * in_objects / slab_pages;
+                    tails += here * (slab_pages * PAGE_SIZE - in_objects) / slab_pages;
+                }
+                What::Large => block.large += here as u16,
+                What::Pcp => block.pcp += here as u16,
+                What::Free => block.free += here as u16,
+                What::Other => {}
+            }
+            run.left -= here;
+            at += here;
+        }
+        if let Some(node) = self.snapshot.node_mut(node) {
+            node.memory.used_small_bytes += objects as u64;
+            node.memory.slab_tail_bytes += tails as u64;
+            node.memory.used_large_bytes += u64::from(block.large) * PAGE_SIZE as u64;
+            node.memory.pcp_bytes += u64::from(block.pcp) * PAGE_SIZE as u64;
+        }
+        block
+    }
+
+    fn huge(&mut self, span: Span, node: u64, is_live: bool) {
+        let nr_resident = self.resident(span);
+        let kind = if is_live { SectionKind::HugeBlock } else { SectionKind::HugeCached };
+        let nr_pages = (span.len() / PAGE_SIZE) as u64;
+        self.enter(zonal_stats::Section {
+            start: span.addr() as u64,
+            nr_pages,
+            nr_committed: nr_pages,
+            nr_resident: nr_resident as u64,
+            node,
+            kind: kind as u64,
+            first_pageblock: 0,
+            nr_pageblocks: 0,
+        });
+    }
+
+    fn enter(&mut self, section: zonal_stats::Section) {
+        if let Some(node) = self.snapshot.node_mut(section.node) {
+            node.memory.resident_bytes += section.nr_resident * PAGE_SIZE as u64;
+        }
+        match self.snapshot.sections.get_mut(self.snapshot.nr_sections as usize) {
+            Some(slot) => {
+                *slot = section;
+                self.snapshot.nr_sections += 1;
+            }
+            None => self.snapshot.nr_sections_left_out += 1,
+        }
+    }
+
+    fn metadata(&mut self, mm: &Mm) {
+        let arrays = self.pages.window.lock().arrays();
+        // SAFETY: the memory of the instance itself, which is only looked at.
+        let own = unsafe { Span::new(core::ptr::from_ref(mm).addr(), size_of::<Mm>()) };
+        let nr_pages = match self.ask_kernel {
+            true => self.resident(arrays) + self.resident(own),
+            false => (arrays.len() + own.len()) / PAGE_SIZE,
+        };
+        self.snapshot.process.meta_resident_bytes += (nr_pages * PAGE_SIZE) as u64;
+    }
+
+    /// Pages of the span that the kernel holds in memory; 0 without asking. A kernel that does not
+    /// answer is not asked again.
+    fn resident(&mut self, span: Span) -> usize {
+        let os_page = self.pages.machine.page_size();
+        let mut found = 0;
+        let mut rest = Span::EMPTY;
+        if self.ask_kernel {
+            rest = span;
+        }
+        while !rest.is_empty() {
+            let mut bits = [0; PAGEBLOCK_PAGES];
+            let (part, after) = rest.split_at(PAGEBLOCK_PAGES * PAGE_SIZE);
+            rest = after;
+            let bits = &mut bits[..part.len().div_ceil(os_page)];
+            if self.pages.machine.resident(part, bits).is_err() {
+                self.ask_kernel = false;
+                return 0;
+            }
+            found += bits.iter().filter(|&bit| bit & 1 != 0).count() * (os_page / PAGE_SIZE);
+        }
+        found
+    }
+}
+
+/// What a run of pages is.
+#[derive(Clone, Copy)]
+enum What {
+    Slab(SizeClass),
+    Large,
+    Pcp,
+    Free,
+    /// On its way from one to another.
+    Other,
+}
+
+struct Run {
+    what: What,
+    left: usize,
+}
+
+impl Run {
+    /// The run that begins at a page with this word.
+    fn of(word: PageWord) -> Run {
+        let order = |bits: u32| 1 << (bits & 0xf).min(10);
+        match word.kind() {
+            Kind::Slab => {
+                let class = word.as_slab().and_then(|(_, offset)| SizeClass::from_offset(offset));
+                Run { what: class.map_or(What::Other, What::Slab), left: 1 }
+            }
+            Kind::Large => Run { what: What::Large, left: (word.payload() as usize).max(1) },
+            Kind::Pcp => Run { what: What::Pcp, left: order(word.payload()) },
+            Kind::Buddy | Kind::Isolated => Run { what: What::Free, left: order(word.payload()) },
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Figures of the process as a whole.
+
+use crate::figure::figures;
+
+figures! {
+    /// The state of the process outside the nodes.
+    pub struct Process {
+        /// Pages charged: handed out, or free and still resident.
+        nr_charged: Gauge Pages,
+        /// Pages that may be charged by the user's limit; 0 for no limit.
+        limit: Gauge Pages,
+        /// Headroom under the limit below which requests reclaim for themselves.
+        min: Gauge Pages,
+        /// Headroom under the limit below which the background reclaimer works.
+        low: Gauge Pages,
+        /// Headroom under the limit at which the background reclaimer rests.
+        high: Gauge Pages,
+        /// Heaps made.
+        nr_heaps: Gauge Count,
+        /// Heaps that wait for a thread.
+        nr_dead_heaps: Gauge Count,
+        /// Blocks with a mapping of their own that are in use.
+        nr_huge_blocks: Gauge Count,
+        /// Metadata mapped for heaps, messages and bitmaps.
+        meta_mapped_bytes: Gauge Bytes,
+        /// Of these, in use.
+        meta_used_bytes: Gauge Bytes,
+        /// Metadata mapped for the page map: page words, bitmaps and headers of pageblocks.
+        map_mapped_bytes: Gauge Bytes,
+        /// Metadata of all kinds that is resident.
+        meta_resident_bytes: Gauge Bytes,
+    }
+}
+
+figures! {
+    /// Events of all heaps, or of one.
+    pub struct HeapEvents {
+        /// Bins filled.
+        bin_refill: Counter Count,
+        /// Bins spilled.
+        bin_spill: Counter Count,
+        /// Objects that other threads sent back.
+        remote_free: Counter Count,
+        /// Messages sent to other heaps.
+        remote_post: Counter Count,
+        /// Slabs made.
+        slab_alloc: Counter Count,
+        /// Slabs given back to the page cache.
+        slab_free: Counter Count,
+        /// Page runs that page caches took from their zone.
+        pcp_refill: Counter Count,
+        /// Page runs that page caches gave back to their zone.
+        pcp_spill: Counter Count,
+    }
+}
+
+figures! {
+    /// Events that belong to no node and no heap.
+    pub struct ProcessEvents {
+        /// Heaps that a visitor could not enter in time.
+        drain_skipped: Counter Count,
+        /// Times the background reclaimer worked for a watermark.
+        pageoutrun: Counter Count,
+        /// Times a request below the low mark woke the background reclaimer.
+        kswapd_wakeups: Counter Count,
+        /// Pages that were wanted again soon after they were purged.
+        workingset_refault: Counter Pages,
+        /// Requests that waited for the background reclaimer's progress.
+        throttled: Counter Count,
+        /// Time that zonal itself kept threads asleep.
+        blocked_ns: Counter Nanoseconds,
+        /// The longest of these times.
+        longest_block_ns: Gauge Nanoseconds,
+        /// Time in which at least one thread was in direct reclaim.
+        stall_some_ns: Counter Nanoseconds,
+        /// Time in which every thread that has a heap was in direct reclaim.
+        stall_full_ns: Counter Nanoseconds,
+    }
+}

@@ -1,0 +1,154 @@
+//! Everything at one moment.
+
+use crate::class::Class;
+use crate::figure::Figures;
+use crate::node::{Memory, Node, ZoneEvents};
+use crate::process::{HeapEvents, Process, ProcessEvents};
+use crate::section::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, Section};
+
+/// Version of the JSON form. It grows when a key is removed or changes its meaning; keys may be
+/// added at any time.
+pub const SCHEMA_VERSION: u32 = 1;
+/// Number of the binary layout below: command and library must have the same.
+pub const LAYOUT: u64 = 1 << 32 | size_of::<Snapshot>() as u64;
+/// Most nodes.
+pub const MAX_NODES: usize = 64;
+/// Most size classes.
+pub const MAX_CLASSES: usize = 64;
+
+/// The figures of a process at one moment. All zeros is valid and means "nothing yet".
+///
+/// Too large for the stack of a thread: it lies in a mapping of its own.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Snapshot {
+    /// Version of the library, padded with zeros.
+    pub version: [u8; 16],
+    /// The process, as it numbers itself.
+    pub pid: u64,
+    /// When this was taken, on the clock that counts from the start of the machine
+    /// (`CLOCK_MONOTONIC`), in nanoseconds.
+    pub taken_ns: u64,
+    /// How long it took, in nanoseconds.
+    pub cost_ns: u64,
+    /// Whether the kernel was asked what is resident: 1, or 0 where it must not be or did not
+    /// answer; all `resident` figures are then those of zonal's own accounts.
+    pub asked_kernel: u64,
+    /// The process outside the nodes.
+    pub process: Process,
+    /// Its events.
+    pub process_events: ProcessEvents,
+    /// Events of all heaps.
+    pub heap_events: HeapEvents,
+    /// Entries in use of `classes`, `nodes`, `sections` and `pageblocks`.
+    pub nr_classes: u64,
+    /// See above.
+    pub nr_nodes: u64,
+    /// See above.
+    pub nr_sections: u64,
+    /// See above.
+    pub nr_pageblocks: u64,
+    /// Sections and huge blocks for which the table had no room.
+    pub nr_sections_left_out: u64,
+    /// Size classes, smallest first.
+    pub classes: [Class; MAX_CLASSES],
+    /// Nodes in use.
+    pub nodes: [Node; MAX_NODES],
+    /// Sections, then huge blocks.
+    pub sections: [Section; MAX_SECTIONS],
+    /// Pageblocks of the sections, in their order.
+    pub pageblocks: [Pageblock; MAX_PAGEBLOCKS],
+}
+
+impl Default for Snapshot {
+    /// Nothing yet.
+    fn default() -> Snapshot {
+        Snapshot {
+            version: [0; 16],
+            pid: 0,
+            taken_ns: 0,
+            cost_ns: 0,
+            asked_kernel: 0,
+            process: Process::default(),
+            process_events: ProcessEvents::default(),
+            heap_events: HeapEvents::default(),
+            nr_classes: 0,
+            nr_nodes: 0,
+            nr_sections: 0,
+            nr_pageblocks: 0,
+            nr_sections_left_out: 0,
+            classes: [Class::default(); MAX_CLASSES],
+            nodes: [Node::default(); MAX_NODES],
+            sections: [Section::default(); MAX_SECTIONS],
+            pageblocks: [Pageblock::default(); MAX_PAGEBLOCKS],
+        }
+    }
+}
+
+impl Snapshot {
+    /// The version of the library.
+    pub fn version(&self) -> &str {
+        let text = self.version.split(|&byte| byte == 0).next().unwrap_or_default();
+        core::str::from_utf8(text).unwrap_or("?")
+    }
+
+    /// Size classes, smallest first.
+    pub fn classes(&self) -> &[Class] {
+        head(&self.classes, self.nr_classes)
+    }
+
+    /// Nodes in use.
+    pub fn nodes(&self) -> &[Node] {
+        head(&self.nodes, self.nr_nodes)
+    }
+
+    /// The node with that number.
+    pub fn node_mut(&mut self, id: u64) -> Option<&mut Node> {
+        let nr = self.nodes.len().min(self.nr_nodes as usize);
+        self.nodes[..nr].iter_mut().find(|node| node.id == id)
+    }
+
+    /// Sections, then huge blocks.
+    pub fn sections(&self) -> &[Section] {
+        head(&self.sections, self.nr_sections)
+    }
+
+    /// Pageblocks of a section, as many as there was room for.
+    pub fn pageblocks(&self, section: &Section) -> &[Pageblock] {
+        let all = head(&self.pageblocks, self.nr_pageblocks);
+        let rest = all.get(section.first_pageblock as usize..).unwrap_or_default();
+        head(rest, section.nr_pageblocks)
+    }
+
+    /// Where the memory of all nodes is.
+    pub fn memory(&self) -> Memory {
+        self.sum(|node| &node.memory)
+    }
+
+    /// The events of all zones.
+    pub fn zone_events(&self) -> ZoneEvents {
+        self.sum(|node| &node.events)
+    }
+
+    /// Bytes in live small objects.
+    pub fn small_bytes(&self) -> u64 {
+        self.classes().iter().map(Class::used_bytes).sum()
+    }
+
+    /// An estimate of the bytes in live small objects that nobody asked for.
+    pub fn waste_bytes(&self) -> u64 {
+        self.classes().iter().map(Class::waste_bytes).sum()
+    }
+
+    fn sum<T: Figures + Default>(&self, part: impl Fn(&Node) -> &T) -> T {
+        let mut total = T::default();
+        for node in self.nodes() {
+            total.add(part(node));
+        }
+        total
+    }
+}
+
+fn head<T>(all: &[T], nr: u64) -> &[T] {
+    &all[..all.len().min(nr as usize)]
+}
