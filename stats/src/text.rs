@@ -35,8 +35,9 @@ pub fn write<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
         }
         writeln!(out)?;
     }
-    writeln!(out, "--- vmstat")?;
+    writeln!(out, "--- process")?;
     plain(out, &snapshot.process)?;
+    writeln!(out, "--- vmstat")?;
     plain(out, &snapshot.zone_events())?;
     plain(out, &snapshot.heap_events)?;
     plain(out, &snapshot.process_events)?;

@@ -10,8 +10,8 @@ import sys
 
 stats, maps, percent = sys.argv[1:]
 with open(stats) as file:
-    zones = json.loads(file.readlines()[-1])["zones"]
-counted = {zone["node"]: zone["pages"]["charged"] for zone in zones}
+    nodes = json.loads(file.readlines()[-1])["nodes"]
+counted = {node["node"]: node["memory"]["resident_bytes"] // 4096 for node in nodes}
 found = collections.Counter()
 with open(maps) as file:
     for line in file:
