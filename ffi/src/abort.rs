@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{BadKind, BadPointer};
 
 use crate::fd::Line;
+use crate::jump;
 
 /// `object` was handed to `call` but is no live block.
 #[cold]
@@ -26,6 +27,7 @@ pub(crate) fn bad_pointer_late(bad: BadPointer) -> ! {
 #[cold]
 pub fn die(text: fmt::Arguments<'_>) -> ! {
     Line::stderr(text);
+    jump::give_up();
     // SAFETY: ends the process.
     unsafe { libc::abort() }
 }

@@ -9,13 +9,14 @@
 //! heap while the parent sleeps, which works as it is.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicPtr, AtomicU64};
 
 use zonal_allocator::{Heap, HeapHot, Mm};
 
-use crate::init;
-use crate::tls::{BUSY, Block, DEAD, empty};
+use crate::signal::{self, JUMPERS, this_thread};
+use crate::tls::{BUSY, Block, empty};
+use crate::{init, jump};
 
 /// The thread for which the core stands still, named by the address of its errno.
 ///
@@ -23,6 +24,8 @@ use crate::tls::{BUSY, Block, DEAD, empty};
 /// hold the core's locks, so the core is left as it is, and this word tells the handlers after
 /// the fork that there is nothing to let go. Only the thread itself asks whether it is the one.
 static HOLDER: AtomicPtr<i32> = AtomicPtr::new(ptr::null_mut());
+/// The holder's signal mask: no handler may jump out of a fork that holds all locks.
+static MASK: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn register() {
     // SAFETY: functions of this library, which stays loaded. If there is no memory to register
@@ -38,13 +41,15 @@ pub(crate) fn is_under_way() -> bool {
 unsafe extern "C" fn before() {
     let block = Block::get();
     let taken = block.take();
-    let own = own(block);
+    let own = block.heap();
     // BUSY: a handler that interrupted the thread while it attaches or detaches.
     if taken == empty() && (own.is_some() || block.home() == BUSY) {
         return;
     }
     if let Some(mm) = init::mm() {
+        let mask = signal::set_mask(JUMPERS);
         mm.prefork(own);
+        MASK.store(mask, Relaxed);
         HOLDER.store(this_thread(), Relaxed);
     }
 }
@@ -55,6 +60,7 @@ unsafe extern "C" fn in_parent() {
 
 unsafe extern "C" fn in_child() {
     crate::kswapd::after_fork();
+    jump::after_fork();
     after(Mm::postfork_child);
 }
 
@@ -63,20 +69,12 @@ fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
         return;
     }
     HOLDER.store(ptr::null_mut(), Relaxed);
+    let mask = MASK.load(Relaxed);
     let block = Block::get();
-    let own = own(block);
+    let own = block.heap();
     if let Some(mm) = init::mm() {
         resume(mm, own);
     }
     block.put(own.map_or(empty(), |heap| heap.as_ptr().cast::<HeapHot>()));
-}
-
-/// The calling thread's heap, if it has one.
-fn own(block: Block) -> Option<NonNull<Heap>> {
-    NonNull::new(block.home()).filter(|home| ![BUSY, DEAD].contains(&home.as_ptr()))
-}
-
-fn this_thread() -> *mut i32 {
-    // SAFETY: always valid; it is only compared.
-    unsafe { libc::__errno_location() }
+    signal::set_mask(mask);
 }

@@ -51,6 +51,7 @@ mod fork;
 mod global;
 mod hot;
 mod init;
+mod jump;
 mod kswapd;
 mod report;
 mod signal;
@@ -69,6 +70,7 @@ pub mod abi {
     pub use crate::errno::{get as errno, set as set_errno};
     pub use crate::foreign::{Alone, Foreign};
     pub use crate::hot::{aligned, free, malloc, realloc, zalloc};
+    pub use crate::jump::{LongJump, put_off};
     pub use crate::report::Usage;
     pub use crate::slow::usable_size;
 }

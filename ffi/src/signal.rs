@@ -15,9 +15,10 @@
 //! On an alternate stack, or far away, nothing can be told, and the call counts as live.
 //!
 //! A process in which this happens once may do it again, and at a worse moment: with a lock of
-//! ours held, or a list half-changed. So from then on slow paths run with signals blocked. What
-//! remains is the first time: a jump out of a slow path costs the heap, and out of a locked
-//! section, the lock. POSIX promises nothing for either.
+//! ours held, or a list half-changed. So from then on slow paths run with signals blocked. Jumps by
+//! the functions of the C library wait for the end of a slow path from the start
+//! ([`crate::jump`]). What remains is the first jump that is made otherwise: out of a slow path it
+//! costs the heap, and out of a locked section, the lock. POSIX promises nothing for either.
 
 use core::ptr;
 use core::sync::atomic::AtomicBool;
@@ -48,11 +49,22 @@ pub(crate) fn is_gone(mark: u32) -> bool {
 }
 
 fn on_ordinary_stack() -> bool {
+    alternate_stack().is_none()
+}
+
+/// Start and size of the alternate stack, if the thread runs on it.
+pub(crate) fn alternate_stack() -> Option<(usize, usize)> {
     // SAFETY: all zeros is a valid `stack_t`.
     let mut stack: libc::stack_t = unsafe { core::mem::zeroed() };
-    // SAFETY: only asks, into a structure of ours.
-    let asked = unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) };
-    asked == 0 && stack.ss_flags & libc::SS_ONSTACK == 0
+    // SAFETY: only asks, into a structure of ours; cannot fail.
+    unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) };
+    (stack.ss_flags & libc::SS_ONSTACK != 0).then(|| (stack.ss_sp.addr(), stack.ss_size))
+}
+
+/// The calling thread, named by the address of its errno: only to be compared.
+pub(crate) fn this_thread() -> *mut i32 {
+    // SAFETY: always valid.
+    unsafe { libc::__errno_location() }
 }
 
 /// Signals that may jump are blocked, as long as this lives.
@@ -66,10 +78,15 @@ impl Blocked {
         Blocked { before: None }
     }
 
+    /// Blocks signals: for what is done once a thread, or rarely.
+    pub(crate) fn always() -> Blocked {
+        Blocked { before: Some(set_mask(JUMPERS)) }
+    }
+
     /// Blocks signals if this process needs it.
     #[inline]
     pub(crate) fn if_needed() -> Blocked {
-        Blocked { before: if SEEN.load(Relaxed) { Some(set_mask(JUMPERS)) } else { None } }
+        if SEEN.load(Relaxed) { Blocked::always() } else { Blocked::no() }
     }
 }
 
@@ -83,7 +100,7 @@ impl Drop for Blocked {
 }
 
 /// All but those that a thread raises by what it does itself: blocked, they would kill.
-const JUMPERS: u64 = !(bit(libc::SIGSEGV)
+pub(crate) const JUMPERS: u64 = !(bit(libc::SIGSEGV)
     | bit(libc::SIGBUS)
     | bit(libc::SIGILL)
     | bit(libc::SIGFPE)
@@ -95,9 +112,55 @@ const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
+/// The thread's signal mask.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn mask() -> u64 {
+    let mut now = 0_u64;
+    // SAFETY: only asks; the kernel's mask is 8 bytes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            ptr::null::<u64>(),
+            &raw mut now,
+            size_of::<u64>(),
+        );
+    }
+    now
+}
+
+/// Whether handlers return to this place, by which the kernel's frames are recognised.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn is_restorer(place: usize) -> bool {
+    /// The kernel's own form of `sigaction`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Action {
+        handler: usize,
+        flags: u64,
+        restorer: usize,
+        mask: u64,
+    }
+    place != 0
+        && (1..=64).any(|signal| {
+            let mut action = Action::default();
+            // SAFETY: only asks, into a structure of ours.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    ptr::null::<Action>(),
+                    &raw mut action,
+                    size_of::<u64>(),
+                );
+            }
+            action.restorer == place
+        })
+}
+
 /// Sets the thread's mask and returns the one before. By the raw call, since glibc's leaves out
 /// the signal of `pthread_cancel`, which jumps too; so short a time delays nobody.
-fn set_mask(mask: u64) -> u64 {
+pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = mask;
     // SAFETY: the kernel's mask is 8 bytes; both live through the call.
     unsafe {

@@ -13,6 +13,7 @@ use crate::abort;
 use crate::errno::{self, Errno};
 use crate::foreign::Foreign;
 use crate::init;
+use crate::jump::{self, Section};
 use crate::thread::{Seat, Visit};
 use crate::tls;
 
@@ -84,10 +85,15 @@ pub(crate) unsafe fn free<F: Foreign>(heap: *mut HeapHot, object: *mut u8) {
         return;
     };
     if heap != tls::empty() {
-        // SAFETY: a heap that was taken is the thread's own; the caller gives the object up.
-        let sent = unsafe { Heap::from_hot(heap).as_ref().try_free_remote(object) };
+        // SAFETY: a heap that was taken is the thread's own.
+        let own = unsafe { Heap::from_hot(heap) };
+        let section = Section::begin(own);
+        // SAFETY: as above; the caller gives the object up.
+        let sent = unsafe { own.as_ref().try_free_remote(object) };
         if sent {
             tls::Block::get().put(heap);
+            section.end();
+            jump::resume();
             return;
         }
     }

@@ -22,6 +22,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use zonal_allocator::{Heap, HeapHot, Mm};
 
+use crate::jump::{self, Section};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
 use crate::{abort, fork, init, kswapd};
@@ -48,6 +49,8 @@ pub(crate) struct Visit {
     /// What hits use again afterwards.
     current: *mut HeapHot,
     borrowed: bool,
+    /// Jumps out of handlers wait for its end.
+    section: Option<Section>,
     /// Dropped last, when `current` is back.
     _blocked: Blocked,
 }
@@ -61,16 +64,19 @@ impl Visit {
         };
         // Whoever has a heap has a core.
         let mm = init::mm()?;
-        Some(Visit::with_heap(mm, heap, taken, false))
+        Some(Visit::with_heap(mm, heap, Blocked::if_needed()))
     }
 
-    fn with_heap(
-        mm: &'static Mm,
-        heap: NonNull<Heap>,
-        current: *mut HeapHot,
-        borrowed: bool,
-    ) -> Visit {
-        Visit { mm, seat: Seat::Heap(heap), current, borrowed, _blocked: Blocked::if_needed() }
+    /// With the thread's own heap, taken and marked.
+    fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
+        Visit {
+            mm,
+            seat: Seat::Heap(heap),
+            current: heap.as_ptr().cast::<HeapHot>(),
+            borrowed: false,
+            section: Some(Section::begin(heap)),
+            _blocked: blocked,
+        }
     }
 
     #[cold]
@@ -92,11 +98,15 @@ impl Visit {
             return;
         }
         let block = Block::get();
+        let _blocked = Blocked::always();
         block.set_home(BUSY);
         // SAFETY: the heap is this thread's, and only the answer is used from here on.
         let heap = unsafe { self.mm.exchange(heap) };
         block.set_home(heap.as_ptr());
         self.seat = Seat::Heap(heap);
+        if let Some(section) = &mut self.section {
+            section.move_to(heap);
+        }
         self.current = heap.as_ptr().cast::<HeapHot>();
     }
 
@@ -128,9 +138,13 @@ impl Drop for Visit {
             }
         }
         block.put(self.current);
+        if let Some(section) = &self.section {
+            section.end();
+        }
         if wants_thread {
             kswapd::start(self.mm);
         }
+        jump::resume();
     }
 }
 
@@ -154,7 +168,7 @@ fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     }
     // Gone out of a hit, which has lost a block at most.
     tls::mark(current);
-    Some(Visit::with_heap(init::mm()?, NonNull::from(heap), current, false))
+    Some(Visit::with_heap(init::mm()?, NonNull::from(heap), Blocked::if_needed()))
 }
 
 fn interrupted() -> Option<Visit> {
@@ -163,12 +177,15 @@ fn interrupted() -> Option<Visit> {
         seat: Seat::Interrupted,
         current: empty(),
         borrowed: false,
+        section: None,
         _blocked: Blocked::no(),
     })
 }
 
-/// The thread's first miss.
+/// The thread's first miss. A jump out of it would leave the thread, and at the first time the
+/// process, without a heap.
 fn attach(block: Block) -> Option<Visit> {
+    let blocked = Blocked::always();
     block.set_home(BUSY);
     let Some((mm, heap)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
         block.set_home(ptr::null_mut());
@@ -182,7 +199,7 @@ fn attach(block: Block) -> Option<Visit> {
     arm(1);
     init::finish();
     block.take();
-    Some(Visit::with_heap(mm, heap, current, false))
+    Some(Visit::with_heap(mm, heap, blocked))
 }
 
 /// A call after the exit hook.
@@ -193,7 +210,9 @@ fn borrow(block: Block) -> Option<Visit> {
         block.set_home(DEAD);
         return None;
     };
-    Some(Visit::with_heap(mm, heap, empty(), true))
+    let seat = Seat::Heap(heap);
+    let _blocked = Blocked::if_needed();
+    Some(Visit { mm, seat, current: empty(), borrowed: true, section: None, _blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.

@@ -21,6 +21,7 @@
 //! scarce for libraries opened late: these 16 bytes always fit.
 
 use core::arch::{asm, global_asm};
+use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, HeapHot};
 
@@ -196,6 +197,11 @@ impl Block {
     /// The thread's heap or one of the marks.
     pub(crate) fn home(self) -> *mut Heap {
         core::ptr::with_exposed_provenance_mut(self.load::<8>())
+    }
+
+    /// The thread's heap, if it has one.
+    pub(crate) fn heap(self) -> Option<NonNull<Heap>> {
+        NonNull::new(self.home()).filter(|home| ![BUSY, DEAD].contains(&home.as_ptr()))
     }
 
     /// Sets what the thread is.

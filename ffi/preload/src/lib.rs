@@ -11,6 +11,7 @@
 //! | [`alias`]   | the `__libc_*` names                                                   |
 //! | [`cxx`]     | operator new and delete, in all 20 forms                               |
 //! | [`info`]    | mallinfo, mallopt, malloc_trim, malloc_stats, malloc_info              |
+//! | [`jumps`]   | longjmp and its kin, which wait for the end of a slow path            |
 //! | [`loader`]  | dlopen, so that plugins see this malloc too                            |
 //! | [`native`]  | `zonal.h`                                                              |
 #![no_std]
@@ -21,6 +22,8 @@ mod c;
 mod cxx;
 mod glibc;
 mod info;
+#[cfg(target_arch = "x86_64")]
+mod jumps;
 mod loader;
 mod native;
 
