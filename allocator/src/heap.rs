@@ -359,6 +359,11 @@ pub(crate) struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
+    /// Whether the owner may be at work on the bins meanwhile.
+    pub(crate) fn is_visitor(&self) -> bool {
+        self.visitor
+    }
+
     /// Whether the owner waits for this visitor.
     pub(crate) fn is_wanted(&self) -> bool {
         self.visitor && self.heap.gate.is_wanted()

@@ -33,6 +33,7 @@ mod audit;
 mod bin;
 mod buddy;
 mod charge;
+mod check;
 pub mod chunk;
 pub mod class;
 mod contig;

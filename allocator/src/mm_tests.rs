@@ -236,6 +236,37 @@ fn misuse_is_told_apart() {
     assert!(matches!(kind(p), BadKind::DoubleFree | BadKind::NotAllocated));
 }
 
+/// Whatever a hit lets into a bin; and the check leaves bins with nothing wrong as they were.
+#[test]
+fn bins_are_checked_and_left_as_they_were() {
+    for size in [8, 48, 100, 5000, 30_000] {
+        let mm = new_mm();
+        let owner = Owner::attach(mm);
+        let push = |p: NonNull<u8>| {
+            // SAFETY: the test's thread owns the heap, and never uses the object again.
+            assert!(unsafe { HeapHot::push(owner.heap().hot(), p.as_ptr()) });
+        };
+        let blocks: Vec<_> = (0..12).map(|_| owner.alloc(size, 8)).collect();
+        blocks.iter().for_each(|&p| push(p));
+        assert_eq!(mm.check_bins(Some(owner.0)), None, "{size}");
+        let mut again: Vec<_> = (0..12).map(|_| owner.alloc(size, 8)).collect();
+        again.reverse();
+        assert_eq!(again, blocks, "{size}");
+        push(blocks[0]);
+        push(blocks[1]);
+        push(blocks[0]);
+        let bad = mm.check_bins(Some(owner.0)).unwrap();
+        assert_eq!((bad.addr, bad.kind), (blocks[0].addr().get(), BadKind::DoubleFree));
+        owner.alloc(size, 8);
+        assert_eq!(mm.check_bins(Some(owner.0)), None, "the first check put the bits back");
+        // SAFETY: inside the block.
+        let inside = unsafe { blocks[5].add(4) };
+        push(inside);
+        let bad = mm.check_bins(Some(owner.0)).unwrap();
+        assert_eq!((bad.addr, bad.kind), (inside.addr().get(), BadKind::Interior));
+    }
+}
+
 #[test]
 fn every_alignment_is_served() {
     let mm = new_mm();

@@ -1,7 +1,8 @@
 //! The hit paths: the few instructions that nearly every call takes.
 //!
 //! Each takes the thread's heap, tries the bin and gives the heap back. A miss goes on in
-//! [`crate::slow`] with the heap still taken, which also covers a thread that has none.
+//! [`crate::slow`] with the heap still taken, which also covers a thread that has none. The heap is
+//! the last argument there, so that the others stay in the registers in which they came.
 
 use core::ptr;
 
@@ -21,7 +22,7 @@ pub fn malloc(size: usize) -> *mut u8 {
     // SAFETY: `heap` is EMPTY or this thread's heap, and it was taken.
     let object = unsafe { HeapHot::pop(heap, size) };
     if object.is_null() {
-        return slow::malloc(heap, size);
+        return slow::malloc(size, heap);
     }
     block.put(heap);
     object
@@ -35,7 +36,7 @@ pub fn zalloc(size: usize) -> *mut u8 {
     // SAFETY: as in `malloc`.
     let object = unsafe { HeapHot::pop(heap, size) };
     if object.is_null() {
-        return slow::zalloc(heap, size);
+        return slow::zalloc(size, heap);
     }
     block.put(heap);
     // SAFETY: `object` has at least `size` bytes and nobody else knows it.
@@ -48,7 +49,7 @@ pub fn zalloc(size: usize) -> *mut u8 {
 pub fn aligned(size: usize, align: usize) -> *mut u8 {
     match small(size, align) {
         Some(rounded) => malloc(rounded),
-        None => slow::aligned(Block::get().take(), size, align),
+        None => slow::aligned(size, align, Block::get().take()),
     }
 }
 
@@ -57,7 +58,7 @@ pub fn aligned(size: usize, align: usize) -> *mut u8 {
 pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
     match small(size, align) {
         Some(rounded) => zalloc(rounded),
-        None => slow::zalloc_aligned(Block::get().take(), size, align),
+        None => slow::zalloc_aligned(size, align, Block::get().take()),
     }
 }
 
@@ -86,7 +87,7 @@ pub unsafe fn free<F: Foreign>(object: *mut u8) {
         block.put(heap);
     } else {
         // SAFETY: the caller's promise.
-        unsafe { slow::free::<F>(heap, object) };
+        unsafe { slow::free::<F>(object, heap) };
     }
 }
 
@@ -100,5 +101,5 @@ pub unsafe fn realloc<F: Foreign>(object: *mut u8, size: usize) -> *mut u8 {
         return malloc(size);
     }
     // SAFETY: the caller's promise.
-    unsafe { slow::realloc::<F>(Block::get().take(), object, size) }
+    unsafe { slow::realloc::<F>(object, size, Block::get().take()) }
 }

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
-use crate::{config, env, fork, kswapd, report, thread};
+use crate::{config, env, fork, harden, kswapd, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
@@ -75,5 +75,6 @@ pub(crate) fn finish() {
     {
         fork::register();
         report::register();
+        harden::register();
     }
 }

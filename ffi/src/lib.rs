@@ -49,6 +49,7 @@ mod fd;
 mod foreign;
 mod fork;
 mod global;
+mod harden;
 mod hot;
 mod init;
 mod jump;

@@ -22,29 +22,29 @@ const MIN_ALIGN: usize = 8;
 
 #[cold]
 #[inline(never)]
-pub(crate) fn malloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
-    serve(heap, Request { size, align: MIN_ALIGN, zeroed: false })
+pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
 }
 
 #[cold]
 #[inline(never)]
-pub(crate) fn zalloc(heap: *mut HeapHot, size: usize) -> *mut u8 {
-    serve(heap, Request { size, align: MIN_ALIGN, zeroed: true })
+pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: MIN_ALIGN, zeroed: true }, heap)
 }
 
 #[cold]
 #[inline(never)]
-pub(crate) fn aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
-    serve(heap, Request { size, align: align.max(MIN_ALIGN), zeroed: false })
+pub(crate) fn aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: false }, heap)
 }
 
 #[cold]
 #[inline(never)]
-pub(crate) fn zalloc_aligned(heap: *mut HeapHot, size: usize, align: usize) -> *mut u8 {
-    serve(heap, Request { size, align: align.max(MIN_ALIGN), zeroed: true })
+pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true }, heap)
 }
 
-fn serve(heap: *mut HeapHot, request: Request) -> *mut u8 {
+fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     let before = Errno::save();
     let block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
     let Some(block) = block else {
@@ -79,7 +79,7 @@ fn no_memory() -> *mut u8 {
 /// As for [`crate::hot::free`].
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn free<F: Foreign>(heap: *mut HeapHot, object: *mut u8) {
+pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     let Some(object) = NonNull::new(object) else {
         tls::Block::get().put(heap);
         return;
@@ -136,12 +136,12 @@ fn release(visit: &Visit, object: NonNull<u8>) -> Result<(), Option<BadPointer>>
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn realloc<F: Foreign>(
-    heap: *mut HeapHot,
     object: *mut u8,
     size: usize,
+    heap: *mut HeapHot,
 ) -> *mut u8 {
     let Some(object) = NonNull::new(object) else {
-        return malloc(heap, size);
+        return malloc(size, heap);
     };
     let before = Errno::save();
     if heap != tls::empty() {

@@ -1,5 +1,5 @@
 /* Frees of what is no live block: each case must end in one line on stderr and SIGABRT.
- * `bad case=NAME size=N`. The program prints the address on stdout first, so that the line can be compared. */
+ * `bad case=NAME size=N [end=exit]`. The program prints the address on stdout first, so that the line can be compared. */
 #include "t.h"
 
 
@@ -15,6 +15,24 @@ static void announce(void *p)
 
 static void *free_elsewhere(void *p)
 {
+	free(p);
+	return NULL;
+}
+
+struct inside {
+	size_t size;
+	size_t at;
+};
+
+static void *interior_of_own(void *argument)
+{
+	struct inside *inside = argument;
+	char *p = malloc(inside->size);
+
+	CHECK(p);
+	p += inside->at;
+	announce(p);
+	HIDE(p);
 	free(p);
 	return NULL;
 }
@@ -36,6 +54,29 @@ int main(int argc, char **argv)
 	if (!strcmp(name, "double")) {
 		announce(p);
 		free(p);
+		free(q);
+	} else if (!strcmp(name, "double-next")) {
+		announce(p);
+		free(p);
+		free(neighbour);
+		free(q);
+	} else if (!strcmp(name, "double-far")) {
+		/* With thousands freed after it, so that it left the bin, and its slab perhaps the heap. */
+		static char *many[5000];
+		int n = size > 100000 ? 50 : 5000;
+
+		announce(p);
+		for (int i = 0; i < n; i++)
+			CHECK(many[i] = malloc(size));
+		free(p);
+		for (int i = 0; i < n; i++)
+			free(many[i]);
+		free(q);
+	} else if (!strcmp(name, "double-both")) {
+		/* First elsewhere, then here. */
+		announce(p);
+		CHECK(pthread_create(&thread, NULL, free_elsewhere, p) == 0);
+		pthread_join(thread, NULL);
 		free(q);
 	} else if (!strcmp(name, "double-later")) {
 		/* With others freed and allocated between, but never this one again. */
@@ -62,6 +103,21 @@ int main(int argc, char **argv)
 		p += size / 2 & ~(size_t)15;
 		announce(p);
 		free(p);
+	} else if (!strcmp(name, "interior-at")) {
+		p += t_long(argv, "at", 8);
+		announce(p);
+		free(p);
+	} else if (!strcmp(name, "interior-remote")) {
+		p += t_long(argv, "at", 8);
+		announce(p);
+		CHECK(pthread_create(&thread, NULL, free_elsewhere, p) == 0);
+		pthread_join(thread, NULL);
+	} else if (!strcmp(name, "interior-thread")) {
+		/* Freed by its owner, whose thread ends next. */
+		struct inside inside = { size, t_long(argv, "at", 8) };
+
+		CHECK(pthread_create(&thread, NULL, interior_of_own, &inside) == 0);
+		pthread_join(thread, NULL);
 	} else if (!strcmp(name, "interior-odd")) {
 		p += 1;
 		announce(p);
@@ -103,10 +159,14 @@ int main(int argc, char **argv)
 	} else {
 		FAIL("no case %s", name);
 	}
+	static const char survived[] = "survived\n";
+	if (*t_arg(argv, "end", "")) {
+		CHECK(write(2, survived, sizeof survived - 1) > 0);
+		exit(3);
+	}
 	/* Still here: let what is lazy notice it, then tell that it survived. */
 	malloc_trim(0);
 	free(neighbour);
-	static const char survived[] = "survived\n";
 	CHECK(write(1, survived, sizeof survived - 1) > 0);
 	_exit(3);
 }

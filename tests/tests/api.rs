@@ -55,10 +55,14 @@ fn reports() {
 const SIZES: [usize; 6] = [16, 100, 3000, 30_000, 300_000, 30_000_000];
 
 fn misuse(case: &str, size: usize) {
-    let outcome = Program::c("bad.c").arg(format!("case={case}")).arg(format!("size={size}")).run();
-    let outcome = outcome.killed_by(libc::SIGABRT);
+    misuse_with(case, size, &[]);
+}
+
+fn misuse_with(case: &str, size: usize, more: &[&str]) {
+    let run = Program::c("bad.c").arg(format!("case={case}")).arg(format!("size={size}"));
+    let outcome = run.args(more).run().killed_by(libc::SIGABRT);
     let address = outcome.stdout.lines().next().unwrap_or_default().to_owned();
-    let lines = outcome.stderr.lines().count();
+    let lines = outcome.stderr.lines().filter(|&line| line != "survived").count();
     if lines != 1 || address.is_empty() || !outcome.stderr.to_lowercase().contains(&address) {
         outcome.fail(&format!("{case} of {size}: not one line on stderr with {address}"));
     }
@@ -67,9 +71,19 @@ fn misuse(case: &str, size: usize) {
 #[test]
 fn double_free_aborts() {
     if is_zonal() {
+        let cases = [
+            "double",
+            "double-next",
+            "double-later",
+            "double-far",
+            "double-remote",
+            "double-both",
+            "double-after-exit",
+        ];
         for size in SIZES {
-            for case in ["double", "double-later", "double-remote", "double-after-exit"] {
+            for case in cases {
                 misuse(case, size);
+                misuse_with(case, size, &["end=exit"]);
             }
         }
     }
@@ -83,6 +97,20 @@ fn interior_free_aborts() {
             if size > 16 {
                 misuse("interior", size);
                 misuse("realloc-interior", size);
+            }
+        }
+    }
+}
+
+/// What a hit lets pass is reported at the latest when the process ends.
+#[test]
+fn interior_free_aborts_before_the_end() {
+    if is_zonal() {
+        for size in [16, 100, 3000, 30_000] {
+            for at in [8, 16, size - 1].into_iter().filter(|&at| at < size) {
+                for case in ["interior-at", "interior-remote", "interior-thread"] {
+                    misuse_with(case, size, &[&format!("at={at}"), "end=exit"]);
+                }
             }
         }
     }
