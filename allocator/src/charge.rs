@@ -4,12 +4,17 @@
 //! resident bits set. So handing out a warm block charges nothing, and the counters move only when
 //! memory is touched for the first time or given back: they need no batching of their own.
 //!
+//! Two kinds of bounds: the **limit** is the user's and final. The **cap** follows what the control
+//! group or the node has left, and the soft limit: a request that cannot keep its headroom fails
+//! like any other and is tried again after reclaim, but its last try passes.
+//!
 //! # Synchronisation
 //!
 //! `charged` is changed by compare-exchange and by subtraction, Relaxed: it bounds a sum and
 //! carries no data. The two levels (process, node) are charged one after the other and rolled back
 //! when the second refuses; a concurrent request may see the first for a moment and is then
-//! refused too, as if it had come later.
+//! refused too, as if it had come later. The cap's words are replaced one by one, Relaxed: whoever
+//! reads them meanwhile judges one request by a mark of another reading.
 
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -18,12 +23,45 @@ use crate::watermark::{WatermarkLevel, Watermarks};
 /// No limit.
 pub const UNLIMITED: usize = usize::MAX;
 
+/// A bound that gives way: what may be charged, and the headroom that requests shall leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Pages that may be charged.
+    pub pages: usize,
+    /// The headroom.
+    pub marks: Watermarks,
+}
+
+impl Cap {
+    /// No bound.
+    pub const NONE: Cap = Cap { pages: UNLIMITED, marks: Watermarks { min: 0, low: 0, high: 0 } };
+
+    /// The bound of a soft limit of so many pages.
+    pub(crate) fn of_soft_limit(pages: usize, scale: u32) -> Cap {
+        if pages == UNLIMITED {
+            return Cap::NONE;
+        }
+        Cap { pages, marks: Watermarks::for_budget(pages, scale) }
+    }
+
+    /// The one that asks for reclaim earlier.
+    #[must_use]
+    pub fn tighter(self, other: Cap) -> Cap {
+        let start = |cap: &Cap| cap.pages.saturating_sub(cap.marks.low);
+        if start(&other) < start(&self) { other } else { self }
+    }
+}
+
 /// One level of charging: the process or a node.
 #[derive(Debug)]
 pub(crate) struct Budget {
     charged: AtomicUsize,
     limit: usize,
     marks: Watermarks,
+    cap: AtomicUsize,
+    cap_min: AtomicUsize,
+    cap_low: AtomicUsize,
+    cap_high: AtomicUsize,
 }
 
 impl Budget {
@@ -34,7 +72,61 @@ impl Budget {
         } else {
             Watermarks::for_budget(limit, scale)
         };
-        Budget { charged: AtomicUsize::new(0), limit, marks }
+        Budget {
+            charged: AtomicUsize::new(0),
+            limit,
+            marks,
+            cap: AtomicUsize::new(UNLIMITED),
+            cap_min: AtomicUsize::new(0),
+            cap_low: AtomicUsize::new(0),
+            cap_high: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn set_cap(&self, cap: Cap) {
+        self.cap_min.store(cap.marks.min, Relaxed);
+        self.cap_low.store(cap.marks.low, Relaxed);
+        self.cap_high.store(cap.marks.high, Relaxed);
+        self.cap.store(cap.pages, Relaxed);
+    }
+
+    pub(crate) fn cap(&self) -> Cap {
+        let marks = Watermarks {
+            min: self.cap_min.load(Relaxed),
+            low: self.cap_low.load(Relaxed),
+            high: self.cap_high.load(Relaxed),
+        };
+        Cap { pages: self.cap.load(Relaxed), marks }
+    }
+
+    /// Lets the next `nr_pages` pass the cap, whatever it says: reclaim found nothing.
+    pub(crate) fn yield_cap(&self, nr_pages: usize) {
+        let cap = self.cap();
+        if cap.pages != UNLIMITED {
+            let pages = self.charged() + cap.marks.low + nr_pages;
+            self.cap.store(cap.pages.max(pages), Relaxed);
+        }
+    }
+
+    /// Pages to reclaim for the headroom to be what the high marks ask, if it is below a low one.
+    pub(crate) fn shortfall(&self) -> usize {
+        let charged = self.charged();
+        let short = |limit: usize, marks: &Watermarks| {
+            let headroom = limit.saturating_sub(charged);
+            // What is over the limit counts, too.
+            let over = charged.saturating_sub(limit);
+            if headroom < marks.low { marks.high - headroom + over } else { 0 }
+        };
+        let cap = self.cap();
+        short(self.limit, &self.marks).max(short(cap.pages, &cap.marks))
+    }
+
+    /// Whether `nr_pages` more fail only because of the cap.
+    pub(crate) fn is_capped(&self, nr_pages: usize) -> bool {
+        let charged = self.charged();
+        let cap = self.cap();
+        !leaves(cap.pages, charged, nr_pages, cap.marks.min)
+            && leaves(self.limit, charged, nr_pages, self.marks.min)
     }
 
     /// Pages charged now.
@@ -61,7 +153,7 @@ impl Budget {
         if nr_pages == 0 {
             return true;
         }
-        if self.limit == UNLIMITED {
+        if self.limit == UNLIMITED && self.cap.load(Relaxed) == UNLIMITED {
             self.charged.fetch_add(nr_pages, Relaxed);
             return true;
         }
@@ -84,7 +176,57 @@ impl Budget {
     }
 
     fn admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
-        let headroom = self.limit.saturating_sub(charged);
-        headroom.checked_sub(nr_pages).is_some_and(|left| left >= self.marks.mark(level))
+        let is_last = level == WatermarkLevel::Reserve;
+        leaves(self.limit, charged, nr_pages, self.marks.mark(level))
+            && (is_last || self.cap_admits(charged, nr_pages, level))
+    }
+
+    fn cap_admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
+        let cap = self.cap();
+        leaves(cap.pages, charged, nr_pages, cap.marks.mark(level))
+    }
+}
+
+fn leaves(limit: usize, charged: usize, nr_pages: usize, mark: usize) -> bool {
+    limit.saturating_sub(charged).checked_sub(nr_pages).is_some_and(|left| left >= mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watermark::WatermarkLevel::{Low, Min, Reserve};
+
+    const MARKS: Watermarks = Watermarks { min: 10, low: 20, high: 30 };
+
+    #[test]
+    fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
+        let budget = Budget::new(UNLIMITED, 10);
+        budget.set_cap(Cap { pages: 100, marks: MARKS });
+        assert!(budget.try_charge(80, Low));
+        assert!(!budget.try_charge(1, Low) && budget.try_charge(10, Min));
+        assert!(!budget.try_charge(1, Min) && budget.is_capped(1));
+        assert_eq!(budget.shortfall(), 20);
+        assert!(budget.try_charge(50, Reserve));
+        assert_eq!(budget.shortfall(), 70);
+        budget.yield_cap(5);
+        assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
+        budget.set_cap(Cap::NONE);
+        assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
+    }
+
+    #[test]
+    fn a_limit_is_final() {
+        let budget = Budget::new(1000, 10);
+        assert!(budget.try_charge(1000, Reserve) && !budget.try_charge(1, Reserve));
+        assert!(!budget.is_capped(1));
+        assert_eq!(budget.shortfall(), budget.marks().high);
+    }
+
+    #[test]
+    fn the_tighter_cap_is_the_one_that_wakes_first() {
+        let early = Cap { pages: 100, marks: MARKS };
+        let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 } };
+        assert_eq!(late.tighter(early), early);
+        assert_eq!(early.tighter(Cap::NONE), early);
     }
 }

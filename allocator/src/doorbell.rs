@@ -11,6 +11,11 @@
 //! | `garbage` | ringers (1), keeper (0)           | both           | there is something to do     |
 //! | `keeper`  | `claim` (0 -> 1), `retire` (-> 0) | ringers        | a keeper is on duty          |
 //! | `alarm`   | `hurry` (+1)                      | keeper (futex) | do not wait for the tick     |
+//! | `steps`   | keeper (+1)                       | waiters (futex)| the keeper gave memory back  |
+//! | `waiting` | waiters (+1, -1)                  | keeper         | somebody is to be woken      |
+//! | `failures`| keeper, direct reclaim (0)        | ringers        | rounds in a row without gain |
+//!
+//! The last three are hints: a waiter that misses a step sleeps for its bounded time.
 //!
 //! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
 //! clearing and stays: the keeper takes locks or runs a membarrier after the clearing. `retire`
@@ -28,11 +33,25 @@ pub struct Doorbell {
     garbage: AtomicU32,
     keeper: AtomicU32,
     alarm: AtomicU32,
+    steps: AtomicU32,
+    waiting: AtomicU32,
+    failures: AtomicU32,
 }
+
+/// Rounds for a watermark that gained nothing, after which nobody wakes the keeper for one: as the
+/// kernel's `MAX_RECLAIM_RETRIES` for `kswapd_failures`.
+const MAX_FAILURES: u32 = 16;
 
 impl Doorbell {
     pub(crate) fn new() -> Doorbell {
-        Doorbell { garbage: AtomicU32::new(0), keeper: AtomicU32::new(0), alarm: AtomicU32::new(0) }
+        Doorbell {
+            garbage: AtomicU32::new(0),
+            keeper: AtomicU32::new(0),
+            alarm: AtomicU32::new(0),
+            steps: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
+        }
     }
 
     /// Something was left that can be reclaimed.
@@ -95,9 +114,61 @@ impl Doorbell {
         futex_wake(&self.alarm, 1);
     }
 
+    /// A round for a watermark gave so many pages back.
+    pub fn note_gain(&self, nr_pages: usize) {
+        // Relaxed, as all below: hints.
+        if nr_pages == 0 {
+            let failures = self.failures.load(Relaxed);
+            self.failures.store(failures.saturating_add(1), Relaxed);
+        } else if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Rounds in a row that gained nothing.
+    pub fn nr_failures(&self) -> u32 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Whether so many rounds gained nothing that the next is not worth waking anybody.
+    pub fn is_hopeless(&self) -> bool {
+        self.nr_failures() >= MAX_FAILURES
+    }
+
+    /// The keeper: memory went back, others may try again.
+    pub fn note_step(&self) {
+        self.steps.fetch_add(1, Relaxed);
+        if self.waiting.load(Relaxed) != 0 {
+            futex_wake(&self.steps, i32::MAX);
+        }
+    }
+
+    /// Waits for the keeper's next step, at most `ns`. False at once when nobody is on duty.
+    pub fn wait_for_step(&self, ns: u64) -> bool {
+        let steps = self.steps.load(Relaxed);
+        if self.keeper.load(Relaxed) == 0 {
+            return false;
+        }
+        self.sleep(steps, ns);
+        true
+    }
+
+    fn sleep(&self, steps: u32, ns: u64) {
+        self.waiting.fetch_add(1, Relaxed);
+        futex_wait(&self.steps, steps, Some(ns));
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// Waits for the keeper's next step, or for `ns` also where there is no keeper.
+    pub fn pause(&self, ns: u64) {
+        self.sleep(self.steps.load(Relaxed), ns);
+    }
+
     /// A forked child: the keeper stayed in the parent.
     pub(crate) fn reinit(&self) {
         self.keeper.store(0, Relaxed);
         self.garbage.store(1, Relaxed);
+        self.waiting.store(0, Relaxed);
+        self.failures.store(0, Relaxed);
     }
 }

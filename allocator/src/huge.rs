@@ -253,8 +253,10 @@ impl Huge {
         // not touched takes no memory.
         let more = if len > old.span.len() { len / GROWTH_PART } else { 0 };
         let roomy = (len + more).next_multiple_of(pages.machine.page_size());
-        let span = index.remap(pages, i, roomy).or_else(|| {
-            (more > 0).then(|| index.find(addr)).flatten().and_then(|i| index.remap(pages, i, len))
+        let span = index.remap(pages, i, (roomy, WatermarkLevel::Low)).or_else(|| {
+            // Moving pages is better than copying them, even where memory is short.
+            let last = (len, WatermarkLevel::Reserve);
+            (more > 0).then(|| index.find(addr)).flatten().and_then(|i| index.remap(pages, i, last))
         });
         drop(index);
         self.keep_to_peak(pages);
@@ -312,12 +314,17 @@ impl Index {
 
     /// Changes the length of the live mapping number `i`; none, and nothing changed, when there is no
     /// room or the system refuses.
-    fn remap(&mut self, pages: &Pages, i: usize, len: usize) -> Option<Span> {
+    fn remap(
+        &mut self,
+        pages: &Pages,
+        i: usize,
+        (len, level): (usize, WatermarkLevel),
+    ) -> Option<Span> {
         let old = self.items_mut()[i];
         let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
         let more = want.saturating_sub(have);
         let room = more == 0 || pages.has_room(old.node, more * PAGE_SIZE);
-        if !room || !pages.charge_huge(old.node, more, WatermarkLevel::Low) {
+        if !room || !pages.charge_huge(old.node, more, level) {
             return None;
         }
         // Under the lock: between the move and the update of the index the old address may be

@@ -37,6 +37,29 @@ impl Mm {
         self.publish_large(run)
     }
 
+    /// Exactly `nr_pages` pages. An `urgent` request may use the pageblocks kept for such ones.
+    ///
+    /// # Errors
+    /// `Exhausted` changes nothing; `TooLarge` for none or too many pages.
+    pub fn alloc_pages(
+        &self,
+        nr_pages: usize,
+        from: Attempt,
+        urgent: bool,
+    ) -> Result<Block, AllocError> {
+        if nr_pages == 0 {
+            return Err(AllocError::TooLarge);
+        }
+        let mt = if urgent { Migratetype::HighAtomic } else { Migratetype::Large };
+        self.publish_large(self.pages().alloc_run(
+            from.node,
+            nr_pages,
+            Order::ZERO,
+            mt,
+            from.level,
+        )?)
+    }
+
     /// A huge block made of free pageblocks, when the system gave no mapping.
     pub(crate) fn alloc_row(&self, size: usize, from: Attempt) -> Result<Block, AllocError> {
         let nr_pages = size.div_ceil(PAGE_SIZE);

@@ -87,14 +87,14 @@ pub mod word;
 pub mod zone;
 
 pub use bin::HeapHot;
-pub use charge::UNLIMITED;
+pub use charge::{Cap, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
 pub use holes::HolesPurged;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request};
-pub use pages::{PageConfig, Pages, Placement};
+pub use pages::{Lruvec, PageConfig, Pages, Placement};
 pub use purge::{PurgeHow, Reclaimer};
 pub use sweep::Sweep;
 pub use zonal_numa::PAGE_SIZE;

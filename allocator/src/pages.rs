@@ -19,11 +19,11 @@ use core::ptr;
 
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
-use crate::charge::Budget;
+use crate::charge::{Budget, Cap};
 use crate::error::AllocError;
 use crate::lock::Mutex;
 use crate::node::Node;
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
@@ -55,7 +55,10 @@ pub enum Placement {
 pub struct PageConfig {
     /// Most pages that may be charged, [`UNLIMITED`] for no limit.
     pub limit: usize,
-    /// The same by node.
+    /// From this many charged pages on requests reclaim before they take more; a bound that gives
+    /// way. [`UNLIMITED`] for none.
+    pub soft_limit: usize,
+    /// The limit by node.
     pub node_limits: [usize; MAX_NODES],
     /// When to use huge pages.
     pub thp: Thp,
@@ -69,12 +72,24 @@ impl Default for PageConfig {
     fn default() -> PageConfig {
         PageConfig {
             limit: UNLIMITED,
+            soft_limit: UNLIMITED,
             node_limits: [UNLIMITED; MAX_NODES],
             thp: Thp::default(),
             placement: Placement::default(),
             watermark_scale: 10,
         }
     }
+}
+
+/// Free resident pages of a node by their last use.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Lruvec {
+    /// Not used since the border.
+    pub nr_inactive: usize,
+    /// Used since.
+    pub nr_active: usize,
+    /// Taken out for purges under way.
+    pub nr_isolated: usize,
 }
 
 /// All page caches together hold at most one page in so many.
@@ -99,6 +114,7 @@ pub struct Pages {
     pub(crate) os_page: Order,
     pub(crate) online: NodeMask,
     pub(crate) budget: Budget,
+    soft_cap: Cap,
     generation: AtomicU32,
     nr_threads: AtomicUsize,
     pub(crate) window: Mutex<Window>,
@@ -138,7 +154,11 @@ impl Pages {
             (&raw mut (*at).placement).write(config.placement);
             (&raw mut (*at).os_page).write(os_page);
             (&raw mut (*at).online).write(online);
-            (&raw mut (*at).budget).write(Budget::new(config.limit, scale));
+            let budget = Budget::new(config.limit, scale);
+            let soft_cap = Cap::of_soft_limit(config.soft_limit, scale);
+            budget.set_cap(soft_cap);
+            (&raw mut (*at).budget).write(budget);
+            (&raw mut (*at).soft_cap).write(soft_cap);
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
@@ -317,6 +337,44 @@ impl Pages {
         PageRun::new(head, nr_pages, false)
     }
 
+    /// How many free resident pages of a node were last used up to `border`, and after it. An
+    /// estimate, made without the zone's lock.
+    pub fn lruvec(&self, node: NodeId, border: u32) -> Lruvec {
+        let mut lruvec = Lruvec::default();
+        for (_, section) in self.sections.iter().filter(|(_, s)| s.node() == node.index()) {
+            for at in (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES) {
+                let chunk = self.map.chunk(section.start().add(at));
+                let count = if chunk.generation() <= border {
+                    &mut lruvec.nr_inactive
+                } else {
+                    &mut lruvec.nr_active
+                };
+                *count += chunk.nr_free_resident();
+            }
+        }
+        lruvec.nr_isolated = self.node(node).map_or(0, |home| home.lock().nr_isolated);
+        lruvec
+    }
+
+    /// A request went into direct reclaim on a node.
+    pub fn note_allocstall(&self, node: NodeId) {
+        if let Some(home) = self.node(node) {
+            home.lock().events.allocstall += 1;
+        }
+    }
+
+    /// Reclaim under pressure counts so many pages as inactive that are not cold.
+    pub fn note_refill(&self, node: NodeId, nr_pages: usize) {
+        if let Some(home) = self.node(node) {
+            home.lock().events.pgrefill += nr_pages as u64;
+        }
+    }
+
+    /// Threads that have a heap.
+    pub fn nr_threads(&self) -> usize {
+        self.nr_threads.load(Relaxed)
+    }
+
     /// The node whose zone a page belongs to.
     #[inline]
     pub fn node_of(&self, pfn: Pfn) -> NodeId {
@@ -347,6 +405,57 @@ impl Pages {
     /// The marks of the process's limit.
     pub fn watermarks(&self) -> Watermarks {
         self.budget.marks()
+    }
+
+    /// The bound that the soft limit sets.
+    pub fn soft_cap(&self) -> Cap {
+        self.soft_cap
+    }
+
+    /// Bounds what the process shall have charged.
+    pub fn set_cap(&self, cap: Cap) {
+        self.budget.set_cap(cap);
+    }
+
+    /// Bounds what shall be charged to a node.
+    pub fn set_node_cap(&self, node: NodeId, cap: Cap) {
+        if let Some(home) = self.node(node) {
+            home.budget.set_cap(cap);
+        }
+    }
+
+    /// The bound of the process.
+    pub fn cap(&self) -> Cap {
+        self.budget.cap()
+    }
+
+    /// Pages charged to a node.
+    pub fn charged_to(&self, node: NodeId) -> usize {
+        self.node(node).map_or(0, |home| home.budget.charged())
+    }
+
+    /// Pages to reclaim anywhere for the process to have its high mark, if it is below the low one.
+    pub fn shortfall(&self) -> usize {
+        self.budget.shortfall()
+    }
+
+    /// The same for a node.
+    pub fn node_shortfall(&self, node: NodeId) -> usize {
+        self.node(node).map_or(0, |home| home.budget.shortfall())
+    }
+
+    /// Whether `nr_pages` more on `node` are refused by a bound that gives way, and by no limit.
+    pub fn is_capped(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_capped(nr_pages));
+        of_node || self.budget.is_capped(nr_pages)
+    }
+
+    /// Lets `nr_pages` pass the bounds that give way, since there is nothing to reclaim.
+    pub fn yield_caps(&self, node: NodeId, nr_pages: usize) {
+        self.budget.yield_cap(nr_pages);
+        if let Some(home) = self.node(node) {
+            home.budget.yield_cap(nr_pages);
+        }
     }
 
     /// Gives one pageblock of the node's high-atomic reserve to ordinary requests, if it has one.

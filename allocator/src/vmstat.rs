@@ -23,7 +23,13 @@ pub struct Vmstat {
     some: Stalled,
     full: Stalled,
     nr_stalled: AtomicU32,
+    /// One of the three below.
+    soft_limit: AtomicU32,
 }
+
+const KEPT: u32 = 0;
+const EXCEEDED: u32 = 1;
+const REPORTED: u32 = 2;
 
 /// Time during which something was the case.
 #[derive(Debug)]
@@ -63,7 +69,20 @@ impl Vmstat {
             some: Stalled::new(),
             full: Stalled::new(),
             nr_stalled: AtomicU32::new(0),
+            soft_limit: AtomicU32::new(KEPT),
         }
+    }
+
+    /// Reclaim could not keep the soft limit.
+    pub fn note_over_soft_limit(&self) {
+        let _ = self.soft_limit.compare_exchange(KEPT, EXCEEDED, Relaxed, Relaxed);
+    }
+
+    /// Whether the user is to be told that the soft limit was exceeded: true once.
+    #[inline]
+    pub fn take_soft_limit_warning(&self) -> bool {
+        self.soft_limit.load(Relaxed) == EXCEEDED
+            && self.soft_limit.swap(REPORTED, Relaxed) == EXCEEDED
     }
 
     /// One more thread, of `nr_threads`, is in direct reclaim from `now` on.

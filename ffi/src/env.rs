@@ -12,9 +12,14 @@
 //! | `policy`       | `local`, or `preferred`, `preferred-many`, `bind`, `bind-strict`,        |
 //! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
 //! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
+//! | `soft_limit`   | bytes from which on it reclaims before it takes more                     |
+//! | `node_limit`   | the limit by node, as in `node_limit:0=1G+1=512M`                        |
 //! | `thp`          | huge pages: `auto`, `always`, `never`                                    |
 //! | `kswapd`       | the background thread: `auto` (in processes that have threads), `off`,   |
 //! |                | `always`                                                                 |
+//! | `pressure`     | who reads what the control group and nodes have left: `auto` (the        |
+//! |                | background thread), `off`, `always` (callers too)                        |
+//! | `purge`        | `off` keeps cold memory until it is needed; `on`                         |
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
@@ -23,11 +28,11 @@ use core::ffi::{CStr, c_char};
 use core::str;
 
 use zonal_allocator::zone::Thp;
-use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 use zonal_stats::Format;
 
 use crate::fd::Line;
-use crate::kswapd::Mode;
+use crate::kswapd::{Mode, PressureMode};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -38,10 +43,14 @@ pub(crate) struct Settings {
     pub(crate) stats_file: Option<&'static [u8]>,
     pub(crate) policy: MemPolicy,
     pub(crate) limit: Option<usize>,
+    pub(crate) soft_limit: Option<usize>,
+    pub(crate) node_limits: [Option<usize>; MAX_NODES],
     pub(crate) thp: Thp,
     pub(crate) numa: bool,
     pub(crate) minimal_syscalls: bool,
     pub(crate) kswapd: Mode,
+    pub(crate) pressure: PressureMode,
+    pub(crate) purge: bool,
 }
 
 impl Settings {
@@ -51,10 +60,14 @@ impl Settings {
         stats_file: None,
         policy: MemPolicy::LOCAL,
         limit: None,
+        soft_limit: None,
+        node_limits: [None; MAX_NODES],
         thp: Thp::Auto,
         numa: true,
         minimal_syscalls: false,
         kswapd: Mode::Auto,
+        pressure: PressureMode::Auto,
+        purge: true,
     };
 }
 
@@ -172,6 +185,8 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
         b"stats_file" => settings.stats_file = Some(value),
         b"policy" => settings.policy = policy(value).ok_or(Wrong::Value)?,
         b"limit" => settings.limit = Some(bytes(value).ok_or(Wrong::Value)?),
+        b"soft_limit" => settings.soft_limit = Some(bytes(value).ok_or(Wrong::Value)?),
+        b"node_limit" => settings.node_limits = node_limits(value).ok_or(Wrong::Value)?,
         b"thp" => {
             let modes: &[(&[u8], Thp)] =
                 &[(b"auto", Thp::Auto), (b"always", Thp::Always), (b"never", Thp::Never)];
@@ -182,6 +197,15 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
                 &[(b"auto", Mode::Auto), (b"off", Mode::Off), (b"always", Mode::Always)];
             settings.kswapd = one_of(value, modes)?;
         }
+        b"pressure" => {
+            let modes: &[(&[u8], PressureMode)] = &[
+                (b"auto", PressureMode::Auto),
+                (b"off", PressureMode::Off),
+                (b"always", PressureMode::Always),
+            ];
+            settings.pressure = one_of(value, modes)?;
+        }
+        b"purge" => settings.purge = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"syscalls" => {
             settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
@@ -205,6 +229,17 @@ fn bytes(value: &[u8]) -> Option<usize> {
         _ => (value, 0),
     };
     number(digits)?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+}
+
+/// `0=1G+1=512M`.
+fn node_limits(list: &[u8]) -> Option<[Option<usize>; MAX_NODES]> {
+    let mut limits = [None; MAX_NODES];
+    for item in list.split(|&byte| byte == b'+') {
+        let mut sides = item.splitn(2, |&byte| byte == b'=');
+        let node = NodeId::from_index(number(sides.next()?)?)?;
+        limits[node.index()] = Some(bytes(sides.next()?)?);
+    }
+    Some(limits)
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -268,8 +303,15 @@ mod tests {
     fn every_key_is_understood() {
         let s = parsed(
             "stats:exit,stats_format:json,stats_file:/tmp/a:b,policy:bind=0-1+3,limit:2G,\
-             thp:never,numa:off,syscalls:minimal",
+             thp:never,numa:off,syscalls:minimal,soft_limit:1G,node_limit:0=3K+63=4M,\
+             pressure:always,purge:off",
         );
+        assert_eq!(
+            (s.soft_limit, s.pressure, s.purge),
+            (Some(1 << 30), PressureMode::Always, false)
+        );
+        assert_eq!((s.node_limits[0], s.node_limits[63]), (Some(3 << 10), Some(4 << 20)));
+        assert_eq!(s.node_limits.iter().flatten().count(), 2);
         assert!(s.stats_at_exit && s.minimal_syscalls && !s.numa);
         assert_eq!(s.stats_format, Format::Json);
         assert_eq!(s.stats_file, Some(&b"/tmp/a:b"[..]));
@@ -282,10 +324,12 @@ mod tests {
         let s = parsed(
             "nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
                         policy:bind,policy:bind=3-1,policy:bind=64,policy:preferred=0+1,\
-                        policy:local=0,stats_file:,,stats:exit",
+                        policy:local=0,stats_file:,,node_limit:64=1M,\
+                        node_limit:0=1M+,node_limit:1M,soft_limit:0,stats:exit",
         );
         assert!(s.stats_at_exit);
         assert_eq!((s.limit, s.thp, s.stats_file), (None, Thp::Auto, None));
+        assert_eq!((s.soft_limit, s.node_limits), (None, [None; MAX_NODES]));
         assert_eq!(s.policy, MemPolicy::LOCAL);
     }
 

@@ -56,7 +56,7 @@ fn build() -> Option<&'static Mm> {
     if let Some(mm) = built {
         report::prepare(&settings);
         thread::create_key();
-        kswapd::prepare(settings.kswapd);
+        kswapd::prepare(settings.kswapd, settings.pressure, settings.purge);
         // ORDERING: Release, pairs with Acquire in `mm`.
         MM.store(ptr::from_ref(mm).cast_mut(), Release);
     }

@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use zonal_allocator::{Heap, Mm};
-use zonal_reclaim::kswapd::{Kswapd, Next};
+use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 
 /// When the thread may exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +33,22 @@ pub(crate) enum Mode {
     Always = 2,
 }
 
+/// Who looks at what the control group and the nodes have left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u32)]
+pub(crate) enum PressureMode {
+    /// The background thread.
+    #[default]
+    Auto = 0,
+    /// Nobody.
+    Off = 1,
+    /// Callers too, where they do its work.
+    Always = 2,
+}
+
+static PRESSURE: AtomicU32 = AtomicU32::new(PressureMode::Auto as u32);
+/// Whether cold memory goes back without need.
+static PURGES_COLD: AtomicBool = AtomicBool::new(true);
 static MODE: AtomicU32 = AtomicU32::new(Mode::Auto as u32);
 /// The process that may start the thread: a vfork child has another number.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
@@ -57,8 +73,10 @@ const CALLS_PER_LOOK: u32 = 16;
 static INLINE_NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Before the first operation.
-pub(crate) fn prepare(mode: Mode) {
+pub(crate) fn prepare(mode: Mode, pressure: PressureMode, purges_cold: bool) {
     MODE.store(mode as u32, Relaxed);
+    PRESSURE.store(pressure as u32, Relaxed);
+    PURGES_COLD.store(purges_cold, Relaxed);
     note_process();
 }
 
@@ -66,6 +84,16 @@ pub(crate) fn prepare(mode: Mode) {
 pub(crate) fn after_fork() {
     note_process();
     INLINE_BUSY.store(false, Relaxed);
+}
+
+/// What a round may do: on the background thread, or else on a program's.
+fn config(on_keeper: bool) -> KswapdConfig {
+    let pressure = PRESSURE.load(Relaxed);
+    KswapdConfig {
+        reads_pressure: pressure == PressureMode::Always as u32
+            || (on_keeper && pressure == PressureMode::Auto as u32),
+        purges_cold: PURGES_COLD.load(Relaxed),
+    }
 }
 
 fn note_process() {
@@ -126,7 +154,7 @@ fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
     if process() == PROCESS.load(Relaxed) {
         // SAFETY: `INLINE_BUSY` is ours.
         let state = unsafe { &mut *INLINE.0.get() };
-        state.get_or_insert_with(|| Kswapd::new(mm)).round(mm, Some(own));
+        state.get_or_insert_with(|| Kswapd::new(mm, config(false))).round(mm, Some(own));
         // There may be more when it is cold.
         if mm.pages().nr_free_resident() > 0 {
             mm.doorbell().ring();
@@ -164,7 +192,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     let name: *const c_char = c"zonal-kswapd0".as_ptr();
     // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
-    let mut keeper = Kswapd::new(mm);
+    let mut keeper = Kswapd::new(mm, config(true));
     loop {
         match keeper.round(mm, None) {
             Next::Sleep(ns) => mm.doorbell().wait(ns),

@@ -54,6 +54,7 @@ mod hot;
 mod init;
 mod jump;
 mod kswapd;
+pub mod pages;
 mod report;
 mod signal;
 mod slow;

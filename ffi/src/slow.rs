@@ -7,7 +7,8 @@
 use core::ptr::{self, NonNull};
 
 use zonal_allocator::{BadKind, BadPointer, Block, Heap, HeapHot, Mm, Request};
-use zonal_reclaim::ReallocError;
+use zonal_numa::{NodeId, PAGE_SHIFT};
+use zonal_reclaim::{PageFlags, ReallocError};
 
 use crate::abort;
 use crate::errno::{self, Errno};
@@ -61,13 +62,26 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
 fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
     visit.follow_thread();
     match visit.seat() {
-        // SAFETY: the visit makes this thread the owner of `heap`.
-        Seat::Heap(heap) => unsafe { zonal_reclaim::alloc(heap, request) }.ok(),
+        Seat::Heap(heap) => {
+            // SAFETY: the visit makes this thread the owner of `heap`.
+            let block = unsafe { zonal_reclaim::alloc(heap, request) }.ok();
+            if visit.mm().vmstat().take_soft_limit_warning() {
+                warn_over_soft_limit(visit.mm());
+            }
+            block
+        }
         Seat::Interrupted => {
             let start = visit.mm().deferred_alloc(request.size, request.align)?;
             Some(Block { start, known_zero: false })
         }
     }
+}
+
+#[cold]
+fn warn_over_soft_limit(mm: &Mm) {
+    let mib = |nr_pages: usize| nr_pages >> (20 - PAGE_SHIFT);
+    let (have, limit) = (mib(mm.pages().charged()), mib(mm.pages().soft_cap().pages));
+    abort::warn(format_args!("{have} MiB are in use, over the soft limit of {limit} MiB"));
 }
 
 fn no_memory() -> *mut u8 {
@@ -208,6 +222,23 @@ unsafe fn resize(
             Ok(Some(moved))
         }
     }
+}
+
+/// Whole pages; none when there are none to be had, or in the middle of another call.
+pub(crate) fn pages(
+    node: Option<NodeId>,
+    nr_pages: usize,
+    flags: PageFlags,
+) -> Option<NonNull<u8>> {
+    let before = Errno::save();
+    let mut visit = Visit::begin(tls::Block::get().take())?;
+    visit.follow_thread();
+    let Seat::Heap(heap) = visit.seat() else { return None };
+    // SAFETY: the visit makes this thread the owner of `heap`.
+    let block = unsafe { zonal_reclaim::alloc_pages(heap, node, nr_pages, flags) }.ok();
+    drop(visit);
+    before.restore();
+    block.map(|block| block.start)
 }
 
 /// Usable bytes of a live object; 0 for null.

@@ -31,6 +31,8 @@ pub enum Call {
     AllowedNodes,
     /// [`crate::Machine::resident`]
     Resident,
+    /// [`crate::Machine::group_room`] and [`crate::Machine::node_room`]
+    Room,
     /// [`crate::Machine::register_membarrier`] and [`crate::Machine::membarrier`]
     Membarrier,
 }

@@ -1,9 +1,10 @@
 //! The background reclaimer: one round of it, without the thread.
 //!
-//! A round drains the caches of threads that did nothing since the last one, purges holes in slabs
+//! A round looks at the pressure from outside and works for the watermarks if one is not met. Then
+//! it drains the caches of threads that did nothing since the last one, purges holes in slabs
 //! and free chunks that are cold, unmaps huge mappings kept for too long, and says how long to
-//! sleep. It costs at most one hundredth of the time, with a burst credit; below a watermark the
-//! cost does not count. When there is nothing left to do for a while it asks to be dismissed.
+//! sleep. It costs at most one hundredth of the time, with a burst credit; what gains memory below a
+//! watermark does not count. When there is nothing left to do for a while it asks to be dismissed.
 
 use core::ptr::NonNull;
 
@@ -11,6 +12,9 @@ use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::ageing::Ageing;
+use crate::pressure::{self, Pressure};
+use crate::scan::SWAP_CLUSTER_MAX;
+use crate::shrink::{ScanControl, shrink_node};
 
 /// Share of the time that a round may cost on average: one part in so many.
 const COST_SHARE: u64 = 100;
@@ -44,6 +48,27 @@ pub struct Kswapd {
     /// Since when nobody rang.
     quiet_since: u64,
     faults_seen: u64,
+    pressure: Pressure,
+    config: KswapdConfig,
+    /// The last round for a watermark gained something.
+    gains: bool,
+    /// Free resident pages that it left.
+    garbage_left: usize,
+}
+
+/// What a reclaimer may do.
+#[derive(Clone, Copy, Debug)]
+pub struct KswapdConfig {
+    /// Open the files that tell what the control group and the nodes have left.
+    pub reads_pressure: bool,
+    /// Give memory back because it is cold, without need.
+    pub purges_cold: bool,
+}
+
+impl Default for KswapdConfig {
+    fn default() -> KswapdConfig {
+        KswapdConfig { reads_pressure: true, purges_cold: true }
+    }
 }
 
 /// The generation at a time.
@@ -53,7 +78,7 @@ fn generation(now: u64) -> u32 {
 
 impl Kswapd {
     /// Starts the clock of chunks and slabs.
-    pub fn new(mm: &Mm) -> Kswapd {
+    pub fn new(mm: &Mm, config: KswapdConfig) -> Kswapd {
         let now = mm.machine().now_ns();
         mm.pages().set_generation(generation(now));
         Kswapd {
@@ -62,6 +87,10 @@ impl Kswapd {
             last_ns: now,
             quiet_since: now,
             faults_seen: faults(mm),
+            pressure: Pressure::new(config.reads_pressure),
+            config,
+            gains: false,
+            garbage_left: 0,
         }
     }
 
@@ -76,52 +105,84 @@ impl Kswapd {
         self.credit_ns = (self.credit_ns + earned).min(BURST_NS);
         self.last_ns = now;
 
-        let is_urgent = self.balance(mm, own);
-        let purged = if self.credit_ns > 0 { self.purge_cold(mm, own, now) } else { 0 };
+        self.pressure.refresh(mm, now);
+        // What is gained for a watermark costs no credit: requests would have to do it themselves.
+        let gained = if self.credit_ns > 0 || self.gains { self.balance(mm, own) } else { None };
+        self.gains = gained.is_some_and(|nr_pages| nr_pages > 0);
+        let may_purge = self.config.purges_cold && self.credit_ns > 0;
+        let purged = if may_purge { self.purge_cold(mm, own, now) } else { 0 };
         let faults = faults(mm);
         let refaults = self.ageing.observe(purged as u64, faults - self.faults_seen, now);
         mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
 
         let spent = mm.machine().now_ns().saturating_sub(now);
-        if !is_urgent {
+        if !self.gains {
             self.credit_ns = self.credit_ns.saturating_sub(spent);
         }
+        self.next(mm, now, purged > 0)
+    }
+
+    fn next(&self, mm: &Mm, now: u64, is_busy: bool) -> Next {
+        let slowest = if self.pressure.is_near() { pressure::INTERVAL_NS } else { SLOW_TICK_NS };
         let idle = now.saturating_sub(self.quiet_since);
-        if purged > 0 || idle < self.ageing.age_ns() + 2 * TICK_NS {
-            Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(SLOW_TICK_NS))
+        if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
+            Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))
         } else if idle < LINGER_NS || mm.pages().nr_free_resident() > 0 {
-            Next::Sleep(SLOW_TICK_NS)
+            Next::Sleep(slowest)
         } else {
             Next::Retire
         }
     }
 
-    /// Below the low watermark: reclaims up to the high one, cold or not. Whether it had to.
-    fn balance(&self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> bool {
+    /// Below a low watermark: reclaims up to the high one, cold or not. What it gained; none when
+    /// no watermark asks for it, or nothing was gained for too long.
+    fn balance(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Option<usize> {
         let pages = mm.pages();
-        let marks = pages.watermarks();
-        let headroom = pages.limit().saturating_sub(pages.charged());
-        if headroom >= marks.low {
-            return false;
+        let is_short = |node| pages.node_shortfall(node) > 0;
+        if pages.shortfall() == 0 && !nodes(mm).any(is_short) {
+            return None;
         }
-        let mut goal = marks.high - headroom;
-        let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        if mm.doorbell().is_hopeless() && !self.is_due_again(pages.nr_free_resident()) {
+            return None;
+        }
+        mm.vmstat().note_pageoutrun();
         mm.drain_all(own);
+        let mut gained = 0;
         for node in nodes(mm) {
-            goal = goal.saturating_sub(pages.purge(node, goal, how));
+            let goal = pages.shortfall().max(pages.node_shortfall(node));
+            let age = self.age();
+            let control = ScanControl { by: Reclaimer::Kswapd, goal, age, deadline_ns: None };
+            gained += shrink_node(mm, node, control);
         }
-        if goal > 0 {
-            mm.purge_holes(own, how, goal);
+        if pages.shortfall() > 0 || nodes(mm).any(is_short) {
+            gained += mm.drain_huge() / PAGE_SIZE;
         }
-        true
+        let left = nodes(mm).map(|node| pages.node_shortfall(node)).max().unwrap_or(0);
+        let left = left.max(pages.shortfall());
+        if left > 0 {
+            let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+            gained += mm.purge_holes(own, how, left);
+        }
+        mm.doorbell().note_gain(gained);
+        mm.doorbell().note_step();
+        self.garbage_left = pages.nr_free_resident();
+        Some(gained)
+    }
+
+    /// After too many failures: whether there is more to reclaim than the last one left.
+    fn is_due_again(&self, nr_free_resident: usize) -> bool {
+        nr_free_resident > self.garbage_left + SWAP_CLUSTER_MAX
+    }
+
+    fn age(&self) -> u32 {
+        (self.ageing.age_ns() >> GENERATION_SHIFT) as u32
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
     fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, now: u64) -> usize {
-        let age = (self.ageing.age_ns() >> GENERATION_SHIFT) as u32;
-        let Some(up_to) = generation(now).checked_sub(age.max(1)) else { return 0 };
+        let Some(up_to) = generation(now).checked_sub(self.age().max(1)) else { return 0 };
         let out_of_credit = |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.

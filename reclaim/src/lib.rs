@@ -17,9 +17,14 @@
 pub mod ageing;
 pub mod kswapd;
 mod ladder;
+mod pages;
+pub mod pressure;
+pub mod scan;
+mod shrink;
 mod slowpath;
 
-pub use ladder::{Action, Rung, next};
+pub use ladder::{Action, Context, Rung, next};
+pub use pages::{PageFlags, alloc_pages};
 pub use slowpath::{ReallocError, alloc, free, realloc, trim};
 pub use zonal_allocator::{AllocError, BadPointer, Block, Request};
 

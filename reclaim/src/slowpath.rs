@@ -3,13 +3,23 @@
 use core::ptr::NonNull;
 
 use zonal_allocator::watermark::WatermarkLevel;
-use zonal_allocator::{AllocError, Attempt, BadPointer, Block, Heap, Mm, PurgeHow, Request};
-use zonal_numa::PAGE_SIZE;
+use zonal_allocator::{
+    AllocError, Attempt, BadPointer, Block, Heap, Mm, PurgeHow, Reclaimer, Request,
+};
+use zonal_numa::{NodeId, PAGE_SIZE};
 
-use crate::ladder::{self, Action, Rung};
+use crate::ladder::{self, Action, Context, Rung};
+use crate::scan::{self, SWAP_CLUSTER_MAX};
+use crate::shrink::{ScanControl, shrink_node};
 
-/// Direct reclaim buys at least this many pages at a time, as the kernel's `SWAP_CLUSTER_MAX`.
-const MIN_RECLAIM_PAGES: usize = 32;
+/// What a request in need takes first, in generations: what was idle for an eighth of a second.
+const DIRECT_AGE: u32 = 8;
+/// How long a request reclaims for a bound that gives way.
+const LONGEST_STALL_NS: u64 = 1_000_000;
+/// How long a request sleeps for the background reclaimer's next step.
+const LONGEST_WAIT_NS: u64 = 500_000;
+/// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
+const GRACE_PAGES: usize = 1024;
 
 /// Why a `realloc` failed; the old block is as it was.
 #[derive(Clone, Copy, Debug)]
@@ -32,24 +42,75 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     let h = unsafe { heap.as_ref() };
     let mm = h.mm();
     let first = mm.next_node(h);
-    let mut from = Attempt { node: first, level: WatermarkLevel::Low };
+    let from = Attempt { node: first, level: WatermarkLevel::Low };
     // SAFETY: the caller owns the heap.
     match unsafe { h.alloc(request, from) } {
         Err(AllocError::Exhausted { .. }) => {}
         done => return done,
     }
     let zonelist = mm.zonelist(h.node());
-    let nr_nodes = zonelist.len() as u8;
-    let goal = request.size.div_ceil(PAGE_SIZE).max(MIN_RECLAIM_PAGES);
+    let nr_pages = request.size.div_ceil(PAGE_SIZE);
+    // SAFETY: the caller owns the heap.
+    unsafe {
+        climb(Climb { mm, heap, first, zonelist, nr_pages, effort: Effort::Usual }, |from| {
+            h.alloc(request, from)
+        })
+    }
+}
+
+/// How far a request goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effort {
+    /// One pass over what can be reclaimed, and no more.
+    NoRetry,
+    /// Until nothing is left.
+    Usual,
+}
+
+/// A request in need.
+#[derive(Clone, Copy)]
+pub(crate) struct Climb<'a> {
+    pub(crate) mm: &'static Mm,
+    pub(crate) heap: NonNull<Heap>,
+    /// The node that was asked first.
+    pub(crate) first: NodeId,
+    pub(crate) zonelist: &'a [NodeId],
+    pub(crate) nr_pages: usize,
+    pub(crate) effort: Effort,
+}
+
+/// Goes up the ladder after a failed first attempt.
+///
+/// # Safety
+/// The calling thread owns the heap and is inside none of its operations.
+pub(crate) unsafe fn climb<T>(
+    request: Climb<'_>,
+    mut attempt: impl FnMut(Attempt) -> Result<T, AllocError>,
+) -> Result<T, AllocError> {
+    let Climb { mm, heap, first, zonelist, nr_pages, .. } = request;
+    // SAFETY: heaps are never unmapped.
+    let h = unsafe { heap.as_ref() };
+    let mut stall = Stall::new(mm, first, nr_pages);
+    let mut from = Attempt { node: first, level: WatermarkLevel::Low };
     let mut rung = Rung::Low;
     loop {
-        let Some((action, after, level)) = ladder::next(rung, nr_nodes) else {
+        let context = Context {
+            nr_nodes: zonelist.len() as u8,
+            made_progress: stall.progress > 0 && request.effort == Effort::Usual,
+            nr_loops: stall.nr_loops,
+            is_over: stall.is_over(),
+        };
+        let Some((action, after, level)) = ladder::next(rung, context) else {
             return Err(AllocError::Exhausted { node: h.node(), order: 0 });
         };
+        if rung == Rung::PurgedAll {
+            stall.nr_loops += 1;
+            stall.progress = 0;
+        }
         rung = after;
         from.level = level;
         // SAFETY: the caller owns the heap.
-        unsafe { act(mm, heap, action, goal) };
+        unsafe { act(&mut stall, heap, action) };
         from.node = match action {
             Action::OtherNode(n) => zonelist[usize::from(n)],
             _ => first,
@@ -57,35 +118,134 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
         if !mm.may_use(h, from.node) {
             continue;
         }
-        // SAFETY: the caller owns the heap.
-        match unsafe { h.alloc(request, from) } {
+        match attempt(from) {
             Err(AllocError::Exhausted { .. }) => {}
-            done => return done,
+            done => {
+                if rung == Rung::Reserve {
+                    stall.give_way();
+                }
+                return done;
+            }
+        }
+    }
+}
+
+/// One request's time in direct reclaim.
+struct Stall {
+    mm: &'static Mm,
+    node: NodeId,
+    nr_pages: usize,
+    /// What to buy at a time.
+    control: ScanControl,
+    /// Since when it reclaims; none as long as it only looked deeper.
+    since: Option<u64>,
+    /// Pages reclaimed in this pass.
+    progress: usize,
+    nr_loops: u32,
+}
+
+impl Stall {
+    fn new(mm: &'static Mm, node: NodeId, nr_pages: usize) -> Stall {
+        let goal = nr_pages.max(SWAP_CLUSTER_MAX);
+        let control =
+            ScanControl { by: Reclaimer::Direct, goal, age: DIRECT_AGE, deadline_ns: None };
+        Stall { mm, node, nr_pages, control, since: None, progress: 0, nr_loops: 0 }
+    }
+
+    /// Direct reclaim begins.
+    fn begin(&mut self) {
+        if self.since.is_some() {
+            return;
+        }
+        let now = self.mm.machine().now_ns();
+        let pages = self.mm.pages();
+        self.since = Some(now);
+        pages.note_allocstall(self.node);
+        self.mm.vmstat().begin_stall(pages.nr_threads(), now);
+        // For a bound that gives way nobody waits long: the background reclaimer does the rest.
+        if pages.is_capped(self.node, self.nr_pages) {
+            self.control.deadline_ns = Some(now + LONGEST_STALL_NS);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.control.is_over(self.mm)
+    }
+
+    fn note(&mut self, nr_pages: usize) {
+        self.progress += nr_pages;
+        if nr_pages > 0 {
+            self.mm.doorbell().note_gain(nr_pages);
+        }
+    }
+
+    /// The last try passed what nothing else would: the next requests need not try all that again
+    /// before there is something to reclaim.
+    fn give_way(&self) {
+        let pages = self.mm.pages();
+        pages.yield_caps(self.node, self.nr_pages + GRACE_PAGES);
+        if pages.charged() > pages.soft_cap().pages {
+            self.mm.vmstat().note_over_soft_limit();
+        }
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        if self.since.is_some() {
+            self.mm.vmstat().end_stall(self.mm.machine().now_ns());
         }
     }
 }
 
 /// # Safety
 /// The calling thread owns `heap`.
-unsafe fn act(mm: &'static Mm, heap: NonNull<Heap>, action: Action, goal: usize) {
+unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
+    let mm = stall.mm;
     match action {
         // Below the low mark: the background reclaimer shall not wait for its tick.
-        Action::Dip => mm.doorbell().hurry(),
+        Action::Dip => {
+            if !mm.doorbell().is_hopeless() {
+                mm.vmstat().note_wakeup();
+                mm.doorbell().hurry();
+            }
+        }
         Action::OtherNode(_) | Action::UseReserve => {}
         Action::DrainOwn => {
+            stall.begin();
             // SAFETY: the caller's promise.
             unsafe { mm.drain_own(heap) };
         }
         Action::Purge => {
-            // SAFETY: heaps are never unmapped.
-            let node = unsafe { heap.as_ref() }.node();
-            mm.pages().purge(node, goal, PurgeHow::ALL);
+            let lru = mm.pages().lruvec(stall.node, u32::MAX);
+            if scan::too_many_isolated(lru.nr_isolated, lru.nr_inactive) {
+                throttle(mm);
+            }
+            let nr_pages = shrink_node(mm, stall.node, stall.control);
+            stall.note(nr_pages);
         }
+        Action::Throttle => throttle(mm),
         Action::DrainAll => {
-            mm.drain_all(Some(heap));
-            mm.drain_huge();
-            mm.purge_holes(Some(heap), PurgeHow::ALL, goal);
+            let drained = mm.drain_all(Some(heap));
+            let huge = mm.drain_huge() / PAGE_SIZE;
+            let holes = mm.purge_holes(Some(heap), PurgeHow::ALL, stall.control.goal);
+            stall.note(drained + huge + holes);
         }
+        Action::Unreserve => {
+            mm.pages().unreserve_highatomic(stall.node);
+        }
+    }
+}
+
+/// Waits for the background reclaimer's next step, if there is a reclaimer and it can gain
+/// anything, and counts the time.
+fn throttle(mm: &Mm) {
+    if mm.doorbell().is_hopeless() {
+        return;
+    }
+    let since = mm.machine().now_ns();
+    if mm.doorbell().wait_for_step(LONGEST_WAIT_NS) {
+        mm.vmstat().note_blocked(mm.machine().now_ns().saturating_sub(since));
     }
 }
 

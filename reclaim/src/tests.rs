@@ -7,7 +7,7 @@ use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Reque
 use zonal_numa::fake::{FakeBuilder, FakeMachine};
 use zonal_numa::{Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
 
-use crate::kswapd::{Kswapd, Next};
+use crate::kswapd::{Kswapd, KswapdConfig, Next};
 use crate::{alloc, free, trim};
 
 fn node(number: usize) -> NodeId {
@@ -190,7 +190,7 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     let (mm, heap) = start(machine, Config::default());
     let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
     let peak = mm.pages().charged();
-    let mut keeper = Kswapd::new(mm);
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default());
     assert!(mm.doorbell().claim());
     for (i, block) in blocks.into_iter().enumerate() {
         if i % 20 != 0 {
@@ -217,7 +217,7 @@ fn kswapd_drains_the_dead() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let other = mm.attach().unwrap();
-    let mut keeper = Kswapd::new(mm);
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default());
     let mut settle = || {
         for _ in 0..400 {
             keeper.round(mm, None);

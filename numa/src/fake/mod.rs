@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use crate::{Errno, MemPolicy, NodeId, NodeMask, Span, ThpMode, Topology};
+use crate::{Errno, MemPolicy, NodeId, NodeMask, Room, Span, ThpMode, Topology};
 use builder::Shape;
 use ledger::Ledger;
 use plan::Plan;
@@ -56,13 +56,23 @@ struct State {
     plan: Plan,
     places: HashMap<ThreadId, NodeId>,
     allowed: NodeMask,
+    /// What is left in the control group, and in nodes.
+    group_room: Option<Room>,
+    node_rooms: HashMap<NodeId, Room>,
 }
 
 impl FakeMachine {
     fn new(shape: Shape) -> FakeMachine {
         let ledger = Ledger::new(shape.page_size, shape.limits);
         let allowed = shape.online();
-        let state = State { ledger, plan: Plan::default(), places: HashMap::new(), allowed };
+        let state = State {
+            ledger,
+            plan: Plan::default(),
+            places: HashMap::new(),
+            allowed,
+            group_room: None,
+            node_rooms: HashMap::new(),
+        };
         FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -112,6 +122,16 @@ impl FakeMachine {
         self.state().ledger.set_limit(node, pages);
     }
 
+    /// Puts the process into a control group with that room, or into none.
+    pub fn set_group_room(&self, room: Option<Room>) {
+        self.state().group_room = room;
+    }
+
+    /// From now on a node says that it has that room.
+    pub fn set_node_room(&self, node: NodeId, room: Room) {
+        self.state().node_rooms.insert(node, room);
+    }
+
     /// How many pages of a node count as used.
     pub fn pages_used(&self, node: NodeId) -> usize {
         self.state().ledger.used(node)
@@ -137,6 +157,14 @@ impl FakeMachine {
 
     pub(crate) fn allowed_nodes(&self) -> NodeMask {
         self.state().allowed
+    }
+
+    pub(crate) fn group_room(&self) -> Option<Room> {
+        self.state().group_room
+    }
+
+    pub(crate) fn node_room(&self, node: NodeId) -> Option<Room> {
+        self.state().node_rooms.get(&node).copied()
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

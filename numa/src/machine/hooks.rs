@@ -3,7 +3,7 @@
 
 #[cfg(feature = "fake")]
 use crate::fake::FakeMachine;
-use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Span, ThpMode};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Room, Span, ThpMode};
 
 /// The fake machine behind a [`crate::Machine`], if there is one.
 #[derive(Default)]
@@ -78,6 +78,14 @@ impl Hooks {
         self.fake.map(FakeMachine::thp_mode)
     }
 
+    pub(super) fn group_room(&self) -> Option<Room> {
+        self.fake.and_then(FakeMachine::group_room)
+    }
+
+    pub(super) fn node_room(&self, node: NodeId) -> Option<Room> {
+        self.fake.and_then(|fake| fake.node_room(node))
+    }
+
     pub(super) fn is_fake(&self) -> bool {
         self.fake.is_some()
     }
@@ -124,6 +132,14 @@ impl Hooks {
     }
 
     pub(super) fn thp_mode(&self) -> Option<ThpMode> {
+        None
+    }
+
+    pub(super) fn group_room(&self) -> Option<Room> {
+        None
+    }
+
+    pub(super) fn node_room(&self, _: NodeId) -> Option<Room> {
         None
     }
 

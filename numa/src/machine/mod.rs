@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
 use crate::topology::{self, SYSFS_ROOT};
-use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, ThpMode, Topology};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Room, ThpMode, Topology, room};
 use hooks::Hooks;
 use purge::Batching;
 
@@ -39,6 +39,8 @@ pub struct Machine {
     hooks: Hooks,
     /// Refuses every call that memory can be had without.
     minimal: bool,
+    /// How the process was confined when it was made; none for a fake or a minimal one.
+    confinement: Option<os::Confinement>,
 }
 
 impl Machine {
@@ -53,7 +55,8 @@ impl Machine {
         } else {
             topology::read(SYSFS_ROOT)
         };
-        Machine::new(topology, Hooks::default())
+        let confinement = Some(os::confinement());
+        Machine { confinement, ..Machine::new(topology, Hooks::default()) }
     }
 
     /// The machine of a process that may do little, as one node: nothing is read, and every
@@ -81,6 +84,7 @@ impl Machine {
             nr_draws: AtomicU64::new(0),
             hooks,
             minimal: false,
+            confinement: None,
         }
     }
 
@@ -148,6 +152,29 @@ impl Machine {
             return None;
         }
         topology::read_available(SYSFS_ROOT, node)
+    }
+
+    /// The room of the process's control group; none where it has no limit or nobody says. Opens
+    /// files: not where [`Machine::is_confined_since_start`] says so.
+    pub fn group_room(&self) -> Option<Room> {
+        self.before(Call::Room).ok()?;
+        if self.hooks.is_fake() { self.hooks.group_room() } else { room::read_group() }
+    }
+
+    /// The room of a node, as above.
+    pub fn node_room(&self, node: NodeId) -> Option<Room> {
+        self.before(Call::Room).ok()?;
+        if self.hooks.is_fake() {
+            self.hooks.node_room(node)
+        } else {
+            room::read_node(node.index())
+        }
+    }
+
+    /// Whether the calling thread is under a seccomp filter that was not there when the machine was
+    /// made: one that may kill who opens a file. A filter from before let the loader open files.
+    pub fn is_confined_since_start(&self) -> bool {
+        self.confinement.is_some_and(|before| before != os::confinement())
     }
 
     /// For processors that came later or are beyond the table.

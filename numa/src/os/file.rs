@@ -32,6 +32,12 @@ impl Drop for Fd {
     }
 }
 
+/// Reads as much of a file as one call gives and `buf` holds.
+pub(crate) fn read_start<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let len = Fd::open(path)?.read(buf)?;
+    Ok(&buf[..len])
+}
+
 /// Reads a file of lines into `buf`; what does not fit is an error.
 pub(crate) fn read_file<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let fd = Fd::open(path)?;

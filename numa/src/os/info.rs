@@ -52,6 +52,23 @@ pub(crate) fn entropy() -> u64 {
     (wide >> 64) as u64 ^ wide as u64
 }
 
+/// What the kernel says about the calling thread's seccomp filters. It tells no number of filters;
+/// but who has no privileges must give up new ones before installing a filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Confinement {
+    mode: i32,
+    no_new_privileges: i32,
+}
+
+/// How the calling thread is confined.
+pub(crate) fn confinement() -> Confinement {
+    // SAFETY: both only ask.
+    let (mode, no_new_privileges) = unsafe {
+        (libc::prctl(libc::PR_GET_SECCOMP), libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
+    };
+    Confinement { mode, no_new_privileges }
+}
+
 /// Commands of `membarrier`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Barrier {

@@ -12,8 +12,11 @@ mod mem;
 
 pub(crate) use boxed::{Mapped, ZeroValid};
 pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
-pub(crate) use file::read_file;
-pub(crate) use info::{Barrier, entropy, has_only_node_zero, membarrier, monotonic_ns, page_size};
+pub(crate) use file::{read_file, read_start};
+pub(crate) use info::{
+    Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, monotonic_ns,
+    page_size,
+};
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
     protect, remap, resident, thread_policy, unmap,
