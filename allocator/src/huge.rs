@@ -212,7 +212,7 @@ impl Huge {
         let i = index.largest(node).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
         index.make_live(i);
         let old = index.items_mut()[i].span;
-        let span = index.remap(pages, i, len);
+        let span = index.remap(pages, i, (len, WatermarkLevel::Low));
         if span.is_none() {
             // As it was, but for its age.
             index.live_bytes -= old.len();

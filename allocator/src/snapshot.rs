@@ -55,9 +55,13 @@ impl Mm {
         let marks = pages.watermarks();
         let [mapped, used, touched] = self.meta().usage();
         let index = self.huge().index_bytes();
+        let bound = |pages| if pages == UNLIMITED { 0 } else { pages as u64 };
         snapshot.process = zonal_stats::Process {
             nr_charged: pages.charged() as u64,
-            limit: if pages.limit() == UNLIMITED { 0 } else { pages.limit() as u64 },
+            limit: bound(pages.limit()),
+            soft_limit: bound(pages.soft_cap().pages),
+            cap: bound(pages.cap().pages),
+            kswapd_failures: u64::from(self.doorbell().nr_failures()),
             min: marks.min as u64,
             low: marks.low as u64,
             high: marks.high as u64,

@@ -134,7 +134,8 @@ impl Vmstat {
         self.full.since.store(0, Relaxed);
     }
 
-    pub(crate) fn stats(&self) -> ProcessEvents {
+    /// The counters at this moment.
+    pub fn stats(&self) -> ProcessEvents {
         ProcessEvents {
             drain_skipped: self.drain_skipped.load(Relaxed),
             pageoutrun: self.pageoutrun.load(Relaxed),

@@ -9,6 +9,13 @@ figures! {
         nr_charged: Gauge Pages,
         /// Pages that may be charged by the user's limit; 0 for no limit.
         limit: Gauge Pages,
+        /// Pages from which on the soft limit makes requests reclaim; 0 for no soft limit.
+        soft_limit: Gauge Pages,
+        /// Pages that the soft limit or what the control group has left allow for now; 0 for no
+        /// such bound.
+        cap: Gauge Pages,
+        /// Rounds for a watermark in a row in which the background reclaimer gained nothing.
+        kswapd_failures: Gauge Count,
         /// Headroom under the limit below which requests reclaim for themselves.
         min: Gauge Pages,
         /// Headroom under the limit below which the background reclaimer works.

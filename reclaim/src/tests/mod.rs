@@ -1,5 +1,8 @@
 //! The retry loop and the policies on a fake machine.
 
+mod limits;
+mod page_flags;
+
 use core::ptr::NonNull;
 use std::vec::Vec;
 

@@ -1,0 +1,224 @@
+//! Limits, and pressure from outside, on a fake machine.
+
+use zonal_allocator::{Cap, UNLIMITED};
+use zonal_numa::Room;
+use zonal_numa::fake::Call;
+
+use super::*;
+use crate::pressure::INTERVAL_NS;
+
+const MIB: usize = 1 << 20;
+
+fn keeper(mm: &'static Mm) -> Kswapd {
+    assert!(mm.doorbell().claim());
+    Kswapd::new(mm, KswapdConfig::default())
+}
+
+/// Frees all but every `keep`th of `count` blocks of `size` bytes.
+fn leave_garbage(heap: NonNull<Heap>, size: usize, count: usize, keep: usize) {
+    let blocks: Vec<_> = (0..count).map(|_| take(heap, size).unwrap()).collect();
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % keep != 0 {
+            give(heap, block);
+        }
+    }
+}
+
+fn allocstalls(mm: &Mm) -> u64 {
+    mm.pages()
+        .online()
+        .iter()
+        .filter_map(|node| mm.pages().zone_stats(node))
+        .map(|zone| zone.events.allocstall)
+        .sum()
+}
+
+#[test]
+fn a_full_group_takes_what_is_not_cold_yet() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    leave_garbage(heap, 100_000, 400, 400);
+    let mut keeper = keeper(mm);
+    keeper.round(mm, None);
+    assert!(
+        mm.pages().nr_free_resident() * PAGE_SIZE > 30 * MIB,
+        "without pressure it is too young"
+    );
+    machine.set_group_room(Some(Room { total: 64 * MIB, available: 0 }));
+    machine.advance_ns(10 * INTERVAL_NS);
+    // Warm again, so that age alone takes nothing.
+    leave_garbage(heap, 100_000, 400, 400);
+    keeper.round(mm, None);
+    let cap = mm.pages().cap();
+    assert!(cap.marks.min < cap.marks.low && cap.marks.low < cap.marks.high, "{cap:?}");
+    assert!(cap.pages - mm.pages().charged() >= cap.marks.high, "up to the high mark");
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn a_change_of_the_groups_limit_is_followed() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = keeper(mm);
+    let cap_after = |keeper: &mut Kswapd, room, ns| {
+        machine.set_group_room(room);
+        machine.advance_ns(ns);
+        keeper.round(mm, Some(heap));
+        mm.pages().cap().pages
+    };
+    let room = |available| Some(Room { total: 1024 * MIB, available });
+    let charged = mm.pages().charged();
+    assert_eq!(cap_after(&mut keeper, room(MIB), 0), charged + 256);
+    assert_eq!(cap_after(&mut keeper, room(2 * MIB), INTERVAL_NS / 2), charged + 256, "too soon");
+    assert_eq!(cap_after(&mut keeper, room(2 * MIB), INTERVAL_NS / 2), charged + 512);
+    assert_eq!(cap_after(&mut keeper, None, INTERVAL_NS), UNLIMITED);
+    let nr_calls = machine.calls(Call::Room);
+    // Without a bound the next look may wait.
+    assert_eq!(cap_after(&mut keeper, room(0), INTERVAL_NS), UNLIMITED);
+    assert_eq!(machine.calls(Call::Room), nr_calls);
+}
+
+#[test]
+fn pressure_is_never_out_of_memory_and_costs_little_where_nothing_helps() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 16 * MIB, available: 0 }));
+    keeper(mm).round(mm, None);
+    let before = allocstalls(mm);
+    for _ in 0..2000 {
+        take(heap, 30_000).unwrap();
+    }
+    let stalls = allocstalls(mm) - before;
+    assert!(mm.pages().charged() * PAGE_SIZE > 56 * MIB);
+    // One for each 4 MiB that pass, and not one for each slab.
+    assert!((1..=40).contains(&stalls), "{stalls} stalls");
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn a_request_under_pressure_reclaims_before_it_takes_more() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = keeper(mm);
+    leave_garbage(heap, 100_000, 300, 300);
+    // The keeper sees the pressure and sleeps; the garbage comes back afterwards.
+    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
+    let charged = mm.pages().charged();
+    take(heap, 20 * MIB).unwrap();
+    let now = mm.pages().charged();
+    assert!(now < charged + MIB / PAGE_SIZE, "{now} pages, {charged} before");
+    assert!(allocstalls(mm) > 0);
+    keeper.round(mm, None);
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn a_sparse_block_larger_than_the_group_is_served() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
+    keeper(mm).round(mm, None);
+    // SAFETY: the test's thread owns the heap.
+    unsafe { alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false }) }.unwrap();
+    take(heap, 100_000).unwrap();
+}
+
+#[test]
+fn a_node_without_room_sends_requests_to_the_next() {
+    let machine = four_nodes().build();
+    machine.run_on(node(3));
+    let (mm, heap) = start(machine, Config::default());
+    take(heap, 100_000).unwrap();
+    machine.set_node_room(node(3), Room { total: 512 * MIB, available: MIB });
+    keeper(mm).round(mm, None);
+    let nodes = spread(mm, heap, 1_000_000, 40);
+    assert_eq!(nodes[3] + nodes[2], 40, "{nodes:?}");
+    assert!(nodes[2] >= 35, "{nodes:?}");
+}
+
+#[test]
+fn a_limit_of_one_node_leaves_the_others_free() {
+    let machine = four_nodes().build();
+    let mut pages = PageConfig::default();
+    pages.node_limits[0] = 8 * MIB / PAGE_SIZE;
+    let (mm, heap) = start(machine, Config { pages, ..Config::default() });
+    let nodes = spread(mm, heap, 1_000_000, 40);
+    assert!((4..=8).contains(&nodes[0]), "{nodes:?}");
+    assert_eq!(nodes[0] + nodes[1], 40, "{nodes:?}");
+    // Huge blocks count, too.
+    take(heap, 20 * MIB).unwrap();
+    assert!(mm.pages().charged_to(node(0)) * PAGE_SIZE <= 8 * MIB);
+}
+
+#[test]
+fn over_the_soft_limit_it_reclaims_then_says_so_once() {
+    let machine = FakeBuilder::new().build();
+    let pages = PageConfig { soft_limit: 32 * MIB / PAGE_SIZE, ..PageConfig::default() };
+    let (mm, heap) = start(machine, Config { pages, ..Config::default() });
+    // Garbage gives way to what is wanted.
+    for size in [30_000, 70_000, 200_000, 900_000] {
+        leave_garbage(heap, size, 24 * MIB / size, usize::MAX);
+        assert!(mm.pages().charged() * PAGE_SIZE <= 32 * MIB, "{size}");
+    }
+    assert!(!mm.vmstat().take_soft_limit_warning());
+    for _ in 0..50 {
+        take(heap, 1_000_000).unwrap();
+    }
+    assert!(mm.pages().charged() * PAGE_SIZE > 48 * MIB);
+    assert!(mm.vmstat().take_soft_limit_warning());
+    for _ in 0..50 {
+        take(heap, 1_000_000).unwrap();
+    }
+    assert!(!mm.vmstat().take_soft_limit_warning(), "once");
+    mm.validate(Some(heap)).unwrap();
+}
+
+/// A working set that changes its sizes all the time fits into 1.1 times its size.
+#[test]
+fn a_churning_load_completes_under_a_tight_limit() {
+    const SET: usize = 40 * MIB;
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, with_limit(SET + SET / 10));
+    let mut live = std::collections::VecDeque::new();
+    let mut bytes = 0;
+    let mut x = 88_172_645_463_325_252_u64;
+    for i in 0..60_000 {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        let scale: u64 = if i % 8 == 0 { 200_000 } else { 4000 };
+        let size = (x % scale) as usize + 1;
+        while bytes + size > SET {
+            let (block, size) = live.pop_front().unwrap();
+            give(heap, block);
+            bytes -= size;
+        }
+        let block = take(heap, size)
+            .unwrap_or_else(|e| panic!("step {i}, {size} bytes, {bytes} live: {e:?}"));
+        live.push_back((block, size));
+        bytes += size;
+    }
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, with_limit(16 * MIB));
+    let blocks: Vec<_> = core::iter::from_fn(|| take(heap, 100_000).ok()).collect();
+    let mut keeper = keeper(mm);
+    let mut run = |rounds| {
+        for _ in 0..rounds {
+            keeper.round(mm, Some(heap));
+            machine.advance_ns(20_000_000);
+        }
+        mm.vmstat().stats().pageoutrun
+    };
+    let tried = run(100);
+    assert!((10..=40).contains(&tried), "{tried} rounds");
+    assert!(mm.doorbell().is_hopeless());
+    blocks.into_iter().for_each(|block| give(heap, block));
+    assert!(run(5) > tried || mm.pages().shortfall() == 0);
+    let back = mm.pages().limit() - mm.pages().charged();
+    assert!(back >= mm.pages().watermarks().high, "{back} pages");
+}
