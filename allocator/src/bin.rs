@@ -46,6 +46,9 @@ impl Bin {
     };
 }
 
+/// The tag of no heap.
+const DETOUR_TAG: u64 = u64::MAX;
+
 /// The part of a heap that hits touch. First field of `Heap`.
 #[derive(Debug)]
 #[repr(C)]
@@ -80,6 +83,21 @@ impl HeapHot {
         frame: Cell::new(0),
         bins: [Bin::EMPTY; NR_CLASSES],
     };
+
+    /// The same, for a thread that has a heap and whose hits shall miss: told apart by its tag. See
+    /// [`crate::Heap::detour`].
+    #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
+    pub(crate) const DETOUR: HeapHot = HeapHot { tag: DETOUR_TAG, ..HeapHot::EMPTY };
+
+    /// Whether this is a [`HeapHot::DETOUR`].
+    ///
+    /// # Safety
+    /// `this` points to a `HeapHot`.
+    #[inline]
+    pub(crate) unsafe fn is_detour(this: *mut HeapHot) -> bool {
+        // SAFETY: the caller's promise; tags do not change.
+        unsafe { (*this).tag == DETOUR_TAG }
+    }
 
     /// Where [`HeapHot::frame`] lies.
     pub const FRAME: usize = offset_of!(HeapHot, frame);

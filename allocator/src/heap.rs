@@ -12,6 +12,7 @@
 //! holds and the next thread on that node takes it over whole.
 
 use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
 use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
 
@@ -114,6 +115,8 @@ pub(crate) struct Inner {
 #[repr(C)]
 pub struct Heap {
     hot: UnsafeCell<HeapHot>,
+    /// What the owner has instead of `hot` when all its hits shall miss.
+    detour: UnsafeCell<HeapHot>,
     id: HeapId,
     node: NodeId,
     /// The owner's memory policy, as last read.
@@ -138,7 +141,7 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `policy`, `strays` are the owner's, `inner` belongs to whoever is inside the gate,
+// SAFETY: `hot`, `detour`, `policy`, `strays` are the owner's, `inner` belongs to whoever is inside the gate,
 // `next_dead` to the holder of the registry lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
@@ -166,6 +169,7 @@ impl Heap {
         hot.tag = id.tag();
         let heap = Heap {
             hot: UnsafeCell::new(hot),
+            detour: UnsafeCell::new(HeapHot::DETOUR),
             id,
             node,
             policy: Cell::new(MemPolicy::LOCAL),
@@ -199,13 +203,28 @@ impl Heap {
         self.hot.get()
     }
 
-    /// The heap around a `HeapHot` that is not `EMPTY`.
+    /// What the owner gives to its hits instead of [`Heap::hot`] to make them all miss.
+    #[inline]
+    pub fn detour(&self) -> *mut HeapHot {
+        self.detour.get()
+    }
+
+    /// The heap whose `hot` or `detour` its owner took, as its slow path begins. The mark of the
+    /// place on the stack is in `hot` from here on.
     ///
     /// # Safety
-    /// `hot` came from [`Heap::hot`].
-    pub unsafe fn from_hot(hot: *mut HeapHot) -> NonNull<Heap> {
-        // SAFETY: `hot` is the first field of a repr(C) struct and not null.
-        unsafe { NonNull::new_unchecked(hot.cast()) }
+    /// `taken` came from [`Heap::hot`] or [`Heap::detour`], and the calling thread owns the heap.
+    #[inline]
+    pub unsafe fn from_taken(taken: *mut HeapHot) -> NonNull<Heap> {
+        // SAFETY: both are fields of a repr(C) struct, `hot` the first.
+        unsafe {
+            if !HeapHot::is_detour(taken) {
+                return NonNull::new_unchecked(taken.cast());
+            }
+            let heap = NonNull::new_unchecked(taken.byte_sub(offset_of!(Heap, detour)).cast());
+            HeapHot::copy_frame(heap.cast().as_ptr(), taken);
+            heap
+        }
     }
 
     /// Its number.

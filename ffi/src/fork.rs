@@ -12,11 +12,11 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicPtr, AtomicU64};
 
-use zonal_allocator::{Heap, HeapHot, Mm};
+use zonal_allocator::{Heap, Mm};
 
 use crate::signal::{self, JUMPERS, this_thread};
 use crate::tls::{BUSY, Block, empty};
-use crate::{init, jump};
+use crate::{detour, init, jump};
 
 /// The thread for which the core stands still, named by the address of its errno.
 ///
@@ -75,6 +75,6 @@ fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
     if let Some(mm) = init::mm() {
         resume(mm, own);
     }
-    block.put(own.map_or(empty(), |heap| heap.as_ptr().cast::<HeapHot>()));
+    block.put(own.map_or(empty(), detour::resting));
     signal::set_mask(mask);
 }

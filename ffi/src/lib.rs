@@ -43,6 +43,7 @@ extern crate std;
 
 mod abort;
 mod config;
+mod detour;
 mod env;
 mod errno;
 mod fd;

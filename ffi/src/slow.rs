@@ -11,6 +11,7 @@ use zonal_numa::{NodeId, PAGE_SHIFT};
 use zonal_reclaim::{PageFlags, ReallocError};
 
 use crate::abort;
+use crate::detour;
 use crate::errno::{self, Errno};
 use crate::foreign::Foreign;
 use crate::init;
@@ -47,7 +48,10 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *
 
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     let before = Errno::save();
-    let block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
+    let mut block = hit_on_detour(request, heap);
+    if block.is_none() {
+        block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
+    }
     let Some(block) = block else {
         return no_memory();
     };
@@ -59,6 +63,30 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     block.start.as_ptr()
 }
 
+/// What would be a hit if nobody watched.
+#[inline]
+fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
+    if !detour::is_on() || heap == tls::empty() || request.align > MIN_ALIGN {
+        return None;
+    }
+    // SAFETY: a heap that was taken is the thread's own.
+    let own = unsafe { Heap::from_taken(heap) };
+    // SAFETY: as above.
+    let object = unsafe { HeapHot::pop(own.as_ref().hot(), request.size) };
+    let start = NonNull::new(object)?;
+    let section = Section::begin(own);
+    detour::on_alloc(start, request.size);
+    leave(own, &section);
+    Some(Block { start, known_zero: false })
+}
+
+/// Ends an operation that needed no visit.
+fn leave(own: NonNull<Heap>, section: &Section) {
+    tls::Block::get().put(detour::resting(own));
+    section.end();
+    jump::resume();
+}
+
 fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
     visit.follow_thread();
     match visit.seat() {
@@ -67,6 +95,9 @@ fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
             let block = unsafe { zonal_reclaim::alloc(heap, request) }.ok();
             if visit.mm().vmstat().take_soft_limit_warning() {
                 warn_over_soft_limit(visit.mm());
+            }
+            if let Some(block) = &block {
+                detour::on_alloc(block.start, request.size);
             }
             block
         }
@@ -98,22 +129,26 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         tls::Block::get().put(heap);
         return;
     };
-    if heap != tls::empty() {
+    let is_taken = heap != tls::empty();
+    if is_taken {
         // SAFETY: a heap that was taken is the thread's own.
-        let own = unsafe { Heap::from_hot(heap) };
+        let own = unsafe { Heap::from_taken(heap) };
         let section = Section::begin(own);
-        // SAFETY: as above; the caller gives the object up.
-        let sent = unsafe { own.as_ref().try_free_remote(object) };
-        if sent {
-            tls::Block::get().put(heap);
-            section.end();
-            jump::resume();
+        // Watched, it would have been a hit.
+        let is_hit = detour::is_on() && {
+            detour::on_free(object);
+            // SAFETY: as above; the caller gives the object up.
+            unsafe { HeapHot::push(own.as_ref().hot(), object.as_ptr()) }
+        };
+        // SAFETY: as above.
+        if is_hit || unsafe { own.as_ref().try_free_remote(object) } {
+            leave(own, &section);
             return;
         }
     }
     let before = Errno::save();
     let outcome = match Visit::begin(heap) {
-        Some(visit) => release(&visit, object),
+        Some(visit) => release(&visit, object, is_taken),
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
             Some(mm) => {
@@ -132,10 +167,16 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     before.restore();
 }
 
-fn release(visit: &Visit, object: NonNull<u8>) -> Result<(), Option<BadPointer>> {
+/// With `is_seen` somebody who watches has seen it.
+fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Option<BadPointer>> {
     match visit.seat() {
-        // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
-        Seat::Heap(heap) => unsafe { heap.as_ref().free(object) }.map_err(Some),
+        Seat::Heap(heap) => {
+            if !is_seen {
+                detour::on_free(object);
+            }
+            // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
+            unsafe { heap.as_ref().free(object) }.map_err(Some)
+        }
         // Whether it is a live block shows when the next ordinary call frees it: to find out
         // may take a lock.
         Seat::Interrupted => {
@@ -158,9 +199,9 @@ pub(crate) unsafe fn realloc<F: Foreign>(
         return malloc(size, heap);
     };
     let before = Errno::save();
-    if heap != tls::empty() {
+    if heap != tls::empty() && !detour::is_on() {
         // SAFETY: a heap that was taken is the thread's own; the rest is the caller's promise.
-        let done = unsafe { Heap::from_hot(heap).as_ref().try_realloc(object, size) };
+        let done = unsafe { Heap::from_taken(heap).as_ref().try_realloc(object, size) };
         if let Some(object) = done {
             tls::Block::get().put(heap);
             before.restore();
@@ -201,12 +242,23 @@ unsafe fn resize(
     visit.follow_thread();
     let mm = visit.mm();
     match visit.seat() {
-        // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.
-        Seat::Heap(heap) => match unsafe { zonal_reclaim::realloc(heap, object, size) } {
-            Ok(moved) => Ok(Some(moved)),
-            Err(ReallocError::Alloc(_)) => Ok(None),
-            Err(ReallocError::Bad(bad)) => Err(Some(bad)),
-        },
+        Seat::Heap(heap) => {
+            // Before: as soon as it is free, another thread may get it.
+            detour::on_free(object);
+            // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.
+            match unsafe { zonal_reclaim::realloc(heap, object, size) } {
+                Ok(moved) => {
+                    detour::on_alloc(moved, size);
+                    Ok(Some(moved))
+                }
+                Err(ReallocError::Alloc(_)) => {
+                    // It stays, with what it had.
+                    detour::on_alloc(object, mm.usable_size(object).unwrap_or(0));
+                    Ok(None)
+                }
+                Err(ReallocError::Bad(bad)) => Err(Some(bad)),
+            }
+        }
         Seat::Interrupted => {
             let Some(usable) = mm.usable_size_interrupted(object) else { return Ok(None) };
             let usable = usable.map_err(Some)?;

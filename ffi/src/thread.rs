@@ -25,7 +25,7 @@ use zonal_allocator::{Heap, HeapHot, Mm};
 use crate::jump::{self, Section};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
-use crate::{abort, fork, init, kswapd};
+use crate::{abort, detour, fork, init, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -46,8 +46,7 @@ pub(crate) enum Seat {
 pub(crate) struct Visit {
     mm: &'static Mm,
     seat: Seat,
-    /// What hits use again afterwards.
-    current: *mut HeapHot,
+    /// The heap is not the thread's for longer than this operation.
     borrowed: bool,
     /// Jumps out of handlers wait for its end.
     section: Option<Section>,
@@ -59,9 +58,11 @@ impl Visit {
     /// Begins an operation with the heap that the hit path took; none when there is no memory even
     /// for that.
     pub(crate) fn begin(taken: *mut HeapHot) -> Option<Visit> {
-        let Some(heap) = NonNull::new(taken.cast::<Heap>()).filter(|_| taken != empty()) else {
+        if taken == empty() {
             return Visit::without_heap();
-        };
+        }
+        // SAFETY: not `EMPTY`, so it is a heap of this thread.
+        let heap = unsafe { Heap::from_taken(taken) };
         // Whoever has a heap has a core.
         let mm = init::mm()?;
         Some(Visit::with_heap(mm, heap, Blocked::if_needed()))
@@ -72,7 +73,6 @@ impl Visit {
         Visit {
             mm,
             seat: Seat::Heap(heap),
-            current: heap.as_ptr().cast::<HeapHot>(),
             borrowed: false,
             section: Some(Section::begin(heap)),
             _blocked: blocked,
@@ -107,7 +107,6 @@ impl Visit {
         if let Some(section) = &mut self.section {
             section.move_to(heap);
         }
-        self.current = heap.as_ptr().cast::<HeapHot>();
     }
 
     pub(crate) fn mm(&self) -> &'static Mm {
@@ -123,21 +122,22 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let block = Block::get();
         let mut wants_thread = false;
+        let mut current = empty();
         if let Seat::Heap(heap) = self.seat {
             // SAFETY: heaps are never unmapped.
             if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
                 abort::bad_pointer_late(bad);
             }
-            if self.current != empty() {
-                wants_thread = kswapd::attend(self.mm, heap);
-            }
             if self.borrowed {
                 // SAFETY: this thread attached the heap in `borrow` and uses it no more.
                 unsafe { self.mm.detach(heap) };
                 block.set_home(DEAD);
+            } else {
+                wants_thread = kswapd::attend(self.mm, heap);
+                current = detour::resting(heap);
             }
         }
-        block.put(self.current);
+        block.put(current);
         if let Some(section) = &self.section {
             section.end();
         }
@@ -175,7 +175,6 @@ fn interrupted() -> Option<Visit> {
     Some(Visit {
         mm: init::mm()?,
         seat: Seat::Interrupted,
-        current: empty(),
         borrowed: false,
         section: None,
         _blocked: Blocked::no(),
@@ -194,11 +193,11 @@ fn attach(block: Block) -> Option<Visit> {
     block.set_home(heap.as_ptr());
     // What follows may call malloc (a key above 31 makes glibc allocate): let it hit or miss as
     // any other call.
-    let current = heap.as_ptr().cast::<HeapHot>();
-    block.put(current);
+    block.put(detour::resting(heap));
     arm(1);
     init::finish();
-    block.take();
+    // SAFETY: put there just now, or by a call since: this thread's heap.
+    let heap = unsafe { Heap::from_taken(block.take()) };
     Some(Visit::with_heap(mm, heap, blocked))
 }
 
@@ -212,7 +211,7 @@ fn borrow(block: Block) -> Option<Visit> {
     };
     let seat = Seat::Heap(heap);
     let _blocked = Blocked::if_needed();
-    Some(Visit { mm, seat, current: empty(), borrowed: true, section: None, _blocked })
+    Some(Visit { mm, seat, borrowed: true, section: None, _blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.

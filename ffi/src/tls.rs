@@ -3,6 +3,7 @@
 //! | word      | value       | meaning                                                          |
 //! |-----------|-------------|------------------------------------------------------------------|
 //! | `current` | a heap      | hits may use it                                                  |
+//! |           | its detour  | every hit misses: somebody watches ([`crate::detour`])           |
 //! |           | `EMPTY`     | every hit misses: not attached yet, after exit, or inside zonal  |
 //! | `home`    | null        | never attached                                                   |
 //! |           | [`BUSY`]    | attaching or detaching right now                                 |

@@ -1,0 +1,160 @@
+//! The detour: how every call of a process comes through the slow paths, when somebody watches.
+//!
+//! While a bit of the mode is set, a thread puts back its heap's *detour* at the end of a slow path
+//! instead of the heap: bins on which every hit misses. So its next call comes here again, and its
+//! calls cost nothing while no bit is set. A thread that only has hits goes on with them until its
+//! first miss; a mode that shall see all calls is set before the first.
+//!
+//! ```text
+//!   current: heap    --hit--> bins
+//!   current: detour  --miss-> slow path: hooks, then the same bins, then put back the detour
+//!   current: EMPTY   --miss-> slow path: not attached, or inside another call of this thread
+//! ```
+//!
+//! The hooks run while the heap is taken and jumps out of handlers wait: a call of malloc from
+//! within is served as if from a signal handler, and a handler is never watched.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
+
+use zonal_allocator::{Heap, HeapHot};
+
+use crate::errno::Errno;
+
+/// Somebody watches blocks come and go: [`watch`].
+const WATCHED: u32 = 1;
+
+static MODE: AtomicU32 = AtomicU32::new(0);
+static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
+
+/// Who wants to know. Neither function may unwind or wait for another call of ours.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    /// The program gets a block of that many bytes.
+    pub(crate) alloc: fn(NonNull<u8>, usize),
+    /// The program gives a block up, or means to; it is still there.
+    pub(crate) free: fn(NonNull<u8>),
+}
+
+/// Sends all calls to `watcher` from now on, as threads come by.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the heap profile"))]
+pub(crate) fn watch(watcher: &'static Watcher) {
+    // ORDERING: Release, pairs with Acquire in `watcher`.
+    WATCHER.store(ptr::from_ref(watcher).cast_mut(), Release);
+    MODE.fetch_or(WATCHED, Relaxed);
+}
+
+/// Lets the calls go their own way again. A call under way may still reach the watcher.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the heap profile"))]
+pub(crate) fn unwatch() {
+    MODE.fetch_and(!WATCHED, Relaxed);
+}
+
+/// Whether calls shall come through the slow paths.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    // Relaxed: a thread that learns of it later changes over later.
+    MODE.load(Relaxed) != 0
+}
+
+/// What a thread whose heap this is puts back at the end of a call.
+#[inline]
+pub(crate) fn resting(heap: NonNull<Heap>) -> *mut HeapHot {
+    // SAFETY: heaps are never unmapped.
+    let heap = unsafe { heap.as_ref() };
+    if is_on() { heap.detour() } else { heap.hot() }
+}
+
+/// A block of `size` bytes is about to be handed to the program.
+#[inline]
+pub(crate) fn on_alloc(block: NonNull<u8>, size: usize) {
+    if let Some(watcher) = watcher() {
+        let before = Errno::save();
+        (watcher.alloc)(block, size);
+        before.restore();
+    }
+}
+
+/// The program gave up what may be a block, and it is about to be freed.
+#[inline]
+pub(crate) fn on_free(block: NonNull<u8>) {
+    if let Some(watcher) = watcher() {
+        let before = Errno::save();
+        (watcher.free)(block);
+        before.restore();
+    }
+}
+
+fn watcher() -> Option<&'static Watcher> {
+    if MODE.load(Relaxed) & WATCHED == 0 {
+        return None;
+    }
+    // ORDERING: Acquire, pairs with Release in `watch`.
+    // SAFETY: null, or what `watch` got.
+    unsafe { WATCHER.load(Acquire).as_ref() }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+    use crate::foreign::Alone;
+    use crate::hot;
+
+    static ALLOCS: AtomicUsize = AtomicUsize::new(0);
+    static BYTES: AtomicUsize = AtomicUsize::new(0);
+    static FREES: AtomicUsize = AtomicUsize::new(0);
+    static COUNTER: Watcher = Watcher {
+        alloc: |_, size| {
+            ALLOCS.fetch_add(1, Relaxed);
+            BYTES.fetch_add(size, Relaxed);
+        },
+        free: |_| {
+            FREES.fetch_add(1, Relaxed);
+        },
+    };
+
+    fn counts() -> (usize, usize, usize) {
+        (ALLOCS.load(Relaxed), BYTES.load(Relaxed), FREES.load(Relaxed))
+    }
+
+    /// One test, as the mode is the process's.
+    #[test]
+    fn every_call_is_watched_and_then_none() {
+        let sizes = [1, 16, 100, 5000, 40_000, 5 << 20];
+        watch(&COUNTER);
+        thread::spawn(move || {
+            for round in 1..=50 {
+                let blocks = sizes.map(hot::malloc);
+                let zeros = hot::zalloc(300);
+                let aligned = hot::aligned(300, 256);
+                // SAFETY: a live block, and its new address.
+                let grown = unsafe { hot::realloc::<Alone>(zeros, 3000) };
+                for block in blocks.into_iter().chain([grown, aligned]) {
+                    assert!(!block.is_null());
+                    // SAFETY: allocated above, and given up.
+                    unsafe { hot::free::<Alone>(block) };
+                }
+                // An aligned request is served by the size that it is rounded to.
+                let bytes = sizes.iter().sum::<usize>() + 300 + 512 + 3000;
+                assert_eq!(counts(), (9 * round, bytes * round, 9 * round));
+            }
+            unwatch();
+            let seen = counts();
+            let warm = hot::malloc(100);
+            // SAFETY: as above. The slow path of this call is the last.
+            unsafe { hot::free::<Alone>(warm) };
+            assert_eq!(counts(), seen);
+            let block = crate::tls::Block::get();
+            let taken = block.take();
+            // SAFETY: the thread has a heap.
+            assert_eq!(taken, unsafe { Heap::from_taken(taken).as_ref() }.hot());
+            block.put(taken);
+        })
+        .join()
+        .unwrap();
+    }
+}
