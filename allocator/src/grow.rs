@@ -6,6 +6,7 @@ use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
 use crate::policy::is_in_turn;
+use crate::room::Footing;
 use crate::section::SECTION_ALIGN;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::window::Window;
@@ -13,10 +14,16 @@ use crate::zone::Request;
 
 /// The largest step of committing, in pages: 32 MiB.
 const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
-/// What a node that memory is bound to must have left for its zone to grow, in bytes.
-const ROOM_TO_GROW: usize = 16 << 20;
-/// Its steps of committing are smaller: what is committed is not taken yet when the next step asks.
-const BOUND_STEP: usize = ROOM_TO_GROW / 4 / PAGE_SIZE;
+/// On nodes that memory is bound to steps are smaller: each looks at what is left there.
+const BOUND_STEP: usize = (4 << 20) / PAGE_SIZE;
+
+/// How a section grows.
+#[derive(Clone, Copy)]
+struct How {
+    huge: bool,
+    /// Its pages are taken before anybody touches them.
+    firm: bool,
+}
 
 impl Pages {
     /// Commits more memory for `node`, `seen` being what its growth count was when the zone was
@@ -27,27 +34,40 @@ impl Pages {
         if node.grown() != seen {
             return true;
         }
-        if !self.has_room(id, ROOM_TO_GROW) {
-            return false;
-        }
+        self.bring_home(&mut window, id, huge);
+        self.bring_home(&mut window, id, !huge);
+        let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE) {
+            Footing::Ample => false,
+            Footing::Firm if self.fill_cold(id) => true,
+            Footing::Firm | Footing::Full => return false,
+        };
+        // A node that is near full has no huge pages any more.
+        let how = How { huge: huge && !firm, firm };
         // What is left of a section of the other kind is better than nothing.
-        let grown = self.commit_or_add(&mut window, id, huge, req)
-            || self.commit_next(&mut window, id, !huge, req);
+        let grown = self.commit_or_add(&mut window, id, how, req)
+            || (!firm && self.commit_next(&mut window, id, How { huge: !huge, firm }, req));
         if grown {
             node.note_growth();
         }
         grown
     }
 
-    fn commit_or_add(&self, window: &mut Window, id: NodeId, huge: bool, req: &Request) -> bool {
-        self.commit_next(window, id, huge, req)
-            || (self.add_section(window, id, huge).is_ok()
-                && self.commit_next(window, id, huge, req))
+    fn commit_or_add(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
+        // A node that gave nothing gives nothing to a new section.
+        let is_spent = |window: &mut Window| {
+            let section = window.growing(id.index(), how.huge).section;
+            section.is_none_or(|index| self.sections.get(index).nr_left() == 0)
+        };
+        self.commit_next(window, id, how, req)
+            || ((!how.firm || is_spent(window))
+                && self.add_section(window, id, how.huge).is_ok()
+                && self.commit_next(window, id, how, req))
     }
 
     /// Commits the next step of the section that grows. False when there is no such section, it
     /// is full, or the OS refuses.
-    fn commit_next(&self, window: &mut Window, id: NodeId, huge: bool, req: &Request) -> bool {
+    fn commit_next(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
+        let How { huge, firm } = how;
         let Some(index) = window.growing(id.index(), huge).section else { return false };
         let section = self.sections.get(index);
         // A holed section gets no more huge pages.
@@ -64,15 +84,26 @@ impl Pages {
         let node = &self.nodes[id.index()];
         let largest = if node.is_bound() { BOUND_STEP } else { LARGEST_STEP };
         let step = (node.lock().nr_managed / 8).clamp(PAGEBLOCK_PAGES, largest);
-        let step = (step & !(PAGEBLOCK_PAGES - 1)).max(least).min(left);
+        let step = if firm { least } else { (step & !(PAGEBLOCK_PAGES - 1)).max(least).min(left) };
         let committed = [step, least]
             .into_iter()
             .find(|&nr_pages| self.machine.commit(section.span(&self.map, done, nr_pages)).is_ok());
         let Some(nr_pages) = committed else { return false };
+        let span = section.span(&self.map, done, nr_pages);
+        if firm && !self.fill(id, span) {
+            // Nobody has seen these pages: they are as they were before, or cost no more than that.
+            let _ = self.machine.purge(&[span]);
+            let _ = self.machine.protect_none(span);
+            self.mark_full(id);
+            return false;
+        }
         let start = section.start().add(done);
         let mut zone = node.lock();
         section.set_committed(done + nr_pages);
-        zone.online(&self.env(node), (index, huge), start, nr_pages, req.mt.for_pageblock());
+        let mt = req.mt.for_pageblock();
+        zone.online(&self.env(node), (index, huge), (start, nr_pages), firm, mt);
+        let growing = window.growing(id.index(), huge);
+        (growing.last_step, growing.strays) = (nr_pages as u32, 0);
         true
     }
 
@@ -104,16 +135,22 @@ impl Pages {
         Ok(())
     }
 
-    /// Whether `bytes` more can be had on the node, as far as that matters: only where a policy
-    /// binds memory to it. The kernel answers a bound node that is full by going to other nodes or
-    /// by killing the process; here it ends in ENOMEM.
-    pub(crate) fn has_room(&self, id: NodeId, bytes: usize) -> bool {
-        let Some(node) = self.node(id).filter(|node| node.is_bound()) else { return true };
-        let Some(available) = self.machine.available(id) else { return true };
-        let zone = node.lock();
-        // Free pages that the node has not given yet, but will without being asked again.
-        let cold = (zone.nr_free - zone.nr_free_resident) * PAGE_SIZE;
-        available >= bytes + cold
+    /// Brings pages of the last step of committing home that the kernel put elsewhere, if they are
+    /// bound to their node: when huge pages ran out there, or others were faster. Looks at it again
+    /// for as long as there is no next step, since not all of it was touched the last time.
+    fn bring_home(&self, window: &mut Window, id: NodeId, huge: bool) {
+        let Some(node) = self.node(id).filter(|node| node.is_bound()) else { return };
+        let growing = window.growing(id.index(), huge);
+        let Some(section) = growing.section.map(|index| self.sections.get(index)) else { return };
+        let nr_pages = growing.last_step as usize;
+        let span = section.span(&self.map, section.nr_committed() - nr_pages, nr_pages);
+        // Where the kernel does not tell, there is nothing to count.
+        let Ok((came, stayed)) = self.machine.bring_home(span, id) else { return };
+        let nr_pages = |nr_os_pages: usize| (nr_os_pages * self.os_page.nr_pages()) as u64;
+        node.numastat.pages_migrated.fetch_add(nr_pages(came), Relaxed);
+        let new = stayed.saturating_sub(growing.strays as usize);
+        growing.strays += new as u32;
+        node.numastat.bind_miss.fetch_add(nr_pages(new), Relaxed);
     }
 
     /// Places a huge block: by the kernel page by page where nodes take turns, else on `id`.

@@ -18,6 +18,7 @@ use crate::mm::Request;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
 use crate::policy::is_in_turn;
+use crate::room::Footing;
 use crate::watermark::WatermarkLevel;
 use crate::zone::Thp;
 
@@ -102,10 +103,12 @@ impl Huge {
         if let Some(span) = self.take_cached(pages, node, len, request.align) {
             return Ok(HugeBlock { span, known_zero: false });
         }
-        if !pages.has_room(node, len) || !pages.charge_huge(node, len / PAGE_SIZE, level) {
+        let footing = if is_in_turn(policy) { Footing::Ample } else { pages.footing(node, len) };
+        if footing == Footing::Full || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
         let by_huge_pages = match pages.thp {
+            _ if footing == Footing::Firm => false,
             Thp::Never => false,
             // Whoever asks for no zeros will write what it asks for.
             Thp::Auto => !request.zeroed,
@@ -123,12 +126,16 @@ impl Huge {
                 let _ = pages.machine.advise_huge(span, true);
             }
             let mapping = Mapping { span, state: State::Live, node };
-            let entered = self.index.lock().insert(pages, mapping);
+            let is_placed = footing == Footing::Ample || pages.fill(node, span);
+            let entered = is_placed && self.index.lock().insert(pages, mapping);
             if entered {
                 self.keep_to_peak(pages);
                 return Ok(HugeBlock { span, known_zero: true });
             }
             let _ = pages.machine.unmap(span);
+            if !is_placed {
+                pages.mark_full(node);
+            }
         }
         pages.uncharge_huge(node, len / PAGE_SIZE);
         Err(exhausted)
@@ -323,8 +330,10 @@ impl Index {
         let old = self.items_mut()[i];
         let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
         let more = want.saturating_sub(have);
-        let room = more == 0 || pages.has_room(old.node, more * PAGE_SIZE);
-        if !room || !pages.charge_huge(old.node, more, level) {
+        // Near full, a new block is filled first.
+        let footing = || pages.footing(old.node, more * PAGE_SIZE);
+        let is_ample = more == 0 || footing() == Footing::Ample;
+        if !is_ample || !pages.charge_huge(old.node, more, level) {
             return None;
         }
         // Under the lock: between the move and the update of the index the old address may be

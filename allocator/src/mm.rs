@@ -94,6 +94,8 @@ impl Mm {
     pub fn new(machine: Machine, config: Config) -> Result<&'static Mm, Errno> {
         if !config.minimal_syscalls {
             machine.probe_batching();
+            // For later: the answer does not matter, but a filter may kill whoever asks first.
+            machine.can_place();
         }
         let asymmetric = !config.minimal_syscalls && machine.register_membarrier();
         let barrier = if asymmetric { Barrier::Asymmetric } else { Barrier::Symmetric };
@@ -240,6 +242,7 @@ impl Mm {
         // SAFETY: both are the calling thread's own.
         unsafe {
             HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
+            self.note_migration(new.as_ref().node());
             if let Some(bad) = old.as_ref().take_fault() {
                 new.as_ref().enter().fault.get_or_insert(bad);
             }

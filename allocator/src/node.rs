@@ -7,7 +7,9 @@ use zonal_numa::NodeId;
 
 use crate::charge::{Budget, UNLIMITED};
 use crate::lock::{FutexLock, Mutex, MutexGuard};
+use crate::numastat::Numastat;
 use crate::order::{NR_ORDERS, Order};
+use crate::room::FullMark;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::word::{Migratetype, NR_MIGRATETYPES};
@@ -25,6 +27,8 @@ pub(crate) struct Node {
     bound: AtomicBool,
     /// Memory policies that the OS refused: statistic only.
     pub(crate) nr_bind_fail: AtomicU32,
+    pub(crate) numastat: Numastat,
+    pub(crate) full: FullMark,
 }
 
 impl Node {
@@ -35,6 +39,8 @@ impl Node {
             grown: AtomicU32::new(0),
             bound: AtomicBool::new(false),
             nr_bind_fail: AtomicU32::new(0),
+            numastat: Numastat::default(),
+            full: FullMark::default(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Node {
                 limit: if limit == UNLIMITED { 0 } else { limit as u64 },
             },
             events,
+            numastat: self.numastat.read(),
             free_area,
             ..zonal_stats::Node::default()
         }

@@ -89,9 +89,31 @@ impl Mm {
     /// Notes that `heap` took pages of `node`. Turns are counted in pages, so that blocks of all
     /// sizes spread evenly.
     pub(crate) fn note_taken(&self, heap: &Heap, node: NodeId, nr_pages: usize) {
-        if is_in_turn(heap.policy()) {
+        if self.is_one_node() {
+            return;
+        }
+        let policy = heap.policy();
+        let in_turn = is_in_turn(policy);
+        if in_turn {
             // Relaxed: only the spread matters.
             self.placing().taken[node.index()].fetch_add(nr_pages, Relaxed);
+        }
+        let Some(taken) = self.pages().node(node) else { return };
+        let is_local = self.machine().current_node() == node;
+        let as_intended = if in_turn { policy.nodes.contains(node) } else { node == heap.node() };
+        if as_intended {
+            taken.numastat.note_hit(nr_pages as u64, in_turn, is_local);
+        } else {
+            let wanted = self.pages().node(heap.node()).map(|home| &home.numastat);
+            taken.numastat.note_miss(nr_pages as u64, wanted, is_local);
+        }
+    }
+
+    /// A thread has come to `node`.
+    pub(crate) fn note_migration(&self, node: NodeId) {
+        if let Some(node) = self.pages().node(node) {
+            // Relaxed: statistic only.
+            node.numastat.migrations.fetch_add(1, Relaxed);
         }
     }
 

@@ -117,6 +117,9 @@ impl Entered<'_> {
         let pages = heap.mm().pages();
         snapshot.heap_events.add(&self.events);
         snapshot.heap_events.add(&self.pcp.events);
+        if let Some(node) = snapshot.node_mut(heap.node().index() as u64) {
+            node.numastat.remote_frees += self.events.remote_free;
+        }
         let mut cached_bytes = 0;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];

@@ -1,10 +1,10 @@
 //! What lies where, and what of it is in memory.
 //!
 //! A walk over the page words tells slabs, large blocks, page caches and free blocks apart; the
-//! kernel is asked which pages it holds (`mincore`). No lock is held: beside threads at work the
+//! kernel is asked which pages it holds (`mincore`; `move_pages` where there are several nodes). No lock is held: beside threads at work the
 //! sums are off by what they do meanwhile, and every walk ends.
 
-use zonal_numa::{PAGE_SIZE, Span};
+use zonal_numa::{MAX_NODES, NodeId, PAGE_SIZE, Span};
 use zonal_stats::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, SectionKind, Snapshot};
 
 use crate::class::SizeClass;
@@ -53,7 +53,7 @@ fn settle(node: &mut zonal_stats::Node, ask_kernel: bool) {
     if !ask_kernel {
         memory.resident_bytes = held;
     }
-    memory.untouched_bytes = held.saturating_sub(memory.resident_bytes);
+    memory.untouched_bytes = held.saturating_sub(memory.resident_bytes + memory.misplaced_bytes);
 }
 
 struct Survey<'a> {
@@ -80,7 +80,7 @@ impl Survey<'_> {
             let nr_pages = PAGEBLOCK_PAGES.min(nr_committed - first);
             let mut block = self.pageblock(start, nr_pages, node, &mut run);
             let span = section.span(&self.pages.map, first, nr_pages);
-            block.resident = self.resident(span) as u16;
+            block.resident = self.resident_for(node, span) as u16;
             nr_resident += u64::from(block.resident);
             let slot = self.snapshot.nr_pageblocks as usize;
             if slot < MAX_PAGEBLOCKS && (self.snapshot.nr_sections as usize) < MAX_SECTIONS {
@@ -143,7 +143,7 @@ impl Survey<'_> {
     }
 
     fn huge(&mut self, span: Span, node: u64, is_live: bool) {
-        let nr_resident = self.resident(span);
+        let nr_resident = self.resident_for(node, span);
         let kind = if is_live { SectionKind::HugeBlock } else { SectionKind::HugeCached };
         let nr_pages = (span.len() / PAGE_SIZE) as u64;
         self.enter(zonal_stats::Section {
@@ -159,9 +159,6 @@ impl Survey<'_> {
     }
 
     fn enter(&mut self, section: zonal_stats::Section) {
-        if let Some(node) = self.snapshot.node_mut(section.node) {
-            node.memory.resident_bytes += section.nr_resident * PAGE_SIZE as u64;
-        }
         match self.snapshot.sections.get_mut(self.snapshot.nr_sections as usize) {
             Some(slot) => {
                 *slot = section;
@@ -180,6 +177,47 @@ impl Survey<'_> {
             false => (arrays.len() + own.len()) / PAGE_SIZE,
         };
         self.snapshot.process.meta_resident_bytes += (nr_pages * PAGE_SIZE) as u64;
+    }
+
+    /// Pages of a node's span that the kernel holds in memory, entered into the sums of the nodes
+    /// on which it does.
+    fn resident_for(&mut self, node: u64, span: Span) -> usize {
+        if self.pages.machine.topology().is_one_node() || !self.ask_kernel {
+            let found = self.resident(span);
+            self.note_resident(node, node, found);
+            return found;
+        }
+        let unit = self.pages.machine.page_size() / PAGE_SIZE;
+        let mut on = [0_u32; MAX_NODES];
+        let count = |node: Option<NodeId>| {
+            if let Some(node) = node {
+                on[node.index()] += 1;
+            }
+        };
+        // A kernel that does not say where still says whether.
+        if self.pages.machine.nodes_of(span, 1, count).is_err() {
+            let found = self.resident(span);
+            self.note_resident(node, node, found);
+            return found;
+        }
+        let mut found = 0;
+        for (there, &nr) in on.iter().enumerate().filter(|&(_, &nr)| nr > 0) {
+            self.note_resident(node, there as u64, nr as usize * unit);
+            found += nr as usize * unit;
+        }
+        found
+    }
+
+    fn note_resident(&mut self, home: u64, there: u64, nr_pages: usize) {
+        let bytes = (nr_pages * PAGE_SIZE) as u64;
+        if let Some(node) = self.snapshot.node_mut(there) {
+            node.memory.resident_bytes += bytes;
+        }
+        if home != there
+            && let Some(node) = self.snapshot.node_mut(home)
+        {
+            node.memory.misplaced_bytes += bytes;
+        }
     }
 
     /// Pages of the span that the kernel holds in memory; 0 without asking. A kernel that does not

@@ -42,6 +42,10 @@ pub(crate) struct Growing {
     pub(crate) section: Option<u16>,
     /// Doublings of the next section's length.
     doublings: u8,
+    /// Pages that the last growth committed.
+    pub(crate) last_step: u32,
+    /// OS pages of them that are known to be on another node and could not be moved.
+    pub(crate) strays: u32,
 }
 
 impl Growing {
@@ -63,7 +67,8 @@ impl Window {
             layout: None,
             next: 0,
             mapped: [0; 2],
-            growing: [[Growing { section: None, doublings: 0 }; 2]; MAX_NODES],
+            growing: [[Growing { section: None, doublings: 0, last_step: 0, strays: 0 }; 2];
+                MAX_NODES],
         }
     }
 

@@ -168,20 +168,26 @@ impl Zone {
         self.free_blocks(env.map, head, nr_pages);
     }
 
-    /// Takes newly committed memory into service.
+    /// Takes newly committed memory into service, which is resident already or not.
     pub(crate) fn online(
         &mut self,
         env: &Env<'_>,
         (section, huge): (u16, bool),
-        start: Pfn,
-        nr_pages: usize,
+        (start, nr_pages): (Pfn, usize),
+        resident: bool,
         mt: Migratetype,
     ) {
-        for (chunk, ..) in env.map.pieces(start, nr_pages) {
+        for (chunk, lo, hi) in env.map.pieces(start, nr_pages) {
             chunk.online(self.node, section, huge, mt);
+            if resident {
+                chunk.resident.set(lo, hi);
+            }
         }
         self.nr_managed += nr_pages;
-        self.add_free(env, start, nr_pages, 0);
+        let nr_resident = if resident { nr_pages } else { 0 };
+        env.process.charge(nr_resident);
+        env.node.charge(nr_resident);
+        self.add_free(env, start, nr_pages, nr_resident);
         // From the top down: lists are taken from the end that was filled last, so that zones grow
         // upwards and runs meet the tail that the one before left.
         for i in (0..nr_pages / PAGEBLOCK_PAGES).rev() {
@@ -205,6 +211,24 @@ impl Zone {
         self.nr_free -= order.nr_pages();
         self.nr_free_resident -= resident;
         (order.nr_pages(), resident)
+    }
+
+    /// Isolates a free block of which no page is resident, if there is one.
+    pub(crate) fn isolate_cold(&mut self, map: &PageMap) -> Option<(Pfn, Order)> {
+        let (order, mt) = Migratetype::ALL
+            .into_iter()
+            .find_map(|mt| Some((self.buddy.smallest(Order::ZERO, mt, false)?, mt)))?;
+        let pfn = self.buddy.list(order, mt, false).head()?;
+        self.isolate(map, pfn);
+        Some((pfn, order))
+    }
+
+    /// The pages of an isolated block that had no memory have got some.
+    pub(crate) fn note_filled(&mut self, env: &Env<'_>, pfn: Pfn, order: Order) {
+        let pieces = env.map.pieces(pfn, order.nr_pages());
+        let fresh = pieces.map(|(chunk, lo, hi)| chunk.resident.set(lo, hi)).sum();
+        env.process.charge(fresh);
+        env.node.charge(fresh);
     }
 
     /// Puts an isolated block back: empty and zero if it was purged, else as it was. Returns how

@@ -33,6 +33,10 @@ pub enum Call {
     Resident,
     /// [`crate::Machine::group_room`] and [`crate::Machine::node_room`]
     Room,
+    /// [`crate::Machine::memory`]
+    Memory,
+    /// A batch of pages that are looked for or moved: [`crate::Machine::nodes_of`]
+    Place,
     /// [`crate::Machine::register_membarrier`] and [`crate::Machine::membarrier`]
     Membarrier,
 }

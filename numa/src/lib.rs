@@ -38,7 +38,7 @@ pub use policy::{MemPolicy, PolicyMode};
 pub use room::Room;
 pub use span::Span;
 pub use thp::ThpMode;
-pub use topology::{LOCAL_DISTANCE, MAX_CPUS, REMOTE_DISTANCE, Topology};
+pub use topology::{LOCAL_DISTANCE, MAX_CPUS, NodeMemory, REMOTE_DISTANCE, Topology};
 
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;

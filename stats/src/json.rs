@@ -70,6 +70,8 @@ fn node<W: Write>(out: &mut W, node: &Node) -> fmt::Result {
     object(out, &node.memory)?;
     out.write_str(",\"vmstat\":")?;
     object(out, &node.events)?;
+    out.write_str(",\"numastat\":")?;
+    object(out, &node.numastat)?;
     out.write_str(",\"free_area\":{")?;
     for (mt, name) in MIGRATETYPES.into_iter().enumerate() {
         let comma = if mt == 0 { "" } else { "," };

@@ -28,7 +28,7 @@ pub mod text;
 
 pub use class::Class;
 pub use figure::{Figure, Figures, Kind, Unit};
-pub use node::{Memory, NR_MIGRATETYPES, NR_ORDERS, Node, Pcp, Zone, ZoneEvents};
+pub use node::{Memory, NR_MIGRATETYPES, NR_ORDERS, Node, Numastat, Pcp, Zone, ZoneEvents};
 pub use process::{HeapEvents, Process, ProcessEvents};
 pub use section::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, Section, SectionKind};
 pub use snapshot::{LAYOUT, MAX_CLASSES, MAX_NODES, SCHEMA_VERSION, Snapshot};

@@ -81,8 +81,39 @@ figures! {
         holes_bytes: Gauge Bytes,
         /// Taken off: counted above, but never touched by the program, or swapped out.
         untouched_bytes: Gauge Bytes,
-        /// What the kernel holds in memory for this node's sections and huge blocks.
+        /// What the kernel holds in memory on this node for all sections and huge blocks; on
+        /// machines with one node, or where it does not say, for those of this node.
         resident_bytes: Gauge Bytes,
+        /// What the kernel holds on other nodes for this node's sections and huge blocks.
+        misplaced_bytes: Gauge Bytes,
+    }
+}
+
+figures! {
+    /// Whose pages were taken where, named as in `numastat`; zeros on machines with one node.
+    pub struct Numastat {
+        /// Pages taken on this node as intended.
+        numa_hit: Counter Pages,
+        /// Pages taken on this node that were intended for another one.
+        numa_miss: Counter Pages,
+        /// Pages intended for this node that were taken on another one.
+        numa_foreign: Counter Pages,
+        /// Pages taken on this node because it was its turn.
+        interleave_hit: Counter Pages,
+        /// Pages taken on this node by threads that ran on it.
+        local_node: Counter Pages,
+        /// Pages taken on this node by threads that ran elsewhere.
+        other_node: Counter Pages,
+        /// Objects freed by other threads that came home to heaps of this node.
+        remote_frees: Counter Count,
+        /// Threads that took a heap of this node because they had come here.
+        migrations: Counter Count,
+        /// Pages bound to this node that the kernel had put elsewhere and moved here when asked.
+        pages_migrated: Counter Pages,
+        /// Pages bound to this node that the kernel put elsewhere and that stayed there.
+        bind_miss: Counter Pages,
+        /// Requests that found this node full for memory that is bound to it.
+        bind_full: Counter Count,
     }
 }
 
@@ -150,6 +181,8 @@ pub struct Node {
     pub memory: Memory,
     /// What happened in its zone.
     pub events: ZoneEvents,
+    /// Where its pages went.
+    pub numastat: Numastat,
     /// Free blocks by order, migratetype, and warmth (see [`WARMTHS`]).
     pub free_area: [[[u64; 2]; NR_MIGRATETYPES]; NR_ORDERS],
 }

@@ -30,6 +30,7 @@ pub fn write<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
     group(out, "pcp", nodes(), |node| &node.pcp, by_node)?;
     group(out, "memory", nodes(), |node| &node.memory, by_node)?;
     group(out, "vmstat", nodes(), |node| &node.events, by_node)?;
+    group(out, "numastat", nodes(), |node| &node.numastat, by_node)?;
     free_area(out, snapshot)?;
     let classes = || snapshot.classes().iter().filter(|class| class.nr_slabs > 0);
     // The size is the label.

@@ -78,6 +78,10 @@ fn zone<W: Write>(out: &mut W, node: &Node) -> fmt::Result {
     for (figure, value) in node.events.values() {
         writeln!(out, "        {:<17}{value}", figure.name)?;
     }
+    writeln!(out, "  numastat")?;
+    for (figure, value) in node.numastat.values() {
+        writeln!(out, "        {:<17}{value}", figure.name)?;
+    }
     Ok(())
 }
 

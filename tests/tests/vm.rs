@@ -67,10 +67,7 @@ fn boot(layout: &str, steps: &[&str]) {
     let _outcome = outcome.success();
 }
 
-/// Not part of `make test` while a full node under `policy:bind` depends on the kernel's file cache
-/// there: now and then the kernel spills a percent or two instead of dropping files.
 #[test]
-#[ignore = "make test-vm"]
 fn four_nodes() {
     let steps = [
         "local",

@@ -19,6 +19,10 @@ pub(super) struct Ledger {
     page_size: usize,
     limits: [usize; MAX_NODES],
     used: [usize; MAX_NODES],
+    /// What files hold.
+    files: [usize; MAX_NODES],
+    /// Where pages come from that shall be on a node.
+    from: [NodeId; MAX_NODES],
     /// By address; they do not overlap.
     regions: BTreeMap<usize, Region>,
 }
@@ -33,11 +37,35 @@ struct Region {
 
 impl Ledger {
     pub(super) fn new(page_size: usize, limits: [usize; MAX_NODES]) -> Ledger {
-        Ledger { page_size, limits, used: [0; MAX_NODES], regions: BTreeMap::new() }
+        Ledger {
+            page_size,
+            limits,
+            used: [0; MAX_NODES],
+            files: [0; MAX_NODES],
+            from: core::array::from_fn(|i| NodeId::from_index(i).unwrap_or(NodeId::ZERO)),
+            regions: BTreeMap::new(),
+        }
     }
 
     pub(super) fn set_limit(&mut self, node: NodeId, pages: usize) {
         self.limits[node.index()] = pages;
+    }
+
+    pub(super) fn set_files(&mut self, node: NodeId, pages: usize) {
+        self.files[node.index()] = pages;
+    }
+
+    pub(super) fn divert(&mut self, from: NodeId, to: NodeId) {
+        self.from[from.index()] = to;
+    }
+
+    /// All pages, those free and those that files hold; none without a limit.
+    pub(super) fn memory(&self, node: NodeId) -> Option<(usize, usize, usize)> {
+        let i = node.index();
+        (self.limits[i] != usize::MAX).then(|| {
+            let free = self.limits[i].saturating_sub(self.used[i] + self.files[i]);
+            (self.limits[i], free, self.files[i])
+        })
     }
 
     pub(super) fn used(&self, node: NodeId) -> usize {
@@ -49,6 +77,17 @@ impl Ledger {
         let page = (addr - start) / self.page_size;
         let byte = *region.pages.get(page).filter(|_| addr - start < region.len)?;
         (byte & CHARGED != 0).then(|| node_in(byte))
+    }
+
+    /// Moves a used page to a node that has room for it; what files hold gives way.
+    pub(super) fn move_page(&mut self, addr: usize, to: NodeId) {
+        let has_room = self.used[to.index()] < self.limits[to.index()];
+        let Some(from) = self.node_of(addr).filter(|&from| from != to && has_room) else { return };
+        self.for_each_page(Span::mapped(addr, 1), |byte| *byte = *byte & !NODE | to.index() as u8);
+        self.used[from.index()] -= 1;
+        self.used[to.index()] += 1;
+        let free = self.limits[to.index()] - self.used[to.index()];
+        self.files[to.index()] = self.files[to.index()].min(free);
     }
 
     /// Enters a mapping. What stood there before is gone.
@@ -111,23 +150,23 @@ impl Ledger {
 
     /// Counts the pages of the span, those of no fixed node on `home`. All or none.
     pub(super) fn charge(&mut self, span: Span, home: NodeId) -> Result<(), Errno> {
+        let from = self.from;
+        let node = |byte: u8| from[if byte & BOUND != 0 { node_in(byte) } else { home }.index()];
         let mut more = [0; MAX_NODES];
         self.for_each_page(span, |byte| {
             if *byte & CHARGED == 0 {
-                let node = if *byte & BOUND != 0 { node_in(*byte) } else { home };
-                more[node.index()] += 1;
+                more[node(*byte).index()] += 1;
             }
         });
-        let fits =
-            |node: usize| more[node] == 0 || self.used[node] + more[node] <= self.limits[node];
+        let used = |node: usize| self.used[node] + self.files[node] + more[node];
+        let fits = |node: usize| more[node] == 0 || used(node) <= self.limits[node];
         if !(0..MAX_NODES).all(fits) {
             return Err(Errno::ENOMEM);
         }
         self.for_each_page(span, |byte| {
-            if *byte & (CHARGED | BOUND) == 0 {
-                *byte = home.index() as u8;
+            if *byte & CHARGED == 0 {
+                *byte = *byte & BOUND | CHARGED | node(*byte).index() as u8;
             }
-            *byte |= CHARGED;
         });
         self.used.iter_mut().zip(more).for_each(|(used, more)| *used += more);
         Ok(())

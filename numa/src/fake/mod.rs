@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use crate::{Errno, MemPolicy, NodeId, NodeMask, Room, Span, ThpMode, Topology};
+use crate::{Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology};
 use builder::Shape;
 use ledger::Ledger;
 use plan::Plan;
@@ -132,6 +132,17 @@ impl FakeMachine {
         self.state().node_rooms.insert(node, room);
     }
 
+    /// Fills `pages` of the node with what files hold: no room before they are dropped.
+    pub fn set_files(&self, node: NodeId, pages: usize) {
+        self.state().ledger.set_files(node, pages);
+    }
+
+    /// From now on pages that shall be on `from` come from `to`, as when others take what was
+    /// free there; to be undone by naming the same node twice.
+    pub fn divert(&self, from: NodeId, to: NodeId) {
+        self.state().ledger.divert(from, to);
+    }
+
     /// How many pages of a node count as used.
     pub fn pages_used(&self, node: NodeId) -> usize {
         self.state().ledger.used(node)
@@ -140,6 +151,17 @@ impl FakeMachine {
     /// The node on which the page at `addr` counts as used, if it does.
     pub fn node_of_addr(&self, addr: usize) -> Option<NodeId> {
         self.state().ledger.node_of(addr)
+    }
+
+    /// None while the node is without limit.
+    pub(crate) fn memory(&self, node: NodeId) -> Option<NodeMemory> {
+        let (total, free, files) = self.state().ledger.memory(node)?;
+        let bytes = |pages: usize| pages.saturating_mul(self.shape.page_size);
+        Some(NodeMemory { total: bytes(total), free: bytes(free), files: bytes(files) })
+    }
+
+    pub(crate) fn move_page(&self, addr: usize, to: NodeId) {
+        self.state().ledger.move_page(addr, to);
     }
 
     pub(crate) fn make_topology(&self) -> Topology {

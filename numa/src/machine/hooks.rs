@@ -3,7 +3,7 @@
 
 #[cfg(feature = "fake")]
 use crate::fake::FakeMachine;
-use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Room, Span, ThpMode};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode};
 
 /// The fake machine behind a [`crate::Machine`], if there is one.
 #[derive(Default)]
@@ -70,6 +70,20 @@ impl Hooks {
         self.fake.map(FakeMachine::allowed_nodes)
     }
 
+    /// The memory of a node of the fake machine; the outer none on a real one.
+    pub(super) fn memory(&self, node: NodeId) -> Option<Option<NodeMemory>> {
+        self.fake.map(|fake| fake.memory(node))
+    }
+
+    /// Where a page is, after it was moved to a node if one is given.
+    pub(super) fn node_of_addr(&self, addr: usize, to: Option<NodeId>) -> Option<NodeId> {
+        let fake = self.fake?;
+        if let Some(to) = to {
+            fake.move_page(addr, to);
+        }
+        fake.node_of_addr(addr)
+    }
+
     pub(super) fn now_ns(&self) -> Option<u64> {
         self.fake.map(FakeMachine::now_ns)
     }
@@ -124,6 +138,14 @@ impl Hooks {
     }
 
     pub(super) fn allowed_nodes(&self) -> Option<NodeMask> {
+        None
+    }
+
+    pub(super) fn memory(&self, _: NodeId) -> Option<Option<NodeMemory>> {
+        None
+    }
+
+    pub(super) fn node_of_addr(&self, _: usize, _: Option<NodeId>) -> Option<NodeId> {
         None
     }
 

@@ -1,10 +1,11 @@
 //! The one door to the operating system.
 //!
-//! `map` changes mappings, `purge` gives pages back, `hooks` is where a fake
+//! `map` changes mappings, `purge` gives pages back, `place` tells where they are, `hooks` is where a fake
 //! machine listens in: in a plain build it is empty and disappears.
 
 mod hooks;
 mod map;
+mod place;
 mod purge;
 #[cfg(test)]
 mod tests;
@@ -143,15 +144,6 @@ impl Machine {
         }
         let (mode, bits) = os::thread_policy().ok()?;
         MemPolicy::from_kernel(mode, bits)
-    }
-
-    /// Bytes that `node` could still give: those free and those of files, which the kernel takes
-    /// back; none if nobody says.
-    pub fn available(&self, node: NodeId) -> Option<usize> {
-        if self.hooks.is_fake() || self.minimal {
-            return None;
-        }
-        topology::read_available(SYSFS_ROOT, node)
     }
 
     /// The room of the process's control group; none where it has no limit or nobody says. Opens

@@ -1,6 +1,6 @@
 //! The calls to the kernel, one thin function each, and nothing that decides.
 //!
-//! `mem` mappings, `file` whole small files, `cpu` where a thread runs, `boxed`
+//! `mem` mappings, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `boxed`
 //! a value in a mapping of its own, `info` what the process was started with.
 #![expect(unsafe_code, reason = "system calls")]
 
@@ -9,6 +9,7 @@ mod cpu;
 mod file;
 mod info;
 mod mem;
+mod place;
 
 pub(crate) use boxed::{Mapped, ZeroValid};
 pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
@@ -21,6 +22,7 @@ pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
     protect, remap, resident, thread_policy, unmap,
 };
+pub(crate) use place::{BATCH, move_pages, touch};
 
 use crate::Errno;
 

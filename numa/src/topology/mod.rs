@@ -10,7 +10,8 @@ mod tables;
 pub(crate) mod tests;
 mod zonelist;
 
-pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read, read_available};
+pub use sysfs::NodeMemory;
+pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read, read_memory};
 pub(crate) use tables::Tables;
 
 use crate::os::Mapped;

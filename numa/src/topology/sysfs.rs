@@ -94,19 +94,30 @@ fn read_distances(root: &str, node: NodeId, online: NodeMask, tables: &mut Table
     }
 }
 
-/// Bytes of the node that are free or hold only what files hold, less what the kernel keeps.
-pub(crate) fn read_available(root: &str, node: NodeId) -> Option<usize> {
+/// What the kernel says of a node's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// All of it.
+    pub total: usize,
+    /// Free. Not all of that is handed out: how much is kept depends on many things.
+    pub free: usize,
+    /// In pages that hold what files hold: free as soon as the kernel drops them.
+    pub files: usize,
+}
+
+/// The kernel's own figures of a node.
+pub(crate) fn read_memory(root: &str, node: NodeId) -> Option<NodeMemory> {
     let mut buf: Buffer = [0; _];
     let text = read_text(root, Some(node), "meminfo", &mut buf).ok()?;
-    let kib = |name: &[u8]| {
+    let bytes = |name: &[u8]| {
         let at = text.windows(name.len()).position(|part| part == name)? + name.len();
-        numbers(&text[at..]).next()
+        numbers(&text[at..]).next().map(|kib| kib as usize * 1024)
     };
-    let total = kib(b" MemTotal:")?;
-    let files = kib(b" Active(file):")? + kib(b" Inactive(file):")?;
-    // The marks at which the kernel goes to other nodes, amply.
-    let reserve = (total / 64).max(8 << 10);
-    Some((kib(b" MemFree:")? + files).saturating_sub(reserve) as usize * 1024)
+    Some(NodeMemory {
+        total: bytes(b" MemTotal:")?,
+        free: bytes(b" MemFree:")?,
+        files: bytes(b" Active(file):")? + bytes(b" Inactive(file):")?,
+    })
 }
 
 fn read_text<'b>(

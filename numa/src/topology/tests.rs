@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::list::{for_each_range, numbers};
-use super::{Tables, Topology, read, read_available};
+use super::{Tables, Topology, read, read_memory};
 use crate::os::Mapped;
-use crate::{CpuId, LOCAL_DISTANCE, MAX_NODES, NodeId, NodeMask, REMOTE_DISTANCE};
+use crate::{CpuId, LOCAL_DISTANCE, MAX_NODES, NodeId, NodeMask, NodeMemory, REMOTE_DISTANCE};
 
 /// A directory in the shape of `/sys/devices/system/node`.
 pub(crate) struct Sysfs(PathBuf);
@@ -309,12 +309,13 @@ proptest! {
 }
 
 #[test]
-fn what_a_node_can_still_give() {
+fn what_the_kernel_says_of_a_nodes_memory() {
     let text = "Node 3 MemTotal:  1048576 kB\nNode 3 MemFree:  100000 kB\n\
                 Node 3 Active:  7 kB\nNode 3 Active(anon):  9 kB\nNode 3 Inactive(anon):  9 kB\n\
                 Node 3 Active(file):  3000 kB\nNode 3 Inactive(file):  20000 kB\n";
     let sysfs = Sysfs::new(&[("node3/meminfo", text), ("node4/meminfo", "Node 4 MemFree: x kB\n")]);
-    let available = |number| read_available(sysfs.0.to_str().unwrap(), node(number));
-    assert_eq!(available(3), Some((123_000 - 16_384) << 10));
-    assert_eq!((available(4), available(5)), (None, None));
+    let room = |number| read_memory(sysfs.0.to_str().unwrap(), node(number));
+    let expected = NodeMemory { total: 1 << 30, free: 100_000 << 10, files: 23_000 << 10 };
+    assert_eq!(room(3), Some(expected));
+    assert_eq!((room(4), room(5)), (None, None));
 }

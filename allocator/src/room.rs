@@ -1,0 +1,118 @@
+//! Whether a node that memory is bound to has room for more.
+//!
+//! The kernel answers a bound node that is full by going to other nodes, or under its own
+//! `MPOL_BIND` by killing the process; here it ends in ENOMEM. Far from full, pages come with the
+//! first touch as everywhere. Near full they are taken, and looked at, before anybody gets them:
+//! how much of what is free the kernel hands out is not to be known beforehand, and what files hold
+//! gives way only to those who insist ([`zonal_numa::Machine::fill`]).
+
+use zonal_numa::{NodeId, PAGE_SIZE, Span};
+
+use crate::node::Node;
+use crate::pages::Pages;
+use crate::purge::Reclaimer;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// A node with less free memory than this is near full.
+const NEAR_FULL: usize = 64 << 20;
+/// Or less than such a part of all its memory.
+const NEAR_FULL_SHIFT: u32 = 4;
+/// What must have become free on a node that was full before it is worth another try.
+const WORTH_A_TRY: usize = 2 << 20;
+
+/// How more memory of a node may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Footing {
+    /// With the first touch.
+    Ample,
+    /// At once, by [`Pages::fill`].
+    Firm,
+    /// Not at all.
+    Full,
+}
+
+/// What was left on a node when it was found full; 0 while it is not. Relaxed: a hint.
+#[derive(Debug, Default)]
+pub(crate) struct FullMark(AtomicUsize);
+
+impl Pages {
+    /// How `bytes` more of the node may be taken.
+    pub(crate) fn footing(&self, id: NodeId, bytes: usize) -> Footing {
+        let Some(node) = self.node(id).filter(|node| node.is_bound()) else {
+            return Footing::Ample;
+        };
+        let Some(room) = self.machine.memory(id) else { return Footing::Ample };
+        // Free pages that the node has not given yet, but will without being asked again.
+        let cold = {
+            let zone = node.lock();
+            (zone.nr_free - zone.nr_free_resident) * PAGE_SIZE
+        };
+        let near = NEAR_FULL.max(room.total >> NEAR_FULL_SHIFT);
+        if room.free >= near.saturating_add(cold).saturating_add(bytes) {
+            node.full.0.store(0, Relaxed);
+            return Footing::Ample;
+        }
+        let left = room.free + room.files;
+        let mark = node.full.0.load(Relaxed);
+        if left < bytes || (mark != 0 && left < mark + WORTH_A_TRY) {
+            node.note_full();
+            return Footing::Full;
+        }
+        Footing::Firm
+    }
+
+    /// Takes memory of the node for a span of its own that is all zeros; false when there is not
+    /// enough, and then the span is to be given back.
+    pub(crate) fn fill(&self, id: NodeId, span: Span) -> bool {
+        // SAFETY: spans that `footing` is asked about are fresh and nobody else's.
+        if unsafe { self.machine.fill(span, id) } {
+            return true;
+        }
+        if let Some(node) = self.node(id) {
+            node.note_full();
+        }
+        false
+    }
+
+    /// Takes memory for the free blocks of the node that have none: what they get later might come
+    /// from elsewhere. False when there is not enough.
+    pub(crate) fn fill_cold(&self, id: NodeId) -> bool {
+        let Some(node) = self.node(id) else { return false };
+        loop {
+            let isolated = node.lock().isolate_cold(&self.map);
+            let Some((pfn, order)) = isolated else { return true };
+            let section = self.sections.get(self.map.chunk(pfn).section());
+            let first = pfn.index() - section.start().index();
+            let span = section.span(&self.map, first, order.nr_pages());
+            let filled = self.fill(id, span);
+            if !filled {
+                let _ = self.machine.purge(&[span]);
+            }
+            let env = self.env(node);
+            let mut zone = node.lock();
+            if filled {
+                zone.note_filled(&env, pfn, order);
+            }
+            zone.putback(&env, pfn, (!filled, Reclaimer::Direct));
+            if !filled {
+                drop(zone);
+                self.mark_full(id);
+                return false;
+            }
+        }
+    }
+
+    /// After [`Pages::fill`] failed and the span was given back.
+    pub(crate) fn mark_full(&self, id: NodeId) {
+        if let (Some(node), Some(room)) = (self.node(id), self.machine.memory(id)) {
+            node.full.0.store((room.free + room.files).max(1), Relaxed);
+        }
+    }
+}
+
+impl Node {
+    fn note_full(&self) {
+        self.numastat.bind_full.fetch_add(1, Relaxed);
+    }
+}
