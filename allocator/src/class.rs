@@ -77,6 +77,22 @@ const fn build_reciprocals() -> [u32; NR_CLASSES] {
 
 static RECIPROCALS: [u32; NR_CLASSES] = build_reciprocals();
 
+/// The largest class whose slabs have 32 KiB.
+const LAST_OF_SMALL_SLABS: u16 = 10 << 10;
+
+const fn build_objects() -> [u16; NR_CLASSES] {
+    let mut table = [0; NR_CLASSES];
+    let mut i = 0;
+    while i < NR_CLASSES {
+        let order = SizeClass(i as u8).slab_order();
+        table[i] = (PAGE_SIZE * order.nr_pages() / SIZES[i] as usize) as u16;
+        i += 1;
+    }
+    table
+}
+
+static OBJECTS: [u16; NR_CLASSES] = build_objects();
+
 /// One of the [`NR_CLASSES`] size classes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -144,29 +160,51 @@ impl SizeClass {
         usize::from(SIZES[self.index()])
     }
 
-    /// Order of the page run that makes a slab: 32 KiB where at least two objects fill seven
+    /// Order of the page run that makes a slab: 32 KiB where at least three objects fill seven
     /// eighths of it, else 64 KiB. A tail that holds no object is never touched.
     #[inline]
-    pub fn slab_order(self) -> Order {
-        match self.size() {
-            0..=10_240 | 14_336 | 16_384 => Order::from_bits(3),
-            _ => Order::from_bits(4),
-        }
+    pub const fn slab_order(self) -> Order {
+        Order::from_bits(if SIZES[self.0 as usize] <= LAST_OF_SMALL_SLABS { 3 } else { 4 })
     }
 
     /// Objects in a slab.
     #[inline]
     pub fn objects(self) -> usize {
-        (PAGE_SIZE * self.slab_order().nr_pages()) / self.size()
+        usize::from(OBJECTS[self.index()])
     }
 
     /// Index of the object that starts `offset` bytes into a slab, none if no object starts there.
     #[inline]
     pub fn object_at(self, offset: usize) -> Option<usize> {
+        Slicing::of(self).object_at(offset)
+    }
+}
+
+/// How slabs of a class are cut: what [`SizeClass::object_at`] needs, for many objects in a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slicing {
+    size: usize,
+    reciprocal: u64,
+    objects: usize,
+}
+
+impl Slicing {
+    #[inline]
+    pub(crate) fn of(class: SizeClass) -> Slicing {
+        Slicing {
+            size: class.size(),
+            reciprocal: u64::from(RECIPROCALS[class.index()]),
+            objects: class.objects(),
+        }
+    }
+
+    /// As [`SizeClass::object_at`].
+    #[inline]
+    pub(crate) fn object_at(self, offset: usize) -> Option<usize> {
         // Exact for offsets below 2^16: the reciprocal is too large by less than one part in
         // 2^32/size, see `reciprocal_is_exact` in the tests.
-        let index = ((offset as u64 * u64::from(RECIPROCALS[self.index()])) >> 32) as usize;
-        (index * self.size() == offset && index < self.objects()).then_some(index)
+        let index = ((offset as u64 * self.reciprocal) >> 32) as usize;
+        (index * self.size == offset && index < self.objects).then_some(index)
     }
 }
 

@@ -8,9 +8,9 @@ use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::heap::{Heap, HeapId, Inner};
 use crate::misuse::{BadKind, BadPointer};
-use crate::outbox::SLOTS;
+use crate::outbox::{OUTBOX_BYTES, SLOTS};
 use crate::pfn::Pfn;
-use crate::remote::{Message, message_limit};
+use crate::remote::Message;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 
@@ -57,7 +57,7 @@ impl Heap {
         }
     }
 
-    /// The common case of a remote free: the open message for its owner and class has room.
+    /// The common case of a remote free: the open message for its owner has room.
     /// False, and nothing changed, in every other case. Makes no system call.
     ///
     /// # Safety
@@ -77,14 +77,18 @@ impl Heap {
             return false;
         }
         let Some(mut inner) = self.try_enter() else { return false };
-        let message = *inner.outbox.slot(word.raw());
+        let outbox = &mut inner.outbox;
+        let message = *outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         match unsafe { message.as_mut() } {
             // The last place is left to `free_remote`, which posts.
-            Some(m) if m.word == word.raw() && m.nr + 1 < m.limit => {
-                m.objects[m.nr as usize] = object.as_ptr();
-                m.nr += 1;
-                true
+            Some(m) if m.is_for(word.raw()) && !m.is_filled_by(class) => {
+                m.add(object.as_ptr(), class);
+                outbox.bytes += class.size();
+                outbox.bytes < OUTBOX_BYTES || {
+                    inner.post_all(self);
+                    true
+                }
             }
             _ => false,
         }
@@ -139,9 +143,8 @@ impl Heap {
         let mut inner = self.enter();
         let slot = *inner.outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap.
-        let open = unsafe { slot.as_mut() };
-        let message = match open {
-            Some(open) if open.word == word.raw() => NonNull::from(open),
+        let message = match unsafe { slot.as_mut() } {
+            Some(open) if open.is_for(word.raw()) => NonNull::from(open),
             _ => {
                 if let Some(other) = NonNull::new(slot) {
                     inner.post(self, other);
@@ -159,21 +162,21 @@ impl Heap {
                 unsafe {
                     (*message.as_ptr()).word = word.raw();
                     (*message.as_ptr()).nr = 0;
-                    (*message.as_ptr()).limit = message_limit(class);
+                    (*message.as_ptr()).bytes = 0;
                 }
                 message
             }
         };
-        // SAFETY: the message is ours and not full: a full one is posted at once.
-        let full = unsafe {
-            let m = &mut *message.as_ptr();
-            m.objects[m.nr as usize] = object.as_ptr();
-            m.nr += 1;
-            m.nr >= m.limit
-        };
+        // SAFETY: the message is ours and not full.
+        let m = unsafe { &mut *message.as_ptr() };
+        let full = m.is_filled_by(class);
+        m.add(object.as_ptr(), class);
+        inner.outbox.bytes += class.size();
         if full {
             *inner.outbox.slot(word.raw()) = core::ptr::null_mut();
             inner.post(self, message);
+        } else if inner.outbox.bytes >= OUTBOX_BYTES {
+            inner.post_all(self);
         }
         Ok(())
     }
@@ -183,7 +186,8 @@ impl Inner {
     /// Sends a message to the heap that its word names.
     fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
         // SAFETY: the message is ours until posted.
-        let word = unsafe { message.as_ref().word };
+        let (word, bytes) = unsafe { (message.as_ref().word, message.as_ref().bytes) };
+        self.outbox.bytes -= bytes as usize;
         let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
         self.events.remote_post += 1;
         heap.mm().doorbell().ring();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   HeapHot            Inner (inside the gate)                         shared
-//!   bins[class] <----> classes[class]: partial slabs, pending messages  inbox <-- other threads
+//!   bins[class] <----> classes[class]: partial slabs                    inbox <-- other threads
 //!   (owner, no gate)   pcp: page runs      outbox: unsent messages      gate  <-- visitors
 //! ```
 //!
@@ -27,7 +27,7 @@ use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
-use crate::remote::{Inbox, Message};
+use crate::remote::Inbox;
 use crate::slab::SlabList;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
@@ -69,8 +69,6 @@ impl HeapId {
 pub(crate) struct ClassState {
     /// Slabs with free objects.
     pub(crate) partial: SlabList,
-    /// Messages taken from the inbox and not yet used.
-    pub(crate) pending: *mut Message,
     pub(crate) nr_slabs: u32,
     /// Slabs on `partial` of which all objects are free.
     pub(crate) nr_empty: u32,
@@ -87,7 +85,6 @@ pub(crate) struct ClassState {
 impl ClassState {
     const NEW: ClassState = ClassState {
         partial: SlabList::EMPTY,
-        pending: ptr::null_mut(),
         nr_slabs: 0,
         nr_empty: 0,
         array: ptr::null_mut(),

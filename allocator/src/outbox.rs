@@ -1,23 +1,24 @@
-//! Unsent messages of a heap: freed objects of other heaps, grouped by owner and class.
+//! Unsent messages of a heap: freed objects of other heaps, grouped by owner.
 //!
-//! Each class has a few slots, shared by the owners whose numbers fall together. Two owners that
-//! meet in one slot push each other out, which costs smaller batches and nothing else.
+//! Two owners whose numbers fall together push each other's message out, which costs smaller
+//! batches and nothing else. What all messages together keep from their owners is bounded.
 
 use core::ptr::{self, NonNull};
 
-use crate::class::{CLASS_LIMIT, CLASS_SHIFT, NR_CLASSES};
 use crate::heap::TAG_SHIFT;
 use crate::remote::Message;
 
 /// Messages that can be open at a time.
-pub(crate) const SLOTS: usize = NR_CLASSES * WAYS;
-/// Slots of one class.
-const WAYS: usize = 4;
+pub(crate) const SLOTS: usize = 64;
+/// What all open messages together may hold, in bytes.
+pub(crate) const OUTBOX_BYTES: usize = 256 << 10;
 
 /// The open messages.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     open: [*mut Message; SLOTS],
+    /// Bytes of the objects in open messages.
+    pub(crate) bytes: usize,
     /// Messages without content, ready to be filled.
     pub(crate) spare: *mut Message,
     pub(crate) nr_spare: u32,
@@ -25,15 +26,13 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new() -> Outbox {
-        Outbox { open: [ptr::null_mut(); SLOTS], spare: ptr::null_mut(), nr_spare: 0 }
+        Outbox { open: [ptr::null_mut(); SLOTS], bytes: 0, spare: ptr::null_mut(), nr_spare: 0 }
     }
 
     /// The slot for objects whose slab pages carry `word`.
     #[inline]
     pub(crate) fn slot(&mut self, word: u32) -> &mut *mut Message {
-        let class = (word & (CLASS_LIMIT.next_power_of_two() - 1)) >> CLASS_SHIFT;
-        let way = (word >> TAG_SHIFT) as usize % WAYS;
-        &mut self.open[class as usize * WAYS + way]
+        &mut self.open[(word >> TAG_SHIFT) as usize % SLOTS]
     }
 
     /// Takes the message out of slot number `slot`.

@@ -94,6 +94,8 @@ pub struct Lruvec {
 
 /// All page caches together hold at most one page in so many.
 const PCP_PART: usize = 64;
+/// What all page caches together may hold of each order in any case, in pages.
+const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// How often a request waits for growth that others use up before it takes what there is.
 const GROWTH_TRIES: u32 = 8;
 
@@ -485,16 +487,21 @@ impl Pages {
             generation: self.generation(),
             os_page: self.os_page,
             thp: self.thp,
-            nr_threads: self.nr_threads.load(Relaxed),
+            nr_threads: self.nr_threads(),
         }
     }
 
     /// Runs of that order that one page cache may hold: the caches of all threads together get
-    /// 1/64 of the charged memory, each at least two runs.
+    /// 1/64 of the charged memory and 4 MiB in any case, each at least two runs.
     pub(crate) fn pcp_share(&self, order: Order) -> usize {
+        let all = (self.charged() / PCP_PART).max(PCP_LEAST);
+        (all / self.nr_threads().max(1) / order.nr_pages()).max(2)
+    }
+
+    /// How many threads have a heap.
+    pub(crate) fn nr_threads(&self) -> usize {
         // Relaxed: an estimate.
-        let nr_threads = self.nr_threads.load(Relaxed).max(1);
-        (self.charged() / PCP_PART / nr_threads / order.nr_pages()).max(2)
+        self.nr_threads.load(Relaxed)
     }
 
     /// Tells how many threads have a heap.

@@ -12,14 +12,13 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SHIFT;
 
-use crate::bin::Bin;
+use crate::bin::{Bin, HeapHot};
 use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Entered, Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Attempt;
 use crate::pfn::Pfn;
-use crate::remote::Message;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
@@ -27,21 +26,28 @@ use crate::word::{Migratetype, PageWord};
 /// Slots of a bin's first array, slot 0 included.
 const FIRST_SLOTS: usize = 32;
 const MAX_SLOTS: usize = 1024;
-/// What the bin of one class may hold, in bytes.
-const CLASS_BYTES: usize = 256 << 10;
-/// Slots of the deepest bins of the largest classes.
-const MIN_SLOTS: usize = 32;
+/// Slots of the deepest bins of the largest classes, of heaps with a large share and a small one.
+const MIN_SLOTS: [usize; 2] = [8, 32];
+/// What all bins of all heaps together may hold, in bytes.
+const ALL_BYTES: usize = 16 << 20;
 /// What all bins of a heap together may hold, in bytes.
 const HEAP_BYTES: usize = 4 << 20;
+/// The part of that for one class.
+const CLASS_PART: usize = 16;
 /// Refills in a row after which a bin counts as too small.
 const REFILLS_TO_GROW: u8 = 3;
-/// Messages kept for the bin of a class before they go to the slabs.
-const PENDING_MESSAGES: usize = 8;
 /// Slabs of a class that stay although they are empty: at least one, and one of so many.
 const EMPTY_SHARE: u32 = 16;
 
-fn max_slots(class: SizeClass) -> usize {
-    (CLASS_BYTES / class.size()).clamp(MIN_SLOTS, MAX_SLOTS).next_power_of_two().min(MAX_SLOTS)
+/// What the bins of one heap may hold, in bytes, when so many threads have one.
+fn share_of_heap(nr_threads: usize) -> usize {
+    (ALL_BYTES / nr_threads.max(1)).min(HEAP_BYTES)
+}
+
+fn max_slots(class: SizeClass, share: usize) -> usize {
+    let least = MIN_SLOTS[usize::from(share == HEAP_BYTES)];
+    let slots = (share / CLASS_PART / class.size()).clamp(least, MAX_SLOTS);
+    slots.next_power_of_two().min(MAX_SLOTS)
 }
 
 impl Heap {
@@ -50,9 +56,9 @@ impl Heap {
         let mut inner = self.enter();
         inner.events.bin_refill += 1;
         self.sync_hot();
-        inner.collect(self);
         inner.prepare_bin(self, class)?;
-        if inner.take_pending(self, class) {
+        inner.receive(self);
+        if inner.has_in_bin(self, class) {
             return Ok(());
         }
         inner.take_from_slabs(self, class, from)
@@ -111,9 +117,11 @@ impl Inner {
     fn grow_bin(&mut self, heap: &Heap, class: SizeClass) -> bool {
         let state = &self.classes[class.index()];
         let old = usize::from(state.slots);
-        let new = if old == 0 { FIRST_SLOTS.min(max_slots(class)) } else { old * 2 };
+        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let max = max_slots(class, share);
+        let new = if old == 0 { FIRST_SLOTS.min(max) } else { old * 2 };
         let more_bytes = (new - old) * class.size();
-        if new > max_slots(class) || (old != 0 && self.bin_bytes + more_bytes > HEAP_BYTES) {
+        if new > max || (old != 0 && self.bin_bytes + more_bytes > share) {
             return false;
         }
         let mm = heap.mm();
@@ -145,86 +153,51 @@ impl Inner {
         true
     }
 
-    /// Sorts the inbox into the pending lists.
+    /// Takes what others sent back into the bins, what finds no room there into the slabs. Owner
+    /// only.
+    fn receive(&mut self, heap: &Heap) {
+        self.empty_inbox(heap, |inner, object| {
+            // SAFETY: the caller owns the heap, and whoever sent the object gave it up.
+            if unsafe { !HeapHot::push(heap.hot(), object) } {
+                inner.put_stray(heap, object);
+            }
+        });
+    }
+
+    /// Takes what others sent back into the slabs.
     pub(crate) fn collect(&mut self, heap: &Heap) {
+        self.empty_inbox(heap, |inner, object| inner.put_stray(heap, object));
+    }
+
+    fn empty_inbox(&mut self, heap: &Heap, mut put: impl FnMut(&mut Inner, *mut u8)) {
         let mut message = heap.inbox.take();
         while let Some(m) = NonNull::new(message) {
             // SAFETY: a message from the inbox is ours alone.
-            let next = unsafe { m.as_ref().next };
-            self.events.remote_free += u64::from(unsafe_nr(m));
-            self.keep_pending(heap, m);
-            message = next;
+            let m = unsafe { &mut *m.as_ptr() };
+            message = m.next;
+            self.events.remote_free += u64::from(m.nr);
+            m.objects[..m.nr as usize].iter().for_each(|&object| put(self, object));
+            self.recycle(heap, NonNull::from(m));
         }
     }
 
-    fn keep_pending(&mut self, heap: &Heap, message: NonNull<Message>) {
-        // SAFETY: the message is ours alone.
-        let word = unsafe { message.as_ref().word };
-        let Some(class) = PageWord::from_raw(word)
-            .as_slab()
-            .and_then(|(_, offset)| SizeClass::from_offset(offset))
-        else {
-            return;
-        };
-        let state = &mut self.classes[class.index()];
-        let mut kept = 0;
-        let mut m = state.pending;
-        while let Some(p) = NonNull::new(m) {
-            kept += 1;
-            // SAFETY: pending messages are ours.
-            m = unsafe { p.as_ref().next };
-        }
-        if kept < PENDING_MESSAGES {
-            // SAFETY: as above.
-            unsafe { (*message.as_ptr()).next = state.pending };
-            state.pending = message.as_ptr();
-        } else {
-            self.return_message(heap, class, message);
-        }
-    }
-
-    /// Returns a message's objects to their slabs and the message to the spares.
-    pub(crate) fn return_message(
-        &mut self,
-        heap: &Heap,
-        class: SizeClass,
-        message: NonNull<Message>,
-    ) {
-        // SAFETY: the message is ours alone.
-        let m = unsafe { &mut *message.as_ptr() };
-        self.put_objects(heap, class, &m.objects[..m.nr as usize]);
-        m.nr = 0;
-        self.recycle(heap, message);
-    }
-
-    /// Copies pending objects of `class` into its empty bin; false when there are none.
-    fn take_pending(&mut self, heap: &Heap, class: SizeClass) -> bool {
-        let bin = heap.bin(class);
-        let mut any = false;
-        loop {
-            let Some(message) = NonNull::new(self.classes[class.index()].pending) else {
-                return any;
-            };
-            // SAFETY: the message is ours; `top..limit` are free slots of the bin's array.
-            unsafe {
-                let m = &mut *message.as_ptr();
-                let room = (*bin).limit.offset_from_unsigned((*bin).top);
-                let nr = room.min(m.nr as usize);
-                if nr == 0 && m.nr != 0 {
-                    return any;
-                }
-                let rest = m.nr as usize - nr;
-                (*bin).top.copy_from_nonoverlapping(m.objects.as_ptr().add(rest), nr);
-                (*bin).top = (*bin).top.add(nr);
-                m.nr = rest as u32;
-                any |= nr > 0;
-                if rest > 0 {
-                    return any;
-                }
-                self.classes[class.index()].pending = m.next;
+    /// Puts an object back into its slab, whatever class that is of.
+    fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
+        let map = &heap.mm().pages().map;
+        let word = map.pfn_of(object.addr()).map(|pfn| map.word_at(pfn));
+        match word.and_then(PageWord::as_slab).and_then(|(_, at)| SizeClass::from_offset(at)) {
+            Some(class) => self.put_object(heap, class, object),
+            None => {
+                // Its slab was released although it was in a message: it was freed twice.
+                let bad = BadPointer::new(object.addr(), BadKind::DoubleFree);
+                self.fault.get_or_insert(bad);
             }
-            self.recycle(heap, message);
         }
+    }
+
+    fn has_in_bin(&self, heap: &Heap, class: SizeClass) -> bool {
+        // SAFETY: the owner's own bin; slot 0 below `top` always exists.
+        unsafe { !(*(*heap.bin(class)).top.sub(1)).is_null() }
     }
 
     fn take_from_slabs(
@@ -461,33 +434,13 @@ impl Inner {
     }
 }
 
-fn unsafe_nr(message: NonNull<Message>) -> u32 {
-    // SAFETY: the caller owns the message.
-    unsafe { message.as_ref().nr }
-}
-
 impl Entered<'_> {
-    /// Everything that does not need the owner: inbox, pending and unsent messages, empty slabs,
-    /// page cache. Returns the pages that went back to the zones.
+    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page cache. Returns the pages that went back to the zones.
     pub(crate) fn drain(&mut self) -> usize {
         let heap = self.heap();
         self.collect(heap);
-        self.return_pending(heap);
         self.post_all(heap);
         self.release_empty_slabs(heap);
         self.pcp.drain(heap.mm().pages())
-    }
-}
-
-impl Inner {
-    /// Returns all pending messages to the slabs.
-    pub(crate) fn return_pending(&mut self, heap: &Heap) {
-        for class in SizeClass::all() {
-            while let Some(message) = NonNull::new(self.classes[class.index()].pending) {
-                // SAFETY: pending messages are ours.
-                self.classes[class.index()].pending = unsafe { message.as_ref().next };
-                self.return_message(heap, class, message);
-            }
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! Remote frees: objects that a thread frees but another heap owns.
 //!
-//! The freeing thread collects pointers in a [`Message`], one per (owner, class), and posts it when
-//! it is full: by count, or by bytes for large objects. Posting is one compare-and-swap per
-//! message. The owner takes its whole inbox with one swap, puts each message on the class's pending
-//! list in O(1), and copies the pointers into the bin when that runs empty. Neither side touches
-//! an object, and no lock is on the way.
+//! The freeing thread collects pointers in a [`Message`], one per owner, and posts it when it is
+//! full: by count, or by bytes for large objects. Posting is one compare-and-swap per message. The
+//! owner takes its whole inbox with one swap and puts the pointers into its bins, those for which
+//! there is no room into the slabs' bitmaps. Neither side touches an object, and no lock is on the
+//! way.
 //!
 //! # Synchronisation
 //!
@@ -21,31 +21,50 @@ use core::ptr;
 
 use crate::class::SizeClass;
 use crate::fault::weakened_by;
+use crate::heap::TAG_SHIFT;
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Pointers a message can hold: it fills 512 bytes.
 pub(crate) const MESSAGE_OBJECTS: usize = 61;
-/// A message for large objects is posted when it holds this many bytes.
-const MESSAGE_BYTES: usize = 32 << 10;
+/// A message is posted when it holds this many bytes.
+const MESSAGE_BYTES: usize = 64 << 10;
 
-/// A batch of freed objects of one class and one owner.
+/// A batch of freed objects of one owner.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Message {
     pub(crate) next: *mut Message,
-    /// Page word of the objects' slabs: owner and class.
+    /// A page word of the owner's, for its number.
     pub(crate) word: u32,
     pub(crate) nr: u32,
-    pub(crate) limit: u32,
+    pub(crate) bytes: u32,
     pub(crate) objects: [*mut u8; MESSAGE_OBJECTS],
 }
 
 const _: () = assert!(size_of::<Message>() == 512);
 
-/// How many objects of `class` make a full message.
-pub(crate) fn message_limit(class: SizeClass) -> u32 {
-    (MESSAGE_BYTES / class.size()).clamp(4, MESSAGE_OBJECTS) as u32
+impl Message {
+    /// Whether it is meant for the owner of pages with that word.
+    #[inline]
+    pub(crate) fn is_for(&self, word: u32) -> bool {
+        (self.word ^ word) >> TAG_SHIFT == 0
+    }
+
+    /// Whether an object of `class` fills it.
+    #[inline]
+    pub(crate) fn is_filled_by(&self, class: SizeClass) -> bool {
+        self.nr as usize + 1 >= MESSAGE_OBJECTS
+            || self.bytes as usize + class.size() >= MESSAGE_BYTES
+    }
+
+    /// Adds an object of `class`. There is room, since a full message is posted at once.
+    #[inline]
+    pub(crate) fn add(&mut self, object: *mut u8, class: SizeClass) {
+        self.objects[self.nr as usize] = object;
+        self.nr += 1;
+        self.bytes += class.size() as u32;
+    }
 }
 
 /// Where others post messages for a heap.

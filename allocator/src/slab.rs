@@ -14,7 +14,7 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::{Machine, PAGE_SIZE};
 
-use crate::class::SizeClass;
+use crate::class::{SizeClass, Slicing};
 use crate::meta::Meta;
 use crate::misuse::BadKind;
 use crate::pagemap::PageMap;
@@ -206,8 +206,8 @@ impl Slab {
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
     pub(crate) fn put(&mut self, base: usize, objects: &[*mut u8]) -> (usize, Option<BadKind>) {
-        let class = self.class;
-        let len = Slab::pages(class) * PAGE_SIZE;
+        let slicing = Slicing::of(self.class);
+        let len = Slab::pages(self.class) * PAGE_SIZE;
         let mut hint = usize::from(self.hint);
         let words = self.words_mut();
         let mut bad = None;
@@ -217,7 +217,7 @@ impl Slab {
             if offset >= len {
                 break;
             }
-            let Some(index) = class.object_at(offset) else {
+            let Some(index) = slicing.object_at(offset) else {
                 bad = Some(BadKind::Interior);
                 break;
             };

@@ -123,14 +123,7 @@ impl Entered<'_> {
         let mut cached_bytes = 0;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
-            let mut nr_cached = heap.bin_len(class, state);
-            let mut message = state.pending;
-            while let Some(m) = NonNull::new(message) {
-                // SAFETY: pending messages belong to the one inside the gate.
-                let m = unsafe { m.as_ref() };
-                nr_cached += m.nr as usize;
-                message = m.next;
-            }
+            let nr_cached = heap.bin_len(class, state);
             cached_bytes += (nr_cached * class.size()) as u64;
             let sum = &mut snapshot.classes[class.index()];
             sum.nr_slabs += u64::from(state.nr_slabs);

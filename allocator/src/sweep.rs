@@ -64,6 +64,9 @@ impl Entered<'_> {
         heap.seen.store(epoch, Relaxed);
         if is_idle {
             self.drain();
+        } else {
+            // An owner that runs now and then may not look for long.
+            self.collect(heap);
         }
         let holes = self.purge_holes(sweep.how, sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.

@@ -50,10 +50,9 @@ pub enum Thp {
     Never,
 }
 
-/// From this many pages handed out on, a dense heap takes huge pages.
-const HUGE_FROM_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
-/// So many more for each thread: each has a partly used slab in every class that it uses.
-const HUGE_PER_THREAD_PAGES: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
+/// From so many pages handed out for each thread on, a dense heap takes huge pages: each thread has
+/// a partly used slab in every class that it uses.
+const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// The reserve takes one pageblock, and none in zones that hold fewer than this.
 const RESERVE_FROM_PAGEBLOCKS: usize = 16;
 
@@ -324,7 +323,7 @@ impl Zone {
             Thp::Always => true,
             Thp::Never => false,
             Thp::Auto => {
-                let from = HUGE_FROM_PAGES + HUGE_PER_THREAD_PAGES * env.nr_threads;
+                let from = HUGE_PER_THREAD_PAGES * env.nr_threads.max(1);
                 self.nr_out >= from && self.nr_out / 3 >= self.nr_free_resident
             }
         }

@@ -22,7 +22,7 @@ fn free(inbox: &Inbox, number: u32) {
     unsafe { &*object }.with_mut(|n| unsafe { *n = number });
     let mut objects = [ptr::null_mut(); MESSAGE_OBJECTS];
     objects[0] = object.cast();
-    let message = Message { next: ptr::null_mut(), word: number, nr: 1, limit: 1, objects };
+    let message = Message { next: ptr::null_mut(), word: number, nr: 1, bytes: 1, objects };
     // SAFETY: the message is given away.
     unsafe { inbox.post(Box::into_raw(Box::new(message))) };
 }
