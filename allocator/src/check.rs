@@ -28,7 +28,6 @@ impl Mm {
         self.visit_heaps(own, |entered| {
             let heap = entered.heap();
             entered.collect(heap);
-            entered.return_pending(heap);
             let found = entered.fault.take().or_else(|| entered.check_bins());
             bad = bad.or(found);
         });

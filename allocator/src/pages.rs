@@ -498,12 +498,6 @@ impl Pages {
         (all / self.nr_threads().max(1) / order.nr_pages()).max(2)
     }
 
-    /// How many threads have a heap.
-    pub(crate) fn nr_threads(&self) -> usize {
-        // Relaxed: an estimate.
-        self.nr_threads.load(Relaxed)
-    }
-
     /// Tells how many threads have a heap.
     pub(crate) fn set_threads(&self, nr: usize) {
         // Relaxed: a matter of taste only.

@@ -100,7 +100,8 @@ fn a_request_under_pressure_reclaims_before_it_takes_more() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let mut keeper = keeper(mm);
-    leave_garbage(heap, 100_000, 300, 300);
+    // In pieces: a whole row of it would be taken as it is.
+    leave_garbage(heap, 100_000, 300, 100);
     // The keeper sees the pressure and sleeps; the garbage comes back afterwards.
     mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
     let charged = mm.pages().charged();
