@@ -25,6 +25,9 @@ deferred_push_relaxed     deferred::stack
 deferred_take_relaxed     deferred::stack
 deferred_free_relaxed     deferred::arena
 pagemap_cover_relaxed     pagemap::
+seq_no_write_fence        live::
+seq_no_read_fence         live::
+seq_end_relaxed           live::
 "
 
 echo "building the models"
@@ -57,7 +60,7 @@ while read -r fault model; do
 done <<<"$faults"
 
 # Every fault that the sources can seed is in the list above.
-for fault in $(grep -rhoE '(fault|weakened_by)\("[a-z_]+"' allocator/src | cut -d'"' -f2 | sort -u); do
+for fault in $(grep -rhoE '(fault|weakened_by)\("[a-z_]+"' allocator/src stats/src | cut -d'"' -f2 | sort -u); do
     if ! grep -qw "$fault" <<<"$faults"; then
         echo "$fault is seeded by no run"
         failed=1

@@ -35,11 +35,11 @@ fn assert_silent_success(output: &Output) {
 const PRINT: &str = r#"printf '%s|%s' "$LD_PRELOAD" "${ZONAL_CONF-unset}""#;
 
 #[test]
-fn preloads_the_library_and_sets_no_conf_unasked() {
+fn preloads_the_library_and_asks_for_a_live_page() {
     let place = Place::new();
     let output = place.run(&["--", "sh", "-c", PRINT]);
     assert_silent_success(&output);
-    assert_eq!(stdout(&output), format!("{}|unset", place.library()));
+    assert_eq!(stdout(&output), format!("{}|stats:live", place.library()));
 }
 
 #[test]
@@ -54,7 +54,8 @@ fn merges_what_the_environment_already_holds() {
         .output()
         .unwrap();
     assert_silent_success(&output);
-    let expected = format!("{}:{}|thp:never,limit:2G,stats:exit", place.library(), other.display());
+    let expected =
+        format!("{}:{}|thp:never,limit:2G,stats:exit+live", place.library(), other.display());
     assert_eq!(stdout(&output), expected);
 }
 
@@ -63,7 +64,7 @@ fn nested_runs_load_the_library_once() {
     let place = Place::new();
     let output = place.run(&["--", ZONAL, "run", "--", "sh", "-c", PRINT]);
     assert_silent_success(&output);
-    assert_eq!(stdout(&output), format!("{}|unset", place.library()));
+    assert_eq!(stdout(&output), format!("{}|stats:live", place.library()));
 }
 
 #[test]

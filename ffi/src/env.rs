@@ -6,9 +6,11 @@
 //!
 //! | key            | value                                                                    |
 //! |----------------|--------------------------------------------------------------------------|
-//! | `stats`        | `exit`: a report when the process ends                                   |
+//! | `stats`        | `exit`: a report when the process ends; `live`: a page for `zonal stats`;|
+//! |                | `exit+live`; `off`                                                       |
 //! | `stats_format` | `text`, `json` or `prometheus`                                           |
 //! | `stats_file`   | append the report to this file instead of stderr                         |
+//! | `stats_signal` | a report on this signal, as in `SIGUSR2`                                 |
 //! | `policy`       | `local`, or `preferred`, `preferred-many`, `bind`, `bind-strict`,        |
 //! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
 //! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
@@ -33,11 +35,14 @@ use zonal_stats::Format;
 
 use crate::fd::Line;
 use crate::kswapd::{Mode, PressureMode};
+use crate::report::SIGNALS;
 
 /// What the user asked for.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) stats_at_exit: bool,
+    pub(crate) stats_live: bool,
+    pub(crate) stats_signal: Option<i32>,
     pub(crate) stats_format: Format,
     /// Lies in the environment block: to be used at once, the program may overwrite it.
     pub(crate) stats_file: Option<&'static [u8]>,
@@ -56,6 +61,8 @@ pub(crate) struct Settings {
 impl Settings {
     const DEFAULT: Settings = Settings {
         stats_at_exit: false,
+        stats_live: false,
+        stats_signal: None,
         stats_format: Format::Text,
         stats_file: None,
         policy: MemPolicy::LOCAL,
@@ -172,7 +179,17 @@ enum Wrong {
 
 fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), Wrong> {
     match key {
-        b"stats" => settings.stats_at_exit = one_of(value, &[(b"exit", true)])?,
+        b"stats" => {
+            let modes: &[(&[u8], (bool, bool))] = &[
+                (b"exit", (true, false)),
+                (b"live", (false, true)),
+                (b"exit+live", (true, true)),
+                (b"live+exit", (true, true)),
+                (b"off", (false, false)),
+            ];
+            (settings.stats_at_exit, settings.stats_live) = one_of(value, modes)?;
+        }
+        b"stats_signal" => settings.stats_signal = Some(one_of(value, &SIGNALS)?),
         b"stats_format" => {
             let formats: &[(&[u8], Format)] = &[
                 (b"text", Format::Text),
@@ -302,7 +319,8 @@ mod tests {
     #[test]
     fn every_key_is_understood() {
         let s = parsed(
-            "stats:exit,stats_format:json,stats_file:/tmp/a:b,policy:bind=0-1+3,limit:2G,\
+            "stats:exit+live,stats_signal:SIGUSR2,stats_format:json,stats_file:/tmp/a:b,\
+             policy:bind=0-1+3,limit:2G,\
              thp:never,numa:off,syscalls:minimal,soft_limit:1G,node_limit:0=3K+63=4M,\
              pressure:always,purge:off",
         );
@@ -312,7 +330,8 @@ mod tests {
         );
         assert_eq!((s.node_limits[0], s.node_limits[63]), (Some(3 << 10), Some(4 << 20)));
         assert_eq!(s.node_limits.iter().flatten().count(), 2);
-        assert!(s.stats_at_exit && s.minimal_syscalls && !s.numa);
+        assert!(s.stats_at_exit && s.stats_live && s.minimal_syscalls && !s.numa);
+        assert_eq!(s.stats_signal, Some(libc::SIGUSR2));
         assert_eq!(s.stats_format, Format::Json);
         assert_eq!(s.stats_file, Some(&b"/tmp/a:b"[..]));
         assert_eq!(s.policy, MemPolicy::bind(NodeMask::from_bits(0b1011)));
@@ -324,7 +343,7 @@ mod tests {
         let s = parsed(
             "nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
                         policy:bind,policy:bind=3-1,policy:bind=64,policy:preferred=0+1,\
-                        policy:local=0,stats_file:,,node_limit:64=1M,\
+                        policy:local=0,stats_file:,stats_signal:SIGKILL,,node_limit:64=1M,\
                         node_limit:0=1M+,node_limit:1M,soft_limit:0,stats:exit",
         );
         assert!(s.stats_at_exit);

@@ -62,6 +62,7 @@ unsafe extern "C" fn in_child() {
     crate::kswapd::after_fork();
     jump::after_fork();
     after(Mm::postfork_child);
+    crate::live::after_fork();
 }
 
 fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
-use crate::{config, env, fork, harden, kswapd, report, thread};
+use crate::{config, env, fork, harden, kswapd, live, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
@@ -55,6 +55,7 @@ fn build() -> Option<&'static Mm> {
     let built = config::build(&settings);
     if let Some(mm) = built {
         report::prepare(&settings);
+        live::prepare(settings.stats_live);
         thread::create_key();
         kswapd::prepare(settings.kswapd, settings.pressure, settings.purge);
         // ORDERING: Release, pairs with Acquire in `mm`.
@@ -76,5 +77,6 @@ pub(crate) fn finish() {
         fork::register();
         report::register();
         harden::register();
+        live::register();
     }
 }

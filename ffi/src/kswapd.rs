@@ -20,6 +20,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use zonal_allocator::{Heap, Mm};
 use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 
+use crate::live::{self, Occasion};
+
 /// When the thread may exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u32)]
@@ -100,7 +102,7 @@ fn note_process() {
     PROCESS.store(process(), Relaxed);
 }
 
-fn process() -> u32 {
+pub(crate) fn process() -> u32 {
     // SAFETY: getpid always succeeds.
     unsafe { libc::getpid() }.cast_unsigned()
 }
@@ -194,7 +196,11 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
     let mut keeper = Kswapd::new(mm, config(true));
     loop {
-        match keeper.round(mm, None) {
+        let next = keeper.round(mm, None);
+        let occasion =
+            if matches!(next, Next::Retire) { Occasion::Parting } else { Occasion::Passing };
+        live::attend(mm, None, occasion);
+        match next {
             Next::Sleep(ns) => mm.doorbell().wait(ns),
             Next::Retire if mm.doorbell().retire() => return ptr::null_mut(),
             Next::Retire => {}

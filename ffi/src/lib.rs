@@ -55,6 +55,7 @@ mod hot;
 mod init;
 mod jump;
 mod kswapd;
+mod live;
 pub mod pages;
 mod report;
 mod signal;

@@ -48,7 +48,7 @@ pub(crate) fn is_gone(mark: u32) -> bool {
     above < REACH && on_ordinary_stack()
 }
 
-fn on_ordinary_stack() -> bool {
+pub(crate) fn on_ordinary_stack() -> bool {
     alternate_stack().is_none()
 }
 

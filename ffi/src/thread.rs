@@ -23,9 +23,10 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use zonal_allocator::{Heap, HeapHot, Mm};
 
 use crate::jump::{self, Section};
+use crate::live::{self, Occasion};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
-use crate::{abort, detour, fork, init, kswapd};
+use crate::{abort, detour, fork, init, kswapd, report};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -134,6 +135,7 @@ impl Drop for Visit {
                 block.set_home(DEAD);
             } else {
                 wants_thread = kswapd::attend(self.mm, heap);
+                live::attend(self.mm, Some(heap), Occasion::Passing);
                 current = detour::resting(heap);
             }
         }
@@ -143,6 +145,9 @@ impl Drop for Visit {
         }
         if wants_thread {
             kswapd::start(self.mm);
+        }
+        if report::is_owed() && current != empty() {
+            report::pay();
         }
         jump::resume();
     }

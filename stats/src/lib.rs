@@ -12,22 +12,25 @@
 //! one line of a table ([`mod@figure`]), which gives the field, its name in the reports, kind,
 //! unit and help text; whoever adds one there has it in all three forms.
 //!
-//! Reading order: [`mod@figure`], [`process`], [`node`], [`class`], [`section`], [`snapshot`], then
-//! the renderers.
+//! Reading order: [`mod@figure`], [`process`], [`node`], [`class`], [`section`], [`snapshot`], the renderers,
+//! [`live`].
 #![cfg_attr(not(any(test, zonal_loom)), no_std)]
 
 pub mod class;
 pub mod figure;
 pub mod json;
+pub mod live;
 pub mod node;
 pub mod process;
 pub mod prometheus;
 pub mod section;
 pub mod snapshot;
+mod sync;
 pub mod text;
 
 pub use class::Class;
 pub use figure::{Figure, Figures, Kind, Unit};
+pub use live::LivePage;
 pub use node::{Memory, NR_MIGRATETYPES, NR_ORDERS, Node, Numastat, Pcp, Zone, ZoneEvents};
 pub use process::{HeapEvents, Process, ProcessEvents};
 pub use section::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, Section, SectionKind};

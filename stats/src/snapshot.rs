@@ -1,5 +1,8 @@
 //! Everything at one moment.
 
+use core::mem::offset_of;
+use core::ops::Range;
+
 use crate::class::Class;
 use crate::figure::Figures;
 use crate::node::{Memory, Node, ZoneEvents};
@@ -140,6 +143,38 @@ impl Snapshot {
         self.classes().iter().map(Class::waste_bytes).sum()
     }
 
+    /// The parts in use, in words of 8 bytes: everything before the tables, then what is used of
+    /// each table.
+    pub fn parts(&self) -> [Range<usize>; 5] {
+        let words = |bytes: usize| bytes / size_of::<u64>();
+        let part = |start: usize, one: usize, nr: u64, most: usize| {
+            words(start)..words(start + one * most.min(nr as usize))
+        };
+        let sections = offset_of!(Snapshot, sections);
+        let pageblocks = offset_of!(Snapshot, pageblocks);
+        [
+            0..words(offset_of!(Snapshot, classes)),
+            part(offset_of!(Snapshot, classes), size_of::<Class>(), self.nr_classes, MAX_CLASSES),
+            part(offset_of!(Snapshot, nodes), size_of::<Node>(), self.nr_nodes, MAX_NODES),
+            part(sections, size_of::<Section>(), self.nr_sections, MAX_SECTIONS),
+            part(pageblocks, size_of::<Pageblock>(), self.nr_pageblocks, MAX_PAGEBLOCKS),
+        ]
+    }
+
+    /// As words of 8 bytes.
+    pub fn words(&self) -> &[u64] {
+        let start = core::ptr::from_ref(self).cast::<u64>();
+        // SAFETY: plain numbers without padding (asserted below), aligned to 8 bytes.
+        unsafe { core::slice::from_raw_parts(start, size_of::<Snapshot>() / size_of::<u64>()) }
+    }
+
+    /// As words of 8 bytes.
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        let start = core::ptr::from_mut(self).cast::<u64>();
+        // SAFETY: as in `words`, and every value of every word is a snapshot.
+        unsafe { core::slice::from_raw_parts_mut(start, size_of::<Snapshot>() / size_of::<u64>()) }
+    }
+
     fn sum<T: Figures + Default>(&self, part: impl Fn(&Node) -> &T) -> T {
         let mut total = T::default();
         for node in self.nodes() {
@@ -148,6 +183,13 @@ impl Snapshot {
         total
     }
 }
+
+// No padding: the structs hold words of 8 bytes, or four times four numbers of 2 bytes.
+const _: () = assert!(align_of::<Snapshot>() == 8 && size_of::<Pageblock>() == 16);
+const _: () = assert!(
+    size_of::<Snapshot>()
+        == offset_of!(Snapshot, pageblocks) + MAX_PAGEBLOCKS * size_of::<Pageblock>()
+);
 
 fn head<T>(all: &[T], nr: u64) -> &[T] {
     &all[..all.len().min(nr as usize)]

@@ -8,6 +8,7 @@
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
 //! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
 //! | `pagemap`  | placement, coverage and look-up                      | `pagemap_*`                 |
+//! | `live`     | publisher and reader of the live page                | `seq_*`                     |
 //!
 //! A model that never came into the situation it is about proves nothing, and neither does one that
 //! no fault can break. So each counts the situations it claims to cover and fails if one was never
@@ -25,6 +26,8 @@ mod deferred;
 mod gate;
 #[cfg(test)]
 mod inbox;
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod lock;
 #[cfg(test)]

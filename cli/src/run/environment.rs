@@ -56,6 +56,10 @@ fn merge_conf(existing: &OsStr, added: &[OsString]) -> Result<OsString> {
         items.retain(|other| self::key(other) != Some(key));
         items.push(item);
     }
+    // For `zonal stats` and its like, unless the user says what to do.
+    if !items.iter().any(|item| key(item) == Some(b"stats")) {
+        items.push(b"stats:live");
+    }
     Ok(OsString::from_vec(items.join(&b',')))
 }
 
@@ -79,10 +83,17 @@ mod tests {
 
     #[test]
     fn added_settings_replace_those_of_the_environment() {
-        assert_eq!(conf("thp:never,limit:1G", &["limit:2G"]).unwrap(), "thp:never,limit:2G");
-        assert_eq!(conf("limit:1G,limit:2G", &["limit:3G"]).unwrap(), "limit:3G");
-        assert_eq!(conf("", &["limit:1G,thp:auto", "limit:2G"]).unwrap(), "thp:auto,limit:2G");
-        assert_eq!(conf("", &[]).unwrap(), "");
+        assert_eq!(
+            conf("thp:never,limit:1G", &["limit:2G"]).unwrap(),
+            "thp:never,limit:2G,stats:live"
+        );
+        assert_eq!(conf("limit:1G,limit:2G", &["limit:3G"]).unwrap(), "limit:3G,stats:live");
+        assert_eq!(
+            conf("", &["limit:1G,thp:auto", "limit:2G"]).unwrap(),
+            "thp:auto,limit:2G,stats:live"
+        );
+        assert_eq!(conf("", &[]).unwrap(), "stats:live");
+        assert_eq!(conf("stats:off", &[]).unwrap(), "stats:off");
     }
 
     #[test]
@@ -97,7 +108,7 @@ mod tests {
             assert!(message.contains(bad), "{message}");
         }
         // Only the first colon separates: values such as paths may hold more.
-        assert_eq!(conf("", &["stats_file:/a:b"]).unwrap(), "stats_file:/a:b");
+        assert_eq!(conf("", &["stats_file:/a:b"]).unwrap(), "stats_file:/a:b,stats:live");
     }
 
     #[test]

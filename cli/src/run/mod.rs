@@ -34,7 +34,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "KEY:VALUE,...")]
     conf: Vec<OsString>,
 
-    /// Report on stderr at exit: the same as --conf stats:exit.
+    /// Report on stderr at exit: the same as --conf stats:exit+live.
     #[arg(long)]
     stats: bool,
 
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
     }
     let mut added = args.conf.clone();
     if args.stats {
-        added.push("stats:exit".into());
+        added.push("stats:exit+live".into());
     }
     let variables = environment::with_zonal(std::env::vars_os(), &library, &added)?;
     let error = exec::replace(&path, &args.program, variables)?;

@@ -1,19 +1,22 @@
 //! Statistics, written to a descriptor from a fixed buffer: nothing here allocates.
 //!
-//! The report at exit goes to a descriptor of our own, made at the start only if it was asked for.
+//! The report at exit or on a signal goes to a descriptor of our own, made at the start only if it was asked for.
 //! Programs close descriptors that they do not know, and the number may then belong to something
 //! else: before writing, the file behind it is compared with the one at the start.
 
+mod on_signal;
 mod stats;
 mod usage;
 
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 
 use zonal_stats::Format;
 
+pub(crate) use on_signal::{NAMES as SIGNALS, is_owed, pay};
 pub use stats::Stats;
+pub(crate) use stats::fill;
 pub use usage::Usage;
 
 use crate::env::Settings;
@@ -23,6 +26,7 @@ use crate::fd::{Line, Out};
 const HIGH: i32 = 200;
 const NONE: i32 = -1;
 
+static AT_EXIT: AtomicBool = AtomicBool::new(false);
 static FD: AtomicI32 = AtomicI32::new(NONE);
 static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
@@ -40,10 +44,11 @@ pub fn print(fd: i32, format: Format) -> bool {
     format.write(&mut out, &stats).and_then(|()| out.finish()) == Ok(())
 }
 
-/// Opens the descriptor of the report at exit, if there shall be one.
+/// Opens the descriptor of the report at exit or on a signal, if there shall be one.
 pub(crate) fn prepare(settings: &Settings) {
     stats::prepare(settings.minimal_syscalls);
-    if !settings.stats_at_exit {
+    AT_EXIT.store(settings.stats_at_exit, Relaxed);
+    if !settings.stats_at_exit && settings.stats_signal.is_none() {
         return;
     }
     let fd = match settings.stats_file {
@@ -55,13 +60,16 @@ pub(crate) fn prepare(settings: &Settings) {
         INODE.store(inode, Relaxed);
         FORMAT.store(settings.stats_format as u32, Relaxed);
         FD.store(fd, Relaxed);
+        if let Some(number) = settings.stats_signal {
+            on_signal::prepare(number);
+        }
     }
 }
 
 /// Arranges for the report. Registered before the program's own exit handlers, so it runs after
 /// them.
 pub(crate) fn register() {
-    if FD.load(Relaxed) != NONE {
+    if AT_EXIT.load(Relaxed) && FD.load(Relaxed) != NONE {
         // SAFETY: a function of this library, which stays loaded. If it cannot be registered
         // there is no report.
         unsafe { libc::atexit(at_exit) };
@@ -69,6 +77,11 @@ pub(crate) fn register() {
 }
 
 extern "C" fn at_exit() {
+    write_now();
+}
+
+/// Writes a report to the descriptor made at the start.
+fn write_now() {
     let fd = FD.load(Relaxed);
     if identity(fd) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed))) {
         print(fd, FORMATS[FORMAT.load(Relaxed) as usize]);

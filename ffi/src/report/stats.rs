@@ -57,7 +57,7 @@ impl Stats {
 }
 
 /// Writes all figures of this moment into `snapshot`.
-pub(super) fn fill(mm: &Mm, own: Option<NonNull<Heap>>, snapshot: &mut Snapshot) {
+pub(crate) fn fill(mm: &Mm, own: Option<NonNull<Heap>>, snapshot: &mut Snapshot) {
     mm.snapshot(own, snapshot);
     mm.survey(snapshot, !MINIMAL.load(Relaxed));
     let version = crate::VERSION.as_bytes();

@@ -1,0 +1,245 @@
+//! The file of the live page: `/dev/shm/zonal-UID/PID`.
+//!
+//! Everybody may write to `/dev/shm`, so the folder of a user is taken only if it is a folder, the
+//! user's own, and closed to all others; no link is followed. The file is made anew, never opened:
+//! one that is there is of a process that is dead or has become this one by `execve`.
+//!
+//! Touching a page for which the file system has no room is a SIGBUS. So the pages of the file are
+//! asked for by a call that fails instead (`MADV_POPULATE_WRITE`, Linux 5.14), or, where there is
+//! none, all at once when the file is made.
+
+use core::ffi::CStr;
+use core::fmt::Write as _;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use zonal_stats::LivePage;
+use zonal_stats::live::{FOLDER, PAGE_BYTES};
+
+use crate::errno;
+use crate::fd::Line;
+
+/// Without so many pages in the folder, which processes that were killed leave behind, no more are
+/// made until a reader has removed them. tmpfs tells the size of a folder as 20 bytes an entry.
+const MOST_ENTRIES: i64 = 1024;
+const ENTRY_BYTES: i64 = 20;
+/// Pages of the OS are not larger.
+const LARGEST_OS_PAGE: usize = 64 << 10;
+
+/// Whose folder it is: the user may change until the file goes.
+static USER: AtomicU32 = AtomicU32::new(0);
+/// Pages of the file that can be touched, one bit each.
+static POPULATED: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(PAGE_BYTES.div_ceil(4096) <= 64);
+
+/// Text that ends in null.
+struct Path {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Path {
+    const EMPTY: Path = Path { bytes: [0; 64], len: 0 };
+
+    fn folder() -> Path {
+        let mut path = Path::EMPTY;
+        let user = USER.load(Relaxed);
+        // It fits: a number has ten digits.
+        let _ = write!(path, "{FOLDER}{user}");
+        path
+    }
+
+    fn name(pid: u64) -> Path {
+        let mut path = Path::EMPTY;
+        let _ = write!(path, "{pid}");
+        path
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+impl core::fmt::Write for Path {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let end = self.len + text.len();
+        // The last byte stays null.
+        let room = self.bytes.get_mut(self.len..end).filter(|_| end < 64);
+        room.ok_or(core::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// A descriptor that is closed at the end of its scope. All calls are raw: programs interpose the
+/// C library's functions, and these are cancellation points there.
+struct Fd(i32);
+
+impl Fd {
+    fn open_at(folder: i32, path: &CStr, flags: i32) -> Option<Fd> {
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        // SAFETY: the path is a C string.
+        let fd =
+            unsafe { libc::syscall(libc::SYS_openat, folder, path.as_ptr(), flags, 0o600_u32) };
+        i32::try_from(fd).ok().filter(|&fd| fd >= 0).map(Fd)
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is ours and not used again.
+        unsafe { libc::syscall(libc::SYS_close, self.0) };
+    }
+}
+
+/// Makes the page of this process; none, with a line that says why, when that does not work.
+pub(super) fn make() -> Option<NonNull<LivePage>> {
+    let pid = u64::from(crate::kswapd::process());
+    // SAFETY: takes nothing and cannot fail.
+    USER.store(unsafe { libc::geteuid() }, Relaxed);
+    POPULATED.store(0, Relaxed);
+    let made = open_folder().and_then(|folder| {
+        let name = Path::name(pid);
+        let file = create(&folder, &name)?;
+        let page = map(&file);
+        if page.is_err() {
+            unlink(folder.0, &name);
+        }
+        page
+    });
+    match made {
+        Ok(page) => {
+            // SAFETY: just mapped, and zeros are a page.
+            unsafe { page.as_ref() }.describe(pid, start_ticks());
+            Some(page)
+        }
+        Err(why) => {
+            let folder = Path::folder();
+            let folder = folder.as_c_str().to_str().unwrap_or_default();
+            Line::stderr(format_args!("ZONAL_CONF: no stats:live: {folder}: {why}"));
+            None
+        }
+    }
+}
+
+fn open_folder() -> Result<Fd, &'static str> {
+    let path = Path::folder();
+    // SAFETY: the path is a C string. One that is there is looked at below.
+    unsafe {
+        libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_c_str().as_ptr(), 0o700_u32);
+    };
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let folder = Fd::open_at(libc::AT_FDCWD, path.as_c_str(), flags).ok_or("cannot be opened")?;
+    // SAFETY: all zeros is a valid `stat`.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is writable.
+    let asked = unsafe { libc::fstat(folder.0, &raw mut stat) };
+    if asked != 0 || stat.st_uid != USER.load(Relaxed) || stat.st_mode & 0o077 != 0 {
+        return Err("is not this user's own");
+    }
+    if stat.st_size > MOST_ENTRIES * ENTRY_BYTES {
+        return Err("is full of old pages, which 'zonal stats' removes");
+    }
+    Ok(folder)
+}
+
+fn create(folder: &Fd, name: &Path) -> Result<Fd, &'static str> {
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+    let file = Fd::open_at(folder.0, name.as_c_str(), flags).or_else(|| {
+        unlink(folder.0, name);
+        Fd::open_at(folder.0, name.as_c_str(), flags)
+    });
+    file.ok_or("takes no file")
+}
+
+fn map(file: &Fd) -> Result<NonNull<LivePage>, &'static str> {
+    const NO_ROOM: &str = "has no room";
+    // SAFETY: all zeros is a valid `rlimit`.
+    let mut limit: libc::rlimit = unsafe { core::mem::zeroed() };
+    // SAFETY: `limit` is writable.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    // A file beyond the limit is a signal.
+    if asked == 0 && limit.rlim_cur < PAGE_BYTES as u64 {
+        return Err("RLIMIT_FSIZE is too small");
+    }
+    // SAFETY: plain calls on a descriptor of ours; no mapping is replaced.
+    let at = unsafe {
+        if libc::syscall(libc::SYS_ftruncate, file.0, PAGE_BYTES) != 0 {
+            return Err(NO_ROOM);
+        }
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        libc::mmap(core::ptr::null_mut(), PAGE_BYTES, access, libc::MAP_SHARED, file.0, 0)
+    };
+    let page = NonNull::new(at.cast::<LivePage>()).filter(|_| at != libc::MAP_FAILED);
+    let page = page.ok_or(NO_ROOM)?;
+    // SAFETY: just mapped.
+    if !populate(unsafe { page.as_ref() }, 0..1) {
+        let is_old_kernel = errno::get() == libc::EINVAL;
+        // SAFETY: a plain call on a descriptor of ours.
+        let allocated = is_old_kernel
+            && unsafe { libc::syscall(libc::SYS_fallocate, file.0, 0, 0_i64, PAGE_BYTES) } == 0;
+        if !allocated {
+            unmap(page);
+            return Err(NO_ROOM);
+        }
+        POPULATED.store(u64::MAX, Relaxed);
+    }
+    Ok(page)
+}
+
+/// Makes sure that these bytes of the page can be written to.
+pub(super) fn populate(page: &LivePage, bytes: Range<usize>) -> bool {
+    // SAFETY: asks for the page size only.
+    let os_page = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+    let os_page = if os_page.is_power_of_two() { os_page } else { LARGEST_OS_PAGE };
+    let first = bytes.start / os_page;
+    let nr = bytes.end.div_ceil(os_page) - first;
+    let wanted = if bytes.is_empty() { 0 } else { (u64::MAX >> (64 - nr)) << first };
+    if wanted & !POPULATED.load(Relaxed) == 0 {
+        return true;
+    }
+    let at = core::ptr::from_ref(page).cast::<libc::c_void>().cast_mut();
+    let at = at.wrapping_byte_add(first * os_page);
+    // SAFETY: changes no byte of the mapping.
+    let done = unsafe { libc::madvise(at, nr * os_page, libc::MADV_POPULATE_WRITE) == 0 };
+    if done {
+        POPULATED.fetch_or(wanted, Relaxed);
+    }
+    done
+}
+
+/// Removes the mapping.
+pub(super) fn unmap(page: NonNull<LivePage>) {
+    // SAFETY: a mapping of that size which nobody looks at any more.
+    unsafe { libc::munmap(page.as_ptr().cast(), PAGE_BYTES) };
+}
+
+/// Removes the file of the page. Where the process cannot reach it any more, a reader will.
+pub(super) fn remove(page: &LivePage) {
+    let mut path = Path::folder();
+    let _ = write!(path, "/{}", page.pid());
+    unlink(libc::AT_FDCWD, &path);
+}
+
+fn unlink(folder: i32, path: &Path) {
+    // SAFETY: the path is a C string.
+    unsafe { libc::syscall(libc::SYS_unlinkat, folder, path.as_c_str().as_ptr(), 0) };
+}
+
+/// When this process started, in ticks since the start of the machine; 0 where `/proc` does not
+/// say.
+fn start_ticks() -> u64 {
+    let mut text = [0; 512];
+    let file = Fd::open_at(libc::AT_FDCWD, c"/proc/self/stat", libc::O_RDONLY);
+    let nr = file.map_or(0, |file| {
+        // SAFETY: the kernel writes at most `text.len()` bytes to `text`.
+        unsafe { libc::syscall(libc::SYS_read, file.0, text.as_mut_ptr(), text.len()) }
+    });
+    let text = text.get(..usize::try_from(nr).unwrap_or(0)).unwrap_or_default();
+    // The name in parentheses may hold anything; the field is the 20th after it.
+    let rest = text.rsplit(|&byte| byte == b')').next().unwrap_or_default();
+    let field = rest.split(|&byte| byte == b' ').nth(20).unwrap_or_default();
+    core::str::from_utf8(field).ok().and_then(|field| field.parse().ok()).unwrap_or(0)
+}

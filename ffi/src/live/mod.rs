@@ -1,0 +1,163 @@
+//! `stats:live`: the figures in a page of shared memory that `zonal stats PID` and its like read
+//! without stopping the process.
+//!
+//! The page ([`zonal_stats::live`]) is made with the first allocation, before the program can
+//! install a filter of its own; no descriptor stays open. From then on publishing makes no call of
+//! the system but those of any report, so it goes on when the program has changed its root, its
+//! user or its rights.
+//!
+//! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
+//! ([`LivePage::ask`]), at most every 100 ms; without a reader once a second, at the first slow
+//! paths (the 16th, the 32nd, ...), and when the background reclaimer goes home, so that a program
+//! that sleeps has left its figures behind. Publishing takes at most one fiftieth of the time. A
+//! program that sleeps publishes nothing; readers show how old its page is.
+//!
+//! A forked child gets a page of its own in the fork handler. A child that no handler knows of
+//! (`_Fork`, `vfork`) has none: the page names its process, and nobody else writes to it.
+
+mod file;
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+
+use zonal_allocator::{Heap, Mm, PAGE_SIZE};
+use zonal_stats::{LivePage, Snapshot};
+
+use crate::errno::Errno;
+use crate::report;
+
+/// The page of this process; null while there is none.
+static PAGE: AtomicPtr<LivePage> = AtomicPtr::new(ptr::null_mut());
+/// Where a snapshot is made before it is copied to the page, for the holder of `BUSY`.
+static SCRATCH: AtomicPtr<Snapshot> = AtomicPtr::new(ptr::null_mut());
+static BUSY: AtomicBool = AtomicBool::new(false);
+/// Slow paths so far; a lost count does not matter.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+/// Slow paths between two looks at the clock, and before the first publication.
+const CALLS_PER_LOOK: u32 = 256;
+const FIRST_CALLS: u32 = 16;
+/// When the last publication was, and what it cost.
+static LAST_NS: AtomicU64 = AtomicU64::new(0);
+static COST_NS: AtomicU64 = AtomicU64::new(0);
+/// Publications for a reader are this far apart, others that far.
+const ASKED_NS: u64 = 100_000_000;
+const UNASKED_NS: u64 = 1_000_000_000;
+/// And at least so many times what the last one cost.
+const COST_SHARE: u64 = 50;
+
+/// Why to publish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A slow path or a round passes.
+    Passing,
+    /// Nothing will happen for a while.
+    Parting,
+}
+
+/// Before the first operation: makes the page if there shall be one.
+pub(crate) fn prepare(wanted: bool) {
+    if wanted && let Some(page) = file::make() {
+        // ORDERING: Release, pairs with Acquire in `page`: its head stands.
+        PAGE.store(page.as_ptr(), Release);
+    }
+}
+
+/// Arranges for the file to go when the process exits.
+pub(crate) fn register() {
+    if is_on() {
+        // SAFETY: a function of this library, which stays loaded. If it cannot be registered the
+        // file stays, and the next reader removes it.
+        unsafe { libc::atexit(at_exit) };
+    }
+}
+
+extern "C" fn at_exit() {
+    if let Some(page) = page().filter(|page| is_own(page)) {
+        let before = Errno::save();
+        file::remove(page);
+        before.restore();
+    }
+}
+
+/// Whether there is a page.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    !PAGE.load(Relaxed).is_null()
+}
+
+fn page() -> Option<&'static LivePage> {
+    // ORDERING: Acquire, pairs with Release in `prepare` and `after_fork`.
+    // SAFETY: null, or a mapping that only a forked child removes, while it has one thread.
+    unsafe { PAGE.load(Acquire).as_ref() }
+}
+
+/// Whether the page is that of the process that looks at it.
+fn is_own(page: &LivePage) -> bool {
+    page.pid() == u64::from(crate::kswapd::process())
+}
+
+/// In a forked child, whose only thread this is: the page is the parent's.
+pub(crate) fn after_fork() {
+    let old = PAGE.swap(ptr::null_mut(), Relaxed);
+    if let Some(old) = NonNull::new(old) {
+        file::unmap(old);
+        BUSY.store(false, Relaxed);
+        CALLS.store(0, Relaxed);
+        LAST_NS.store(0, Relaxed);
+        prepare(true);
+    }
+}
+
+/// At the end of a slow path with the heap `own`, or of a round.
+#[inline]
+pub(crate) fn attend(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
+    if is_on() {
+        attend_now(mm, own, occasion);
+    }
+}
+
+#[cold]
+fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
+    let Some(page) = page() else { return };
+    let calls = CALLS.load(Relaxed).wrapping_add(1);
+    CALLS.store(calls, Relaxed);
+    let is_early = calls.is_power_of_two() && calls >= FIRST_CALLS;
+    // A look at the clock costs more than most slow paths.
+    let looks = page.is_asked() || own.is_none() || calls.is_multiple_of(CALLS_PER_LOOK);
+    if !is_early && !looks {
+        return;
+    }
+    let now = mm.machine().now_ns();
+    let pause = if page.is_asked() { ASKED_NS } else { UNASKED_NS };
+    let pause = pause.max(COST_NS.load(Relaxed).saturating_mul(COST_SHARE));
+    let is_due = now.saturating_sub(LAST_NS.load(Relaxed)) >= pause;
+    // ORDERING: Acquire, pairs with Release below: the scratch is whole.
+    if (is_due || is_early || occasion == Occasion::Parting)
+        && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    {
+        if is_own(page) {
+            publish(mm, own, page, now);
+        }
+        BUSY.store(false, Release);
+    }
+}
+
+/// By the holder of `BUSY`.
+fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u64) {
+    let mut scratch = SCRATCH.load(Relaxed);
+    if scratch.is_null() {
+        let Ok(span) = mm.machine().map(size_of::<Snapshot>(), PAGE_SIZE) else { return };
+        scratch = ptr::with_exposed_provenance_mut(span.addr());
+        SCRATCH.store(scratch, Relaxed);
+    }
+    // SAFETY: a mapping of that size for ever, and `BUSY` is ours; zeros are a snapshot.
+    let snapshot = unsafe { &mut *scratch };
+    report::fill(mm, own, snapshot);
+    let fits = snapshot.parts().iter().all(|part| file::populate(page, LivePage::bytes_of(part)));
+    if fits {
+        page.publish(snapshot);
+    }
+    LAST_NS.store(now, Relaxed);
+    COST_NS.store(mm.machine().now_ns().saturating_sub(now), Relaxed);
+}
