@@ -28,6 +28,17 @@ pagemap_cover_relaxed     pagemap::
 seq_no_write_fence        live::
 seq_no_read_fence         live::
 seq_end_relaxed           live::
+gate_try_blind            gate::try_enter
+gate_no_heavy_barrier     gate::try_enter
+section_add_relaxed       section::
+charge_in_two_steps       charge::
+doorbell_ring_relaxed     doorbell::nothing
+doorbell_retire_relaxed   doorbell::nothing
+doorbell_retire_blind     doorbell::nothing
+registry_take_shared      life::threads
+gate_no_heavy_barrier     life::threads
+gate_end_relaxed          life::threads
+inbox_post_relaxed        life::inheritance
 "
 
 echo "building the models"

@@ -16,6 +16,7 @@
 //! refused too, as if it had come later. The cap's words are replaced one by one, Relaxed: whoever
 //! reads them meanwhile judges one request by a mark of another reading.
 
+use crate::fault::fault;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::{WatermarkLevel, Watermarks};
@@ -156,6 +157,12 @@ impl Budget {
         if self.limit == UNLIMITED && self.cap.load(Relaxed) == UNLIMITED {
             self.charged.fetch_add(nr_pages, Relaxed);
             return true;
+        }
+        if fault("charge_in_two_steps") {
+            let charged = self.charged();
+            let admits = self.admits(charged, nr_pages, level);
+            self.charge(if admits { nr_pages } else { 0 });
+            return admits;
         }
         self.charged
             .fetch_update(Relaxed, Relaxed, |charged| {

@@ -21,8 +21,8 @@
 //! clearing and stays: the keeper takes locks or runs a membarrier after the clearing. `retire`
 //! stores `keeper = 0` and then loads `garbage`, a ringer stores `garbage = 1` and then loads
 //! `keeper`: the store-load pattern, so both sides are SeqCst and at least one sees the other.
-//! There is no loom model of this bell: loom takes SeqCst accesses for AcqRel ones.
 
+use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::sync::{futex_wait, futex_wake};
@@ -60,7 +60,7 @@ impl Doorbell {
         // Relaxed: if it reads 1, the keeper has not yet cleared it and will look around later.
         if self.garbage.load(Relaxed) == 0 {
             // ORDERING: SeqCst, before the load of `keeper` in `wants_keeper`.
-            self.garbage.store(1, SeqCst);
+            self.garbage.store(1, weakened_by("doorbell_ring_relaxed", SeqCst));
         }
     }
 
@@ -70,7 +70,7 @@ impl Doorbell {
         // Relaxed first: usually there is nothing to do.
         self.garbage.load(Relaxed) != 0
             // ORDERING: SeqCst, after the store of `garbage` in `ring`.
-            && self.keeper.load(SeqCst) == 0
+            && self.keeper.load(weakened_by("doorbell_ring_relaxed", SeqCst)) == 0
     }
 
     /// Takes the duty; false when somebody has it.
@@ -87,8 +87,9 @@ impl Doorbell {
     /// The keeper: gives the duty up; false when somebody rang meanwhile and it has to stay.
     pub fn retire(&self) -> bool {
         // ORDERING: SeqCst, the store of `keeper` before the load of `garbage`.
-        self.keeper.store(0, SeqCst);
-        self.garbage.load(SeqCst) == 0 || !self.claim()
+        let order = weakened_by("doorbell_retire_relaxed", SeqCst);
+        self.keeper.store(0, order);
+        self.garbage.load(order) == 0 || fault("doorbell_retire_blind") || !self.claim()
     }
 
     /// Gives the duty up although there is work: no keeper could be started.

@@ -162,36 +162,58 @@ impl Heap {
         node: NodeId,
         barrier: Barrier,
     ) {
-        let mut hot = HeapHot::EMPTY;
-        hot.tag = id.tag();
-        let heap = Heap {
-            hot: UnsafeCell::new(hot),
-            detour: UnsafeCell::new(HeapHot::DETOUR),
-            id,
-            node,
-            policy: Cell::new(MemPolicy::LOCAL),
-            strays: Cell::new(0),
-            barrier,
-            mm,
-            next_dead: Cell::new(ptr::null_mut()),
-            dead: AtomicBool::new(false),
-            torn: AtomicBool::new(false),
-            epoch: AtomicU32::new(0),
-            seen: AtomicU32::new(0),
-            drained: AtomicU32::new(0),
-            gate: CachePadded::new(Gate::new()),
-            inbox: CachePadded::new(Inbox::new()),
-            inner: UnsafeCell::new(Inner {
-                classes: [ClassState::NEW; NR_CLASSES],
-                pcp: Pcp::new(),
-                outbox: Outbox::new(),
-                bin_bytes: 0,
-                fault: None,
-                events: HeapEvents::default(),
-            }),
-        };
-        // SAFETY: the caller's promise.
-        unsafe { place.write(heap) };
+        let heap = place.as_ptr();
+        // Field by field, since threads with the least stack that POSIX allows have no room for a
+        // whole one.
+        // SAFETY: each write goes to a field of `*place`, which the caller gives.
+        unsafe {
+            (&raw mut (*heap).hot).write(UnsafeCell::new(HeapHot::EMPTY));
+            (*(*heap).hot.get()).tag = id.tag();
+            (&raw mut (*heap).detour).write(UnsafeCell::new(HeapHot::DETOUR));
+            (&raw mut (*heap).id).write(id);
+            (&raw mut (*heap).node).write(node);
+            (&raw mut (*heap).policy).write(Cell::new(MemPolicy::LOCAL));
+            (&raw mut (*heap).strays).write(Cell::new(0));
+            (&raw mut (*heap).barrier).write(barrier);
+            (&raw mut (*heap).mm).write(mm);
+            (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
+            (&raw mut (*heap).dead).write(AtomicBool::new(false));
+            (&raw mut (*heap).torn).write(AtomicBool::new(false));
+            (&raw mut (*heap).epoch).write(AtomicU32::new(0));
+            (&raw mut (*heap).seen).write(AtomicU32::new(0));
+            (&raw mut (*heap).drained).write(AtomicU32::new(0));
+            (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
+            (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
+            let inner = UnsafeCell::raw_get(&raw const (*heap).inner);
+            for class in 0..NR_CLASSES {
+                (&raw mut (*inner).classes[class]).write(ClassState::NEW);
+            }
+            (&raw mut (*inner).pcp).write(Pcp::new());
+            (&raw mut (*inner).outbox).write(Outbox::new());
+            (&raw mut (*inner).bin_bytes).write(0);
+            (&raw mut (*inner).fault).write(None);
+            (&raw mut (*inner).events).write(HeapEvents::default());
+        }
+        // SAFETY: written above. A field that was forgotten there is missing here, too.
+        let Heap {
+            hot: _,
+            detour: _,
+            id: _,
+            node: _,
+            policy: _,
+            strays: _,
+            barrier: _,
+            mm: _,
+            next_dead: _,
+            dead: _,
+            torn: _,
+            epoch: _,
+            seen: _,
+            drained: _,
+            gate: _,
+            inbox: _,
+            inner: _,
+        } = unsafe { &*heap };
     }
 
     /// The part that hits touch.

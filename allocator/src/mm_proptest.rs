@@ -31,7 +31,23 @@ enum Step {
     },
 }
 
-const CALLS: [Call; 5] = [Call::Reserve, Call::Commit, Call::Map, Call::Purge, Call::Remap];
+const CALLS: [Call; 15] = [
+    Call::Reserve,
+    Call::MapAt,
+    Call::Map,
+    Call::ProbeHole,
+    Call::Commit,
+    Call::ProtectNone,
+    Call::Unmap,
+    Call::Remap,
+    Call::Purge,
+    Call::PurgeMany,
+    Call::AdviseHuge,
+    Call::Bind,
+    Call::AllowedNodes,
+    Call::Resident,
+    Call::Membarrier,
+];
 const HEAPS: usize = 3;
 
 fn step() -> impl Strategy<Value = Step> {

@@ -17,7 +17,7 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::Machine;
 
-use crate::fault::weakened_by;
+use crate::fault::{fault, weakened_by};
 use crate::heap::{Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -94,6 +94,7 @@ impl Registry {
             let h = unsafe { heap.as_ref() };
             if !h.is_torn() && fits(h) {
                 match NonNull::new(previous) {
+                    _ if fault("registry_take_shared") => (),
                     // SAFETY: as above.
                     Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
                     None => pool.dead = h.next_dead.get(),

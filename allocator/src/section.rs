@@ -12,6 +12,7 @@
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
+use crate::fault::weakened_by;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -19,7 +20,7 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicU8, AtomicU32};
 
 /// How many sections there can be: a whole window of the largest ones.
-pub(crate) const MAX_SECTIONS: usize = 1 << 14;
+pub(crate) const MAX_SECTIONS: usize = if cfg!(zonal_loom) { 2 } else { 1 << 14 };
 /// Sections start and end at multiples of this: no block reaches over a border.
 pub(crate) const SECTION_ALIGN: usize = Order::MAX.nr_pages() * PAGE_SIZE;
 /// The first section of a node and kind. Small, because a program may lock all its memory, address
@@ -112,6 +113,21 @@ pub(crate) struct Sections {
 }
 
 impl Sections {
+    /// The empty table; zeros are no atomics of loom's.
+    #[cfg(zonal_loom)]
+    pub(crate) fn new() -> Sections {
+        let number = || AtomicU32::new(0);
+        let section = || Section {
+            start: number(),
+            nr_pages: number(),
+            nr_committed: number(),
+            node: AtomicU8::new(0),
+            huge: AtomicU8::new(0),
+            holed: AtomicU8::new(0),
+        };
+        Sections { table: [(); MAX_SECTIONS].map(|()| section()), len: number() }
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u16, &Section)> {
         // ORDERING: Acquire, pairs with Release in `add`: the entries are filled in.
         let len = self.len.load(Acquire) as usize;
@@ -139,7 +155,7 @@ impl Sections {
         section.node.store(node.index() as u8, Relaxed);
         section.huge.store(u8::from(huge), Relaxed);
         // ORDERING: Release, pairs with Acquire in `iter`.
-        self.len.store(index + 1, Release);
+        self.len.store(index + 1, weakened_by("section_add_relaxed", Release));
         index as u16
     }
 }

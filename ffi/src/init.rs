@@ -50,6 +50,9 @@ pub(crate) fn start() -> Option<&'static Mm> {
     }
 }
 
+/// Not inlined: a thread that finds a core has no room to spare on its stack for this.
+#[cold]
+#[inline(never)]
 fn build() -> Option<&'static Mm> {
     let settings = env::read();
     let built = config::build(&settings);

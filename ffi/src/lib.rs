@@ -77,6 +77,7 @@ pub mod abi {
     pub use crate::jump::{LongJump, put_off};
     pub use crate::report::Usage;
     pub use crate::slow::usable_size;
+    pub use crate::tls::prepare_thread;
 }
 
 /// The version of this crate.

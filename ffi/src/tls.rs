@@ -211,6 +211,15 @@ impl Block {
     }
 }
 
+/// Gives the thread's variables their first values where that was not done yet: while the dynamic
+/// linker relocates.
+pub fn prepare_thread() {
+    let block = Block::get();
+    if block.load::<0>() == 0 {
+        block.put(empty());
+    }
+}
+
 /// Notes in `heap` where the stack stands.
 #[inline(always)]
 pub(crate) fn mark(heap: *mut HeapHot) {

@@ -42,6 +42,12 @@ impl Outcome {
         self.status.success() && !self.timed_out
     }
 
+    /// The status it exited with, if no signal ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Whether it ran into its time limit.
     #[must_use]
     pub fn timed_out(&self) -> bool {

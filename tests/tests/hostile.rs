@@ -186,6 +186,24 @@ fn refused_calls_before_the_loader() {
     }
 }
 
+/// A filter that allows all but one of the calls that zonal can do without.
+#[test]
+fn each_optional_call_refused_alone() {
+    let _shared = MACHINE.read().unwrap();
+    let calls = "mbind set_mempolicy get_mempolicy madvise process_madvise membarrier rseq getcpu getrandom \
+                 mremap mincore pidfd_open prctl sched_getaffinity move_pages futex";
+    for call in calls.split_whitespace() {
+        let program = compile("workload.c");
+        // glibc's own threads need the futex.
+        let threads = if call == "futex" { "threads=0" } else { "threads=2" };
+        Program::filtered(&format!("EPERM:{call}"), program)
+            .args(["mib=8", threads])
+            .run()
+            .success()
+            .quiet();
+    }
+}
+
 #[test]
 fn refused_calls_later() {
     for answer in ["EPERM", "ENOSYS", "ENOMEM"] {
@@ -260,6 +278,18 @@ fn no_overcommit() {
     let shell = Program::new("bash").args(["-c", "echo $(echo in) $(echo out)"]).run();
     outcome.success().quiet();
     shell.success().stdout_is("in out\n");
+}
+
+/// The kernel's three ways to promise memory; the second is [`no_overcommit`]'s.
+#[test]
+fn heuristic_and_unlimited_overcommit() {
+    let _alone = MACHINE.write().unwrap();
+    for mode in ["0", "1"] {
+        let Some(_setting) = Setting::set("/proc/sys/vm/overcommit_memory", mode) else {
+            return skipped("vm.overcommit_memory cannot be set");
+        };
+        Program::c("workload.c").args(["mib=32", "threads=2"]).run().success().quiet();
+    }
 }
 
 /// A control group with one file set, made below the hierarchy of `controller` (v1 or v2).

@@ -1,8 +1,8 @@
 //! The owner gate: owner and visitors are never inside together, and see each other's work.
 //!
 //! Faults: `gate_no_heavy_barrier` and `gate_no_light_barrier` (both sides pass),
-//! `gate_leave_relaxed` and `gate_end_relaxed` (the next one misses writes), `futex_no_wake` (the
-//! owner sleeps for ever).
+//! `gate_leave_relaxed` and `gate_end_relaxed` (the next one misses writes), `gate_try_blind` (an
+//! owner that does not wait goes in all the same), `futex_no_wake` (the owner sleeps for ever).
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -30,6 +30,17 @@ impl Heap {
         self.gate.enter(barrier);
         self.work();
         self.gate.leave();
+    }
+
+    /// The owner's way in where it must not wait, as in a remote free.
+    fn try_own(&self, barrier: Barrier) -> bool {
+        let entered = self.gate.try_enter(barrier);
+        reached(if entered { "entered" } else { "refused" });
+        if entered {
+            self.work();
+            self.gate.leave();
+        }
+        entered
     }
 
     fn visit(&self) -> bool {
@@ -67,6 +78,26 @@ fn one_visitor(barrier: Barrier) {
 fn visitor() {
     check("gate:visitor", &["visit", "give-up", "sleep", "late-sleep"], || {
         one_visitor(Barrier::Asymmetric);
+    });
+}
+
+/// The owner goes in only if it need not wait, and later by all means.
+#[test]
+fn try_enter() {
+    check("gate:try", &["entered", "refused", "visit", "give-up"], || {
+        let heap = Arc::new(Heap::new());
+        let owner = {
+            let heap = Arc::clone(&heap);
+            thread::spawn(move || {
+                let works = u32::from(heap.try_own(Barrier::Asymmetric));
+                heap.own(Barrier::Asymmetric);
+                works + 1
+            })
+        };
+        let visits = u32::from(heap.visit());
+        let works = owner.join().unwrap();
+        // SAFETY: everybody else has ended.
+        assert_eq!(heap.inner.with(|n| unsafe { *n }), works + visits);
     });
 }
 

@@ -16,7 +16,7 @@ use crate::remote::{Inbox, MESSAGE_OBJECTS, Message};
 type Object = UnsafeCell<u32>;
 
 /// The freer writes to an object a last time and posts it.
-fn free(inbox: &Inbox, number: u32) {
+pub(super) fn free(inbox: &Inbox, number: u32) {
     let object = Box::into_raw(Box::new(Object::new(0)));
     // SAFETY: made above, not shared yet.
     unsafe { &*object }.with_mut(|n| unsafe { *n = number });
@@ -28,7 +28,7 @@ fn free(inbox: &Inbox, number: u32) {
 }
 
 /// The owner takes what is there, writes to each object, and notes its number.
-fn take(inbox: &Inbox, seen: &mut Vec<u32>) -> usize {
+pub(super) fn take(inbox: &Inbox, seen: &mut Vec<u32>) -> usize {
     let before = seen.len();
     let mut next = inbox.take();
     while !next.is_null() {

@@ -31,7 +31,7 @@ fn mm() -> &'static Mm {
     unsafe { &*mm.as_ptr() }
 }
 
-fn publish(registry: &Registry) -> NonNull<Heap> {
+pub(super) fn publish(registry: &Registry) -> NonNull<Heap> {
     let make = |id| {
         let place = NonNull::from(Box::leak(Box::<Heap>::new_uninit())).cast();
         // SAFETY: room for a heap; the registry gives every number once.
@@ -103,7 +103,7 @@ fn succession() {
 }
 
 /// Only a model ever frees a heap: at its end, when nobody is left.
-fn free_all(registry: &Registry) {
+pub(super) fn free_all(registry: &Registry) {
     for heap in registry.all() {
         // SAFETY: made by `publish` from a box; nothing is used after this.
         drop(unsafe { Box::from_raw(NonNull::from(heap).as_ptr()) });

@@ -10,6 +10,7 @@
 //! | [`aligned`] | memalign, aligned_alloc, posix_memalign, valloc, pvalloc               |
 //! | [`alias`]   | the `__libc_*` names                                                   |
 //! | [`cxx`]     | operator new and delete, in all 20 forms                               |
+//! | [`early`]   | nothing: an IFUNC of its own, for calls before relocation is complete  |
 //! | [`info`]    | mallinfo, mallopt, malloc_trim, malloc_stats, malloc_info              |
 //! | [`jumps`]   | longjmp and its kin, which wait for the end of a slow path            |
 //! | [`loader`]  | dlopen, so that plugins see this malloc too                            |
@@ -20,6 +21,7 @@ mod alias;
 mod aligned;
 mod c;
 mod cxx;
+mod early;
 mod glibc;
 mod info;
 #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,159 @@
+//! The life of heaps: threads register, work, end, and others take over what they leave, while
+//! visitors make their rounds and other threads send objects back.
+//!
+//! Here the protocols meet that the other models show one by one: registry, gate, inbox. Whoever
+//! is inside a heap is alone there, and no message is lost when a heap changes hands.
+//!
+//! Faults: `registry_take_shared` (a dead heap gets two owners), `gate_no_heavy_barrier` (a visitor
+//! meets the owner), `inbox_post_relaxed` (the heir reads a message before it is written).
+
+use std::ptr::NonNull;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::inbox::{free, take};
+use super::registry::{free_all, publish};
+use super::{check, reached};
+use crate::gate;
+use crate::heap::{Entered, Heap, HeapId};
+use crate::registry::Registry;
+
+/// The registry, and for what lies inside each heap a cell by which loom sees who is there.
+struct Rig {
+    registry: Registry,
+    inside: [UnsafeCell<u32>; 3],
+}
+
+impl Rig {
+    fn new() -> Arc<Rig> {
+        let inside = [(); 3].map(|()| UnsafeCell::new(0));
+        Arc::new(Rig { registry: Registry::new(), inside })
+    }
+
+    /// Stands for slabs, page cache and outbox.
+    fn work(&self, entered: &Entered<'_>) {
+        let cell = &self.inside[entered.heap().id().index()];
+        // SAFETY: whoever is inside the gate is alone.
+        cell.with_mut(|n| unsafe { *n += 1 });
+    }
+
+    /// A thread from its first miss to its end; returns its heap's number.
+    fn live(&self) -> usize {
+        let heap = match self.registry.take_dead(|_| true) {
+            Some(heap) => {
+                reached("inherited");
+                heap
+            }
+            None => publish(&self.registry),
+        };
+        // SAFETY: heaps live to the end of the model.
+        let h: &Heap = unsafe { heap.as_ref() };
+        self.work(&h.enter());
+        self.registry.put_dead(heap);
+        h.id().index()
+    }
+
+    /// A round over all heaps, as `Mm::visit_heaps` makes it.
+    fn visit(&self) -> u32 {
+        let mut nr_visits = 0;
+        for heap in self.registry.all().filter(|heap| !heap.is_dead()) {
+            if !heap.begin_visit() {
+                continue;
+            }
+            gate::heavy();
+            match heap.finish_visit(2) {
+                Some(entered) => {
+                    reached("visited");
+                    self.work(&entered);
+                    nr_visits += 1;
+                }
+                None => reached("busy"),
+            }
+        }
+        self.registry.for_each_dead(|heap| {
+            reached("visited-dead");
+            self.work(&heap.enter());
+            nr_visits += 1;
+        });
+        nr_visits
+    }
+
+    fn count(&self) -> u32 {
+        // SAFETY: everybody else has ended.
+        self.inside.iter().map(|cell| cell.with(|n| unsafe { *n })).sum()
+    }
+}
+
+#[test]
+fn threads_and_visitors() {
+    check("life:visits", &["inherited", "visited", "busy", "visited-dead"], || {
+        let rig = Rig::new();
+        let threads = [(); 2].map(|()| {
+            let rig = Arc::clone(&rig);
+            thread::spawn(move || rig.live())
+        });
+        // Without this loom overlooks the executions in which the threads come first.
+        thread::yield_now();
+        let nr_visits = rig.visit();
+        let numbers = threads.map(|thread| thread.join().unwrap());
+        let nr_heaps = rig.registry.nr_heaps();
+        assert_eq!(nr_heaps, if numbers[0] == numbers[1] { 1 } else { 2 });
+        assert_eq!(rig.registry.nr_dead(), nr_heaps);
+        assert_eq!(rig.count(), 2 + nr_visits);
+        free_all(&rig.registry);
+    });
+}
+
+/// Objects that come back to a heap while its thread ends and another takes it over.
+#[test]
+fn inheritance() {
+    check("life:messages", &["first-took", "heir-took", "left-over"], || {
+        let rig = Rig::new();
+        let first = publish(&rig.registry);
+        let sender = {
+            let rig = Arc::clone(&rig);
+            thread::spawn(move || {
+                let heap = rig.registry.get(HeapId::new(1).unwrap()).unwrap();
+                [1, 2].into_iter().for_each(|number| free(&heap.inbox, number));
+            })
+        };
+        let heir = {
+            let rig = Arc::clone(&rig);
+            thread::spawn(move || {
+                let mut seen = Vec::new();
+                let heap = rig.registry.take_dead(|_| true);
+                if let Some(heap) = heap {
+                    // SAFETY: heaps live to the end of the model.
+                    let entered = unsafe { heap.as_ref() }.enter();
+                    rig.work(&entered);
+                    if take(&entered.heap().inbox, &mut seen) > 0 {
+                        reached("heir-took");
+                    }
+                }
+                seen
+            })
+        };
+        let mut seen = Vec::new();
+        // As above.
+        thread::yield_now();
+        // SAFETY: as above.
+        let entered = unsafe { first.as_ref() }.enter();
+        rig.work(&entered);
+        if take(&entered.heap().inbox, &mut seen) > 0 {
+            reached("first-took");
+        }
+        drop(entered);
+        rig.registry.put_dead(first);
+        sender.join().unwrap();
+        seen.extend(heir.join().unwrap());
+        // SAFETY: as above.
+        if take(&unsafe { NonNull::as_ref(&first) }.inbox, &mut seen) > 0 {
+            reached("left-over");
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2], "lost or doubled");
+        free_all(&rig.registry);
+    });
+}

@@ -1,0 +1,87 @@
+//! What host programs do with themselves: small stacks, full tables, copies of the process, tracers, many
+//! threads. Each must work as it does without zonal.
+
+use zonal_tests::{Outcome, Program, compile_shared, is_zonal, library, skipped};
+
+fn world(condition: &[&str]) -> Outcome {
+    Program::c("world.c").args(condition).timeout(60).run()
+}
+
+fn works(condition: &str) {
+    world(&[condition]).success().quiet();
+}
+
+/// As [`works`], unless the system does not allow it to any program.
+fn works_if_allowed(condition: &[&str]) {
+    let outcome = world(condition);
+    if outcome.code() == Some(77) {
+        return skipped(&format!("the system does not allow {}", condition.join(" ")));
+    }
+    outcome.success().quiet();
+}
+
+#[test]
+fn threads_with_the_least_stack() {
+    works("small_stacks");
+}
+
+#[test]
+fn no_descriptor_left() {
+    works("full_table");
+}
+
+/// glibc's own malloc does not survive this.
+#[test]
+fn handlers_on_an_alternate_stack() {
+    if is_zonal() {
+        works("alternate_stack");
+    }
+}
+
+#[test]
+fn clone_with_a_copy_of_the_memory() {
+    works("raw_clone");
+}
+
+/// No helper thread stands in the way of calls that demand a process with one thread.
+#[test]
+fn namespaces_for_a_process_with_one_thread() {
+    works_if_allowed(&["single_threaded"]);
+}
+
+#[test]
+fn under_a_tracer() {
+    works_if_allowed(&["traced"]);
+}
+
+#[test]
+fn kernel_writes_into_fresh_memory() {
+    works("kernel_copies");
+}
+
+#[test]
+fn ten_thousand_threads() {
+    works_if_allowed(&["many_threads", "count=10000"]);
+}
+
+/// The resolver of an IFUNC calls malloc while the program is being relocated.
+#[test]
+fn resolvers_that_allocate() {
+    works("ifunc");
+    Program::c("world.c").arg("ifunc").env("LD_BIND_NOW", "1").run().success().quiet();
+}
+
+#[test]
+fn every_limit_lowered_later() {
+    works("limits");
+}
+
+/// Other libraries have taken the room for thread-local variables: zonal's 16 bytes fit, or the library
+/// is refused like any other; nothing breaks.
+#[test]
+fn thread_local_storage_used_up() {
+    let Some(zonal) = library().filter(|_| is_zonal()) else { return };
+    let eater = compile_shared("tls_eater.c");
+    let run = Program::plain(zonal_tests::compile("tls_full.c")).arg(eater).arg(zonal).run();
+    run.success().quiet();
+}
