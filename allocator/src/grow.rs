@@ -1,6 +1,6 @@
 //! Growth of a zone: commits the next step of its section, or adds a section.
 
-use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE};
+use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
@@ -9,6 +9,7 @@ use crate::policy::is_in_turn;
 use crate::room::Footing;
 use crate::section::SECTION_ALIGN;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::turns::Weights;
 use crate::window::Window;
 use crate::zone::Request;
 
@@ -25,6 +26,13 @@ struct How {
     firm: bool,
 }
 
+/// The policy of a huge block, and the weights that it goes by, if it does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HugePolicy<'a> {
+    pub(crate) policy: MemPolicy,
+    pub(crate) weights: Option<&'a Weights>,
+}
+
 impl Pages {
     /// Commits more memory for `node`, `seen` being what its growth count was when the zone was
     /// found short. False when there is none to be had.
@@ -34,6 +42,7 @@ impl Pages {
         if node.grown() != seen {
             return true;
         }
+        self.refresh_allowed();
         self.bring_home(&mut window, id, huge);
         self.bring_home(&mut window, id, !huge);
         let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE) {
@@ -153,19 +162,39 @@ impl Pages {
         node.numastat.bind_miss.fetch_add(nr_pages(new), Relaxed);
     }
 
-    /// Places a huge block: by the kernel page by page where nodes take turns, else on `id`.
-    pub(crate) fn bind_huge(&self, id: NodeId, policy: MemPolicy, span: zonal_numa::Span) {
-        let bound = if is_in_turn(policy) && self.placement != Placement::Kernel {
-            self.machine.bind(span, &policy)
-        } else {
-            self.bind(id, span)
+    /// Places a huge block: page by page where nodes take turns, else on `id`.
+    pub(crate) fn bind_huge(&self, id: NodeId, policy: HugePolicy<'_>, span: Span) {
+        let HugePolicy { policy, weights } = policy;
+        let bound = match weights.filter(|weights| weights.are_own()) {
+            _ if self.placement == Placement::Kernel || !is_in_turn(policy) => self.bind(id, span),
+            // By the kernel where it knows how.
+            None => self.machine.bind(span, &policy),
+            Some(weights) => self.bind_by_weight(policy.nodes, weights, span),
         };
         if let (Err(_), Some(node)) = (bound, self.node(id)) {
             node.nr_bind_fail.fetch_add(1, Relaxed);
         }
     }
 
-    fn bind(&self, id: NodeId, span: zonal_numa::Span) -> Result<(), Errno> {
+    /// Gives each node a piece of the span as large as its share.
+    fn bind_by_weight(&self, nodes: NodeMask, weights: &Weights, span: Span) -> Result<(), Errno> {
+        let granule = self.machine.page_size();
+        let total: usize = nodes.iter().map(|node| usize::from(weights.of(node))).sum();
+        let (mut rest, mut left) = (span, total);
+        for node in nodes {
+            let weight = usize::from(weights.of(node));
+            // Of what is left, so that the last one takes all of it.
+            let nr_pages = rest.len() / granule;
+            let (part, after) = rest.split_at(nr_pages * weight / left * granule);
+            if !part.is_empty() {
+                self.machine.bind(part, &MemPolicy::preferred(node))?;
+            }
+            (rest, left) = (after, left - weight);
+        }
+        Ok(())
+    }
+
+    fn bind(&self, id: NodeId, span: Span) -> Result<(), Errno> {
         match self.placement {
             Placement::Kernel => Ok(()),
             Placement::Prefer => self.machine.bind(span, &MemPolicy::preferred(id)),

@@ -27,10 +27,12 @@ use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
+use crate::policy::is_in_turn;
 use crate::remote::Inbox;
 use crate::slab::SlabList;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::turns::Turns;
 
 /// Bits of a page word below the heap's number.
 pub(crate) const TAG_SHIFT: u32 = 10;
@@ -118,6 +120,14 @@ pub struct Heap {
     node: NodeId,
     /// The owner's memory policy, as last read.
     policy: Cell<MemPolicy>,
+    /// What the owner asked for by itself.
+    asked: Cell<Option<MemPolicy>>,
+    /// Whose turn it is under such a policy; null before one with turns.
+    turns: Cell<*const Turns>,
+    /// All its memory is of its node, and it serves those who ask for that.
+    is_pinned: Cell<bool>,
+    /// It belongs to a handle, not to a thread: that survives a fork.
+    is_held: Cell<bool>,
     /// Slow paths in a row that found the owner on another node.
     strays: Cell<u8>,
     barrier: Barrier,
@@ -138,7 +148,7 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `detour`, `policy`, `strays` are the owner's, `inner` belongs to whoever is inside the gate,
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns` are the owner's, `inner` belongs to whoever is inside the gate,
 // `next_dead` to the holder of the registry lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
@@ -173,6 +183,10 @@ impl Heap {
             (&raw mut (*heap).id).write(id);
             (&raw mut (*heap).node).write(node);
             (&raw mut (*heap).policy).write(Cell::new(MemPolicy::LOCAL));
+            (&raw mut (*heap).asked).write(Cell::new(None));
+            (&raw mut (*heap).turns).write(Cell::new(ptr::null()));
+            (&raw mut (*heap).is_pinned).write(Cell::new(false));
+            (&raw mut (*heap).is_held).write(Cell::new(false));
             (&raw mut (*heap).strays).write(Cell::new(0));
             (&raw mut (*heap).barrier).write(barrier);
             (&raw mut (*heap).mm).write(mm);
@@ -201,6 +215,10 @@ impl Heap {
             id: _,
             node: _,
             policy: _,
+            asked: _,
+            turns: _,
+            is_pinned: _,
+            is_held: _,
             strays: _,
             barrier: _,
             mm: _,
@@ -261,16 +279,66 @@ impl Heap {
         self.policy.get()
     }
 
-    /// A thread with that policy takes the heap.
-    pub(crate) fn take_over(&self, policy: MemPolicy) {
+    /// A thread takes the heap that asked for `asked` and so has that policy.
+    pub(crate) fn take_over(&self, policy: MemPolicy, asked: Option<MemPolicy>) {
         self.policy.set(policy);
         self.strays.set(0);
+        self.asked.set(asked);
+        self.prepare_turns();
+    }
+
+    /// The owner asks for a policy, or for none of its own. Owner only.
+    pub(crate) fn ask_for(&self, asked: Option<MemPolicy>) {
+        self.asked.set(asked);
+        self.prepare_turns();
+        self.read_policy();
+    }
+
+    /// The policy that the owner asked for by itself. Owner only.
+    pub fn asked_policy(&self) -> Option<MemPolicy> {
+        self.asked.get()
+    }
+
+    fn prepare_turns(&self) {
+        if self.turns.get().is_null() && self.asked.get().is_some_and(is_in_turn) {
+            let memory = self.mm.meta().alloc(self.mm.machine(), size_of::<Turns>());
+            // Without memory it goes by the turns of the process.
+            let Some(place) = memory.map(NonNull::cast::<Turns>) else { return };
+            // SAFETY: a fresh block of that size, aligned to it, for as long as the heap.
+            unsafe { place.write(Turns::new()) };
+            self.turns.set(place.as_ptr());
+        }
+    }
+
+    /// Whose turn it is, where the owner has turns of its own. Owner only.
+    pub(crate) fn turns(&self) -> Option<&Turns> {
+        self.asked.get()?;
+        // SAFETY: null or made by `prepare_turns`, for ever.
+        unsafe { self.turns.get().as_ref() }
+    }
+
+    /// Whether all its memory is of its node.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.is_pinned.get()
+    }
+
+    /// For whoever made it.
+    pub(crate) fn pin(&self) {
+        self.is_pinned.set(true);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held.get()
+    }
+
+    pub(crate) fn set_held(&self, held: bool) {
+        self.is_held.set(held);
     }
 
     /// Reads the owner's memory policy again. Owner only.
     pub(crate) fn read_policy(&self) {
         if !self.mm.is_one_node() {
-            self.policy.set(self.mm.policy_now());
+            self.policy.set(self.mm.policy_now(self.asked.get()));
         }
     }
 

@@ -9,9 +9,10 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
+use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
 use crate::error::AllocError;
+use crate::grow::HugePolicy;
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Request;
@@ -93,7 +94,7 @@ impl Huge {
     pub(crate) fn alloc(
         &self,
         pages: &Pages,
-        (node, policy): (NodeId, MemPolicy),
+        (node, policy): (NodeId, HugePolicy<'_>),
         request: Request,
         level: WatermarkLevel,
     ) -> Result<HugeBlock, AllocError> {
@@ -103,7 +104,8 @@ impl Huge {
         if let Some(span) = self.take_cached(pages, node, len, request.align) {
             return Ok(HugeBlock { span, known_zero: false });
         }
-        let footing = if is_in_turn(policy) { Footing::Ample } else { pages.footing(node, len) };
+        let footing =
+            if is_in_turn(policy.policy) { Footing::Ample } else { pages.footing(node, len) };
         if footing == Footing::Full || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
@@ -117,7 +119,7 @@ impl Huge {
         // Where nodes take turns, the kernel goes by its huge pages where they fit: without a
         // border of them at the start, blocks of one size would leave out the same node again and
         // again.
-        let wants_border = by_huge_pages || is_in_turn(policy);
+        let wants_border = by_huge_pages || is_in_turn(policy.policy);
         let border = if wants_border { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
         if let Ok(span) = pages.machine.map(len, request.align.max(border)) {
             pages.bind_huge(node, policy, span);

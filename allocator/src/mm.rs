@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Errno, Machine, MemPolicy, NodeId, PAGE_SIZE};
+use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, NodeMask, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
@@ -11,6 +11,7 @@ use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
 use crate::error::AllocError;
 use crate::gate::Barrier;
+use crate::grow::HugePolicy;
 use crate::heap::{Heap, HeapId};
 use crate::huge::{self, Huge};
 use crate::large::MAX_LARGE;
@@ -36,10 +37,23 @@ const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 pub struct Config {
     /// The page layer's part.
     pub pages: PageConfig,
-    /// Which nodes serve requests. Nodes that do not exist are ignored.
-    pub policy: MemPolicy,
+    /// Which nodes serve requests; none leaves that to each thread's policy in the kernel. Nodes
+    /// that may not be used are ignored.
+    pub policy: Option<MemPolicy>,
+    /// Weights of the nodes for weighted interleaving; all zeros for those of the kernel.
+    pub weights: Weights,
     /// Leave out every system call that is not needed to succeed (membarrier here).
     pub minimal_syscalls: bool,
+}
+
+/// A weight for each node; all zeros for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights(pub [u8; MAX_NODES]);
+
+impl Default for Weights {
+    fn default() -> Weights {
+        Weights([0; MAX_NODES])
+    }
 }
 
 /// What a caller wants.
@@ -116,7 +130,10 @@ impl Mm {
             (&raw mut (*place).vmstat).write(Vmstat::new());
             (&raw mut (*place).barrier).write(barrier);
             (&raw mut (*place).one_node).write(one_node);
-            (&raw mut (*place).placing).write(Placing::new(config.policy, &(*place).pages));
+            (&raw mut (*place).placing).write({
+                let Config { policy, weights, .. } = config;
+                Placing::new(policy, weights.0, &(*place).pages)
+            });
             Ok(&*place)
         }
     }
@@ -177,28 +194,60 @@ impl Mm {
     /// # Errors
     /// `Exhausted` when there is no memory for it.
     pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
-        let policy = self.policy_now();
+        self.attach_asking(None)
+    }
+
+    /// The same for a thread that asked for a policy before.
+    fn attach_asking(&'static self, asked: Option<MemPolicy>) -> Result<NonNull<Heap>, AllocError> {
+        self.pages.refresh_allowed();
+        let policy = self.policy_now(asked);
         let node = self.home_for(policy, self.machine().current_node());
-        let heap = self.heap_on(node)?;
+        let heap = self.heap_on(node, false)?;
         self.note_threads();
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
-        unsafe { heap.as_ref() }.take_over(policy);
+        unsafe { heap.as_ref() }.take_over(policy, asked);
         Ok(heap)
     }
 
-    fn heap_on(&'static self, node: NodeId) -> Result<NonNull<Heap>, AllocError> {
-        if let Some(heap) = self.registry.take_dead(|heap| heap.node() == node) {
+    /// A heap whose memory is all of `node`, for whoever holds it: not to be used by two threads at
+    /// a time, and to be given back by [`Mm::detach`]. `held`: it stays with its holder in a child.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no memory for it, or the node has none that may be used.
+    pub fn attach_on(&'static self, node: NodeId, held: bool) -> Result<NonNull<Heap>, AllocError> {
+        self.pages.refresh_allowed();
+        let exhausted = AllocError::Exhausted { node, order: 0 };
+        let policy = MemPolicy::bind(NodeMask::of(node));
+        if !self.pages.allowed().contains(node) {
+            return Err(exhausted);
+        }
+        let heap = self.heap_on(node, true)?;
+        // SAFETY: heaps are never unmapped, and this one is the caller's now.
+        let h = unsafe { heap.as_ref() };
+        h.take_over(policy, Some(policy));
+        h.set_held(held);
+        self.bound_from_now_on(policy);
+        Ok(heap)
+    }
+
+    fn heap_on(&'static self, node: NodeId, pinned: bool) -> Result<NonNull<Heap>, AllocError> {
+        let fits = |heap: &Heap| heap.is_pinned() == pinned && heap.node() == node;
+        if let Some(heap) = self.registry.take_dead(fits) {
             return Ok(heap);
         }
         let fresh = self.registry.publish(self.machine(), |id| {
             let place = self.meta.alloc(self.machine(), size_of::<Heap>())?.cast::<Heap>();
             // SAFETY: a fresh block of that size, aligned to its size; the number is new.
-            unsafe { Heap::init(place, self, id, node, self.barrier) };
+            unsafe {
+                Heap::init(place, self, id, node, self.barrier);
+                if pinned {
+                    place.as_ref().pin();
+                }
+            }
             Some(place)
         });
-        fresh
-            .or_else(|| self.registry.take_dead(|_| true))
-            .ok_or(AllocError::Exhausted { node, order: 0 })
+        let any = || self.registry.take_dead(|heap| !pinned && !heap.is_pinned());
+        fresh.or_else(any).ok_or(AllocError::Exhausted { node, order: 0 })
     }
 
     /// Takes the heap of a thread that ends.
@@ -208,6 +257,7 @@ impl Mm {
     pub unsafe fn detach(&'static self, heap: NonNull<Heap>) {
         // SAFETY: heaps are never unmapped.
         let h = unsafe { heap.as_ref() };
+        h.set_held(false);
         let mut inner = h.enter();
         inner.collect(h);
         inner.post_all(h);
@@ -238,7 +288,9 @@ impl Mm {
     /// The calling thread owns `old` and uses only the answer afterwards.
     #[cold]
     pub unsafe fn exchange(&'static self, old: NonNull<Heap>) -> NonNull<Heap> {
-        let Ok(new) = self.attach() else { return old };
+        // SAFETY: heaps are never unmapped.
+        let asked = unsafe { old.as_ref() }.asked_policy();
+        let Ok(new) = self.attach_asking(asked) else { return old };
         // SAFETY: both are the calling thread's own.
         unsafe {
             HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
@@ -397,7 +449,9 @@ impl Heap {
     fn alloc_huge(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
         let mm = self.mm();
         let Request { size, align, .. } = request;
-        match mm.huge.alloc(&mm.pages, (from.node, self.policy()), request, from.level) {
+        let policy = self.policy();
+        let policy = HugePolicy { policy, weights: mm.weights_of(policy) };
+        match mm.huge.alloc(&mm.pages, (from.node, policy), request, from.level) {
             Ok(block) => {
                 let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
                 Ok(Block { start, known_zero: block.known_zero })

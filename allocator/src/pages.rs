@@ -30,7 +30,7 @@ use crate::purge::Reclaimer;
 use crate::run::PageRun;
 use crate::section::Sections;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicU32, AtomicUsize};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use crate::watermark::{WatermarkLevel, Watermarks};
 use crate::window::Window;
 use crate::word::Migratetype;
@@ -115,6 +115,8 @@ pub struct Pages {
     pub(crate) placement: Placement,
     pub(crate) os_page: Order,
     pub(crate) online: NodeMask,
+    /// Bits of the nodes that the process may use, as last read.
+    allowed: AtomicU64,
     pub(crate) budget: Budget,
     soft_cap: Cap,
     generation: AtomicU32,
@@ -151,6 +153,8 @@ impl Pages {
                 slot.write(Node::new(node, config.node_limits[node.index()], scale));
             }
             (&raw mut (*at).map).write(PageMap::unplaced());
+            let allowed = machine.allowed_nodes().bits();
+            (&raw mut (*at).allowed).write(AtomicU64::new(allowed));
             (&raw mut (*at).machine).write(machine);
             (&raw mut (*at).thp).write(thp);
             (&raw mut (*at).placement).write(config.placement);
@@ -171,6 +175,19 @@ impl Pages {
     /// The nodes that have a zone.
     pub fn online(&self) -> NodeMask {
         self.online
+    }
+
+    /// The nodes of them that the process may use, as last read: cpusets change.
+    pub(crate) fn allowed(&self) -> NodeMask {
+        // Relaxed: as good as read a moment ago.
+        NodeMask::from_bits(self.allowed.load(Relaxed))
+    }
+
+    /// Reads them again.
+    pub(crate) fn refresh_allowed(&self) {
+        if self.online.count() > 1 {
+            self.allowed.store(self.machine.allowed_nodes().bits(), Relaxed);
+        }
     }
 
     /// Takes a run of exactly `nr_pages` pages (1 to 1024) from `node`, its address aligned to

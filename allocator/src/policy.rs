@@ -1,77 +1,139 @@
-//! Which node serves a request: the process's memory policy over the machine's distances.
+//! Which node serves a request: a memory policy over the machine's distances.
 //!
 //! The kernel's modes, applied where pages are taken, so that small objects follow at the pace of
 //! slabs: a policy places pages, not objects. `bind` is kept here, by never asking other nodes, and
 //! so ends in ENOMEM where the kernel's own `MPOL_BIND` would kill the process.
+//!
+//! The policy of a request is that which the thread asked for ([`Mm::set_policy`]), else that of the
+//! process, else the one that the kernel has for the thread (`numactl`, `set_mempolicy`), else local.
+//! All of them choose among the nodes that the process is allowed.
 
-use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_numa::{Errno, MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::heap::Heap;
 use crate::mm::Mm;
 use crate::pages::{Pages, Placement};
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::turns::{Turns, Weights};
 
 /// The policy of an instance.
 #[derive(Debug)]
 pub(crate) struct Placing {
-    /// What the user set. Where that is local, each thread's own policy counts (`numactl`,
-    /// `set_mempolicy`).
-    policy: MemPolicy,
-    /// Whether memory shall follow policies at all.
-    follows_threads: bool,
-    /// Pages taken from each node in turn so far.
-    taken: [AtomicUsize; MAX_NODES],
+    /// What the user set; where that is nothing, each thread's own policy in the kernel counts.
+    policy: Option<MemPolicy>,
+    /// Whose turn it is under policies of the process and of the kernel.
+    turns: Turns,
+    pub(crate) weights: Weights,
 }
 
 impl Placing {
-    /// `policy` for the nodes in `existing`; the default policy when none of its nodes is there.
-    pub(crate) fn new(policy: MemPolicy, pages: &Pages) -> Placing {
-        let policy = among(policy, pages.online());
-        note_bound(policy, pages);
-        Placing {
-            policy,
-            follows_threads: policy.mode == PolicyMode::Local
-                && pages.placement != Placement::Kernel
-                && pages.online().count() > 1,
-            taken: core::array::from_fn(|_| AtomicUsize::new(0)),
+    /// `policy`, if any of its nodes is there.
+    pub(crate) fn new(
+        policy: Option<MemPolicy>,
+        weights: [u8; MAX_NODES],
+        pages: &Pages,
+    ) -> Placing {
+        let policy = policy.filter(|_| pages.placement != Placement::Kernel);
+        let policy = policy.map(|policy| among(policy, pages.allowed()));
+        let placing = Placing { policy, turns: Turns::new(), weights: Weights::new(weights) };
+        if let Some(policy) = policy {
+            placing.prepare(policy, pages);
+        }
+        placing
+    }
+
+    /// What a policy needs before it is followed: bound nodes give only what they have, and weights
+    /// are known.
+    fn prepare(&self, policy: MemPolicy, pages: &Pages) {
+        if pages.online().count() <= 1 {
+            return;
+        }
+        match policy.mode {
+            PolicyMode::Bind => note_bound(policy, pages),
+            PolicyMode::WeightedInterleave => self.weights.read(&pages.machine, pages.online()),
+            _ => {}
         }
     }
 }
 
-/// The policy for nodes that there are; the default one if there is none of them.
-fn among(policy: MemPolicy, existing: NodeMask) -> MemPolicy {
-    let nodes = policy.nodes.and(existing);
+/// The policy for nodes that may be used; the default one if there is none of them.
+fn among(policy: MemPolicy, allowed: NodeMask) -> MemPolicy {
+    let nodes = policy.nodes.and(allowed);
     if nodes.is_empty() { MemPolicy::LOCAL } else { MemPolicy { nodes, ..policy } }
 }
 
 /// From now on these nodes give only what they have.
 fn note_bound(policy: MemPolicy, pages: &Pages) {
-    if policy.mode == PolicyMode::Bind && pages.online().count() > 1 {
-        for node in policy.nodes.iter().filter_map(|node| pages.node(node)) {
-            node.note_bound();
-        }
+    for node in policy.nodes.iter().filter_map(|node| pages.node(node)) {
+        node.note_bound();
     }
 }
 
 impl Mm {
-    /// The policy for memory that the calling thread takes now.
-    pub(crate) fn policy_now(&self) -> MemPolicy {
-        let Placing { policy, follows_threads, .. } = self.placing();
-        if !*follows_threads {
-            return *policy;
+    /// The policy for memory that a thread takes now which asked for `asked`.
+    pub(crate) fn policy_now(&self, asked: Option<MemPolicy>) -> MemPolicy {
+        let pages = self.pages();
+        if let Some(policy) = asked.or(self.placing().policy) {
+            return among(policy, pages.allowed());
         }
-        let Some(own) = self.machine().thread_policy() else { return *policy };
-        let own = among(own, self.pages().online());
-        note_bound(own, self.pages());
+        if pages.placement == Placement::Kernel || pages.online().count() <= 1 {
+            return MemPolicy::LOCAL;
+        }
+        let Some(own) = self.machine().thread_policy() else { return MemPolicy::LOCAL };
+        let own = among(own, pages.allowed());
+        if own.mode == PolicyMode::Bind {
+            note_bound(own, pages);
+        }
         own
+    }
+
+    /// Gives the owner of `heap` a memory policy of its own, or takes it away. It counts for what
+    /// is taken from now on.
+    ///
+    /// # Errors
+    /// `EINVAL` when the policy is not sound, or none of its nodes may be used.
+    /// [`PolicyMode::BindStrict`] is for whole processes only.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap`.
+    pub unsafe fn set_policy(&self, heap: &Heap, policy: Option<MemPolicy>) -> Result<(), Errno> {
+        if let Some(policy) = policy {
+            self.check_policy(policy)?;
+            self.placing().prepare(policy, self.pages());
+        }
+        heap.ask_for(policy);
+        Ok(())
+    }
+
+    /// The nodes of a bind policy give only what they have.
+    pub(crate) fn bound_from_now_on(&self, policy: MemPolicy) {
+        self.placing().prepare(policy, self.pages());
+    }
+
+    fn check_policy(&self, policy: MemPolicy) -> Result<(), Errno> {
+        self.pages().refresh_allowed();
+        let some_allowed = !policy.nodes.and(self.pages().allowed()).is_empty();
+        let is_local = policy.mode == PolicyMode::Local;
+        let is_sound = policy.is_sound() && policy.mode != PolicyMode::BindStrict;
+        if is_sound && (is_local || some_allowed) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// Whether the owner of `heap` should take its memory from another node, by its policy and
+    /// where it runs at this moment.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap`.
+    pub unsafe fn is_away(&self, heap: &Heap) -> bool {
+        !self.is_one_node()
+            && self.home_for(heap.policy(), self.machine().current_node()) != heap.node()
     }
 
     /// The node that a thread running on `here` shall get its memory from.
     pub(crate) fn home_for(&self, policy: MemPolicy, here: NodeId) -> NodeId {
         let near = self.zonelist(here);
-        let wanted =
-            |node: &&NodeId| policy.mode == PolicyMode::Local || policy.nodes.contains(**node);
+        let allowed = self.pages().allowed();
+        let chosen = if policy.mode == PolicyMode::Local { allowed } else { policy.nodes };
+        let wanted = |node: &&NodeId| chosen.contains(**node);
         near.iter().find(wanted).or(near.first()).copied().unwrap_or(here)
     }
 
@@ -81,9 +143,13 @@ impl Mm {
         if !is_in_turn(policy) {
             return heap.node();
         }
-        // Relaxed: only the spread matters.
-        let taken = |node: &NodeId| self.placing().taken[node.index()].load(Relaxed);
-        policy.nodes.iter().min_by_key(taken).unwrap_or(heap.node())
+        let turns = heap.turns().unwrap_or(&self.placing().turns);
+        turns.next(policy.nodes, self.weights_of(policy)).unwrap_or(heap.node())
+    }
+
+    /// The weights that a policy goes by, if it does.
+    pub(crate) fn weights_of(&self, policy: MemPolicy) -> Option<&Weights> {
+        (policy.mode == PolicyMode::WeightedInterleave).then_some(&self.placing().weights)
     }
 
     /// Notes that `heap` took pages of `node`. Turns are counted in pages, so that blocks of all
@@ -95,8 +161,7 @@ impl Mm {
         let policy = heap.policy();
         let in_turn = is_in_turn(policy);
         if in_turn {
-            // Relaxed: only the spread matters.
-            self.placing().taken[node.index()].fetch_add(nr_pages, Relaxed);
+            heap.turns().unwrap_or(&self.placing().turns).note(node, nr_pages);
         }
         let Some(taken) = self.pages().node(node) else { return };
         let is_local = self.machine().current_node() == node;
@@ -122,7 +187,7 @@ impl Mm {
         let policy = heap.policy();
         match policy.mode {
             PolicyMode::Bind | PolicyMode::BindStrict => policy.nodes.contains(node),
-            _ => true,
+            _ => self.pages().allowed().contains(node),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Registry {
         pool.nr_dead = 0;
         for heap in self.all() {
             let pointer = NonNull::from(heap);
-            if Some(pointer) != own {
+            if Some(pointer) != own && !heap.is_held() {
                 heap.next_dead.set(pool.dead);
                 heap.dead.store(true, Relaxed);
                 pool.dead = pointer.as_ptr();

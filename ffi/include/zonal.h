@@ -31,6 +31,32 @@ int zonal_validate(void);
 /* "0.1.0" */
 const char *zonal_version(void);
 
+/* On which nodes memory of the calling thread is placed, as set_mempolicy(2) has it, for what zonal
+ * takes from now on. The modes are those of <numaif.h>; `nodemask` has `maxnode` bits. The policy
+ * stands before that of ZONAL_CONF and the kernel's own, until ZONAL_POLICY_DEFAULT takes it away or
+ * the thread ends. BIND answers ENOMEM when its nodes are full: nobody is killed.
+ *
+ * 0, or -1 with errno: EINVAL when none of the nodes may be used, or nodes are missing, or given where
+ * the mode takes none; EAGAIN in a signal handler that interrupted malloc. */
+#define ZONAL_POLICY_DEFAULT 0
+#define ZONAL_POLICY_PREFERRED 1
+#define ZONAL_POLICY_BIND 2
+#define ZONAL_POLICY_INTERLEAVE 3
+#define ZONAL_POLICY_LOCAL 4
+#define ZONAL_POLICY_PREFERRED_MANY 5
+#define ZONAL_POLICY_WEIGHTED_INTERLEAVE 6
+int zonal_set_policy(int mode, const unsigned long *nodemask, unsigned long maxnode);
+
+/* What zonal_set_policy was last given by this thread; ZONAL_POLICY_DEFAULT if nothing. Either pointer
+ * may be NULL. EINVAL when `maxnode` bits are too few. */
+int zonal_get_policy(int *mode, unsigned long *nodemask, unsigned long maxnode);
+
+/* Memory on that node, whatever the policies, to be freed by free(). When the node is full,
+ * zonal_alloc_onnode takes the nearest that is not, zonal_alloc_thisnode answers NULL with ENOMEM.
+ * NULL with EINVAL for a node that there is not. realloc() may move it to the thread's node. */
+void *zonal_alloc_onnode(size_t size, int node);
+void *zonal_alloc_thisnode(size_t size, int node);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,15 +2,33 @@
 
 use zonal_allocator::pages::{PageConfig, Placement, UNLIMITED};
 use zonal_allocator::{Config, Mm};
-use zonal_numa::{Machine, PAGE_SIZE, PolicyMode};
+use zonal_numa::{Machine, NodeMask, PAGE_SIZE, PolicyMode};
 
 use crate::env::Settings;
+use crate::fd::Line;
 
 /// Builds the core; none when the system has no memory for it.
 pub(crate) fn build(settings: &Settings) -> Option<&'static Mm> {
     let minimal = settings.minimal_syscalls;
     let machine = if minimal { Machine::linux_minimal() } else { Machine::linux() };
+    warn_of_policy(settings, machine.allowed_nodes());
     Mm::new(machine, core(settings)).ok()
+}
+
+/// One line if the policy cannot be followed as it was given.
+fn warn_of_policy(settings: &Settings, allowed: NodeMask) {
+    let Some(policy) = settings.policy.filter(|policy| !policy.nodes.is_empty()) else { return };
+    let usable = policy.nodes.and(allowed);
+    let what = if !settings.numa {
+        "has no effect with numa:off"
+    } else if usable.is_empty() {
+        "names no node that this process may use: memory is local"
+    } else if usable != policy.nodes {
+        "names nodes that this process may not use: they are left out"
+    } else {
+        return;
+    };
+    Line::stderr(format_args!("ZONAL_CONF: policy {what}"));
 }
 
 fn core(settings: &Settings) -> Config {
@@ -24,10 +42,15 @@ fn core(settings: &Settings) -> Config {
     for (limit, bytes) in pages.node_limits.iter_mut().zip(settings.node_limits) {
         *limit = bytes.map_or(UNLIMITED, |bytes| bytes / PAGE_SIZE);
     }
-    pages.placement = match settings.policy.mode {
+    pages.placement = match settings.policy.map(|policy| policy.mode) {
         _ if !settings.numa => Placement::Kernel,
-        PolicyMode::BindStrict => Placement::Strict,
+        Some(PolicyMode::BindStrict) => Placement::Strict,
         _ => Placement::Prefer,
     };
-    Config { pages, policy: settings.policy, minimal_syscalls: settings.minimal_syscalls }
+    Config {
+        pages,
+        policy: settings.policy,
+        weights: settings.weights,
+        minimal_syscalls: settings.minimal_syscalls,
+    }
 }

@@ -11,8 +11,9 @@
 //! | `stats_format` | `text`, `json` or `prometheus`                                           |
 //! | `stats_file`   | append the report to this file instead of stderr                         |
 //! | `stats_signal` | a report on this signal, as in `SIGUSR2`                                 |
-//! | `policy`       | `local`, or `preferred`, `preferred-many`, `bind`, `bind-strict`,        |
-//! |                | `interleave`, `weighted-interleave` with `=NODES`, as in `bind=0-1+3`    |
+//! | `policy`       | `default`, `local`, or `preferred`, `preferred-many`, `bind`,            |
+//! |                | `bind-strict`, `interleave`, `weighted-interleave` with `=NODES`, as in  |
+//! |                | `bind=0-1+3`; weights as in `weighted-interleave=0*3+1`                  |
 //! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
 //! | `soft_limit`   | bytes from which on it reclaims before it takes more                     |
 //! | `node_limit`   | the limit by node, as in `node_limit:0=1G+1=512M`                        |
@@ -29,6 +30,7 @@ use core::arch::asm;
 use core::ffi::{CStr, c_char};
 use core::str;
 
+use zonal_allocator::Weights;
 use zonal_allocator::zone::Thp;
 use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 use zonal_stats::Format;
@@ -46,7 +48,10 @@ pub(crate) struct Settings {
     pub(crate) stats_format: Format,
     /// Lies in the environment block: to be used at once, the program may overwrite it.
     pub(crate) stats_file: Option<&'static [u8]>,
-    pub(crate) policy: MemPolicy,
+    /// None leaves it to the policies of the kernel.
+    pub(crate) policy: Option<MemPolicy>,
+    /// For weighted interleaving; zeros for the kernel's own.
+    pub(crate) weights: Weights,
     pub(crate) limit: Option<usize>,
     pub(crate) soft_limit: Option<usize>,
     pub(crate) node_limits: [Option<usize>; MAX_NODES],
@@ -65,7 +70,8 @@ impl Settings {
         stats_signal: None,
         stats_format: Format::Text,
         stats_file: None,
-        policy: MemPolicy::LOCAL,
+        policy: None,
+        weights: Weights([0; MAX_NODES]),
         limit: None,
         soft_limit: None,
         node_limits: [None; MAX_NODES],
@@ -200,7 +206,10 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
         }
         b"stats_file" if value.is_empty() => return Err(Wrong::Value),
         b"stats_file" => settings.stats_file = Some(value),
-        b"policy" => settings.policy = policy(value).ok_or(Wrong::Value)?,
+        b"policy" => {
+            let (policy, weights) = policy(value).ok_or(Wrong::Value)?;
+            (settings.policy, settings.weights) = (policy, weights);
+        }
         b"limit" => settings.limit = Some(bytes(value).ok_or(Wrong::Value)?),
         b"soft_limit" => settings.soft_limit = Some(bytes(value).ok_or(Wrong::Value)?),
         b"node_limit" => settings.node_limits = node_limits(value).ok_or(Wrong::Value)?,
@@ -265,11 +274,12 @@ fn number(digits: &[u8]) -> Option<usize> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// `local`, or a mode with its nodes: `bind=0-1+3`.
-fn policy(value: &[u8]) -> Option<MemPolicy> {
+/// `default`, `local`, or a mode with its nodes: `bind=0-1+3`, `weighted-interleave=0*3+1`.
+fn policy(value: &[u8]) -> Option<(Option<MemPolicy>, Weights)> {
     let mut parts = value.splitn(2, |&byte| byte == b'=');
     let mode = match parts.next()? {
-        b"local" | b"default" => PolicyMode::Local,
+        b"default" => return parts.next().is_none().then_some((None, Weights::default())),
+        b"local" => PolicyMode::Local,
         b"preferred" => PolicyMode::Preferred,
         b"preferred-many" => PolicyMode::PreferredMany,
         b"bind" => PolicyMode::Bind,
@@ -278,32 +288,39 @@ fn policy(value: &[u8]) -> Option<MemPolicy> {
         b"weighted-interleave" => PolicyMode::WeightedInterleave,
         _ => return None,
     };
-    match (mode, parts.next()) {
-        (PolicyMode::Local, None) => Some(MemPolicy::LOCAL),
-        (PolicyMode::Local, Some(_)) | (_, None) => None,
-        (mode, Some(list)) => {
-            let nodes = nodes(list)?;
-            let fits = mode != PolicyMode::Preferred || nodes.count() == 1;
-            fits.then_some(MemPolicy { mode, nodes })
-        }
-    }
+    let (nodes, weights) = match parts.next() {
+        Some(list) => nodes(list)?,
+        None => (NodeMask::EMPTY, Weights::default()),
+    };
+    let has_weights = weights != Weights::default();
+    let policy = MemPolicy { mode, nodes };
+    let is_sound = policy.is_sound() && (!has_weights || mode == PolicyMode::WeightedInterleave);
+    is_sound.then_some((Some(policy), weights))
 }
 
-/// `0-1+3`: nodes and ranges of them, joined by `+` because the comma is taken.
-fn nodes(list: &[u8]) -> Option<NodeMask> {
-    let mut mask = NodeMask::EMPTY;
-    for range in list.split(|&byte| byte == b'+') {
-        let mut ends = range.splitn(2, |&byte| byte == b'-');
+/// `0-1+3`: nodes and ranges of them, joined by `+` because the comma is taken, each with its
+/// weight if it has one, as in `0*3`.
+fn nodes(list: &[u8]) -> Option<(NodeMask, Weights)> {
+    let (mut mask, mut weights) = (NodeMask::EMPTY, Weights::default());
+    for item in list.split(|&byte| byte == b'+') {
+        let mut sides = item.splitn(2, |&byte| byte == b'*');
+        let mut ends = sides.next()?.splitn(2, |&byte| byte == b'-');
         let first = number(ends.next()?)?;
         let last = ends.next().map_or(Some(first), number)?;
+        let weight = match sides.next() {
+            Some(digits) => number(digits).and_then(|n| u8::try_from(n).ok()).filter(|&n| n > 0)?,
+            None => 0,
+        };
         if first > last {
             return None;
         }
         for node in first..=last {
-            mask.set(NodeId::from_index(node)?);
+            let node = NodeId::from_index(node)?;
+            mask.set(node);
+            weights.0[node.index()] = weight;
         }
     }
-    Some(mask)
+    Some((mask, weights))
 }
 
 #[cfg(test)]
@@ -334,7 +351,7 @@ mod tests {
         assert_eq!(s.stats_signal, Some(libc::SIGUSR2));
         assert_eq!(s.stats_format, Format::Json);
         assert_eq!(s.stats_file, Some(&b"/tmp/a:b"[..]));
-        assert_eq!(s.policy, MemPolicy::bind(NodeMask::from_bits(0b1011)));
+        assert_eq!(s.policy, Some(MemPolicy::bind(NodeMask::from_bits(0b1011))));
         assert_eq!((s.limit, s.thp), (Some(2 << 30), Thp::Never));
     }
 
@@ -349,7 +366,24 @@ mod tests {
         assert!(s.stats_at_exit);
         assert_eq!((s.limit, s.thp, s.stats_file), (None, Thp::Auto, None));
         assert_eq!((s.soft_limit, s.node_limits), (None, [None; MAX_NODES]));
-        assert_eq!(s.policy, MemPolicy::LOCAL);
+        assert_eq!(s.policy, None);
+    }
+
+    #[test]
+    fn policies_have_nodes_and_weights() {
+        let s = parsed("policy:weighted-interleave=0*3+1-2+5*255");
+        let nodes = NodeMask::from_bits(0b10_0111);
+        assert_eq!(s.policy, Some(MemPolicy { mode: PolicyMode::WeightedInterleave, nodes }));
+        assert_eq!(s.weights.0[..6], [3, 0, 0, 0, 0, 255]);
+        assert_eq!(parsed("policy:local").policy, Some(MemPolicy::LOCAL));
+        assert_eq!(parsed("policy:bind=0,policy:default").policy, None);
+        for bad in ["=0*0", "=0*256", "=0*", "=*3", "=0*3*3", "=", "=+"] {
+            let value = std::format!("weighted-interleave{bad}");
+            assert!(policy(value.as_bytes()).is_none(), "{bad}");
+        }
+        for bad in ["interleave=0*3", "interleave", "local=1", "preferred=0-1", "default=0"] {
+            assert!(policy(bad.as_bytes()).is_none(), "{bad}");
+        }
     }
 
     #[test]

@@ -56,7 +56,9 @@ mod init;
 mod jump;
 mod kswapd;
 mod live;
+mod on_node;
 pub mod pages;
+pub mod policy;
 mod report;
 mod signal;
 mod slow;
@@ -64,6 +66,7 @@ mod thread;
 mod tls;
 
 pub use global::Zonal;
+pub use on_node::{Heap, Spill};
 pub use report::{Stats, print};
 pub use zonal_allocator::Mismatch;
 pub use zonal_stats::{self as figures, Format};
@@ -75,6 +78,7 @@ pub mod abi {
     pub use crate::foreign::{Alone, Foreign};
     pub use crate::hot::{aligned, free, malloc, realloc, zalloc};
     pub use crate::jump::{LongJump, put_off};
+    pub use crate::on_node::alloc_on_node;
     pub use crate::report::Usage;
     pub use crate::slow::usable_size;
     pub use crate::tls::prepare_thread;

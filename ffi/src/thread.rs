@@ -95,9 +95,22 @@ impl Visit {
     pub(crate) fn follow_thread(&mut self) {
         let Seat::Heap(heap) = self.seat else { return };
         // SAFETY: the heap is this thread's.
-        if self.borrowed || !unsafe { self.mm.is_astray(heap) } {
-            return;
+        if !self.borrowed && unsafe { self.mm.is_astray(heap) } {
+            self.change_heap(heap);
         }
+    }
+
+    /// The same at once, after a change of the thread's policy.
+    pub(crate) fn follow_policy(&mut self) {
+        let Seat::Heap(heap) = self.seat else { return };
+        // SAFETY: the heap is this thread's and never unmapped.
+        if !self.borrowed && unsafe { self.mm.is_away(heap.as_ref()) } {
+            self.change_heap(heap);
+        }
+    }
+
+    #[cold]
+    fn change_heap(&mut self, heap: NonNull<Heap>) {
         let block = Block::get();
         let _blocked = Blocked::always();
         block.set_home(BUSY);
@@ -108,6 +121,11 @@ impl Visit {
         if let Some(section) = &mut self.section {
             section.move_to(heap);
         }
+    }
+
+    /// Whether the heap is this operation's only.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     pub(crate) fn mm(&self) -> &'static Mm {

@@ -52,6 +52,16 @@ impl MemPolicy {
         MemPolicy { mode: PolicyMode::Bind, nodes }
     }
 
+    /// Whether it says what it must and no more: nodes where the mode chooses among some, one where
+    /// it prefers one, none where it takes the thread's.
+    pub const fn is_sound(self) -> bool {
+        match (self.mode, self.nodes.count()) {
+            (PolicyMode::Local, nr) => nr == 0,
+            (PolicyMode::Preferred, nr) => nr == 1,
+            (_, nr) => nr > 0,
+        }
+    }
+
     /// Out of the kernel's words for a thread's policy; none for its default.
     pub(crate) fn from_kernel(mode: i32, bits: u64) -> Option<MemPolicy> {
         let nodes = NodeMask::from_bits(bits);

@@ -21,7 +21,7 @@ fn programs() -> PathBuf {
     let binary = std::env::current_exe().unwrap_or_else(|e| panic!("current_exe: {e}"));
     let dir = binary.parent().unwrap_or(Path::new(".")).join("zonal-tests-vm");
     std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    for name in ["local", "moved", "handoff", "policy", "maps"] {
+    for name in ["local", "moved", "handoff", "policy", "own", "maps"] {
         let output = Command::new("cc")
             .args(["-O1", "-g", "-Wall", "-Werror", "-fno-builtin", "-pthread", "-std=gnu11"])
             .arg(lab().join("c").join(format!("{name}.c")))
@@ -77,6 +77,11 @@ fn four_nodes() {
         "mappings",
         "interleave",
         "interleave-huge",
+        "weighted",
+        "weighted-huge",
+        "own",
+        "local-set",
+        "unknown-node",
         "bind",
         "bind-huge",
         "bind-full",

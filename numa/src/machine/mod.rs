@@ -15,7 +15,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
-use crate::topology::{self, SYSFS_ROOT};
+use crate::topology::{self, SYSFS_ROOT, WEIGHTS};
 use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Room, ThpMode, Topology, room};
 use hooks::Hooks;
 use purge::Batching;
@@ -167,6 +167,15 @@ impl Machine {
     /// made: one that may kill who opens a file. A filter from before let the loader open files.
     pub fn is_confined_since_start(&self) -> bool {
         self.confinement.is_some_and(|before| before != os::confinement())
+    }
+
+    /// The weight that the administrator gave the node for weighted interleaving; none where the
+    /// kernel knows no weights. Opens a file.
+    pub fn interleave_weight(&self, node: NodeId) -> Option<u8> {
+        if self.hooks.is_fake() || self.minimal {
+            return None;
+        }
+        topology::read_weight(WEIGHTS, node)
     }
 
     /// For processors that came later or are beyond the table.

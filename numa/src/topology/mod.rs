@@ -11,7 +11,7 @@ pub(crate) mod tests;
 mod zonelist;
 
 pub use sysfs::NodeMemory;
-pub(crate) use sysfs::{ROOT as SYSFS_ROOT, read, read_memory};
+pub(crate) use sysfs::{ROOT as SYSFS_ROOT, WEIGHTS, read, read_memory, read_weight};
 pub(crate) use tables::Tables;
 
 use crate::os::Mapped;

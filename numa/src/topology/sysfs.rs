@@ -13,6 +13,8 @@ use crate::{Errno, MAX_NODES, NodeId, NodeMask};
 
 /// Where the kernel shows its nodes.
 pub(crate) const ROOT: &str = "/sys/devices/system/node";
+/// Where it shows their weights.
+pub(crate) const WEIGHTS: &str = "/sys/kernel/mm/mempolicy/weighted_interleave";
 
 /// More than any file here holds: the kernel writes at most a page, but for the
 /// lists of processors of very large machines.
@@ -118,6 +120,18 @@ pub(crate) fn read_memory(root: &str, node: NodeId) -> Option<NodeMemory> {
         free: bytes(b" MemFree:")?,
         files: bytes(b" Active(file):")? + bytes(b" Inactive(file):")?,
     })
+}
+
+/// The kernel's weight of a node for weighted interleaving (Linux 6.9).
+pub(crate) fn read_weight(root: &str, node: NodeId) -> Option<u8> {
+    let mut buf = [0; 16];
+    // A file for each node, in one directory.
+    let mut path = Path::new();
+    path.push(root.as_bytes());
+    path.push(b"/node");
+    path.push_number(node.index());
+    let text = os::read_file(path.as_c_str()?, &mut buf).ok()?;
+    numbers(text).next().and_then(|weight| u8::try_from(weight).ok())
 }
 
 fn read_text<'b>(

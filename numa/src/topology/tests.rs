@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::list::{for_each_range, numbers};
-use super::{Tables, Topology, read, read_memory};
+use super::{Tables, Topology, read, read_memory, read_weight};
 use crate::os::Mapped;
 use crate::{CpuId, LOCAL_DISTANCE, MAX_NODES, NodeId, NodeMask, NodeMemory, REMOTE_DISTANCE};
 
@@ -318,4 +318,12 @@ fn what_the_kernel_says_of_a_nodes_memory() {
     let expected = NodeMemory { total: 1 << 30, free: 100_000 << 10, files: 23_000 << 10 };
     assert_eq!(room(3), Some(expected));
     assert_eq!((room(4), room(5)), (None, None));
+}
+
+#[test]
+fn the_weights_of_the_administrator() {
+    let files = [("node0", "3\n"), ("node1", "255\n"), ("node2", "256\n"), ("node3", "x\n")];
+    let sysfs = Sysfs::new(&files);
+    let weight = |number| read_weight(sysfs.0.to_str().unwrap(), node(number));
+    assert_eq!([0, 1, 2, 3, 4].map(weight), [Some(3), Some(255), None, None, None]);
 }

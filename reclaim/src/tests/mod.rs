@@ -36,7 +36,7 @@ fn start(machine: &'static FakeMachine, config: Config) -> (&'static Mm, NonNull
 }
 
 fn with_policy(mode: PolicyMode, nodes: &[usize]) -> Config {
-    Config { policy: MemPolicy { mode, nodes: mask(nodes) }, ..Config::default() }
+    Config { policy: Some(MemPolicy { mode, nodes: mask(nodes) }), ..Config::default() }
 }
 
 fn with_limit(bytes: usize) -> Config {

@@ -1,6 +1,7 @@
 /* Policies of ZONAL_CONF, or of the process: case=
  *
- *   interleave   mib= MiB: each node of nodes=0x.. has its share within 1 % of all pages
+ *   interleave   mib= MiB: each node of nodes=0x.. has its share within 1 % of all pages: the same
+ *                for all, or by weights=, a digit for each node from 0 on
  *   bind         mib= MiB: every page on nodes=0x..
  *   full         until malloc answers NULL: that it does, with ENOMEM, after least= MiB or more, and
  *                every page is on nodes=0x..
@@ -56,10 +57,17 @@ int main(int argc, char **argv)
 	if (full)
 		printf("policy full: NULL after %zu MiB\n", done >> 20);
 	if (!strcmp(what, "interleave")) {
+		const char *weights = t_arg(argv, "weights", "");
+		int has_weights = *weights != 0, sum = 0;
+
+		for (node = 0; weights[node]; node++)
+			sum += weights[node] - '0';
+		if (!has_weights)
+			sum = __builtin_popcountll(nodes);
 		for (node = 0; node < MAX_NODES; node++)
 			if (nodes >> node & 1) {
 				double share = 100.0 * spread.on[node] / spread.all;
-				double fair = 100.0 / __builtin_popcountll(nodes);
+				double fair = 100.0 * (has_weights ? weights[node] - '0' : 1) / sum;
 
 				CHECK(share > fair - 1 && share < fair + 1);
 			}
