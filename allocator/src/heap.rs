@@ -82,6 +82,9 @@ pub(crate) struct ClassState {
     pub(crate) refills: u8,
     /// The bin overflowed since the array last grew.
     pub(crate) spilled: bool,
+    /// Requests that found the bin empty, and the bytes that they asked for: a sample of all.
+    pub(crate) sampled: u32,
+    pub(crate) sampled_bytes: u64,
 }
 
 impl ClassState {
@@ -93,7 +96,18 @@ impl ClassState {
         slots: 0,
         refills: 0,
         spilled: false,
+        sampled: 0,
+        sampled_bytes: 0,
     };
+
+    /// Notes the size of a request that found the bin empty.
+    pub(crate) fn sample(&mut self, size: usize) {
+        // After four thousand million requests the sample is good enough.
+        if let Some(sampled) = self.sampled.checked_add(1) {
+            self.sampled = sampled;
+            self.sampled_bytes += size as u64;
+        }
+    }
 }
 
 /// What only the one inside the gate may touch.

@@ -434,7 +434,7 @@ impl Heap {
         // Only objects of 8 bytes and less may be aligned to less than 16.
         let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
         if let Some(class) = SizeClass::of(rounded) {
-            return self.alloc_class(class, from);
+            return self.alloc_class(class, size, from);
         }
         self.read_policy();
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
@@ -462,14 +462,19 @@ impl Heap {
         }
     }
 
-    fn alloc_class(&self, class: SizeClass, from: Attempt) -> Result<Block, AllocError> {
+    fn alloc_class(
+        &self,
+        class: SizeClass,
+        size: usize,
+        from: Attempt,
+    ) -> Result<Block, AllocError> {
         loop {
             // SAFETY: `alloc`'s caller owns the heap.
             let object = unsafe { HeapHot::pop_class(self.hot(), class) };
             if let Some(start) = NonNull::new(object) {
                 return Ok(Block { start, known_zero: false });
             }
-            self.refill(class, from)?;
+            self.refill(class, size, from)?;
         }
     }
 }

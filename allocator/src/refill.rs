@@ -51,9 +51,15 @@ fn max_slots(class: SizeClass, share: usize) -> usize {
 }
 
 impl Heap {
-    /// Puts at least one object of `class` into its bin. Owner only.
-    pub(crate) fn refill(&self, class: SizeClass, from: Attempt) -> Result<(), AllocError> {
+    /// Puts at least one object of `class` into its bin, for a request of `size` bytes. Owner only.
+    pub(crate) fn refill(
+        &self,
+        class: SizeClass,
+        size: usize,
+        from: Attempt,
+    ) -> Result<(), AllocError> {
         let mut inner = self.enter();
+        inner.classes[class.index()].sample(size);
         inner.events.bin_refill += 1;
         self.sync_hot();
         inner.prepare_bin(self, class)?;

@@ -129,6 +129,8 @@ impl Entered<'_> {
             sum.nr_slabs += u64::from(state.nr_slabs);
             sum.nr_objects += u64::from(state.nr_slabs) * class.objects() as u64;
             sum.nr_cached += nr_cached as u64;
+            sum.sampled += u64::from(state.sampled);
+            sum.sampled_bytes += state.sampled_bytes;
             let mut slab = state.partial.head;
             while let Some(s) = NonNull::new(slab) {
                 // SAFETY: list members are live.

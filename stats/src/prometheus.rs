@@ -94,6 +94,7 @@ fn head<W: Write>(out: &mut W, name: &dyn Display, kind: Kind, help: &str) -> fm
         Kind::Gauge => "gauge",
         Kind::Counter => "counter",
     };
+    // A quotation mark is none of the escapes here; no help text has one.
     writeln!(out, "# HELP {name} {}", Escaped(help.trim_ascii()))?;
     writeln!(out, "# TYPE {name} {kind}")
 }
