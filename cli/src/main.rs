@@ -10,10 +10,14 @@
 
 mod completions;
 mod doctor;
+mod live;
+mod maps;
 mod run;
 mod size;
+mod stats;
 mod style;
 mod system;
+mod top;
 mod topology;
 
 use std::io::{self, Write as _};
@@ -39,6 +43,12 @@ struct Cli {
 enum Command {
     /// Start a program on zonal.
     Run(run::RunArgs),
+    /// Print where a process's memory is, and what was done with it.
+    Stats(stats::StatsArgs),
+    /// Watch where a process's memory is, and what is done with it.
+    Top(top::TopArgs),
+    /// Show what each section of a process's memory holds, as a picture.
+    Maps(maps::MapsArgs),
     /// Say what stands between a process and zonal, and what to change.
     Doctor(doctor::DoctorArgs),
     /// Print the NUMA nodes as the library sees them, and where threads look for memory.
@@ -78,6 +88,9 @@ fn start() -> u8 {
 fn execute(command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => run::run(&args).map(|never| match never {}),
+        Command::Stats(args) => stats::run(&args).map(|()| 0),
+        Command::Top(args) => top::run(&args).map(|()| 0),
+        Command::Maps(args) => maps::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args),
         Command::Topology(args) => topology::print(&args, &mut io::stdout().lock()).map(|()| 0),
         Command::Completions(args) => {

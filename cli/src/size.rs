@@ -18,9 +18,20 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// `512K`, `3.4G`: the same where there is little room.
+pub(crate) fn compact(bytes: u64) -> String {
+    let text = size(bytes);
+    text.trim_end_matches('B').trim_end_matches('i').replace(' ', "")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{compact, size};
+
+    #[test]
+    fn compact_sizes_keep_the_prefix() {
+        assert_eq!([0, 150 << 10, 7 << 29].map(compact), ["0", "150K", "3.5G"]);
+    }
 
     #[test]
     fn sizes_have_three_digits() {

@@ -47,7 +47,9 @@ impl System {
         let system = Self::below("/", Some(pid));
         // What only its owner may read tells "not ours" apart from "not there".
         match fs::read(system.path("maps")) {
-            Ok(_) => Ok(system),
+            // One that has ended, and that nobody has taken note of yet, still has its files.
+            Ok(_) if system.start_ticks().is_some() => Ok(system),
+            Ok(_) => Err(Unreachable::NoSuchProcess(pid)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Unreachable::Denied(pid))
             }
@@ -101,6 +103,26 @@ impl System {
     /// A path that reaches the file the process was started from, even if that was replaced.
     pub(crate) fn executable(&self) -> PathBuf {
         self.path("exe")
+    }
+
+    /// When the process started, in ticks since the start of the machine; none once it has ended.
+    pub(crate) fn start_ticks(&self) -> Option<u64> {
+        let text = self.of_process("stat")?;
+        // The name stands in parentheses and may hold anything.
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        let start = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(start)
+    }
+
+    /// The user whose files the process's are.
+    pub(crate) fn effective_user(&self) -> Option<u32> {
+        self.status("Uid")?.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// The number by which the process knows itself, inside its container.
+    pub(crate) fn number_inside(&self) -> Option<u32> {
+        self.status("NSpid")?.split_whitespace().last()?.parse().ok()
     }
 
     /// The process's name for people.

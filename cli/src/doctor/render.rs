@@ -71,7 +71,7 @@ fn summary(findings: &[Finding]) -> String {
     }
 }
 
-/// `{"version": 1, "subject": ..., "findings": [...]}`; see docs/guide/doctor.md.
+/// `{"version": 1, "subject": ..., "findings": [...]}`; see docs/COMMANDS.md.
 pub(super) fn json(subject: &str, findings: &[Finding]) -> Value {
     let findings: Vec<Value> = findings
         .iter()

@@ -24,6 +24,9 @@ pub(crate) use program::NotStarted;
 #[derive(Debug, Args)]
 #[command(override_usage = "zonal run [OPTIONS] [--] PROGRAM [ARGS]...")]
 #[command(after_help = "\
+The program publishes its statistics for `zonal stats`, `top` and `maps` (stats:live) unless the \
+key `stats` is set otherwise.
+
 The library is $ZONAL_LIB, or the libzonal.so beside this command, in ../lib or in the system's \
 library folders.
 

@@ -2,6 +2,7 @@
 //! their links lead somewhere.
 
 mod blocks;
+mod examples;
 mod scratch;
 mod settings;
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use zonal_tests::{Outcome, Program, compile, library};
@@ -97,7 +98,14 @@ impl Scratch {
             .env_remove("ZONAL_LIB")
             .stdin(Stdio::piped())
             .spawn();
-        Server(child.unwrap_or_else(|e| panic!("zonal run: {e}")))
+        let server = Server(child.unwrap_or_else(|e| panic!("zonal run: {e}")));
+        // It publishes once it has allocated a little.
+        let mut ready = (0..200).map(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            self.run("zonal stats $PID", Some(&server))
+        });
+        assert!(ready.any(|outcome| outcome.is_success()), "the server publishes nothing");
+        server
     }
 
     /// Runs a block of a document in a shell that stops at the first failure.

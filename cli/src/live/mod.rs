@@ -1,0 +1,168 @@
+//! The statistics that a process publishes in a file of its user's, from outside.
+//!
+//! The process is neither stopped nor traced: the file is mapped, a fresh snapshot is asked for by a
+//! word in it, and what is there is read ([`zonal_stats::live`]).
+
+mod page;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use zonal_stats::Snapshot;
+use zonal_stats::live::{FOLDER, Unfit};
+
+use crate::system::System;
+use page::Page;
+
+/// How long to wait for a process to write what was asked for. One that sleeps does not; then
+/// the last that it wrote is the newest there is.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// Why there is nothing to read.
+#[derive(Debug)]
+pub(crate) enum Silent {
+    /// zonal is not in the process.
+    NotOnZonal(u32),
+    /// zonal is in it, but was not asked to publish.
+    NotPublished(u32),
+    /// The process has not written anything yet.
+    NothingYet(u32),
+    /// The page was written by a zonal of another version.
+    OtherVersion(u32),
+    /// The page cannot be read.
+    Unreadable(u32, io::Error),
+    /// The process has ended.
+    Ended(u32),
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOnZonal(pid) => {
+                write!(f, "{pid}: zonal is not in this process; `zonal doctor {pid}` tells why")
+            }
+            Self::NotPublished(pid) => write!(
+                f,
+                "{pid}: the process publishes no statistics; start it by `zonal run`, or with \
+                 ZONAL_CONF=stats:live"
+            ),
+            Self::NothingYet(pid) => {
+                write!(f, "{pid}: the process has published nothing yet: it allocated very little")
+            }
+            Self::OtherVersion(pid) => {
+                write!(f, "{pid}: the process runs on another version of zonal than this command's")
+            }
+            Self::Unreadable(pid, error) => write!(f, "{pid}: its statistics: {error}"),
+            Self::Ended(pid) => write!(f, "{pid}: the process has ended"),
+        }
+    }
+}
+
+impl std::error::Error for Silent {}
+
+/// A process that publishes.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pid: u32,
+    system: System,
+    page: Page,
+    start_ticks: u64,
+}
+
+impl Live {
+    /// The page of process `pid`.
+    pub(crate) fn open(pid: u32) -> Result<Self> {
+        let system = System::process(pid)?;
+        let page = match find(pid, &system) {
+            Ok(Some(page)) => page,
+            Ok(None) => return Err(why_silent(pid, &system).into()),
+            Err(error) => return Err(Silent::Unreadable(pid, error).into()),
+        };
+        match page.check() {
+            Ok(()) => {}
+            Err(Unfit::OtherLayout) => return Err(Silent::OtherVersion(pid).into()),
+            Err(Unfit::NotAPage) => return Err(Silent::NotPublished(pid).into()),
+        }
+        let Some(start_ticks) = system.start_ticks() else { return Err(Silent::Ended(pid).into()) };
+        // The number may have belonged to another process, which left its page behind.
+        if page.start_ticks() != 0 && page.start_ticks() != start_ticks {
+            return Err(why_silent(pid, &system).into());
+        }
+        Ok(Self { pid, system, page, start_ticks })
+    }
+
+    /// The process's name for people.
+    pub(crate) fn name(&self) -> String {
+        self.system.name()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn read(&self) -> Result<Box<Snapshot>> {
+        if self.system.start_ticks() != Some(self.start_ticks) {
+            return Err(Silent::Ended(self.pid).into());
+        }
+        let request = self.page.ask();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.page.is_served(request) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut snapshot = Box::<Snapshot>::default();
+        // Torn by a publisher that is at it: it will not be the next time.
+        for _ in 0..20 {
+            if self.page.read(&mut snapshot) {
+                return Ok(snapshot);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(Silent::NothingYet(self.pid).into())
+    }
+
+    /// How old a snapshot is: processes that sleep write none.
+    pub(crate) fn age(snapshot: &Snapshot) -> Duration {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is writable.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+        let now = Duration::new(now.tv_sec.unsigned_abs(), 0)
+            + Duration::from_nanos(now.tv_nsec.unsigned_abs());
+        now.saturating_sub(Duration::from_nanos(snapshot.taken_ns))
+    }
+
+    /// Processes whose pages this user may read; some may have ended.
+    pub(crate) fn all() -> Vec<u32> {
+        let pages = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let (parent, prefix) = FOLDER.rsplit_once('/').unwrap_or(("/", FOLDER));
+        let mut found: Vec<u32> = pages(parent.into())
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .flat_map(|entry| pages(entry.path()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        found.sort_unstable();
+        found
+    }
+}
+
+/// Looks in the process's own file system first: it may live in a container, where it has another
+/// number, too.
+fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
+    let Some(user) = system.effective_user() else { return Ok(None) };
+    let inside = system.number_inside().unwrap_or(pid);
+    for path in
+        [format!("/proc/{pid}/root{FOLDER}{user}/{inside}"), format!("{FOLDER}{user}/{pid}")]
+    {
+        match Page::map(path.as_ref()) {
+            Ok(page) => return Ok(Some(page)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn why_silent(pid: u32, system: &System) -> Silent {
+    let is_loaded = system.mapped_files().iter().any(|file| file.contains("/libzonal.so"));
+    if is_loaded { Silent::NotPublished(pid) } else { Silent::NotOnZonal(pid) }
+}

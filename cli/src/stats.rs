@@ -1,0 +1,51 @@
+//! `zonal stats PID`: one report of a running process, in the forms that it could write itself.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use zonal_stats::Format;
+
+use crate::live::Live;
+
+/// The forms of a report.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    /// In the shape of the kernel's /proc files.
+    Text,
+    /// One JSON object on one line.
+    Json,
+    /// Prometheus text exposition.
+    Prometheus,
+}
+
+/// Whom to look at, and how to print it.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// A process that publishes its statistics: one started by `zonal run`, or with
+    /// ZONAL_CONF=stats:live.
+    #[arg(value_name = "PID")]
+    pid: u32,
+
+    /// The form of the report.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Form,
+
+    /// Print JSON: the same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+/// Prints the report.
+pub(crate) fn run(args: &StatsArgs) -> Result<()> {
+    let snapshot = Live::open(args.pid)?.read()?;
+    let format = match args.format {
+        _ if args.json => Format::Json,
+        Form::Text => Format::Text,
+        Form::Json => Format::Json,
+        Form::Prometheus => Format::Prometheus,
+    };
+    let mut text = String::new();
+    format.write(&mut text, &snapshot)?;
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}

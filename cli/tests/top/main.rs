@@ -1,0 +1,182 @@
+//! `zonal top`, `zonal stats` and `zonal maps` on a terminal and without one, of a process that publishes made-up
+//! figures: this one.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod publisher;
+mod terminal;
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use publisher::Publisher;
+use terminal::Terminal;
+
+const ZONAL: &str = env!("CARGO_BIN_EXE_zonal");
+
+fn zonal(arguments: &[&str]) -> Command {
+    let mut command = Command::new(ZONAL);
+    command.args(arguments);
+    command
+}
+
+fn own_pid() -> String {
+    std::process::id().to_string()
+}
+
+/// All that needs the published page, one after the other: there is one page.
+#[test]
+fn a_process_that_publishes() {
+    let publisher = Publisher::start();
+    the_screen_and_its_keys();
+    a_large_screen();
+    lines_without_a_terminal();
+    the_list_of_processes();
+    the_picture_of_sections();
+    one_report_in_three_forms();
+    drop(publisher);
+    let output = zonal(&["maps", &own_pid()]).output().unwrap();
+    assert_one_line(&output, "zonal is not in this process");
+}
+
+fn the_screen_and_its_keys() {
+    let mut terminal = Terminal::start(zonal(&["top", &own_pid(), "--interval", "0.1"]));
+    let screen = terminal.wait_for(|screen| screen.contains("q quit"));
+    for text in [
+        "zonal top",
+        "5 threads  zonal 0.1.0  every 100ms",
+        "of 2.0 GiB",
+        "used 640M",
+        "node 0",
+        "Large warm",
+        "4321",
+        "pcp",
+        "slabs",
+        "allocstall",
+    ] {
+        assert!(screen.contains(text), "{text:?} is not on the screen:\n{screen}");
+    }
+    // Stalls at a hundred a second, in red: two samples make a rate.
+    let rate = |screen: &str| {
+        let words: Vec<&str> = screen.split_whitespace().collect();
+        words.windows(2).any(|pair| pair == ["allocstall", "100"])
+    };
+    let screen = terminal.wait_for(rate);
+    assert!(screen.contains('\u{2588}'), "no bar:\n{screen}");
+    assert!(terminal.is_coloured("\u{2588}") && terminal.is_alternate());
+
+    terminal.press("2");
+    terminal.wait_for(|screen| screen.contains("partial") && screen.contains("4777"));
+    terminal.press("s");
+    terminal.wait_for(|screen| screen.contains("sort: free in slabs"));
+    terminal.press("\t");
+    terminal.wait_for(|screen| screen.contains("Sl--"));
+    terminal.press("?");
+    terminal.wait_for(|screen| screen.contains("any key closes"));
+    terminal.press("x1");
+    terminal.wait_for(|screen| screen.contains("pgalloc") && !screen.contains("any key closes"));
+    terminal.press("p");
+    terminal.wait_for(|screen| screen.contains("paused") && screen.contains("go on"));
+    terminal.press("q");
+    let (status, screen) = terminal.end();
+    assert!(status.success(), "{status}");
+    assert_eq!(screen.trim(), "", "the terminal is left as it was");
+}
+
+fn a_large_screen() {
+    let mut terminal = Terminal::sized(zonal(&["top", &own_pid()]), 60, 200);
+    let screen = terminal.wait_for(|screen| screen.contains("q quit"));
+    assert!(screen.lines().count() == 60 && screen.contains("pgsteal"), "{screen}");
+    terminal.press("\x03");
+    assert!(terminal.end().0.success());
+}
+
+fn lines_without_a_terminal() {
+    let output = zonal(&["top", &own_pid(), "-i", "0.1", "-n", "3"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    assert_eq!((lines[0][0], lines[0][1]), ("resident", "used"));
+    assert_eq!(lines[2][..4], ["700", "MiB", "640", "MiB"]);
+
+    let output = zonal(&["top", &own_pid(), "--json", "-i", "0.1", "-n", "2"]).output().unwrap();
+    let mut times = Vec::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let report: serde_json::Value = serde_json::from_str(line).unwrap();
+        times.push(report["taken_ns"].as_u64().unwrap());
+    }
+    assert!(times.len() == 2 && times[0] < times[1], "{times:?}");
+}
+
+fn the_list_of_processes() {
+    let output = zonal(&["top"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let own = text.lines().find(|line| line.trim_start().starts_with(&own_pid()));
+    assert!(own.is_some_and(|line| line.contains("700 MiB")), "{text}");
+    let output = zonal(&["top", "--json"]).output().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut processes = list["processes"].as_array().unwrap().iter();
+    assert!(processes.any(|process| process["pid"] == std::process::id()), "{list}");
+}
+
+fn the_picture_of_sections() {
+    let output = zonal(&["maps", &own_pid()]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("0x7f0000000000") && text.contains("Sl--"), "{text}");
+    let output = zonal(&["maps", "--json", &own_pid()]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["sections"][0]["pageblocks"][0]["slab"], 512, "{report}");
+}
+
+fn one_report_in_three_forms() {
+    let stats = |arguments: &[&str]| {
+        let output = zonal(&["stats", &own_pid()]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(stats(&[]).contains("Node 0, zone"));
+    assert_eq!(stats(&["--json"]).lines().count(), 1);
+    let report: serde_json::Value = serde_json::from_str(&stats(&["--format", "json"])).unwrap();
+    assert_eq!(report["memory"]["used_small_bytes"], 640 << 20);
+    assert!(stats(&["--format", "prometheus"]).contains("zonal_vmstat_allocstall_total"));
+}
+
+/// One line on stderr, nothing on stdout, and a status that is not zero.
+#[track_caller]
+fn assert_one_line(output: &Output, text: &str) {
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("zonal: ") && stderr.contains(text), "{stderr}");
+}
+
+#[test]
+fn who_cannot_be_watched_is_one_line() {
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let mut foreign = Command::new("sleep").arg("60").env_remove("LD_PRELOAD").spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    for (pid, text) in
+        [(gone.id(), "no such process"), (foreign.id(), "zonal is not in this process")]
+    {
+        for command in ["top", "maps", "stats"] {
+            assert_one_line(&zonal(&[command, &pid.to_string()]).output().unwrap(), text);
+        }
+    }
+    foreign.kill().unwrap();
+    // Dead, but not yet taken note of by its parent.
+    let state = format!("/proc/{}/stat", foreign.id());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(&state).unwrap().contains(") Z") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = zonal(&["top", &foreign.id().to_string()]).output().unwrap();
+    assert_one_line(&output, "no such process");
+    foreign.wait().unwrap();
+    let output = zonal(&["top", "--interval", "0", "1"]).output().unwrap();
+    assert_one_line(&output, "--interval");
+}
