@@ -4,6 +4,9 @@
 #   make run            run a real program on zonal; CMD='...' chooses another one
 #   make test           everything that continuous integration checks
 #   make test-programs  more real programs on zonal: databases, servers, compilers, runtimes
+#   make fuzz           random inputs for an hour, or SECONDS=n
+#   make soak           a mixed program for an hour, or ZONAL_SOAK_SECONDS=n
+#   make test-aarch64   the library for aarch64, under QEMU
 #   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
 
@@ -27,7 +30,7 @@ FEATURES := --features zonal-cli/hwloc
 # together with them it would have two panic handlers, its own and that of `std`.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install bench bench-quick test-vm
+.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak test-aarch64
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -50,7 +53,22 @@ test: setup
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
 	tests/loom.sh
+	$(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
+
+# All targets at one time, for as long.
+fuzz:
+	tests/fuzz.sh $(or $(SECONDS),3600)
+
+# A mixed program on zonal, watched for memory that does not come back.
+soak: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+soak: export ZONAL_SOAK_SECONDS ?= 3600
+soak: build
+	$(CARGO) test -p zonal-tests --test soak -- --nocapture
+
+# For another processor, under QEMU's user mode. Says what is missing where it cannot run.
+test-aarch64:
+	tests/aarch64.sh
 
 # The multi-node laboratory with all its layouts.
 test-vm: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)

@@ -395,4 +395,52 @@ mod tests {
         assert_eq!(bytes(b"+4K"), None);
         assert_eq!(bytes(b"K"), None);
     }
+
+    /// Any text: nothing of it that was refused is left, and what is read again says the same.
+    #[test]
+    fn conf_texts() {
+        // A line for every bad item, of millions, would bury what the test has to say.
+        let _quiet = Quiet::begin();
+        zonal_fuzz::fuzz("conf", |text| {
+            // SAFETY: the settings, which borrow from it, end before the text.
+            let text: &'static [u8] = unsafe { &*core::ptr::from_ref(text) };
+            let mut once = Settings::DEFAULT;
+            parse(text, &mut once);
+            assert!(once.limit != Some(0));
+            assert!(once.stats_file.is_none_or(|path| !path.is_empty() && !path.contains(&b',')));
+            let policy = once.policy;
+            assert_eq!(policy.mode == PolicyMode::Local, policy.nodes.is_empty());
+            assert!(policy.mode != PolicyMode::Preferred || policy.nodes.count() == 1);
+            let mut twice = Settings::DEFAULT;
+            parse(text, &mut twice);
+            parse(text, &mut twice);
+            assert_eq!(std::format!("{once:?}"), std::format!("{twice:?}"));
+        });
+    }
+
+    /// Standard error leads nowhere as long as this lives.
+    struct Quiet(i32);
+
+    impl Quiet {
+        fn begin() -> Quiet {
+            // SAFETY: descriptors of this process; where one cannot be had it stays as it is.
+            unsafe {
+                let kept = libc::dup(2);
+                let nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY);
+                libc::dup2(nowhere, 2);
+                libc::close(nowhere);
+                Quiet(kept)
+            }
+        }
+    }
+
+    impl Drop for Quiet {
+        fn drop(&mut self) {
+            // SAFETY: as above.
+            unsafe {
+                libc::dup2(self.0, 2);
+                libc::close(self.0);
+            }
+        }
+    }
 }

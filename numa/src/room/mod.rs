@@ -10,6 +10,8 @@
 //! with the least room counts. Nothing is remembered between two readings: a process that is moved
 //! to another group, or whose limits change, is seen where it is. Every file may be missing.
 
+#[cfg(test)]
+mod fuzz;
 mod path;
 mod texts;
 

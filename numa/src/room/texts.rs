@@ -60,7 +60,8 @@ pub(super) fn node(text: &[u8]) -> Option<Room> {
         })
     };
     let (total, free) = (kib(b"MemTotal:")?, kib(b"MemFree:")?);
-    Some(Room { total, available: free + kib(b"Inactive(file):").unwrap_or(0) })
+    let files = kib(b"Inactive(file):").unwrap_or(0);
+    Some(Room { total, available: free.saturating_add(files) })
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

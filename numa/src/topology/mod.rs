@@ -3,6 +3,8 @@
 //! Most machines have one node, so the tables that answer the other questions
 //! exist only where there are several.
 
+#[cfg(test)]
+mod fuzz;
 mod list;
 mod sysfs;
 mod tables;

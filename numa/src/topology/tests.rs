@@ -28,8 +28,23 @@ impl Sysfs {
         Sysfs(dir)
     }
 
+    /// From texts that are any bytes; the last one of a name counts.
+    pub(crate) fn of_bytes<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sysfs {
+        let sysfs = Sysfs::new(&[]);
+        for (name, text) in files {
+            let path = sysfs.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        sysfs
+    }
+
+    pub(crate) fn root(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
     pub(crate) fn read(&self) -> Topology {
-        read(self.0.to_str().unwrap())
+        read(self.root())
     }
 }
 
