@@ -12,7 +12,7 @@ use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::ageing::Ageing;
-use crate::pressure::{self, Pressure};
+use crate::pressure::{self, Pressure, Watch};
 use crate::scan::SWAP_CLUSTER_MAX;
 use crate::shrink::{ScanControl, shrink_node};
 
@@ -124,7 +124,11 @@ impl Kswapd {
     }
 
     fn next(&self, mm: &Mm, now: u64, is_busy: bool) -> Next {
-        let slowest = if self.pressure.is_near() { pressure::INTERVAL_NS } else { SLOW_TICK_NS };
+        let slowest = match self.pressure.watch() {
+            Watch::No => SLOW_TICK_NS,
+            Watch::Loose => 2 * pressure::INTERVAL_NS,
+            Watch::Close => pressure::INTERVAL_NS,
+        };
         let idle = now.saturating_sub(self.quiet_since);
         if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
             Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))

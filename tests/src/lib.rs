@@ -9,11 +9,13 @@
 //! for what programs may rely on; what only zonal promises is left out then, with a line that says so.
 
 mod compile;
+mod group;
 mod jail;
 mod outcome;
 mod program;
 
 pub use compile::{compile, compile_shared, source};
+pub use group::Group;
 pub use jail::Jail;
 pub use outcome::Outcome;
 pub use program::Program;

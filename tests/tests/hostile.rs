@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::RwLock;
-use zonal_tests::{Jail, Outcome, Program, compile, is_zonal, library, skipped};
+use zonal_tests::{Group, Jail, Outcome, Program, compile, is_zonal, library, skipped};
 
 /// Tests that change a setting of the whole machine hold this for writing, all others for reading.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -292,54 +292,13 @@ fn heuristic_and_unlimited_overcommit() {
     }
 }
 
-/// A control group with one file set, made below the hierarchy of `controller` (v1 or v2).
-struct Group(PathBuf);
-
-impl Group {
-    fn new(controller: &str, settings: &[(&str, &str, u64)]) -> Option<Self> {
-        let v1 = Path::new("/sys/fs/cgroup").join(controller);
-        let base = if v1.is_dir() { v1 } else { PathBuf::from("/sys/fs/cgroup") };
-        let dir = base.join(format!("zonal-test-{}-{controller}", std::process::id()));
-        fs::create_dir(&dir).ok()?;
-        let group = Self(dir);
-        let set = |&(v1, v2, value): &(&str, &str, u64)| {
-            [v1, v2].iter().any(|name| {
-                let path = group.0.join(name);
-                path.exists() && fs::write(path, value.to_string()).is_ok()
-            })
-        };
-        settings.iter().all(set).then_some(group)
-    }
-
-    fn run(&self, program: &Path, arguments: &[&str]) -> Outcome {
-        let script = format!("echo $$ > {}/cgroup.procs && exec env \"$@\"", self.0.display());
-        let mut run = Program::plain("sh").args(["-c", &script, "sh"]);
-        if let Some(library) = library() {
-            run = run.arg(format!("LD_PRELOAD={}", library.display()));
-        }
-        run.arg(program).args(arguments).run()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The kernel needs a moment after the last process.
-        for _ in 0..50 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
 #[test]
 fn no_process_left_to_start() {
     let _shared = MACHINE.read().unwrap();
     let Some(group) = Group::new("pids", &[("pids.max", "pids.max", 1)]) else {
         return skipped("no pids control group can be made");
     };
-    group.run(&compile("workload.c"), &["threads=0"]).success().quiet();
+    group.run("", &compile("workload.c"), &["threads=0"]).success().quiet();
 }
 
 #[test]
@@ -349,7 +308,7 @@ fn little_memory_in_the_control_group() {
     let Some(group) = Group::new("memory", &limit) else {
         return skipped("no memory control group can be made");
     };
-    group.run(&compile("workload.c"), &["mib=16", "threads=3"]).success().quiet();
+    group.run("", &compile("workload.c"), &["mib=16", "threads=3"]).success().quiet();
 }
 
 /// The heap is in a core dump: five markers that only the heap holds in full.

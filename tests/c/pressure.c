@@ -1,0 +1,115 @@
+/* Programs that share a memory control group.
+ *
+ * sparse: a block larger than the group, of which little is touched, and a reallocation of it.
+ * workers: eight forked processes take turns in using most of the group. Each keeps what it freed, and
+ *   sleeps; only if the sleepers give it back has the next one room. The kernel kills a process if not.
+ */
+#include "t.h"
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+enum { WORKERS = 8, STEPS = 64 };
+
+static size_t live_bytes;
+
+/* Shared by the workers. */
+static struct {
+	sem_t turn;
+	int nr_done;
+} *all;
+
+static void sparse(void)
+{
+	size_t size = GIB(2);
+	char *block = malloc(size);
+
+	CHECK(block);
+	for (size_t at = 0; at < size; at += MIB(64))
+		block[at] = 1;
+	block = realloc(block, size + GIB(1));
+	CHECK(block);
+	for (size_t at = 0; at < size; at += MIB(64))
+		CHECK(block[at] == 1);
+	block[size + MIB(900)] = 1;
+	free(block);
+}
+
+static void *sleeper(void *unused)
+{
+	pause();
+	return unused;
+}
+
+/* Takes `live_bytes` step by step, in about a second, and frees it. */
+static void use(uint64_t *seed)
+{
+	size_t nr = live_bytes / KIB(8), done = 0;
+	void **blocks = calloc(nr, sizeof *blocks);
+
+	CHECK(blocks);
+	for (size_t i = 0; i < nr; i++) {
+		size_t size = KIB(1) + t_next(seed) % KIB(14);
+
+		CHECK(blocks[i] = malloc(size));
+		memset(blocks[i], 1, size);
+		if ((done += size) > live_bytes / STEPS) {
+			done = 0;
+			usleep(700000 / STEPS);
+		}
+	}
+	for (size_t i = 0; i < nr; i++)
+		free(blocks[i]);
+	free(blocks);
+}
+
+static void worker(uint64_t seed)
+{
+	pthread_t thread;
+
+	/* When one has failed, the others would wait for it. */
+	CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+	/* zonal's background thread exists only beside other threads. */
+	CHECK(pthread_create(&thread, NULL, sleeper, NULL) == 0);
+	while (sem_wait(&all->turn))
+		CHECK(errno == EINTR);
+	use(&seed);
+	sem_post(&all->turn);
+	__atomic_add_fetch(&all->nr_done, 1, __ATOMIC_RELAXED);
+	while (__atomic_load_n(&all->nr_done, __ATOMIC_RELAXED) < WORKERS)
+		usleep(10000);
+	_exit(0);
+}
+
+static void workers(void)
+{
+	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(all != MAP_FAILED && sem_init(&all->turn, 1, 2) == 0);
+	for (int i = 0; i < WORKERS; i++) {
+		pid_t pid = fork();
+
+		CHECK(pid >= 0);
+		if (pid == 0)
+			worker(1 + i);
+	}
+	for (int i = 0; i < WORKERS; i++) {
+		int status;
+
+		CHECK(wait(&status) > 0);
+		if (status)
+			FAIL("a worker ended with status %#x", status);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	CHECK(argc > 1);
+	live_bytes = MIB(t_long(argv, "mib", 64));
+	if (!strcmp(argv[1], "sparse"))
+		sparse();
+	else if (!strcmp(argv[1], "workers"))
+		workers();
+	else
+		FAIL("no load %s", argv[1]);
+	return 0;
+}

@@ -1,0 +1,70 @@
+//! Memory that goes back under pressure: control groups, the soft limit, threads that come and go.
+
+use std::sync::Mutex;
+
+use zonal_tests::{Group, Program, compile, is_zonal, skipped};
+
+/// Several full groups at once would fill the machine, too.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const MIB: u64 = 1 << 20;
+
+fn memory_group(bytes: u64) -> Option<Group> {
+    let group = Group::new("memory", &[("memory.limit_in_bytes", "memory.max", bytes)]);
+    if group.is_none() {
+        skipped("no memory control group can be made");
+    }
+    group
+}
+
+/// Each keeps what it freed until its background thread sees that the group is full: together that
+/// is more than the group may have.
+#[test]
+fn eight_workers_share_a_group() {
+    let _alone = ONE_AT_A_TIME.lock();
+    if !is_zonal() {
+        return;
+    }
+    let Some(group) = memory_group(320 * MIB) else { return };
+    let program = compile("pressure.c");
+    group.run("purge:off", &program, &["workers", "mib=64"]).success().quiet();
+    // Without a look at the group the kernel kills one of them.
+    let blind = group.run("purge:off,pressure:off", &program, &["workers", "mib=64"]);
+    if blind.stderr.is_empty() {
+        let _outcome = blind.fail("the load does not need the pressure");
+    }
+    group.run("", &program, &["workers", "mib=64"]).success().quiet();
+}
+
+#[test]
+fn a_sparse_block_larger_than_the_group() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(group) = memory_group(1024 * MIB) else { return };
+    for conf in ["", "pressure:always", "kswapd:always"] {
+        group.run(conf, &compile("pressure.c"), &["sparse"]).success().quiet();
+    }
+}
+
+#[test]
+fn over_the_soft_limit_there_is_one_line() {
+    if !is_zonal() {
+        return;
+    }
+    let program = || Program::c("workload.c").args(["mib=32", "threads=3"]);
+    let run = program().env("ZONAL_CONF", "soft_limit:4M").run().success();
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert!(lines.len() == 1 && lines[0].contains("over the soft limit of 4 MiB"), "{lines:?}");
+    program().env("ZONAL_CONF", "soft_limit:4G").run().success().quiet();
+}
+
+#[test]
+fn reclaim_while_threads_start_end_and_fork() {
+    for conf in ["", "kswapd:off", "purge:off,limit:1G", "kswapd:always,pressure:always"] {
+        Program::c("reclaim_storm.c")
+            .arg("seconds=2")
+            .env("ZONAL_CONF", conf)
+            .run()
+            .success()
+            .quiet();
+    }
+}
