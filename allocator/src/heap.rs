@@ -156,6 +156,8 @@ pub struct Heap {
     epoch: AtomicU32,
     /// `epoch` when the keeper last looked, and when the heap was last drained.
     pub(crate) seen: AtomicU32,
+    /// The generation in which the keeper first saw that value.
+    pub(crate) seen_at: AtomicU32,
     pub(crate) drained: AtomicU32,
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
@@ -209,6 +211,7 @@ impl Heap {
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
             (&raw mut (*heap).epoch).write(AtomicU32::new(0));
             (&raw mut (*heap).seen).write(AtomicU32::new(0));
+            (&raw mut (*heap).seen_at).write(AtomicU32::new(0));
             (&raw mut (*heap).drained).write(AtomicU32::new(0));
             (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
             (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
@@ -241,6 +244,7 @@ impl Heap {
             torn: _,
             epoch: _,
             seen: _,
+            seen_at: _,
             drained: _,
             gate: _,
             inbox: _,

@@ -13,6 +13,8 @@ use crate::visit::ROUND;
 pub struct Sweep {
     /// Slabs count as cold when no object came or went after the generation in it.
     pub how: PurgeHow,
+    /// Generations for which a heap must have done nothing to be drained.
+    pub idle_for: u32,
     /// Holes purged in one heap before the next has its turn, and in all dead ones together.
     pub max_pages: usize,
 }
@@ -26,7 +28,7 @@ impl Mm {
         let mut purged = 0;
         if let Some(own) = own {
             // SAFETY: the caller's heap.
-            purged += unsafe { own.as_ref() }.enter().sweep(sweep, false);
+            purged += unsafe { own.as_ref() }.enter().sweep(sweep);
         }
         purged += self.drain_dead(Some(sweep)).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
@@ -49,19 +51,29 @@ impl Mm {
 
     fn sweep_round(&self, heaps: &[Option<&'static Heap>], sweep: Sweep) -> usize {
         let mut purged = 0;
-        self.visit_round(heaps, &mut |entered| {
-            let is_idle = entered.heap().epoch() == entered.heap().seen.load(Relaxed);
-            purged += entered.sweep(sweep, is_idle);
-        });
+        self.visit_round(heaps, &mut |entered| purged += entered.sweep(sweep));
         purged
     }
 }
 
+impl Heap {
+    /// Whether its slow paths, `epoch` so far, have stood still for so many generations. For the
+    /// keeper, which so remembers when it saw what.
+    fn is_idle(&self, epoch: u32, generations: u32) -> bool {
+        let now = self.mm().pages().generation();
+        if self.seen.swap(epoch, Relaxed) != epoch {
+            self.seen_at.store(now, Relaxed);
+            return false;
+        }
+        now.wrapping_sub(self.seen_at.load(Relaxed)) >= generations
+    }
+}
+
 impl Entered<'_> {
-    fn sweep(&mut self, sweep: Sweep, is_idle: bool) -> usize {
+    fn sweep(&mut self, sweep: Sweep) -> usize {
         let heap = self.heap();
         let epoch = heap.epoch();
-        heap.seen.store(epoch, Relaxed);
+        let is_idle = heap.is_idle(epoch, sweep.idle_for);
         if is_idle {
             self.drain();
         } else {

@@ -71,6 +71,29 @@ impl Default for KswapdConfig {
     }
 }
 
+/// The time that a round takes: of the processor on the thread that does nothing else, by the clock
+/// in a caller, where that needs no call of the system.
+struct Work {
+    in_caller: bool,
+    since: u64,
+}
+
+impl Work {
+    fn begin(mm: &Mm, own: Option<NonNull<Heap>>) -> Work {
+        let work = Work { in_caller: own.is_some(), since: 0 };
+        Work { since: work.now_ns(mm), ..work }
+    }
+
+    fn now_ns(&self, mm: &Mm) -> u64 {
+        let machine = mm.machine();
+        if self.in_caller { machine.now_ns() } else { machine.thread_time_ns() }
+    }
+
+    fn spent_ns(&self, mm: &Mm) -> u64 {
+        self.now_ns(mm).saturating_sub(self.since)
+    }
+}
+
 /// The generation at a time.
 fn generation(now: u64) -> u32 {
     (now >> GENERATION_SHIFT) as u32
@@ -101,6 +124,7 @@ impl Kswapd {
             self.quiet_since = now;
         }
         mm.pages().set_generation(generation(now));
+        let work = Work::begin(mm, own);
         let earned = now.saturating_sub(self.last_ns) / COST_SHARE;
         self.credit_ns = (self.credit_ns + earned).min(BURST_NS);
         self.last_ns = now;
@@ -110,15 +134,14 @@ impl Kswapd {
         let gained = if self.credit_ns > 0 || self.gains { self.balance(mm, own) } else { None };
         self.gains = gained.is_some_and(|nr_pages| nr_pages > 0);
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
-        let purged = if may_purge { self.purge_cold(mm, own, now) } else { 0 };
+        let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         let faults = faults(mm);
         let refaults = self.ageing.observe(purged as u64, faults - self.faults_seen, now);
         mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
 
-        let spent = mm.machine().now_ns().saturating_sub(now);
         if !self.gains {
-            self.credit_ns = self.credit_ns.saturating_sub(spent);
+            self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
         self.next(mm, now, purged > 0)
     }
@@ -185,13 +208,13 @@ impl Kswapd {
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
-    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, now: u64) -> usize {
-        let Some(up_to) = generation(now).checked_sub(self.age().max(1)) else { return 0 };
-        let out_of_credit = |mm: &Mm| mm.machine().now_ns().saturating_sub(now) >= self.credit_ns;
+    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> usize {
+        let Some(up_to) = mm.pages().generation().checked_sub(self.age().max(1)) else { return 0 };
+        let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
         let how = PurgeHow { up_to, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
-        purged += mm.sweep(own, Sweep { how, max_pages: STEP_PAGES });
+        purged += mm.sweep(own, Sweep { how, idle_for: self.age() / 4, max_pages: STEP_PAGES });
         for node in nodes(mm) {
             loop {
                 let step = mm.pages().purge(node, STEP_PAGES, how);

@@ -116,7 +116,7 @@ mod tests {
         // 4 MiB by the kernel's formula, and twice a tenth of the budget.
         let step = GIB / PAGE_SIZE / 10;
         assert_eq!(tight.marks, Watermarks { min: 1024, low: 1024 + step, high: 1024 + 2 * step });
-        assert_eq!(marks(1024 * GIB / PAGE_SIZE).high, 65_536 + 2 * LARGEST_STEP);
+        assert_eq!(marks(1024 * GIB / PAGE_SIZE).high, 32_768 + 2 * LARGEST_STEP);
         assert_eq!(cap(1000, None), Cap::NONE);
     }
 

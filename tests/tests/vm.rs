@@ -16,17 +16,22 @@ fn lab() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/vm"))
 }
 
-/// Compiles the programs of `tests/vm/c` and returns their directory.
+/// Compiles the programs of `tests/vm/c`, and those from elsewhere, and returns their directory.
 fn programs() -> PathBuf {
     let binary = std::env::current_exe().unwrap_or_else(|e| panic!("current_exe: {e}"));
     let dir = binary.parent().unwrap_or(Path::new(".")).join("zonal-tests-vm");
     std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    for name in ["local", "moved", "handoff", "policy", "own", "maps"] {
+    let repository = lab().join("../..");
+    let own = ["local", "moved", "handoff", "policy", "own", "maps"];
+    let own = own.map(|name| lab().join("c").join(name));
+    let others = ["tests/c/pressure", "benches/returned"].map(|path| repository.join(path));
+    for path in own.into_iter().chain(others) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let output = Command::new("cc")
             .args(["-O1", "-g", "-Wall", "-Werror", "-fno-builtin", "-pthread", "-std=gnu11"])
-            .arg(lab().join("c").join(format!("{name}.c")))
+            .arg(path.with_extension("c"))
             .arg("-o")
-            .arg(dir.join(name))
+            .arg(dir.join(&name))
             .env_remove("LD_PRELOAD")
             .output()
             .unwrap_or_else(|e| panic!("cc: {e}"));
@@ -97,7 +102,19 @@ fn four_nodes() {
 
 #[test]
 fn memory_without_processors() {
-    boot("cxl", &["local", "moved", "handoff", "bind-cxl", "spill", "python", "python-figures"]);
+    let steps = [
+        "local",
+        "moved",
+        "handoff",
+        "bind-cxl",
+        "spill",
+        "group-memory.max",
+        "group-memory.high",
+        "returned-thp",
+        "python",
+        "python-figures",
+    ];
+    boot("cxl", &steps);
 }
 
 #[test]

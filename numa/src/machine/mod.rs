@@ -201,6 +201,11 @@ impl Machine {
         self.hooks.now_ns().unwrap_or_else(os::monotonic_ns)
     }
 
+    /// Nanoseconds of processor time that the calling thread took so far. A call of the system.
+    pub fn thread_time_ns(&self) -> u64 {
+        self.hooks.now_ns().unwrap_or_else(os::thread_time_ns)
+    }
+
     /// A number that the outside cannot guess; another one each time. Not for keys.
     pub fn random(&self) -> u64 {
         let draw = self.nr_draws.fetch_add(1, Relaxed) + 1;

@@ -16,7 +16,7 @@ pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
 pub(crate) use file::{read_file, read_start};
 pub(crate) use info::{
     Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, monotonic_ns,
-    page_size,
+    page_size, thread_time_ns,
 };
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
