@@ -17,6 +17,10 @@ static void *work(void *unused)
 				return kept;
 			memset(kept[i], i, size);
 		}
+	for (int i = 0; i < 4000; i++) {
+		free(kept[i]);
+		kept[i] = NULL;
+	}
 	return NULL;
 }
 

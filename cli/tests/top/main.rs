@@ -6,6 +6,9 @@
 mod publisher;
 mod terminal;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -179,4 +182,25 @@ fn who_cannot_be_watched_is_one_line() {
     foreign.wait().unwrap();
     let output = zonal(&["top", "--interval", "0", "1"]).output().unwrap();
     assert_one_line(&output, "--interval");
+}
+
+#[test]
+fn a_process_of_somebody_else_is_one_line() {
+    // SAFETY: takes nothing and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    // Somebody else may not be able to reach the folder of the build.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("zonal");
+    std::fs::copy(ZONAL, &copy).unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    for command in ["top", "maps", "stats", "doctor"] {
+        let mut command = if is_root {
+            let mut other = Command::new(&copy);
+            other.args([command, &own_pid()]).uid(65534).gid(65534);
+            other
+        } else {
+            zonal(&[command, "1"])
+        };
+        assert_one_line(&command.output().unwrap(), "permission denied");
+    }
 }
