@@ -9,6 +9,8 @@
  *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x..: 99.9 % of what it
  *                allocates afterwards is there; the rest was taken before
  *
+ *   shrink       the process's cpuset, of file=, is cut down to node to=: the same for what follows
+ *
  * Runs on processor 0. huge=1 takes blocks of 8 MiB. */
 #include "nodes.h"
 
@@ -26,7 +28,7 @@ int main(int argc, char **argv)
 	struct spread spread;
 	struct block *blocks;
 	pthread_t thread;
-	char name[64];
+	char name[64], *at;
 
 	(void)argc;
 	if (full)
@@ -38,10 +40,19 @@ int main(int argc, char **argv)
 	CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
 	if (!strcmp(what, "set"))
 		CHECK(syscall(SYS_set_mempolicy, 2, &nodes, 65L) == 0);
+	if (!strcmp(what, "shrink")) {
+		const char *to = t_arg(argv, "to", "1");
+		int fd = open(t_arg(argv, "file", ""), O_WRONLY);
+
+		at = malloc(MIB(20));
+		memset(at, 1, MIB(20));
+		CHECK(fd >= 0 && write(fd, to, strlen(to)) == (ssize_t)strlen(to));
+		close(fd);
+	}
 	while (done < bytes) {
 		size_t size = huge ? MIB(8) : full ? KIB(64) + t_next(&seed) % MIB(1) : t_size(&seed, KIB(256));
-		char *at = malloc(size);
 
+		at = malloc(size);
 		if (!at)
 			break;
 		CHECK(nr < room);
