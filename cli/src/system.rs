@@ -78,6 +78,14 @@ impl System {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// That file of each of its threads.
+    pub(crate) fn of_threads(&self, file: &str) -> Vec<String> {
+        let Ok(tasks) = fs::read_dir(self.path("task")) else { return Vec::new() };
+        let paths = tasks.filter_map(|task| Some(task.ok()?.path().join(file)));
+        let texts = paths.filter_map(|path| fs::read(path).ok());
+        texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
     /// A field of `/proc/PID/status`.
     pub(crate) fn status(&self, field: &str) -> Option<String> {
         value(&self.of_process("status")?, field)

@@ -1,15 +1,23 @@
-//! `zonal topology`: the nodes of this machine, read the way the library reads them.
+//! `zonal topology`: the nodes of this machine, read the way the library reads them, and which of
+//! them a process uses.
 
 #[cfg(feature = "hwloc")]
 mod hwloc;
+mod picture;
+mod process;
+mod ranges;
 
-use std::fmt::Write as _;
 use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use zonal_numa::{CpuId, MAX_CPUS, Machine, NodeId, Topology};
+use zonal_numa::{CpuId, MAX_CPUS, Machine, NodeId, NodeMemory, Topology};
+
+use crate::style::Style;
+use crate::system::System;
+use process::Process;
+use ranges::ranges;
 
 /// How to print.
 #[derive(Debug, Args)]
@@ -17,56 +25,89 @@ pub(crate) struct TopologyArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Show where the threads and the memory of this process are.
+    pid: Option<u32>,
 }
 
 /// Prints the topology and, in a build with hwloc, whether hwloc sees the same.
 pub(crate) fn print(args: &TopologyArgs, out: &mut impl Write) -> Result<()> {
     let machine = Machine::linux();
-    let topology = machine.topology();
+    let system = match args.pid {
+        Some(pid) => System::process(pid)?,
+        None => System::own(),
+    };
+    let process = Process::read(&system, machine.topology(), args.pid);
+    let view = View::of(&machine, process);
     if args.json {
-        return Ok(writeln!(out, "{:#}", json(&machine))?);
+        return Ok(writeln!(out, "{:#}", view.json())?);
     }
-    write!(out, "{}", describe(topology))?;
-    writeln!(out, "page size {} KiB", machine.page_size() >> 10)?;
+    write!(out, "{}", picture::draw(&view, Style::of_stdout().width()))?;
     #[cfg(feature = "hwloc")]
-    writeln!(out, "{}", hwloc::check(topology)?)?;
+    writeln!(out, "{}", hwloc::check(machine.topology(), &hwloc::live()?)?)?;
     Ok(())
 }
 
-fn describe(topology: &Topology) -> String {
-    let mut text = String::new();
-    for node in topology.nodes_online() {
-        let _ = writeln!(text, "node {}", node.index());
-        let _ = writeln!(text, "  processors  {}", processors(topology, node));
-        let memory = if topology.nodes_with_memory().contains(node) { "yes" } else { "none" };
-        let _ = writeln!(text, "  memory      {memory}");
-        let _ = writeln!(text, "  zonelist    {}", with_distances(topology, node));
+/// All that is shown.
+struct View {
+    page_size: usize,
+    nodes: Vec<Node>,
+    process: Process,
+}
+
+struct Node {
+    id: usize,
+    /// In the kernel's list form.
+    processors: String,
+    has_memory: bool,
+    memory: Option<NodeMemory>,
+    /// To every node, with memory or without.
+    distances: Vec<(usize, u8)>,
+    /// Where a thread here looks for memory, in order.
+    zonelist: Vec<(usize, u8)>,
+}
+
+impl View {
+    fn of(machine: &Machine, process: Process) -> View {
+        let topology = machine.topology();
+        let node = |node: NodeId| {
+            let far = |&to: &NodeId| (to.index(), topology.distance(node, to));
+            Node {
+                id: node.index(),
+                processors: processors(topology, node),
+                has_memory: topology.nodes_with_memory().contains(node),
+                memory: machine.memory(node),
+                distances: topology.nodes_online().iter().map(|to| far(&to)).collect(),
+                zonelist: topology.zonelist(node).iter().map(far).collect(),
+            }
+        };
+        let nodes = topology.nodes_online().iter().map(node).collect();
+        View { page_size: machine.page_size(), nodes, process }
     }
-    text
-}
 
-/// The same as an object: `{"version": 1, "page_size": ..., "nodes": [...]}`.
-fn json(machine: &Machine) -> Value {
-    let topology = machine.topology();
-    let node = |node: NodeId| {
-        let steps = topology.zonelist(node).iter();
-        let steps =
-            steps.map(|&to| json!({ "node": to.index(), "distance": topology.distance(node, to) }));
+    /// `{"version": 1, "page_size": ..., "nodes": [...], "process": {...}}`.
+    fn json(&self) -> Value {
+        let steps = |list: &[(usize, u8)]| -> Vec<Value> {
+            list.iter().map(|(to, far)| json!({ "node": to, "distance": far })).collect()
+        };
+        let node = |node: &Node| {
+            json!({
+                "node": node.id,
+                "processors": node.processors,
+                "has_memory": node.has_memory,
+                "memory_bytes": node.memory.map(|memory| memory.total),
+                "free_bytes": node.memory.map(|memory| memory.free),
+                "distances": steps(&node.distances),
+                "zonelist": steps(&node.zonelist),
+            })
+        };
+        let nodes: Vec<Value> = self.nodes.iter().map(node).collect();
         json!({
-            "node": node.index(),
-            "processors": processors(topology, node),
-            "has_memory": topology.nodes_with_memory().contains(node),
-            "zonelist": steps.collect::<Vec<_>>(),
+            "version": 1,
+            "page_size": self.page_size,
+            "nodes": nodes,
+            "process": self.process.json(),
         })
-    };
-    let nodes: Vec<Value> = topology.nodes_online().into_iter().map(node).collect();
-    json!({ "version": 1, "page_size": machine.page_size(), "nodes": nodes })
-}
-
-/// Where a thread on `home` looks for memory, in order, each with its distance.
-fn with_distances(topology: &Topology, home: NodeId) -> String {
-    let step = |&node: &NodeId| format!("{} ({})", node.index(), topology.distance(home, node));
-    topology.zonelist(home).iter().map(step).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The processors of a node in the kernel's list form. On a one-node machine the library does not
@@ -79,33 +120,4 @@ fn processors(topology: &Topology, node: NodeId) -> String {
         .filter(|&cpu| topology.node_of_cpu(CpuId::new(cpu)) == Some(node));
     let text = ranges(numbers);
     if text.is_empty() { "none".into() } else { text }
-}
-
-/// Ascending numbers as `0-3,8`.
-fn ranges(numbers: impl Iterator<Item = u32>) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => ranges.push((number, number)),
-        }
-    }
-    let text = |&(first, last): &(u32, u32)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    ranges.iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ranges;
-
-    #[test]
-    fn ranges_are_those_of_the_kernel() {
-        let of = |numbers: &[u32]| ranges(numbers.iter().copied());
-        assert_eq!(of(&[]), "");
-        assert_eq!(of(&[5]), "5");
-        assert_eq!(of(&[0, 1, 2, 3, 8]), "0-3,8");
-        assert_eq!(of(&[0, 2, 3]), "0,2-3");
-    }
 }
