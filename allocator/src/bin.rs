@@ -171,6 +171,30 @@ impl HeapHot {
     /// it must not be used any more.
     #[inline(always)]
     pub unsafe fn push(this: *mut HeapHot, object: *mut u8) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { Self::push_if(this, object, |_| true) }
+    }
+
+    /// The same for an object that the program says has `size` bytes; it misses too if `size`
+    /// belongs to another class.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::push`].
+    #[inline(always)]
+    pub unsafe fn push_sized(this: *mut HeapHot, object: *mut u8, size: usize) -> bool {
+        if size > MAX_SMALL {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Self::push_if(this, object, |class| class == SizeClass::offset_of(size)) }
+    }
+
+    #[inline(always)]
+    unsafe fn push_if(
+        this: *mut HeapHot,
+        object: *mut u8,
+        is_right: impl FnOnce(u32) -> bool,
+    ) -> bool {
         // SAFETY: the caller's promise. `words` has a word for every page below `covered`. A word
         // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap; a slot
         // below `limit` is writable.
@@ -183,7 +207,7 @@ impl HeapHot {
             // only has to differ.
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
             let word = u64::from(word) ^ (*this).tag;
-            if word >= u64::from(CLASS_LIMIT) {
+            if word >= u64::from(CLASS_LIMIT) || !is_right(word as u32) {
                 return false;
             }
             let bin = (&raw mut (*this).bins).byte_add(word as usize).cast::<Bin>();

@@ -37,7 +37,9 @@ impl Mm {
 
 impl Entered<'_> {
     fn check_bins(&mut self) -> Option<BadPointer> {
-        SizeClass::all().find_map(|class| self.check_bin(class))
+        let heap = self.heap();
+        let in_quarantine = self.quarantine.check(heap);
+        in_quarantine.or_else(|| SizeClass::all().find_map(|class| self.check_bin(class)))
     }
 
     /// Each object of the bin must start where an object starts, in a slab of this heap, and not

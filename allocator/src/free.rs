@@ -39,6 +39,11 @@ impl Heap {
     /// # Safety
     /// As for [`Heap::free`].
     pub(crate) unsafe fn free_now(&self, object: NonNull<u8>) -> Result<(), BadPointer> {
+        if self.mm().is_checked() { self.free_checked(object) } else { self.free_plain(object) }
+    }
+
+    /// [`Heap::free_now`] without any checks of the block's content.
+    pub(crate) fn free_plain(&self, object: NonNull<u8>) -> Result<(), BadPointer> {
         let mm = self.mm();
         let addr = object.addr().get();
         let map = &mm.pages().map;
@@ -155,6 +160,9 @@ impl Heap {
                 let Some(message) = message else {
                     // No memory for a message: the slow way that needs none.
                     drop(inner);
+                    if self.mm().is_checked() {
+                        self.seal_again(object);
+                    }
                     self.mm().defer(object);
                     return Ok(());
                 };

@@ -21,6 +21,7 @@ use zonal_numa::{MemPolicy, NodeId};
 use zonal_stats::HeapEvents;
 
 use crate::bin::HeapHot;
+use crate::checked::Quarantine;
 use crate::class::{NR_CLASSES, SizeClass};
 use crate::gate::{Barrier, Gate};
 use crate::misuse::BadPointer;
@@ -116,6 +117,9 @@ pub(crate) struct Inner {
     pub(crate) classes: [ClassState; NR_CLASSES],
     pub(crate) pcp: Pcp,
     pub(crate) outbox: Outbox,
+    pub(crate) quarantine: Quarantine,
+    /// Of the random order in which objects of a page are handed out. Not 0.
+    pub(crate) seed: u64,
     /// Bytes that all bins together can hold, against the budget.
     pub(crate) bin_bytes: usize,
     /// The first misuse found where it could not be returned.
@@ -221,6 +225,8 @@ impl Heap {
             }
             (&raw mut (*inner).pcp).write(Pcp::new());
             (&raw mut (*inner).outbox).write(Outbox::new());
+            (&raw mut (*inner).quarantine).write(Quarantine::EMPTY);
+            (&raw mut (*inner).seed).write(mm.machine().random() | 1);
             (&raw mut (*inner).bin_bytes).write(0);
             (&raw mut (*inner).fault).write(None);
             (&raw mut (*inner).events).write(HeapEvents::default());

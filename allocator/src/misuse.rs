@@ -20,6 +20,12 @@ pub enum BadKind {
     DoubleFree,
     /// In free memory: never handed out, or freed long ago.
     NotAllocated,
+    /// The program wrote behind the end of the block (or before the start of the next).
+    Overrun,
+    /// The program wrote to the block after it had freed it.
+    UsedAfterFree,
+    /// The program gave a size that the block does not have.
+    WrongSize,
 }
 
 impl BadKind {
@@ -30,6 +36,9 @@ impl BadKind {
             BadKind::Interior => "pointer into the middle of a block",
             BadKind::DoubleFree => "block is already free (double free)",
             BadKind::NotAllocated => "pointer into free memory (double free?)",
+            BadKind::Overrun => "block was written past its end",
+            BadKind::WrongSize => "block has another size",
+            BadKind::UsedAfterFree => "block was written to after it was freed",
         }
     }
 }

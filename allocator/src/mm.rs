@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, NodeMask, PAGE_SIZE};
 
 use crate::bin::HeapHot;
+use crate::checked;
 use crate::class::SizeClass;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
@@ -44,6 +45,11 @@ pub struct Config {
     pub weights: Weights,
     /// Leave out every system call that is not needed to succeed (membarrier here).
     pub minimal_syscalls: bool,
+    /// Hand out the objects of a page in another order each time.
+    pub shuffle: bool,
+    /// Check every block when it is freed, and free memory when it is used again. The caller must
+    /// not use the hit paths then.
+    pub checked: bool,
 }
 
 /// A weight for each node; all zeros for none.
@@ -97,6 +103,10 @@ pub struct Mm {
     vmstat: Vmstat,
     barrier: Barrier,
     one_node: bool,
+    shuffle: bool,
+    checked: bool,
+    /// See [`crate::checked`].
+    key: u64,
     placing: Placing,
 }
 
@@ -114,6 +124,7 @@ impl Mm {
         let asymmetric = !config.minimal_syscalls && machine.register_membarrier();
         let barrier = if asymmetric { Barrier::Asymmetric } else { Barrier::Symmetric };
         let one_node = machine.topology().nodes_online().count() <= 1;
+        let key = checked::make_key(machine.random());
         // One mapping, so that a small process shares its last page with the first records.
         let span = machine.map(size_of::<Mm>() + meta::FIRST_PART, PAGE_SIZE)?;
         let (own, rest) = span.split_at(size_of::<Mm>());
@@ -134,6 +145,9 @@ impl Mm {
                 let Config { policy, weights, .. } = config;
                 Placing::new(policy, weights.0, &(*place).pages)
             });
+            (&raw mut (*place).shuffle).write(config.shuffle);
+            (&raw mut (*place).checked).write(config.checked);
+            (&raw mut (*place).key).write(key);
             Ok(&*place)
         }
     }
@@ -176,6 +190,20 @@ impl Mm {
 
     pub(crate) fn is_one_node(&self) -> bool {
         self.one_node
+    }
+
+    pub(crate) fn is_shuffling(&self) -> bool {
+        self.shuffle
+    }
+
+    /// Whether blocks are checked.
+    #[inline]
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    pub(crate) fn key(&self) -> u64 {
+        self.key
     }
 
     /// How the owner gates order their stores and loads.
@@ -370,6 +398,11 @@ impl Mm {
     /// # Errors
     /// A [`BadPointer`] when no live block starts there.
     pub fn usable_size(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
+        if self.is_checked() { self.checked_size(block) } else { self.capacity(block) }
+    }
+
+    /// Bytes of the live block at `block`, with what its checks take.
+    pub(crate) fn capacity(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
         let addr = block.addr().get();
         let map = &self.pages.map;
         let Some(pfn) = map.pfn_of(addr) else {
@@ -431,6 +464,15 @@ impl Heap {
             return Err(AllocError::TooLarge);
         }
         self.mm().run_deferred(self);
+        if self.mm().is_checked() {
+            return self.alloc_checked(request, from);
+        }
+        self.alloc_plain(request, from)
+    }
+
+    /// [`Heap::alloc`] of a valid request, without any checks.
+    pub(crate) fn alloc_plain(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
+        let (size, align) = (request.size.max(1), request.align);
         // Only objects of 8 bytes and less may be aligned to less than 16.
         let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
         if let Some(class) = SizeClass::of(rounded) {

@@ -267,6 +267,54 @@ fn bins_are_checked_and_left_as_they_were() {
     }
 }
 
+/// What an instance with checked blocks tells, one kind of misuse an instance.
+#[test]
+fn checked_blocks_tell_what_was_done_to_them() {
+    let checked = || {
+        let mm = Mm::new(Machine::linux(), Config { checked: true, ..Config::default() }).unwrap();
+        Owner::attach(mm)
+    };
+    let get = |owner: Owner, size| {
+        let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
+        let request = Request { size, align: 8, zeroed: false };
+        // SAFETY: the test's thread owns the heap.
+        let block = unsafe { owner.heap().alloc(request, from) }.unwrap();
+        assert!(block.known_zero);
+        assert_eq!(owner.heap().mm().usable_size(block.start), Ok(size));
+        block.start
+    };
+    // SAFETY: as above.
+    let free = |owner: Owner, p| unsafe { owner.heap().free(p) };
+    for size in [1, 8, 100, 5000, 32_760, 100_000, 9 << 20] {
+        let owner = checked();
+        // Round after round through the quarantine.
+        for _ in 0..600.min((64 << 20) / size) {
+            let p = get(owner, size);
+            // SAFETY: the block has that many bytes.
+            unsafe { p.write_bytes(0xff, size) };
+            free(owner, p).unwrap();
+        }
+        assert_eq!(owner.heap().take_fault(), None, "{size}");
+        assert_eq!(owner.heap().mm().check_bins(Some(owner.0)), None, "{size}");
+        let p = get(owner, size);
+        free(owner, p).unwrap();
+        let again = free(owner, p).unwrap_err();
+        assert!(matches!(again.kind, BadKind::DoubleFree | BadKind::NotAllocated), "{again:?}");
+        let p = get(owner, size);
+        // SAFETY: the byte behind the block is ours, of its seal or before it.
+        unsafe { p.add(size).write(0) };
+        let over = free(owner, p).unwrap_err();
+        assert_eq!((over.addr, over.kind), (p.addr().get(), BadKind::Overrun));
+    }
+    let owner = checked();
+    let p = get(owner, 100);
+    free(owner, p).unwrap();
+    // SAFETY: memory of a slab.
+    unsafe { p.add(50).write(1) };
+    let late = owner.heap().mm().check_bins(Some(owner.0)).unwrap();
+    assert_eq!((late.addr, late.kind), (p.addr().get(), BadKind::UsedAfterFree));
+}
+
 #[test]
 fn every_alignment_is_served() {
     let mm = new_mm();

@@ -15,6 +15,9 @@ impl Mm {
     /// pages instead of bytes where it can. None: it has to be copied.
     pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
         let addr = block.addr().get();
+        if self.is_checked() {
+            return None;
+        }
         let usable = self.usable_size(block).ok()?;
         let map = &self.pages().map;
         match map.pfn_of(addr) {
@@ -28,6 +31,23 @@ impl Mm {
             }
             None => None,
         }
+    }
+}
+
+impl Mm {
+    /// Whether the live block at `block` cannot be one of `size` bytes aligned to `align`. One that
+    /// shrank where it was may be up to twice as large.
+    pub fn is_size_wrong(&self, block: NonNull<u8>, size: usize, align: usize) -> bool {
+        let Ok(usable) = self.usable_size(block) else { return false };
+        if self.is_checked() {
+            return size.max(1) != usable;
+        }
+        let rounded = size.max(1).checked_next_multiple_of(align).unwrap_or(usize::MAX);
+        let is_tight = match SizeClass::of(rounded.min(MAX_SMALL + 1)) {
+            Some(class) => class.size() == usable,
+            None => usable > MAX_SMALL,
+        };
+        rounded > usable || !(is_tight || fits(rounded, usable))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64};
 #[derive(Debug)]
 pub struct Vmstat {
     pub(crate) drain_skipped: AtomicU64,
+    pub(crate) size_mismatch: AtomicU64,
     pub(crate) pageoutrun: AtomicU64,
     pub(crate) kswapd_wakeups: AtomicU64,
     pub(crate) refaults: AtomicU64,
@@ -60,6 +61,7 @@ impl Vmstat {
     pub(crate) fn new() -> Vmstat {
         Vmstat {
             drain_skipped: AtomicU64::new(0),
+            size_mismatch: AtomicU64::new(0),
             pageoutrun: AtomicU64::new(0),
             kswapd_wakeups: AtomicU64::new(0),
             refaults: AtomicU64::new(0),
@@ -134,10 +136,16 @@ impl Vmstat {
         self.full.since.store(0, Relaxed);
     }
 
+    /// Counts a block freed with a size that it does not have.
+    pub fn note_size_mismatch(&self) {
+        self.size_mismatch.fetch_add(1, Relaxed);
+    }
+
     /// The counters at this moment.
     pub fn stats(&self) -> ProcessEvents {
         ProcessEvents {
             drain_skipped: self.drain_skipped.load(Relaxed),
+            size_mismatch: self.size_mismatch.load(Relaxed),
             pageoutrun: self.pageoutrun.load(Relaxed),
             kswapd_wakeups: self.kswapd_wakeups.load(Relaxed),
             workingset_refault: self.refaults.load(Relaxed),

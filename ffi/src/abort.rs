@@ -1,4 +1,5 @@
 //! The end of a process that misused the heap: one line that says what and where, then abort.
+//! Nothing here allocates or takes a lock.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -6,21 +7,39 @@ use core::ptr::NonNull;
 use zonal_allocator::{BadKind, BadPointer};
 
 use crate::fd::Line;
+use crate::init;
 use crate::jump;
 
 /// `object` was handed to `call` but is no live block.
 #[cold]
 pub(crate) fn bad_pointer(call: &str, object: NonNull<u8>, bad: Option<BadPointer>) -> ! {
-    match bad {
-        Some(bad) => die(format_args!("{call}({object:p}): {}", bad.kind.describe())),
-        None => die(format_args!("{call}({object:p}): {}", BadKind::Foreign.describe())),
-    }
+    let kind = bad.map_or(BadKind::Foreign, |bad| bad.kind);
+    report(format_args!("{call}({object:p})"), object.addr().get(), kind)
 }
 
-/// A misuse that showed only when the bin with the pointer in it was emptied.
+/// A misuse that showed only later: when the bin with the pointer in it was emptied, or when the
+/// block was to be used again.
 #[cold]
 pub(crate) fn bad_pointer_late(bad: BadPointer) -> ! {
-    die(format_args!("free({:#x}), found later: {}", bad.addr, bad.kind.describe()))
+    report(format_args!("free({:#x}), found later", bad.addr), bad.addr, bad.kind)
+}
+
+/// `block` was freed with a size that it does not have.
+#[cold]
+pub(crate) fn wrong_size(block: NonNull<u8>, size: usize) -> ! {
+    let call = format_args!("free({block:p}) of {size} bytes");
+    report(call, block.addr().get(), BadKind::WrongSize)
+}
+
+/// One line: the call, what is wrong, where that is, and the thread that came upon it.
+fn report(call: fmt::Arguments<'_>, addr: usize, kind: BadKind) -> ! {
+    let what = kind.describe();
+    // SAFETY: no memory is involved.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    match init::mm().map(|mm| mm.place_of(addr)) {
+        Some(place) => die(format_args!("{call}: {what}; {place}; thread {thread}")),
+        None => die(format_args!("{call}: {what}; thread {thread}")),
+    }
 }
 
 /// Writes the line and aborts.

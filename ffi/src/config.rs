@@ -6,6 +6,7 @@ use zonal_numa::{Machine, NodeMask, PAGE_SIZE, PolicyMode};
 
 use crate::env::Settings;
 use crate::fd::Line;
+use crate::harden::Level;
 
 /// Builds the core; none when the system has no memory for it.
 pub(crate) fn build(settings: &Settings) -> Option<&'static Mm> {
@@ -52,5 +53,7 @@ fn core(settings: &Settings) -> Config {
         policy: settings.policy,
         weights: settings.weights,
         minimal_syscalls: settings.minimal_syscalls,
+        shuffle: settings.harden >= Level::Usual,
+        checked: settings.harden == Level::Full,
     }
 }

@@ -24,6 +24,8 @@ use crate::errno::Errno;
 
 /// Somebody watches blocks come and go: [`watch`].
 const WATCHED: u32 = 1;
+/// Blocks are checked: no hit may take or give one without the core's knowing.
+const CHECKED: u32 = 2;
 
 static MODE: AtomicU32 = AtomicU32::new(0);
 static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
@@ -49,6 +51,17 @@ pub(crate) fn watch(watcher: &'static Watcher) {
 #[cfg_attr(not(test), expect(dead_code, reason = "for the heap profile"))]
 pub(crate) fn unwatch() {
     MODE.fetch_and(!WATCHED, Relaxed);
+}
+
+/// Sends all calls through the core, for ever. Before the first of them.
+pub(crate) fn check_all() {
+    MODE.fetch_or(CHECKED, Relaxed);
+}
+
+/// Whether the bins are the core's alone.
+#[inline]
+pub(crate) fn is_checked() -> bool {
+    MODE.load(Relaxed) & CHECKED != 0
 }
 
 /// Whether calls shall come through the slow paths.
@@ -138,8 +151,7 @@ mod tests {
                     // SAFETY: allocated above, and given up.
                     unsafe { hot::free::<Alone>(block) };
                 }
-                // An aligned request is served by the size that it is rounded to.
-                let bytes = sizes.iter().sum::<usize>() + 300 + 512 + 3000;
+                let bytes = sizes.iter().sum::<usize>() + 300 + 300 + 3000;
                 assert_eq!(counts(), (9 * round, bytes * round, 9 * round));
             }
             unwatch();

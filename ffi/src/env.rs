@@ -24,6 +24,7 @@
 //! |                | background thread), `off`, `always` (callers too)                        |
 //! | `purge`        | `off` keeps cold memory until it is needed; `on`                         |
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
+//! | `harden`       | how much misuse is looked for: `0`, `1` (the default) or `2`             |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
 use core::arch::asm;
@@ -36,6 +37,7 @@ use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 use zonal_stats::Format;
 
 use crate::fd::Line;
+use crate::harden::Level;
 use crate::kswapd::{Mode, PressureMode};
 use crate::report::SIGNALS;
 
@@ -59,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) numa: bool,
     pub(crate) minimal_syscalls: bool,
     pub(crate) kswapd: Mode,
+    pub(crate) harden: Level,
     pub(crate) pressure: PressureMode,
     pub(crate) purge: bool,
 }
@@ -79,6 +82,7 @@ impl Settings {
         numa: true,
         minimal_syscalls: false,
         kswapd: Mode::Auto,
+        harden: Level::Usual,
         pressure: PressureMode::Auto,
         purge: true,
     };
@@ -233,6 +237,10 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
         }
         b"purge" => settings.purge = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
+        b"harden" => {
+            settings.harden =
+                one_of(value, &[(b"0", Level::Off), (b"1", Level::Usual), (b"2", Level::Full)])?;
+        }
         b"syscalls" => {
             settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
         }

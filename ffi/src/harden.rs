@@ -1,21 +1,59 @@
-//! Misuse of the heap: when it is looked for besides the calls that meet it.
+//! Misuse of the heap: how much is looked for, by `ZONAL_CONF=harden:LEVEL`.
 //!
-//! A hit asks little. What it lets into a bin shows when the bin meets the bitmaps; so that every
-//! such pointer is reported before the process is over, bins are tried when their thread ends and
-//! when the process does, in the last of its exit handlers.
+//! | level | what it adds                                                                          |
+//! |-------|---------------------------------------------------------------------------------------|
+//! | `0`   | nothing: what hits and slow paths meet anyway                                          |
+//! | `1`   | objects in random order within a page; sizes given to `free_sized` and to sized        |
+//! |       | `delete` are compared; bins are tried against the bitmaps at the end of the process,   |
+//! |       | so that what hits let pass is reported before it is over                               |
+//! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the module      |
+//! |       | `checked` of `zonal_allocator`                                                         |
+//!
+//! What each of them finds, and what it does not, stands in SECURITY.md.
 
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
 
 use zonal_allocator::{Heap, Mm};
 
-use crate::{abort, slow};
+use crate::{abort, detour, slow};
+
+/// How much misuse is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Level {
+    /// What costs nothing.
+    Off,
+    /// What costs next to nothing.
+    Usual,
+    /// All that can be found.
+    Full,
+}
+
+static IS_USUAL: AtomicBool = AtomicBool::new(false);
+
+/// Before the first operation.
+pub(crate) fn prepare(level: Level) {
+    IS_USUAL.store(level >= Level::Usual, Relaxed);
+    if level == Level::Full {
+        detour::check_all();
+    }
+}
+
+/// Whether the level is 1 or 2.
+pub(crate) fn is_usual() -> bool {
+    // Relaxed: written before the first operation.
+    IS_USUAL.load(Relaxed)
+}
 
 /// Arranges for the look at the end of the process. Registered before the program's own exit
 /// handlers, so it runs after them.
 pub(crate) fn register() {
-    // SAFETY: a function of this library, which stays loaded. If it cannot be registered, nobody
-    // looks.
-    unsafe { libc::atexit(at_exit) };
+    if is_usual() {
+        // SAFETY: a function of this library, which stays loaded. If it cannot be registered,
+        // nobody looks.
+        unsafe { libc::atexit(at_exit) };
+    }
 }
 
 extern "C" fn at_exit() {

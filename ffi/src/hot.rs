@@ -17,49 +17,63 @@ use crate::tls::Block;
 /// `size` bytes, aligned as C demands; null when there is no memory.
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
-    let block = Block::get();
-    let heap = block.take();
-    // SAFETY: `heap` is EMPTY or this thread's heap, and it was taken.
-    let object = unsafe { HeapHot::pop(heap, size) };
-    if object.is_null() {
-        return slow::malloc(size, heap);
-    }
-    block.put(heap);
-    object
+    take(size, |heap| slow::malloc(size, heap))
 }
 
 /// `size` bytes of zeros.
 #[inline(always)]
 pub fn zalloc(size: usize) -> *mut u8 {
-    let block = Block::get();
-    let heap = block.take();
-    // SAFETY: as in `malloc`.
-    let object = unsafe { HeapHot::pop(heap, size) };
-    if object.is_null() {
-        return slow::zalloc(size, heap);
-    }
-    block.put(heap);
-    // SAFETY: `object` has at least `size` bytes and nobody else knows it.
-    unsafe { ptr::write_bytes(object, 0, size) };
-    object
+    take_zeros(size, |heap| slow::zalloc(size, heap))
 }
 
 /// `size` bytes aligned to `align`, a power of two.
 #[inline(always)]
 pub fn aligned(size: usize, align: usize) -> *mut u8 {
+    let miss = |heap| slow::aligned(size, align, heap);
     match small(size, align) {
-        Some(rounded) => malloc(rounded),
-        None => slow::aligned(size, align, Block::get().take()),
+        Some(rounded) => take(rounded, miss),
+        None => miss(Block::get().take()),
     }
 }
 
 /// `size` bytes of zeros aligned to `align`, a power of two.
 #[inline(always)]
 pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
+    let miss = |heap| slow::zalloc_aligned(size, align, heap);
     match small(size, align) {
-        Some(rounded) => zalloc(rounded),
-        None => slow::zalloc_aligned(size, align, Block::get().take()),
+        Some(rounded) => take_zeros(rounded, miss),
+        None => miss(Block::get().take()),
     }
+}
+
+/// An object of at least `size` bytes, or what `miss` gives.
+#[inline(always)]
+fn take(size: usize, miss: impl FnOnce(*mut HeapHot) -> *mut u8) -> *mut u8 {
+    let block = Block::get();
+    let heap = block.take();
+    // SAFETY: `heap` is EMPTY or this thread's heap, and it was taken.
+    let object = unsafe { HeapHot::pop(heap, size) };
+    if object.is_null() {
+        return miss(heap);
+    }
+    block.put(heap);
+    object
+}
+
+/// The same with zeros.
+#[inline(always)]
+fn take_zeros(size: usize, miss: impl FnOnce(*mut HeapHot) -> *mut u8) -> *mut u8 {
+    let block = Block::get();
+    let heap = block.take();
+    // SAFETY: as in `take`.
+    let object = unsafe { HeapHot::pop(heap, size) };
+    if object.is_null() {
+        return miss(heap);
+    }
+    block.put(heap);
+    // SAFETY: `object` has at least `size` bytes and nobody else knows it.
+    unsafe { ptr::write_bytes(object, 0, size) };
+    object
 }
 
 /// The size to ask a class for so that the answer is aligned: a class size is a multiple of every
@@ -82,12 +96,31 @@ fn small(size: usize, align: usize) -> Option<usize> {
 pub unsafe fn free<F: Foreign>(object: *mut u8) {
     let block = Block::get();
     let heap = block.take();
-    // SAFETY: `heap` as in `malloc`; the caller gives `object` up.
+    // SAFETY: `heap` as in `take`; the caller gives `object` up.
     if unsafe { HeapHot::push(heap, object) } {
         block.put(heap);
     } else {
         // SAFETY: the caller's promise.
         unsafe { slow::free::<F>(object, heap) };
+    }
+}
+
+/// [`free`] of an object of which the program says that it has `size` bytes, aligned to `align`, a
+/// power of two. The size is compared and not believed.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize) {
+    let block = Block::get();
+    let heap = block.take();
+    let class_size = if align <= 1 { size } else { small(size, align).unwrap_or(usize::MAX) };
+    // SAFETY: as in `free`.
+    if unsafe { HeapHot::push_sized(heap, object, class_size) } {
+        block.put(heap);
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { slow::free_sized::<F>(object, heap, size, align) };
     }
 }
 

@@ -60,6 +60,7 @@ fn build() -> Option<&'static Mm> {
         report::prepare(&settings);
         live::prepare(settings.stats_live);
         thread::create_key();
+        harden::prepare(settings.harden);
         kswapd::prepare(settings.kswapd, settings.pressure, settings.purge);
         // ORDERING: Release, pairs with Acquire in `mm`.
         MM.store(ptr::from_ref(mm).cast_mut(), Release);

@@ -76,7 +76,7 @@ pub mod abi {
     pub use crate::abort::{die, warn};
     pub use crate::errno::{get as errno, set as set_errno};
     pub use crate::foreign::{Alone, Foreign};
-    pub use crate::hot::{aligned, free, malloc, realloc, zalloc};
+    pub use crate::hot::{aligned, free, free_sized, malloc, realloc, zalloc};
     pub use crate::jump::{LongJump, put_off};
     pub use crate::on_node::alloc_on_node;
     pub use crate::report::Usage;

@@ -14,6 +14,7 @@ use crate::abort;
 use crate::detour;
 use crate::errno::{self, Errno};
 use crate::foreign::Foreign;
+use crate::harden;
 use crate::init;
 use crate::jump::{self, Section};
 use crate::thread::{Seat, Visit};
@@ -66,7 +67,10 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
 /// What would be a hit if nobody watched.
 #[inline]
 fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
-    if !detour::is_on() || heap == tls::empty() || request.align > MIN_ALIGN {
+    if !detour::is_on() || detour::is_checked() {
+        return None;
+    }
+    if heap == tls::empty() || request.align > MIN_ALIGN {
         return None;
     }
     // SAFETY: a heap that was taken is the thread's own.
@@ -129,8 +133,8 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         tls::Block::get().put(heap);
         return;
     };
-    let is_taken = heap != tls::empty();
-    if is_taken {
+    let is_short = heap != tls::empty() && !detour::is_checked();
+    if is_short {
         // SAFETY: a heap that was taken is the thread's own.
         let own = unsafe { Heap::from_taken(heap) };
         let section = Section::begin(own);
@@ -148,7 +152,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     }
     let before = Errno::save();
     let outcome = match Visit::begin(heap) {
-        Some(visit) => release(&visit, object, is_taken),
+        Some(visit) => release(&visit, object, is_short),
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
             Some(mm) => {
@@ -165,6 +169,32 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         }
     }
     before.restore();
+}
+
+/// A size that the block cannot have is counted; where blocks are checked, it is the end.
+///
+/// # Safety
+/// As for [`crate::hot::free_sized`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_sized<F: Foreign>(
+    object: *mut u8,
+    heap: *mut HeapHot,
+    size: usize,
+    align: usize,
+) {
+    if let (Some(block), Some(mm)) = (NonNull::new(object), init::mm())
+        && harden::is_usual()
+        && heap != tls::empty()
+        && mm.is_size_wrong(block, size, align)
+    {
+        mm.vmstat().note_size_mismatch();
+        if detour::is_checked() {
+            abort::wrong_size(block, size);
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free::<F>(object, heap) };
 }
 
 /// With `is_seen` somebody who watches has seen it.

@@ -66,6 +66,8 @@ figures! {
     pub struct ProcessEvents {
         /// Heaps that a visitor could not enter in time.
         drain_skipped: Counter Count,
+        /// Blocks freed with a size that they do not have.
+        size_mismatch: Counter Count,
         /// Times the background reclaimer worked for a watermark.
         pageoutrun: Counter Count,
         /// Times a request below the low mark woke the background reclaimer.

@@ -54,6 +54,12 @@ impl Outcome {
         self.timed_out
     }
 
+    /// The signal that killed the program.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
     /// Demands status 0.
     pub fn success(self) -> Self {
         if !self.is_success() {

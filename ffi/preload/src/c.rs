@@ -62,26 +62,24 @@ pub(crate) unsafe extern "C" fn reallocarray(
     }
 }
 
-/// The size is the caller's opinion; ours is in the metadata.
+/// The size is the caller's opinion; ours is in the metadata. They are compared.
 ///
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn free_sized(object: *mut c_void, _size: usize) {
+pub(crate) unsafe extern "C" fn free_sized(object: *mut c_void, size: usize) {
     // SAFETY: the caller gives the object up.
-    unsafe { free(object) }
+    unsafe { abi::free_sized::<Glibc>(object.cast(), size, 1) }
 }
 
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn free_aligned_sized(
-    object: *mut c_void,
-    _align: usize,
-    _size: usize,
-) {
+pub(crate) unsafe extern "C" fn free_aligned_sized(object: *mut c_void, align: usize, size: usize) {
+    // No power of two is nothing that a block was allocated with.
+    let align = if align.is_power_of_two() { align } else { 1 };
     // SAFETY: the caller gives the object up.
-    unsafe { free(object) }
+    unsafe { abi::free_sized::<Glibc>(object.cast(), size, align) }
 }
 
 /// The old name in SunOS and early glibc.

@@ -6,7 +6,7 @@
 //! ours tries once, and on failure jumps to the library's. The jump leaves no frame of ours on the
 //! stack, so the exception meets no Rust.
 //!
-//! Sized forms of `delete` do not trust the size.
+//! Sized forms of `delete` compare the size and do not trust it.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
@@ -185,14 +185,34 @@ macro_rules! operator_delete {
 operator_delete! {
     _ZdlPv();
     _ZdaPv();
-    _ZdlPvm(_size);
-    _ZdaPvm(_size);
     _ZdlPvRKSt9nothrow_t(_nothrow);
     _ZdaPvRKSt9nothrow_t(_nothrow);
     _ZdlPvSt11align_val_t(_align);
     _ZdaPvSt11align_val_t(_align);
-    _ZdlPvmSt11align_val_t(_size, _align);
-    _ZdaPvmSt11align_val_t(_size, _align);
     _ZdlPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
     _ZdaPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
+}
+
+/// Sized `operator delete`: the size is compared and not believed.
+macro_rules! operator_delete_sized {
+    ($($name:ident ($size:ident $(, $align:ident)?);)*) => {$(
+        /// # Safety
+        /// C++'s contract.
+        #[unsafe(no_mangle)]
+        pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $size: usize $(, $align: usize)?) {
+            // SAFETY: the caller gives the object up.
+            unsafe { operator_delete_sized!(@call object, $size $(, $align)?) }
+        }
+    )*};
+    (@call $object:ident, $size:ident) => { c::free_sized($object, $size) };
+    (@call $object:ident, $size:ident, $align:ident) => {
+        c::free_aligned_sized($object, $align, $size)
+    };
+}
+
+operator_delete_sized! {
+    _ZdlPvm(size);
+    _ZdaPvm(size);
+    _ZdlPvmSt11align_val_t(size, align);
+    _ZdaPvmSt11align_val_t(size, align);
 }

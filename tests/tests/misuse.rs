@@ -1,0 +1,154 @@
+//! Kinds of misuse, and what becomes of each at each level of `ZONAL_CONF=harden`. The table in
+//! SECURITY.md says the same.
+
+use Found::{Counted, Fault, No, Report};
+use zonal_tests::{Outcome, Program, is_zonal};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// One line on stderr, then SIGABRT; at the misuse or at the latest when the process ends.
+    Report,
+    /// The program goes on, and the statistics tell.
+    Counted,
+    /// The program faults by what it does itself.
+    Fault,
+    /// Nothing is noticed.
+    No,
+}
+
+/// Kind, at level 1, at level 2.
+const KINDS: [(&str, Found, Found); 56] = [
+    ("double_small", Report, Report),
+    ("double_large", Report, Report),
+    ("double_huge", Report, Report),
+    ("double_8", Report, Report),
+    ("double_after_one", Report, Report),
+    ("double_after_many", Report, Report),
+    ("double_large_after_many", Report, Report),
+    ("double_elsewhere", Report, Report),
+    ("double_from_elsewhere", Report, Report),
+    ("double_both_elsewhere", Report, Report),
+    ("double_large_elsewhere", Report, Report),
+    ("double_while_others_work", Report, Report),
+    ("double_after_realloc", Report, Report),
+    ("double_after_realloc_0", Report, Report),
+    ("double_in_fork", Report, Report),
+    ("double_aligned", Report, Report),
+    ("double_operator", Report, Report),
+    ("interior_8", Report, Report),
+    ("interior_16", Report, Report),
+    ("interior_last", Report, Report),
+    ("interior_large", Report, Report),
+    ("interior_large_page", Report, Report),
+    ("interior_huge", Report, Report),
+    ("misaligned_1", Report, Report),
+    ("before_start", Report, Report),
+    ("interior_elsewhere", Report, Report),
+    ("free_stack", Report, Report),
+    ("free_data", Report, Report),
+    ("free_code", Report, Report),
+    ("free_low", Report, Report),
+    ("free_top", Report, Report),
+    ("free_non_canonical", Report, Report),
+    ("free_unmapped", Report, Report),
+    ("free_mapping", Report, Report),
+    ("free_never_handed_out", Report, Report),
+    ("realloc_freed", Report, Report),
+    ("realloc_freed_large", Report, Report),
+    ("realloc_interior", Report, Report),
+    ("realloc_foreign", Report, Report),
+    ("usable_size_interior", Report, Report),
+    ("usable_size_foreign", Report, Report),
+    ("align_not_a_power", Report, Report),
+    ("size_overflow", Report, Report),
+    ("free_sized_wrong", Counted, Report),
+    ("free_sized_large_wrong", Counted, Report),
+    ("delete_sized_wrong", Counted, Report),
+    ("free_aligned_sized_wrong", Counted, Report),
+    ("overflow_by_one", No, Report),
+    ("overflow_by_many", No, Report),
+    ("overflow_of_freed_neighbour", No, Report),
+    ("overflow_large_by_one", No, Report),
+    ("overflow_large_far", No, Fault),
+    ("underflow", No, Report),
+    ("write_after_free", No, Report),
+    ("write_after_free_elsewhere", No, Report),
+    ("pointer_after_free", No, Fault),
+];
+
+fn run(kind: &str, level: u8) -> Outcome {
+    Program::c("misuse.c")
+        .arg(format!("kind={kind}"))
+        .env("ZONAL_CONF", format!("harden:{level},stats:exit"))
+        .run()
+}
+
+fn found(kind: &str, level: u8) -> Found {
+    let outcome = run(kind, level);
+    let lines = |start: &str| outcome.stderr.lines().filter(|l| l.starts_with(start)).count();
+    match outcome.signal() {
+        Some(libc::SIGABRT) if lines("zonal: ") + lines("refused") == 1 => Report,
+        Some(libc::SIGSEGV) if lines("zonal: ") == 0 => Fault,
+        None if outcome.stderr.lines().any(|l| l.trim() == "size_mismatch 1") => Counted,
+        None if lines("zonal: ") == 0 => No,
+        _ => outcome.fail(&format!("{kind} at level {level} ends as none of the table")),
+    }
+}
+
+fn compare(level: u8, expected: impl Fn(&(&str, Found, Found)) -> Found) {
+    let mut wrong = Vec::new();
+    for kind in KINDS.iter().filter(|_| is_zonal()) {
+        let (expected, found) = (expected(kind), found(kind.0, level));
+        if expected != found {
+            wrong.push(format!("{}: {found:?}, not {expected:?}", kind.0));
+        }
+    }
+    assert!(wrong.is_empty(), "at level {level}: {wrong:#?}");
+}
+
+#[test]
+fn the_table_names_every_kind() {
+    let listed = Program::c("misuse.c").run().success().stdout;
+    assert_eq!(listed.lines().collect::<Vec<_>>(), KINDS.map(|(kind, ..)| kind));
+}
+
+#[test]
+fn level_1() {
+    compare(1, |&(_, found, _)| found);
+}
+
+#[test]
+fn level_2() {
+    compare(2, |&(.., found)| found);
+}
+
+/// What no level gives up.
+#[test]
+fn level_0() {
+    let kinds = KINDS.iter().map(|kind| kind.0).filter(|kind| {
+        kind.starts_with("free_") && !kind.contains("sized")
+            || kind.starts_with("double_large")
+            || kind.starts_with("interior_large")
+            || kind.ends_with("_foreign")
+            || kind.ends_with("huge")
+    });
+    for kind in kinds.filter(|_| is_zonal()) {
+        assert_eq!(found(kind, 0), Report, "{kind}");
+    }
+}
+
+/// Ordinary programs run on checked blocks as on others.
+#[test]
+fn checked_blocks_do_no_harm() {
+    let programs: [(&str, &[&str]); 5] = [
+        ("workload.c", &["mib=8"]),
+        ("size.c", &[]),
+        ("align.c", &[]),
+        ("handoff.c", &["rounds=300"]),
+        ("new.cpp", &[]),
+    ];
+    for (program, arguments) in programs {
+        let run = Program::c(program).args(arguments).env("ZONAL_CONF", "harden:2");
+        run.run().success().quiet();
+    }
+}
