@@ -163,6 +163,16 @@ impl Mm {
             if is_closed { self.machine().protect_none(span) } else { self.machine().commit(span) };
     }
 
+    /// Puts right what a link in the first word has overwritten while `block` waited for its free.
+    pub(crate) fn unlink(&self, block: NonNull<u8>) {
+        let Some(extent) = self.small_extent(block) else { return };
+        if let Some(size) = extent.size_in(extent.seal().load(Relaxed)).filter(|&size| size < WORD)
+        {
+            // SAFETY: inside the block, which the program gave up.
+            unsafe { block.add(size).write_bytes(FILL, WORD - size) };
+        }
+    }
+
     /// Bytes that the program asked for when it got `block`.
     pub(crate) fn checked_size(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
         let capacity = self.capacity(block)?;

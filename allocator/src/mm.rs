@@ -336,6 +336,9 @@ impl Mm {
     pub(crate) fn run_deferred(&self, heap: &Heap) {
         if self.deferred.is_waiting() {
             self.deferred.take(|block| {
+                if self.is_checked() {
+                    self.unlink(block);
+                }
                 // SAFETY: the handler gave the block away; the caller owns `heap`.
                 if let Err(bad) = unsafe { heap.free_now(block) } {
                     heap.enter().fault.get_or_insert(bad);

@@ -140,14 +140,16 @@ fn level_0() {
 /// Ordinary programs run on checked blocks as on others.
 #[test]
 fn checked_blocks_do_no_harm() {
-    let programs: [(&str, &[&str]); 5] = [
+    let programs: [(&str, &[&str]); 7] = [
         ("workload.c", &["mib=8"]),
         ("size.c", &[]),
         ("align.c", &[]),
         ("handoff.c", &["rounds=300"]),
         ("new.cpp", &[]),
+        ("fork.c", &["count=200", "every=10", "zonal=1"]),
+        ("storm.c", &["seconds=1", "jump=0"]),
     ];
-    for (program, arguments) in programs {
+    for (program, arguments) in programs.into_iter().filter(|_| is_zonal()) {
         let run = Program::c(program).args(arguments).env("ZONAL_CONF", "harden:2");
         run.run().success().quiet();
     }
