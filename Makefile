@@ -6,6 +6,7 @@
 #   make test-programs  more real programs on zonal: databases, servers, compilers, runtimes
 #   make fuzz           random inputs for an hour, or SECONDS=n
 #   make soak           a mixed program for an hour, or ZONAL_SOAK_SECONDS=n
+#   make soak-reclaim   memory that goes back beside threads that come and go, for ten minutes
 #   make test-aarch64   the library for aarch64, under QEMU
 #   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
@@ -30,7 +31,7 @@ FEATURES := --features zonal-cli/hwloc
 # together with them it would have two panic handlers, its own and that of `std`.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak test-aarch64
+.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak soak-reclaim test-aarch64
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -65,6 +66,12 @@ soak: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 soak: export ZONAL_SOAK_SECONDS ?= 3600
 soak: build
 	$(CARGO) test -p zonal-tests --test soak -- --nocapture
+
+# Memory that goes back while threads start, end and fork; ten minutes.
+soak-reclaim: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+soak-reclaim: export ZONAL_SOAK_SECONDS ?= 600
+soak-reclaim: build
+	$(CARGO) test -p zonal-tests --test reclaim -- --nocapture reclaim_while
 
 # For another processor, under QEMU's user mode. Says what is missing where it cannot run.
 test-aarch64:

@@ -1,10 +1,11 @@
 /* Programs that share a memory control group.
  *
  * sparse: a block larger than the group, of which little is touched, and a reallocation of it.
+ * filtered: memory goes back under a filter that kills who opens a file; who started before it did.
  * workers: eight forked processes take turns in using most of the group. Each keeps what it freed, and
  *   sleeps; only if the sleepers give it back has the next one room. The kernel kills a process if not.
  */
-#include "t.h"
+#include "filter.h"
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -81,6 +82,24 @@ static void worker(uint64_t seed)
 	_exit(0);
 }
 
+static void filtered(void)
+{
+	enum { NR = 20000 };
+	static void *blocks[NR];
+	pthread_t thread;
+
+	free(malloc(100));
+	filter_install("KILL:openat,open");
+	CHECK(pthread_create(&thread, NULL, sleeper, NULL) == 0);
+	for (int round = 0; round < 6; round++) {
+		for (int i = 0; i < NR; i++)
+			CHECK(blocks[i] = malloc(1000));
+		for (int i = 0; i < NR; i++)
+			free(blocks[i]);
+		usleep(250000);
+	}
+}
+
 static void workers(void)
 {
 	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -107,6 +126,8 @@ int main(int argc, char **argv)
 	live_bytes = MIB(t_long(argv, "mib", 64));
 	if (!strcmp(argv[1], "sparse"))
 		sparse();
+	else if (!strcmp(argv[1], "filtered"))
+		filtered();
 	else if (!strcmp(argv[1], "workers"))
 		workers();
 	else

@@ -55,11 +55,23 @@ fn over_the_soft_limit_there_is_one_line() {
     program().env("ZONAL_CONF", "soft_limit:4G").run().success().quiet();
 }
 
+/// The background thread opens files only if no filter came after the start: this one kills.
+#[test]
+fn a_killing_filter_beside_the_background_thread() {
+    for conf in ["", "kswapd:always", "pressure:always"] {
+        Program::c("pressure.c").arg("filtered").env("ZONAL_CONF", conf).run().success().quiet();
+    }
+}
+
+/// Two seconds for each setting, or a quarter of `ZONAL_SOAK_SECONDS`: `make soak-reclaim`.
 #[test]
 fn reclaim_while_threads_start_end_and_fork() {
+    let soak = std::env::var("ZONAL_SOAK_SECONDS").ok().and_then(|text| text.parse::<u64>().ok());
+    let seconds = soak.map_or(2, |seconds| seconds.div_ceil(4));
     for conf in ["", "kswapd:off", "purge:off,limit:1G", "kswapd:always,pressure:always"] {
         Program::c("reclaim_storm.c")
-            .arg("seconds=2")
+            .arg(format!("seconds={seconds}"))
+            .timeout(seconds + 120)
             .env("ZONAL_CONF", conf)
             .run()
             .success()

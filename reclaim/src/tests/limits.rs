@@ -223,3 +223,37 @@ fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
     let back = mm.pages().limit() - mm.pages().charged();
     assert!(back >= mm.pages().watermarks().high, "{back} pages");
 }
+
+/// Cycles of a second: what is freed in one is wanted in the next. After a few the age has grown
+/// over the pause, refaults are counted, and nothing is purged any more; when the cycles end, all
+/// goes back.
+#[test]
+fn a_cycling_load_keeps_its_memory_until_it_stops() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = keeper(mm);
+    let purges = || machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
+    let mut rest = |ns: u64| {
+        let mut slept = 0;
+        while slept < ns {
+            let Next::Sleep(tick) = keeper.round(mm, None) else { break };
+            machine.advance_ns(tick.min(ns - slept));
+            slept += tick;
+        }
+    };
+    let mut before = 0;
+    for cycle in 0..12 {
+        leave_garbage(heap, 5000, 2000, usize::MAX);
+        mm.doorbell().ring();
+        rest(1_000_000_000);
+        if cycle == 5 {
+            before = purges();
+        }
+    }
+    assert!(before > 0, "the first cycles are purged");
+    assert_eq!(purges(), before, "the later ones are not");
+    assert!(mm.vmstat().stats().workingset_refault > 1000);
+    rest(120_000_000_000);
+    assert!(mm.pages().charged() * PAGE_SIZE < 2 * MIB, "{} pages", mm.pages().charged());
+    mm.validate(Some(heap)).unwrap();
+}
