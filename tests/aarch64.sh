@@ -22,7 +22,8 @@ library=$(realpath "${CARGO_TARGET_DIR:-target}/$target/release/libzonal.so")
 dir=$(mktemp -d)
 trap 'rm -r "$dir"' EXIT
 
-# Not what looks at its resident size, which is QEMU's here, or at the kernel's signal frames.
+# Not what looks at its resident size, which is QEMU's here, nor what needs a real
+# vfork, nor fork with threads, which QEMU 7.2 does not survive.
 programs="
 size
 align
@@ -30,11 +31,9 @@ realloc
 thread_exit
 handoff
 workload mib=8 threads=2
-fork count=200 every=25 zonal=1
 storm seconds=3 jump=0
 info
 libc_mix
-spawn
 early
 world ifunc
 world small_stacks

@@ -2,9 +2,11 @@
 
 use core::ptr::NonNull;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
 
 use proptest::prelude::*;
-use zonal_numa::fake::{Call, FakeBuilder};
+use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine};
 
 use crate::watermark::WatermarkLevel;
@@ -153,10 +155,88 @@ fn run(steps: Vec<Step>) {
     assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
 }
 
+/// What one thread of [`run_threads`] does, on its own heap; blocks go through a common table, so that
+/// others free them.
+fn run_thread(mm: &'static Mm, machine: &FakeMachine, table: &Table, steps: Vec<Step>) {
+    // SAFETY: heaps are never unmapped.
+    let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+    let own = Some(NonNull::from(heap));
+    let free = |(start, size, byte): (usize, usize, u8)| {
+        let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
+        for at in [0, size / 2, size.saturating_sub(1)].into_iter().filter(|&at| at < size) {
+            // SAFETY: inside a live block, which left the table with this call.
+            assert_eq!(unsafe { block.add(at).read() }, byte, "{size} bytes at {start:#x}");
+        }
+        // SAFETY: as above, and no longer used.
+        unsafe { heap.free(block) }.unwrap();
+    };
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Alloc { heap: slot, size, align } => {
+                let request = Request { size, align: 1 << align, zeroed: false };
+                let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
+                // SAFETY: this thread owns the heap.
+                let Ok(block) = (unsafe { heap.alloc(request, from) }) else { continue };
+                // SAFETY: a fresh block of that size.
+                unsafe { block.start.write_bytes(number as u8, size) };
+                let new = (block.start.addr().get(), size, number as u8);
+                let old = table[(slot + number) % table.len()].lock().unwrap().replace(new);
+                old.map(free);
+            }
+            Step::Free { which, .. } => {
+                let old = table[which % table.len()].lock().unwrap().take();
+                old.map(free);
+            }
+            Step::Drain => drop(mm.drain_all(own)),
+            Step::PurgeHoles => drop(mm.purge_holes(own, PurgeHow::ALL, usize::MAX)),
+            Step::Purge => drop(mm.pages().purge(heap.node(), usize::MAX, PurgeHow::ALL)),
+            Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
+        }
+    }
+    // SAFETY: this thread's heap, not used from here on.
+    unsafe { mm.detach(NonNull::from(heap)) };
+}
+
+type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
+
+fn run_threads(steps: [Vec<Step>; 3]) {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let table: Table = core::array::from_fn(|_| Mutex::new(None));
+    thread::scope(|scope| {
+        for steps in steps {
+            let table = &table;
+            scope.spawn(move || run_thread(mm, machine, table, steps));
+        }
+    });
+    machine.fail_no_more();
+    mm.validate(None).unwrap();
+    // SAFETY: heaps are never unmapped.
+    let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+    for (start, ..) in table.into_iter().filter_map(|slot| slot.into_inner().unwrap()) {
+        let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
+        // SAFETY: live, and no longer used.
+        unsafe { heap.free(block) }.unwrap();
+    }
+    let own = Some(NonNull::from(heap));
+    heap.drain_owned();
+    mm.drain_all(own);
+    mm.validate(own).unwrap();
+    let stats = crate::mm_tests::snapshot(mm, own);
+    assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn blocks_never_overlap_and_nothing_is_lost(steps in prop::collection::vec(step(), 1..250)) {
         run(steps);
+    }
+
+    #[test]
+    fn threads_lose_nothing_whatever_fails(
+        steps in prop::array::uniform3(prop::collection::vec(step(), 1..150))
+    ) {
+        run_threads(steps);
     }
 }

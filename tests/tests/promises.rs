@@ -1,0 +1,43 @@
+//! The tests that `docs/PROMISES.md` names exist, and every promise names one.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fs;
+use std::path::Path;
+
+/// Whether `text` has a test of that name.
+fn has_test(text: &str, name: &str) -> bool {
+    let head = format!("fn {name}(");
+    let at = text.find(&head);
+    // Attributes and documentation stand between; `proptest!` and the like need `#[test]` too.
+    at.is_some_and(|at| {
+        let before = text[..at].rsplit("\n\n").next().unwrap_or_default();
+        before.contains("#[test]")
+    })
+}
+
+#[test]
+fn every_promise_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join("docs/PROMISES.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.contains("| held by"));
+    let rows: Vec<&str> = rows.filter(|line| !line.contains("| model |")).collect();
+    assert!(rows.len() > 40, "only {} promises", rows.len());
+    for row in rows {
+        let names: Vec<&str> = row.split('`').filter(|part| part.contains(".rs::")).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            let (file, test) = name.split_once("::").unwrap();
+            let text = fs::read_to_string(root.join(file));
+            let text = text.unwrap_or_else(|e| panic!("{file}: {e}, in: {row}"));
+            assert!(has_test(&text, test), "{file} has no test {test}, in: {row}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_test_is_noticed() {
+    let text = "/// Does.\n#[test]\nfn there() {\n}\n\nfn helper() {\n}\n";
+    assert!(has_test(text, "there"));
+    assert!(!has_test(text, "gone") && !has_test(text, "helper"));
+}
