@@ -359,6 +359,22 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
 
+/// Each is a little larger than any that was freed before: what is kept is extended, it does not pile up.
+#[test]
+fn huge_blocks_of_growing_sizes_do_not_pile_up() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    for round in 0..24_u8 {
+        let size = (5 + 2 * usize::from(round)) << 20;
+        Filled::new(owner, size, 8, round).release(owner);
+        mm.validate(Some(owner.0)).unwrap();
+        let kept = snapshot(mm, Some(owner.0)).memory().huge_cached_bytes;
+        assert!(kept <= (size + size / 4) as u64, "{kept} bytes kept after one of {size}");
+    }
+    assert!(mm.drain_huge() > 0);
+    mm.validate(Some(owner.0)).unwrap();
+}
+
 #[test]
 fn freed_huge_blocks_join_and_are_cut_again() {
     let mm = new_mm();
