@@ -68,6 +68,7 @@ unsafe fn out_of_slow_path(mark: u32, env: *mut c_void, value: c_int, jump: Long
     // Blocked signals do not come, so a second jump is one out of a fault, to which a return
     // would lead again.
     if let Some(waiting) = Waiting::of(signal::this_thread()) {
+        signal::set_mask(waiting.mask.load(Relaxed));
         return waiting.release();
     }
     let Some(waiting) = Waiting::take(signal::this_thread()) else { return };
