@@ -1,6 +1,7 @@
 //! `zonal stats PID`: one report of a running process, in the forms that it could write itself.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -36,9 +37,15 @@ pub(crate) struct StatsArgs {
     json: bool,
 }
 
-/// Prints the report.
+/// How long to wait for a fresh report: the background reclaimer's longest sleep, and some more.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// A report older than this is worth a word.
+const OLD: Duration = Duration::from_secs(2);
+
+/// Prints the report. A process that does nothing renews nothing: then a line on stderr says how
+/// old it is.
 pub(crate) fn run(args: &StatsArgs) -> Result<()> {
-    let snapshot = Live::open(args.pid)?.read()?;
+    let snapshot = Live::open(args.pid)?.read_within(PATIENCE)?;
     let format = match args.format {
         _ if args.json => Format::Json,
         Form::Text => Format::Text,
@@ -47,5 +54,11 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
     };
     let mut text = String::new();
     format.write(&mut text, &snapshot)?;
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    io::stdout().write_all(text.as_bytes())?;
+    let age = Live::age(&snapshot);
+    if age > OLD {
+        let (pid, seconds) = (args.pid, age.as_secs_f64());
+        let _ = writeln!(io::stderr(), "zonal: {pid} sleeps: its figures are {seconds:.1} s old");
+    }
+    Ok(())
 }

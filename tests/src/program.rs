@@ -167,6 +167,13 @@ impl Program {
         }
     }
 
+    /// Lets whoever [`Program::spawn`]s it write to it and read from it.
+    #[must_use]
+    pub fn piped(mut self) -> Self {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        self
+    }
+
     /// Starts it, for programs that serve until they are stopped.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! word in it, and what is there is read ([`zonal_stats::live`]).
 
 mod page;
+mod stale;
 
 use std::fmt;
 use std::fs;
@@ -17,6 +18,7 @@ use zonal_stats::live::{FOLDER, Unfit};
 
 use crate::system::System;
 use page::Page;
+pub(crate) use stale::tidy;
 
 /// How long to wait for a process to write what was asked for. One that sleeps does not; then
 /// the last that it wrote is the newest there is.
@@ -76,6 +78,7 @@ pub(crate) struct Live {
 impl Live {
     /// The page of process `pid`.
     pub(crate) fn open(pid: u32) -> Result<Self> {
+        tidy();
         let system = System::process(pid)?;
         let page = match find(pid, &system) {
             Ok(Some(page)) => page,
@@ -88,8 +91,10 @@ impl Live {
             Err(Unfit::NotAPage) => return Err(Silent::NotPublished(pid).into()),
         }
         let Some(start_ticks) = system.start_ticks() else { return Err(Silent::Ended(pid).into()) };
-        // The number may have belonged to another process, which left its page behind.
-        if page.start_ticks() != 0 && page.start_ticks() != start_ticks {
+        // The number may have belonged to another process, which left its page behind, or the
+        // process has become another program.
+        let is_other = page.start_ticks() != 0 && page.start_ticks() != start_ticks;
+        if is_other || !is_mapped(pid, &system) {
             return Err(why_silent(pid, &system).into());
         }
         Ok(Self { pid, system, page, start_ticks })
@@ -100,13 +105,18 @@ impl Live {
         self.system.name()
     }
 
-    /// The newest snapshot.
+    /// The newest snapshot that is there without much waiting.
     pub(crate) fn read(&self) -> Result<Box<Snapshot>> {
+        self.read_within(PATIENCE)
+    }
+
+    /// The newest snapshot, when the process writes one within this time; else the last.
+    pub(crate) fn read_within(&self, patience: Duration) -> Result<Box<Snapshot>> {
         if self.system.start_ticks() != Some(self.start_ticks) {
             return Err(Silent::Ended(self.pid).into());
         }
         let request = self.page.ask();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         while !self.page.is_served(request) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -153,13 +163,21 @@ fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
     for path in
         [format!("/proc/{pid}/root{FOLDER}{user}/{inside}"), format!("{FOLDER}{user}/{pid}")]
     {
-        match Page::map(path.as_ref()) {
+        match Page::map(path.as_ref(), user) {
             Ok(page) => return Ok(Some(page)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// Whether the process still has its page: `execve` takes it away.
+fn is_mapped(pid: u32, system: &System) -> bool {
+    let inside = system.number_inside().unwrap_or(pid);
+    let user = system.effective_user().unwrap_or_default();
+    let name = format!("{FOLDER}{user}/{inside}");
+    system.mapped_files().iter().any(|file| file.trim_end_matches(" (deleted)").ends_with(&name))
 }
 
 fn why_silent(pid: u32, system: &System) -> Silent {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
@@ -18,11 +18,13 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Maps the file at `path`, for writing, too: a reader asks by a word in it.
-    pub(super) fn map(path: &Path) -> io::Result<Self> {
+    /// Maps the file of `user` at `path`, for writing, too: a reader asks by a word in it.
+    pub(super) fn map(path: &Path, user: u32) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        if file.metadata()?.len() < PAGE_BYTES as u64 {
+        let found = file.metadata()?;
+        // Others can lay a folder in the place of a user's that is not there yet.
+        if found.len() < PAGE_BYTES as u64 || found.uid() != user {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a page of zonal's"));
         }
         // SAFETY: a new mapping, of no one else's memory.

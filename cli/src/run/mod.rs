@@ -66,6 +66,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
     if args.stats {
         added.push("stats:exit+live".into());
     }
+    crate::live::tidy();
     let variables = environment::with_zonal(std::env::vars_os(), &library, &added)?;
     let error = exec::replace(&path, &args.program, variables)?;
     Err(NotStarted::from_exec(name, &error).into())

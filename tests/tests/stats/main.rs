@@ -1,6 +1,8 @@
 //! What zonal says about itself: that it is true, and that others can read it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests end a test as tests do")]
 
 mod exposition;
+mod live;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,0 +1,35 @@
+//! Pages that nobody publishes any more: a process that was killed leaves its own behind.
+
+use std::fs;
+use std::path::Path;
+
+use zonal_stats::live::FOLDER;
+
+use super::page::Page;
+use crate::system::System;
+
+/// Removes the pages of this user's processes that have ended. Without `/proc` nothing is known
+/// about them, and all stay.
+pub(crate) fn tidy() {
+    if !Path::new("/proc/self/stat").exists() {
+        return;
+    }
+    // SAFETY: takes nothing and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    for entry in fs::read_dir(format!("{FOLDER}{user}")).into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if is_stale(&entry.path(), user, pid) {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_stale(path: &Path, user: u32, pid: u32) -> bool {
+    let Some(start) = System::below("/", Some(pid)).start_ticks() else { return true };
+    // One that is just being made cannot be mapped yet.
+    let written = Page::map(path, user).map_or(0, |page| page.start_ticks());
+    written != 0 && written != start
+}

@@ -1,0 +1,265 @@
+//! The live page: read from outside, by the command.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::Value;
+use zonal_tests::{Outcome, Program, is_zonal, library, skipped};
+
+/// A program that waits until it is dropped.
+struct Waiting {
+    child: Child,
+    /// The numbers that it printed, its own last.
+    pids: Vec<u32>,
+}
+
+impl Waiting {
+    fn start(how: &str, settings: &str, nr_pids: usize) -> Self {
+        let mut child = Program::c("stats.c")
+            .args([how, "60000", "1000"])
+            .env("ZONAL_CONF", settings)
+            .piped()
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pids = lines.take(nr_pids).map(|line| line.unwrap().parse().unwrap()).collect();
+        Self { child, pids }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// The command beside the library.
+fn zonal() -> PathBuf {
+    library().unwrap().with_file_name("zonal")
+}
+
+fn stats(pid: u32) -> Program {
+    Program::plain(zonal()).args(["stats", &pid.to_string(), "--format", "json"])
+}
+
+/// One clear line, nothing else, and a status that is not 0.
+fn refused(outcome: &Outcome, why: &str) {
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    let is_clear = lines.len() == 1 && lines[0].starts_with("zonal: ") && lines[0].contains(why);
+    if outcome.is_success() || outcome.timed_out() || !is_clear || !outcome.stdout.is_empty() {
+        outcome.fail(&format!("a line with {why:?} and a failure were due"));
+    }
+}
+
+fn user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn page_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/zonal-{}/{pid}", user()))
+}
+
+#[test]
+fn a_running_process_is_read() {
+    if !is_zonal() {
+        return;
+    }
+    let program = Waiting::start("wait", "stats:live", 1);
+    assert!(page_of(program.pid()).exists());
+    let outcome = stats(program.pid()).run().success();
+    let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(report["pid"], program.pid());
+    // It sleeps, and its figures are of some moment in the middle of its work.
+    assert!(report["memory"]["used_small_bytes"].as_u64().unwrap() > 1_000_000, "{report}");
+    let text = Program::plain(zonal()).args(["stats", &program.pid().to_string()]);
+    text.run().success().stdout_has("--- zoneinfo");
+    let prometheus = ["stats", &program.pid().to_string(), "--format", "prometheus"];
+    let text = Program::plain(zonal()).args(prometheus).run().success();
+    super::Exposition::parse(&text.stdout).unwrap();
+    let page = page_of(program.pid());
+    drop(program);
+    assert!(!page.exists(), "a process that exits removes its page");
+}
+
+/// A program at work is read while it works: the figures are fresh.
+#[test]
+fn a_busy_process_is_read_afresh() {
+    const BUSY: &str = "
+import os, threading, time
+print(os.getpid(), flush=True)
+end = time.time() + 30
+def work():
+    while time.time() < end:
+        kept = [bytes(i % 3000) for i in range(20_000)]
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+";
+    if !is_zonal() {
+        return;
+    }
+    let program = Program::new("python3")
+        .args(["-c", BUSY])
+        .env("ZONAL_CONF", "stats:live")
+        .env("PYTHONMALLOC", "malloc")
+        .piped();
+    let mut child = program.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid = line.trim().parse().unwrap();
+    let taken = || {
+        let report: Value = serde_json::from_str(&stats(pid).run().success().stdout).unwrap();
+        report["taken_ns"].as_u64().unwrap()
+    };
+    std::thread::sleep(Duration::from_millis(500));
+    let first = taken();
+    std::thread::sleep(Duration::from_millis(300));
+    let second = taken();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(second > first, "{first} {second}");
+}
+
+#[test]
+fn a_process_that_was_killed_leaves_nothing_for_long() {
+    if !is_zonal() {
+        return;
+    }
+    let mut program = Waiting::start("wait", "stats:live", 1);
+    let (pid, page) = (program.pid(), page_of(program.pid()));
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    assert!(page.exists(), "nobody was left to remove it");
+    refused(&stats(pid).run(), "no such process");
+    assert!(!page.exists(), "the reader removes it");
+}
+
+#[test]
+fn a_forked_child_has_a_page_of_its_own() {
+    if !is_zonal() {
+        return;
+    }
+    let program = Waiting::start("fork", "stats:live", 2);
+    for &pid in &program.pids {
+        let report: Value = serde_json::from_str(&stats(pid).run().success().stdout).unwrap();
+        assert_eq!(report["pid"], pid);
+        assert!(page_of(pid).exists());
+    }
+    assert_ne!(program.pids[0], program.pids[1]);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_in_a_line() {
+    if !is_zonal() {
+        return;
+    }
+    refused(&stats(4_194_303).run(), "no such process");
+    let silent = Waiting::start("wait", "stats:off", 1);
+    refused(&stats(silent.pid()).run(), "publishes no statistics");
+    let mut stranger = Program::plain("sleep").arg("30").piped().spawn().unwrap();
+    refused(&stats(stranger.id()).run(), "zonal is not in this process");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    let foreign = if user() == 0 {
+        let waiting = Waiting::start("wait", "stats:live", 1);
+        let pid = waiting.pid().to_string();
+        let other = ["--reuid=54321", "--clear-groups"];
+        // The command may lie where only root can reach it.
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("zonal");
+        std::fs::copy(zonal(), &copy).unwrap();
+        open_to_all(dir.path());
+        Program::plain("setpriv").args(other).arg(copy).args(["stats", &pid]).run()
+    } else {
+        stats(1).run()
+    };
+    refused(&foreign, "permission denied");
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The program neither keeps a descriptor nor needs the page.
+#[test]
+fn the_program_does_not_notice() {
+    if !is_zonal() {
+        return;
+    }
+    let descriptors = |settings: &str| {
+        let list = ["-c", "import os; print(len(os.listdir('/proc/self/fd')))"];
+        let program = Program::new("python3").args(list).env("ZONAL_CONF", settings);
+        program.run().success().quiet().stdout
+    };
+    assert_eq!(descriptors("stats:live"), descriptors("stats:off"));
+    let touched = ["touched", "100", "1000"];
+    // A file larger than the limit would be a signal.
+    Program::c("stats.c")
+        .args(touched)
+        .env("ZONAL_CONF", "stats:live")
+        .limit(libc::RLIMIT_FSIZE, 1000)
+        .run()
+        .success();
+    for refused in ["EPERM:mkdirat,ftruncate", "ENOSYS:ftruncate,fallocate,unlinkat,mincore"] {
+        let outcome = Program::filtered(refused, zonal_tests::compile("stats.c"))
+            .args(touched)
+            .env("ZONAL_CONF", "stats:live")
+            .run()
+            .success();
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+}
+
+/// Everybody may make files in /dev/shm: a folder that is not the user's own is not used.
+#[test]
+fn a_folder_laid_by_others_is_refused() {
+    const OTHER: u32 = 54_322;
+    if !is_zonal() {
+        return;
+    }
+    if user() != 0 {
+        return skipped("needs root to be somebody else");
+    }
+    let trap = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(trap.path(), Some(OTHER), None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    open_to_all(dir.path());
+    for (from, name) in [(zonal_tests::compile("stats.c"), "stats"), (library().unwrap(), "z.so")] {
+        std::fs::copy(from, dir.path().join(name)).unwrap();
+    }
+    let folder = format!("/dev/shm/zonal-{OTHER}");
+    let run = || {
+        Program::plain("setpriv")
+            .args([&format!("--reuid={OTHER}"), "--clear-groups", "env"])
+            .arg(format!("LD_PRELOAD={}", dir.path().join("z.so").display()))
+            .arg("ZONAL_CONF=stats:live")
+            .arg(dir.path().join("stats"))
+            .args(["touched", "100", "1000"])
+            .run()
+            .success()
+    };
+    std::os::unix::fs::symlink(trap.path(), &folder).unwrap();
+    let linked = run();
+    std::fs::remove_file(&folder).unwrap();
+    // Root's folder in the user's place.
+    std::fs::create_dir(&folder).unwrap();
+    open_to_all(Path::new(&folder));
+    let foreign = run();
+    std::fs::remove_dir(&folder).unwrap();
+    for outcome in [linked, foreign] {
+        assert!(outcome.stderr.contains("no stats:live"), "{}", outcome.stderr);
+    }
+    assert_eq!(trap.path().read_dir().unwrap().count(), 0);
+    let own = run();
+    assert!(!own.stderr.contains("no stats:live"), "{}", own.stderr);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
