@@ -19,7 +19,6 @@ use zonal_stats::LivePage;
 use zonal_stats::live::{FOLDER, PAGE_BYTES};
 
 use crate::errno;
-use crate::fd::Line;
 
 /// Without so many pages in the folder, which processes that were killed leave behind, no more are
 /// made until a reader has removed them. tmpfs tells the size of a folder as 20 bytes an entry.
@@ -94,86 +93,69 @@ impl Drop for Fd {
     }
 }
 
-/// Makes the page of this process; none, with a line that says why, when that does not work.
+/// Makes the page of this process; none, without a word, where that does not work: `zonal run` asks
+/// for one wherever the program may be, and a reader will say that there is none.
 pub(super) fn make() -> Option<NonNull<LivePage>> {
     let pid = u64::from(crate::kswapd::process());
     // SAFETY: takes nothing and cannot fail.
     USER.store(unsafe { libc::geteuid() }, Relaxed);
     POPULATED.store(0, Relaxed);
-    let made = open_folder().and_then(|folder| {
-        let name = Path::name(pid);
-        let file = create(&folder, &name)?;
-        let page = map(&file);
-        if page.is_err() {
-            unlink(folder.0, &name);
-        }
-        page
-    });
-    match made {
-        Ok(page) => {
-            // SAFETY: just mapped, and zeros are a page.
-            unsafe { page.as_ref() }.describe(pid, start_ticks());
-            Some(page)
-        }
-        Err(why) => {
-            let folder = Path::folder();
-            let folder = folder.as_c_str().to_str().unwrap_or_default();
-            Line::stderr(format_args!("ZONAL_CONF: no stats:live: {folder}: {why}"));
-            None
-        }
-    }
+    let folder = open_folder()?;
+    let name = Path::name(pid);
+    let file = create(&folder, &name)?;
+    let Some(page) = map(&file) else {
+        unlink(folder.0, &name);
+        return None;
+    };
+    // SAFETY: just mapped, and zeros are a page.
+    unsafe { page.as_ref() }.describe(pid, start_ticks());
+    Some(page)
 }
 
-fn open_folder() -> Result<Fd, &'static str> {
+fn open_folder() -> Option<Fd> {
     let path = Path::folder();
     // SAFETY: the path is a C string. One that is there is looked at below.
     unsafe {
         libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_c_str().as_ptr(), 0o700_u32);
     };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    let folder = Fd::open_at(libc::AT_FDCWD, path.as_c_str(), flags).ok_or("cannot be opened")?;
+    let folder = Fd::open_at(libc::AT_FDCWD, path.as_c_str(), flags)?;
     // SAFETY: all zeros is a valid `stat`.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: `stat` is writable.
     let asked = unsafe { libc::fstat(folder.0, &raw mut stat) };
     if asked != 0 || stat.st_uid != USER.load(Relaxed) || stat.st_mode & 0o077 != 0 {
-        return Err("is not this user's own");
+        return None;
     }
-    if stat.st_size > MOST_ENTRIES * ENTRY_BYTES {
-        return Err("is full of old pages, which 'zonal stats' removes");
-    }
-    Ok(folder)
+    (stat.st_size <= MOST_ENTRIES * ENTRY_BYTES).then_some(folder)
 }
 
-fn create(folder: &Fd, name: &Path) -> Result<Fd, &'static str> {
+fn create(folder: &Fd, name: &Path) -> Option<Fd> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
-    let file = Fd::open_at(folder.0, name.as_c_str(), flags).or_else(|| {
+    Fd::open_at(folder.0, name.as_c_str(), flags).or_else(|| {
         unlink(folder.0, name);
         Fd::open_at(folder.0, name.as_c_str(), flags)
-    });
-    file.ok_or("takes no file")
+    })
 }
 
-fn map(file: &Fd) -> Result<NonNull<LivePage>, &'static str> {
-    const NO_ROOM: &str = "has no room";
+fn map(file: &Fd) -> Option<NonNull<LivePage>> {
     // SAFETY: all zeros is a valid `rlimit`.
     let mut limit: libc::rlimit = unsafe { core::mem::zeroed() };
     // SAFETY: `limit` is writable.
     let asked = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
     // A file beyond the limit is a signal.
     if asked == 0 && limit.rlim_cur < PAGE_BYTES as u64 {
-        return Err("RLIMIT_FSIZE is too small");
+        return None;
     }
     // SAFETY: plain calls on a descriptor of ours; no mapping is replaced.
     let at = unsafe {
         if libc::syscall(libc::SYS_ftruncate, file.0, PAGE_BYTES) != 0 {
-            return Err(NO_ROOM);
+            return None;
         }
         let access = libc::PROT_READ | libc::PROT_WRITE;
         libc::mmap(core::ptr::null_mut(), PAGE_BYTES, access, libc::MAP_SHARED, file.0, 0)
     };
-    let page = NonNull::new(at.cast::<LivePage>()).filter(|_| at != libc::MAP_FAILED);
-    let page = page.ok_or(NO_ROOM)?;
+    let page = NonNull::new(at.cast::<LivePage>()).filter(|_| at != libc::MAP_FAILED)?;
     // SAFETY: just mapped.
     if !populate(unsafe { page.as_ref() }, 0..1) {
         let is_old_kernel = errno::get() == libc::EINVAL;
@@ -182,11 +164,11 @@ fn map(file: &Fd) -> Result<NonNull<LivePage>, &'static str> {
             && unsafe { libc::syscall(libc::SYS_fallocate, file.0, 0, 0_i64, PAGE_BYTES) } == 0;
         if !allocated {
             unmap(page);
-            return Err(NO_ROOM);
+            return None;
         }
         POPULATED.store(u64::MAX, Relaxed);
     }
-    Ok(page)
+    Some(page)
 }
 
 /// Makes sure that these bytes of the page can be written to.
