@@ -39,6 +39,8 @@ registry_take_shared      life::threads
 gate_no_heavy_barrier     life::threads
 gate_end_relaxed          life::threads
 inbox_post_relaxed        life::inheritance
+live_free_relaxed         profile::live
+stacks_frames_relaxed     profile::stacks
 "
 
 echo "building the models"

@@ -22,6 +22,8 @@
 //! stores `keeper = 0` and then loads `garbage`, a ringer stores `garbage = 1` and then loads
 //! `keeper`: the store-load pattern, so both sides are SeqCst and at least one sees the other.
 
+use zonal_numa::probe;
+
 use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -105,6 +107,7 @@ impl Doorbell {
 
     /// Wakes a keeper that waits. One in the middle of a round looks again at its next tick.
     pub fn hurry(&self) {
+        probe::mm_vmscan_wakeup_kswapd();
         self.ring();
         // Relaxed: a keeper that comes or goes now finds the ring.
         if self.keeper.load(Relaxed) == 0 {

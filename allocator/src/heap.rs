@@ -29,6 +29,7 @@ use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::policy::is_in_turn;
+use crate::profile::Countdown;
 use crate::remote::Inbox;
 use crate::slab::SlabList;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -150,6 +151,8 @@ pub struct Heap {
     strays: Cell<u8>,
     barrier: Barrier,
     mm: &'static Mm,
+    /// The owner's way to the next sample of the heap profile.
+    countdown: Countdown,
     /// Next heap in the registry's pool, while it is there.
     pub(crate) next_dead: Cell<*mut Heap>,
     /// In the pool: its holder, not a visitor, takes care of it.
@@ -168,8 +171,9 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns` are the owner's, `inner` belongs to whoever is inside the gate,
-// `next_dead` to the holder of the registry lock; the rest is atomic or immutable.
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown` are the owner's, `inner`
+// belongs to whoever is inside the gate, `next_dead` to the holder of the registry lock; the rest is
+// atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -210,6 +214,7 @@ impl Heap {
             (&raw mut (*heap).strays).write(Cell::new(0));
             (&raw mut (*heap).barrier).write(barrier);
             (&raw mut (*heap).mm).write(mm);
+            (&raw mut (*heap).countdown).write(Countdown::new());
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
             (&raw mut (*heap).dead).write(AtomicBool::new(false));
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
@@ -245,6 +250,7 @@ impl Heap {
             strays: _,
             barrier: _,
             mm: _,
+            countdown: _,
             next_dead: _,
             dead: _,
             torn: _,
@@ -286,6 +292,22 @@ impl Heap {
             HeapHot::copy_frame(heap.cast().as_ptr(), taken);
             heap
         }
+    }
+
+    /// As [`Heap::from_taken`], for a detour only.
+    ///
+    /// # Safety
+    /// As there; or `taken` is `EMPTY`.
+    #[inline(always)]
+    pub unsafe fn from_detour(taken: *mut HeapHot) -> Option<NonNull<Heap>> {
+        // SAFETY: the caller's promise.
+        unsafe { HeapHot::is_detour(taken).then(|| Heap::from_taken(taken)) }
+    }
+
+    /// The owner's way to the next sample of the heap profile. The owner's alone.
+    #[inline(always)]
+    pub fn countdown(&self) -> &Countdown {
+        &self.countdown
     }
 
     /// Its number.

@@ -22,6 +22,7 @@
 //! | `drain_all_pages`                        | `Mm::drain_all` in `visit`                  |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
 //! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
+//! | page_owner: who allocated what           | [`profile`], sampled                        |
 //! | `__alloc_pages_slowpath`, vmscan         | crate `zonal-reclaim`, above this one       |
 //!
 //! Reading order: [`class`], `bin`, [`heap`], `slab`, `refill`, `remote`, [`gate`], then the page
@@ -70,6 +71,7 @@ mod pages_tests;
 pub mod pcp;
 pub mod pfn;
 pub mod policy;
+pub mod profile;
 mod purge;
 mod refill;
 mod registry;

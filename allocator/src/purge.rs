@@ -8,7 +8,7 @@
 //! of its parent held. Whole pageblocks go first; out of a huge page less is purged only where it
 //! is worth the huge page.
 
-use zonal_numa::{NodeId, PAGE_SIZE, Span};
+use zonal_numa::{NodeId, PAGE_SIZE, Span, probe};
 
 use crate::buddy::BlockList;
 use crate::node::Node;
@@ -293,6 +293,7 @@ impl Pages {
             let nr_pages = zone.putback(&env, pfn, (gone, by));
             purged += if gone { nr_pages } else { 0 };
         }
+        probe::mm_page_purge(zone.node.index(), purged, nr_done);
         (purged, nr_done < spans.len())
     }
 }

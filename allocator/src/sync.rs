@@ -9,6 +9,38 @@ pub use core::sync::atomic;
 #[cfg(zonal_loom)]
 pub use loom::sync::atomic;
 
+/// Cells whose users the protocol around them keeps apart; a model checks that it does.
+pub mod cell {
+    #[cfg(zonal_loom)]
+    pub use loom::cell::UnsafeCell;
+
+    /// `core`'s cell with the calls of loom's.
+    #[cfg(not(zonal_loom))]
+    #[derive(Debug)]
+    #[repr(transparent)]
+    pub struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    #[cfg(not(zonal_loom))]
+    impl<T> UnsafeCell<T> {
+        /// A cell with this value.
+        pub const fn new(value: T) -> UnsafeCell<T> {
+            UnsafeCell(core::cell::UnsafeCell::new(value))
+        }
+
+        /// Calls `f` with the value's address, to be read from.
+        #[inline]
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        /// Calls `f` with the value's address, to be written to.
+        #[inline]
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
 use atomic::AtomicU32;
 
 /// Lets another thread run; inside a model it is a scheduling point.

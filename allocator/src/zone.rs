@@ -10,7 +10,7 @@
 //! 5. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
 //!    pageblocks, largest first, warm before cold.
 
-use zonal_numa::NodeId;
+use zonal_numa::{NodeId, probe};
 use zonal_stats::ZoneEvents;
 
 use crate::buddy::{BlockList, Buddy, choose};
@@ -163,6 +163,7 @@ impl Zone {
         debug_assert!(nr_pages <= self.nr_out);
         self.nr_out -= nr_pages;
         self.events.pgfree += nr_pages as u64;
+        probe::mm_page_free(env.map.addr_of(head).addr(), nr_pages, self.node.index());
         self.add_free(env, head, nr_pages, nr_pages);
         self.free_blocks(env.map, head, nr_pages);
     }
@@ -454,6 +455,7 @@ impl Zone {
         self.nr_free_resident = self.nr_free_resident + fresh - nr_pages;
         self.nr_out += nr_pages;
         self.events.pgalloc += nr_pages as u64;
+        probe::mm_page_alloc(env.map.addr_of(head).addr(), nr_pages, self.node.index());
         self.events.pgfault += fresh as u64;
         known_zero
     }
@@ -461,9 +463,12 @@ impl Zone {
     /// Serving `mt` from a pageblock of another migratetype: claims the pageblock when at least
     /// half of it is there to be used, so that the next request finds it.
     fn steal(&mut self, map: &PageMap, block: Pfn, order: Order, mt: Migratetype) {
-        if map.chunk(block).migratetype() == Migratetype::HighAtomic {
+        let from = map.chunk(block).migratetype();
+        if from == Migratetype::HighAtomic {
             return;
         }
+        let addr = map.addr_of(block).addr();
+        probe::mm_page_alloc_extfrag(addr, order.index(), from as usize, mt as usize);
         self.events.fallback_steal += 1;
         if order >= Order::PAGEBLOCK || map.chunk(block).nr_free() >= PAGEBLOCK_PAGES / 2 {
             self.buddy.retype(map, block, mt);

@@ -12,6 +12,7 @@ mod completions;
 mod doctor;
 mod live;
 mod maps;
+mod profile;
 mod run;
 mod size;
 mod stats;
@@ -53,6 +54,10 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print the NUMA nodes as the library sees them, and where threads look for memory.
     Topology(topology::TopologyArgs),
+    /// Write a heap profile of a process, or of a file that one left.
+    Profile(profile::ProfileArgs),
+    /// Put the names of functions into a leak report.
+    Symbolize(profile::SymbolizeArgs),
     /// Print the completions of a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -93,6 +98,8 @@ fn execute(command: Command) -> Result<u8> {
         Command::Maps(args) => maps::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args),
         Command::Topology(args) => topology::print(&args, &mut io::stdout().lock()).map(|()| 0),
+        Command::Profile(args) => profile::run(&args).map(|()| 0),
+        Command::Symbolize(args) => profile::symbolize(&args, &mut io::stdout().lock()).map(|()| 0),
         Command::Completions(args) => {
             completions::print(&args, &mut Cli::command(), &mut io::stdout().lock()).map(|()| 0)
         }

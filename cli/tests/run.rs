@@ -39,7 +39,10 @@ fn preloads_the_library_and_asks_for_a_live_page() {
     let place = Place::new();
     let output = place.run(&["--", "sh", "-c", PRINT]);
     assert_silent_success(&output);
-    assert_eq!(stdout(&output), format!("{}|stats:live", place.library()));
+    assert_eq!(
+        stdout(&output),
+        format!("{}|stats:live,profile_signal:SIGRTMAX-7", place.library())
+    );
 }
 
 #[test]
@@ -54,8 +57,11 @@ fn merges_what_the_environment_already_holds() {
         .output()
         .unwrap();
     assert_silent_success(&output);
-    let expected =
-        format!("{}:{}|thp:never,limit:2G,stats:exit+live", place.library(), other.display());
+    let expected = format!(
+        "{}:{}|thp:never,limit:2G,stats:exit+live,profile_signal:SIGRTMAX-7",
+        place.library(),
+        other.display()
+    );
     assert_eq!(stdout(&output), expected);
 }
 
@@ -64,7 +70,10 @@ fn nested_runs_load_the_library_once() {
     let place = Place::new();
     let output = place.run(&["--", ZONAL, "run", "--", "sh", "-c", PRINT]);
     assert_silent_success(&output);
-    assert_eq!(stdout(&output), format!("{}|stats:live", place.library()));
+    assert_eq!(
+        stdout(&output),
+        format!("{}|stats:live,profile_signal:SIGRTMAX-7", place.library())
+    );
 }
 
 #[test]

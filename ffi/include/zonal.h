@@ -24,6 +24,17 @@ int zonal_stats_print(int fd, int format);
 /* Gives about `bytes` of cold memory back to the system; returns the bytes given back. */
 size_t zonal_reclaim(size_t bytes);
 
+/* Starts a heap profile of what is allocated from now on: one sample in `rate` bytes on average, the
+ * configured rate (512 KiB) if 0. What an earlier profile found is forgotten. 0, or -1 with errno. */
+int zonal_profile_start(size_t rate);
+
+/* Stops it; what it found can still be written. 0, or -1 with errno. */
+int zonal_profile_stop(void);
+
+/* Writes the profile as text for `zonal profile` and pprof, at any time after its start. 0, or -1
+ * with errno. Allocates nothing. */
+int zonal_profile_dump(int fd);
+
 /* Compares the allocator's counters and lists with each other: 0 if all agree. -1 after one line
  * on stderr if not. For tests; other threads should not allocate meanwhile. */
 int zonal_validate(void);

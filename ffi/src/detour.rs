@@ -20,17 +20,17 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 
 use zonal_allocator::{Heap, HeapHot};
 
-use crate::errno::Errno;
-
 /// Somebody watches blocks come and go: [`watch`].
 const WATCHED: u32 = 1;
 /// Blocks are checked: no hit may take or give one without the core's knowing.
 const CHECKED: u32 = 2;
+/// Not all of them: [`watch_samples`].
+const SAMPLED: u32 = 4;
 
 static MODE: AtomicU32 = AtomicU32::new(0);
 static WATCHER: AtomicPtr<Watcher> = AtomicPtr::new(ptr::null_mut());
 
-/// Who wants to know. Neither function may unwind or wait for another call of ours.
+/// Who wants to know. Neither function may unwind, wait for another call of ours, or change errno.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     /// The program gets a block of that many bytes.
@@ -40,17 +40,23 @@ pub(crate) struct Watcher {
 }
 
 /// Sends all calls to `watcher` from now on, as threads come by.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the heap profile"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the profile wants samples only"))]
 pub(crate) fn watch(watcher: &'static Watcher) {
     // ORDERING: Release, pairs with Acquire in `watcher`.
     WATCHER.store(ptr::from_ref(watcher).cast_mut(), Release);
     MODE.fetch_or(WATCHED, Relaxed);
 }
 
+/// As [`watch`], for the heap profile: calls that it takes no sample of may leave `watcher` out.
+pub(crate) fn watch_samples(watcher: &'static Watcher) {
+    // ORDERING: as in `watch`.
+    WATCHER.store(ptr::from_ref(watcher).cast_mut(), Release);
+    MODE.fetch_or(WATCHED | SAMPLED, Relaxed);
+}
+
 /// Lets the calls go their own way again. A call under way may still reach the watcher.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the heap profile"))]
 pub(crate) fn unwatch() {
-    MODE.fetch_and(!WATCHED, Relaxed);
+    MODE.fetch_and(!(WATCHED | SAMPLED), Relaxed);
 }
 
 /// Sends all calls through the core, for ever. Before the first of them.
@@ -71,6 +77,12 @@ pub(crate) fn is_on() -> bool {
     MODE.load(Relaxed) != 0
 }
 
+/// Whether calls come here for samples only.
+#[inline]
+pub(crate) fn is_sampling() -> bool {
+    MODE.load(Relaxed) & (SAMPLED | CHECKED) == SAMPLED
+}
+
 /// What a thread whose heap this is puts back at the end of a call.
 #[inline]
 pub(crate) fn resting(heap: NonNull<Heap>) -> *mut HeapHot {
@@ -83,9 +95,7 @@ pub(crate) fn resting(heap: NonNull<Heap>) -> *mut HeapHot {
 #[inline]
 pub(crate) fn on_alloc(block: NonNull<u8>, size: usize) {
     if let Some(watcher) = watcher() {
-        let before = Errno::save();
         (watcher.alloc)(block, size);
-        before.restore();
     }
 }
 
@@ -93,9 +103,7 @@ pub(crate) fn on_alloc(block: NonNull<u8>, size: usize) {
 #[inline]
 pub(crate) fn on_free(block: NonNull<u8>) {
     if let Some(watcher) = watcher() {
-        let before = Errno::save();
         (watcher.free)(block);
-        before.restore();
     }
 }
 

@@ -25,6 +25,11 @@
 //! | `purge`        | `off` keeps cold memory until it is needed; `on`                         |
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
 //! | `harden`       | how much misuse is looked for: `0`, `1` (the default) or `2`             |
+//! | `profile`      | `on`: a heap profile from the start, written to `profile_file` at exit   |
+//! | `profile_rate` | mean bytes between two samples                                           |
+//! | `profile_file` | where it goes; `%p` is the process id                                    |
+//! | `profile_signal` | a signal that starts a profile, or stops and writes it                 |
+//! | `leaks`        | `exit`: what is alive at the end, by stacks, on stderr                   |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
 use core::arch::asm;
@@ -39,6 +44,7 @@ use zonal_stats::Format;
 use crate::fd::Line;
 use crate::harden::Level;
 use crate::kswapd::{Mode, PressureMode};
+use crate::profile;
 use crate::report::SIGNALS;
 
 /// What the user asked for.
@@ -64,6 +70,12 @@ pub(crate) struct Settings {
     pub(crate) harden: Level,
     pub(crate) pressure: PressureMode,
     pub(crate) purge: bool,
+    pub(crate) profile: bool,
+    pub(crate) profile_rate: usize,
+    /// As for `stats_file`.
+    pub(crate) profile_file: Option<&'static [u8]>,
+    pub(crate) profile_signal: Option<i32>,
+    pub(crate) leaks_at_exit: bool,
 }
 
 impl Settings {
@@ -85,6 +97,11 @@ impl Settings {
         harden: Level::Usual,
         pressure: PressureMode::Auto,
         purge: true,
+        profile: false,
+        profile_rate: profile::DEFAULT_RATE,
+        profile_file: None,
+        profile_signal: None,
+        leaks_at_exit: false,
     };
 }
 
@@ -241,6 +258,14 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
             settings.harden =
                 one_of(value, &[(b"0", Level::Off), (b"1", Level::Usual), (b"2", Level::Full)])?;
         }
+        b"profile" => settings.profile = one_of(value, &[(b"on", true), (b"off", false)])?,
+        b"profile_rate" => settings.profile_rate = bytes(value).ok_or(Wrong::Value)?,
+        b"profile_file" if value.is_empty() || value.len() > profile::MAX_PATH => {
+            return Err(Wrong::Value);
+        }
+        b"profile_file" => settings.profile_file = Some(value),
+        b"profile_signal" => settings.profile_signal = Some(signal(value).ok_or(Wrong::Value)?),
+        b"leaks" => settings.leaks_at_exit = one_of(value, &[(b"exit", true)])?,
         b"syscalls" => {
             settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
         }
@@ -274,6 +299,26 @@ fn node_limits(list: &[u8]) -> Option<[Option<usize>; MAX_NODES]> {
         limits[node.index()] = Some(bytes(sides.next()?)?);
     }
     Some(limits)
+}
+
+/// `SIGUSR2`, `USR2`, `RTMAX-3`, `RTMIN+3` or a number. Only those that programs may use as they
+/// like: a handler for any other would change what the program does.
+fn signal(value: &[u8]) -> Option<i32> {
+    let name = value.strip_prefix(b"SIG").unwrap_or(value);
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let signal = match name {
+        b"USR1" => libc::SIGUSR1,
+        b"USR2" => libc::SIGUSR2,
+        b"RTMIN" => first,
+        b"RTMAX" => last,
+        _ => match (name.strip_prefix(b"RTMIN+"), name.strip_prefix(b"RTMAX-")) {
+            (Some(above), _) => first.checked_add(i32::try_from(number(above)?).ok()?)?,
+            (_, Some(below)) => last.checked_sub(i32::try_from(number(below)?).ok()?)?,
+            _ => i32::try_from(number(name)?).ok()?,
+        },
+    };
+    let may = [libc::SIGUSR1, libc::SIGUSR2].contains(&signal) || (first..=last).contains(&signal);
+    may.then_some(signal)
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -361,6 +406,35 @@ mod tests {
         assert_eq!(s.stats_file, Some(&b"/tmp/a:b"[..]));
         assert_eq!(s.policy, Some(MemPolicy::bind(NodeMask::from_bits(0b1011))));
         assert_eq!((s.limit, s.thp), (Some(2 << 30), Thp::Never));
+    }
+
+    #[test]
+    fn profiles_have_keys() {
+        let s = parsed(
+            "profile:on,profile_rate:64K,profile_file:/x/%p,profile_signal:SIGUSR2,leaks:exit",
+        );
+        assert!(s.profile && s.leaks_at_exit);
+        assert_eq!((s.profile_rate, s.profile_signal), (64 << 10, Some(libc::SIGUSR2)));
+        assert_eq!(s.profile_file, Some(&b"/x/%p"[..]));
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        let signals = [
+            ("USR1", Some(libc::SIGUSR1)),
+            ("12", Some(libc::SIGUSR2)),
+            ("RTMIN+2", Some(libc::SIGRTMIN() + 2)),
+            ("SIGRTMAX-3", Some(libc::SIGRTMAX() - 3)),
+            ("SIGSEGV", None),
+            ("9", None),
+            ("33", None),
+            ("RTMAX-99", None),
+            ("RTMIN+", None),
+            ("", None),
+        ];
+        for (text, expected) in signals {
+            assert_eq!(signal(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ unsafe extern "C" fn in_parent() {
 unsafe extern "C" fn in_child() {
     crate::kswapd::after_fork();
     jump::after_fork();
+    crate::profile::after_fork();
     after(Mm::postfork_child);
     crate::live::after_fork();
 }

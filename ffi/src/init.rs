@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
-use crate::{config, env, fork, harden, kswapd, live, report, thread};
+use crate::{config, env, fork, harden, kswapd, live, profile, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
@@ -59,6 +59,7 @@ fn build() -> Option<&'static Mm> {
     if let Some(mm) = built {
         report::prepare(&settings);
         live::prepare(settings.stats_live);
+        profile::prepare(&settings);
         thread::create_key();
         harden::prepare(settings.harden);
         kswapd::prepare(settings.kswapd, settings.pressure, settings.purge);
@@ -82,5 +83,6 @@ pub(crate) fn finish() {
         report::register();
         harden::register();
         live::register();
+        profile::register();
     }
 }

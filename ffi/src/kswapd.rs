@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use zonal_allocator::{Heap, Mm};
+use zonal_numa::probe;
 use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 
 use crate::live::{self, Occasion};
@@ -196,12 +197,16 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
     let mut keeper = Kswapd::new(mm, config(true));
     loop {
+        probe::mm_vmscan_kswapd_wake();
         let next = keeper.round(mm, None);
         let occasion =
             if matches!(next, Next::Retire) { Occasion::Parting } else { Occasion::Passing };
         live::attend(mm, None, occasion);
         match next {
-            Next::Sleep(ns) => mm.doorbell().wait(ns),
+            Next::Sleep(ns) => {
+                probe::mm_vmscan_kswapd_sleep(ns as usize);
+                mm.doorbell().wait(ns);
+            }
             Next::Retire if mm.doorbell().retire() => return ptr::null_mut(),
             Next::Retire => {}
         }

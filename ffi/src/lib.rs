@@ -59,6 +59,7 @@ mod live;
 mod on_node;
 pub mod pages;
 pub mod policy;
+mod profile;
 mod report;
 mod signal;
 mod slow;
@@ -70,6 +71,11 @@ pub use on_node::{Heap, Spill};
 pub use report::{Stats, print};
 pub use zonal_allocator::Mismatch;
 pub use zonal_stats::{self as figures, Format};
+
+/// The heap profile: sampled allocations by stack, on and off while the program runs.
+pub mod heap_profile {
+    pub use crate::profile::{dump, start, stop};
+}
 
 /// What the C library's names are made of: raw calls, for `libzonal.so`.
 pub mod abi {

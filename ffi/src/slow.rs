@@ -17,6 +17,7 @@ use crate::foreign::Foreign;
 use crate::harden;
 use crate::init;
 use crate::jump::{self, Section};
+use crate::profile;
 use crate::thread::{Seat, Visit};
 use crate::tls;
 
@@ -26,12 +27,22 @@ const MIN_ALIGN: usize = 8;
 #[cold]
 #[inline(never)]
 pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let object = hit_between_samples(size, heap);
+    if !object.is_null() {
+        return object;
+    }
     serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let object = hit_between_samples(size, heap);
+    if !object.is_null() {
+        // SAFETY: `object` has at least `size` bytes and nobody else knows it.
+        unsafe { object.write_bytes(0, size) };
+        return object;
+    }
     serve(Request { size, align: MIN_ALIGN, zeroed: true }, heap)
 }
 
@@ -62,6 +73,32 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     }
     before.restore();
     block.start.as_ptr()
+}
+
+/// The heap whose detour was taken, if only samples are wanted.
+#[inline(always)]
+fn sampled_heap<'a>(heap: *mut HeapHot) -> Option<&'a Heap> {
+    if !detour::is_sampling() {
+        return None;
+    }
+    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
+    unsafe { Heap::from_detour(heap).map(|own| own.as_ref()) }
+}
+
+/// A hit on the detour that the heap profile takes no sample of: nearly all are, so this is as short
+/// as it can be. Null if it is none, with nothing changed.
+#[inline(always)]
+fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let Some(own) = sampled_heap(heap).filter(|own| own.countdown().covers(size)) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the heap is the thread's own.
+    let object = unsafe { HeapHot::pop(own.hot(), size) };
+    if !object.is_null() {
+        own.countdown().spend(size);
+        tls::Block::get().put(heap);
+    }
+    object
 }
 
 /// What would be a hit if nobody watched.
@@ -133,6 +170,15 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         tls::Block::get().put(heap);
         return;
     };
+    // As `hit_between_samples`.
+    if let Some(own) = sampled_heap(heap)
+        && profile::is_unsampled(object.addr().get())
+        // SAFETY: the heap is the thread's own; the caller gives the object up.
+        && unsafe { HeapHot::push(own.hot(), object.as_ptr()) }
+    {
+        tls::Block::get().put(heap);
+        return;
+    }
     let is_short = heap != tls::empty() && !detour::is_checked();
     if is_short {
         // SAFETY: a heap that was taken is the thread's own.
@@ -229,10 +275,21 @@ pub(crate) unsafe fn realloc<F: Foreign>(
         return malloc(size, heap);
     };
     let before = Errno::save();
-    if heap != tls::empty() && !detour::is_on() {
-        // SAFETY: a heap that was taken is the thread's own; the rest is the caller's promise.
-        let done = unsafe { Heap::from_taken(heap).as_ref().try_realloc(object, size) };
+    let is_unseen = |own: &Heap| {
+        !detour::is_on()
+            || (detour::is_sampling()
+                && own.countdown().covers(size)
+                && profile::is_unsampled(object.addr().get()))
+    };
+    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
+    let own = (heap != tls::empty()).then(|| unsafe { Heap::from_taken(heap).as_ref() });
+    if let Some(own) = own.filter(|own| is_unseen(own)) {
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+        let done = unsafe { own.try_realloc(object, size) };
         if let Some(object) = done {
+            if detour::is_sampling() {
+                own.countdown().spend(size);
+            }
             tls::Block::get().put(heap);
             before.restore();
             return object.as_ptr();

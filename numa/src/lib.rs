@@ -24,6 +24,7 @@ mod machine;
 mod mask;
 mod os;
 mod policy;
+pub mod probe;
 mod room;
 mod span;
 mod thp;

@@ -9,7 +9,7 @@
 use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
-use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ageing::Ageing;
 use crate::pressure::{self, Pressure, Watch};
@@ -174,6 +174,7 @@ impl Kswapd {
             return None;
         }
         mm.vmstat().note_pageoutrun();
+        probe::mm_watermark_low(pages.shortfall());
         mm.drain_all(own);
         let mut gained = 0;
         for node in nodes(mm) {
@@ -190,6 +191,9 @@ impl Kswapd {
         if left > 0 {
             let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
             gained += mm.purge_holes(own, how, left);
+        }
+        if pages.shortfall() == 0 && !nodes(mm).any(is_short) {
+            probe::mm_watermark_high(gained);
         }
         mm.doorbell().note_gain(gained);
         mm.doorbell().note_step();

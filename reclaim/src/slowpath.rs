@@ -6,7 +6,7 @@ use zonal_allocator::watermark::WatermarkLevel;
 use zonal_allocator::{
     AllocError, Attempt, BadPointer, Block, Heap, Mm, PurgeHow, Reclaimer, Request,
 };
-use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ladder::{self, Action, Context, Rung};
 use crate::scan::{self, SWAP_CLUSTER_MAX};
@@ -141,6 +141,8 @@ struct Stall {
     since: Option<u64>,
     /// Pages reclaimed in this pass.
     progress: usize,
+    /// And in all passes.
+    nr_reclaimed: usize,
     nr_loops: u32,
 }
 
@@ -149,7 +151,16 @@ impl Stall {
         let goal = nr_pages.max(SWAP_CLUSTER_MAX);
         let control =
             ScanControl { by: Reclaimer::Direct, goal, age: DIRECT_AGE, deadline_ns: None };
-        Stall { mm, node, nr_pages, control, since: None, progress: 0, nr_loops: 0 }
+        Stall {
+            mm,
+            node,
+            nr_pages,
+            control,
+            since: None,
+            progress: 0,
+            nr_reclaimed: 0,
+            nr_loops: 0,
+        }
     }
 
     /// Direct reclaim begins.
@@ -160,6 +171,7 @@ impl Stall {
         let now = self.mm.machine().now_ns();
         let pages = self.mm.pages();
         self.since = Some(now);
+        probe::mm_vmscan_direct_reclaim_begin(self.node.index(), self.nr_pages);
         pages.note_allocstall(self.node);
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
@@ -174,6 +186,7 @@ impl Stall {
 
     fn note(&mut self, nr_pages: usize) {
         self.progress += nr_pages;
+        self.nr_reclaimed += nr_pages;
         if nr_pages > 0 {
             self.mm.doorbell().note_gain(nr_pages);
         }
@@ -194,6 +207,7 @@ impl Drop for Stall {
     fn drop(&mut self) {
         if self.since.is_some() {
             self.mm.vmstat().end_stall(self.mm.machine().now_ns());
+            probe::mm_vmscan_direct_reclaim_end(self.node.index(), self.nr_reclaimed);
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `section`  | publication of sections                              | `section_*`                 |
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |
 //! | `doorbell` | ringers, and a keeper that comes and goes            | `doorbell_*`                |
+//! | `profile`  | slots of sampled objects; stacks against a dump      | `live_*`, `stacks_*`        |
 //! | `life`     | threads register, end and inherit beside visitors    | those of the above          |
 //!
 //! What stands behind the gate (page cache, slabs, outbox) needs no model of its own: its owner and
@@ -55,6 +56,8 @@ mod live;
 mod lock;
 #[cfg(test)]
 mod pagemap;
+#[cfg(test)]
+mod profile;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]

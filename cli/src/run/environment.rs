@@ -9,11 +9,13 @@ use anyhow::{Result, bail};
 const LD_PRELOAD: &str = "LD_PRELOAD";
 const ZONAL_CONF: &str = "ZONAL_CONF";
 
-/// The environment `variables` with the library preloaded and `added` settings merged in.
+/// The environment `variables` with the library preloaded and `added` settings merged in, and the
+/// `defaults`, key and value, for which there is no setting yet.
 pub(super) fn with_zonal(
     variables: impl Iterator<Item = (OsString, OsString)>,
     library: &Path,
     added: &[OsString],
+    defaults: &[(&str, &str)],
 ) -> Result<Vec<(OsString, OsString)>> {
     let (mut preload, mut conf) = (OsString::new(), OsString::new());
     let mut kept = Vec::new();
@@ -25,7 +27,7 @@ pub(super) fn with_zonal(
         }
     }
     kept.push((LD_PRELOAD.into(), merge_preload(library, &preload)));
-    let conf = merge_conf(&conf, added)?;
+    let conf = merge_conf(&conf, added, defaults)?;
     if !conf.is_empty() {
         kept.push((ZONAL_CONF.into(), conf));
     }
@@ -47,7 +49,7 @@ fn merge_preload(library: &Path, existing: &OsStr) -> OsString {
 }
 
 /// Settings in order; one of `added` takes the place of every earlier one with the same key.
-fn merge_conf(existing: &OsStr, added: &[OsString]) -> Result<OsString> {
+fn merge_conf(existing: &OsStr, added: &[OsString], defaults: &[(&str, &str)]) -> Result<OsString> {
     let mut items: Vec<&[u8]> = settings(existing).collect();
     for item in added.iter().flat_map(|text| settings(text)) {
         let Some(key) = key(item) else {
@@ -56,11 +58,16 @@ fn merge_conf(existing: &OsStr, added: &[OsString]) -> Result<OsString> {
         items.retain(|other| self::key(other) != Some(key));
         items.push(item);
     }
-    // For `zonal stats` and its like, unless the user says what to do.
-    if !items.iter().any(|item| key(item) == Some(b"stats")) {
-        items.push(b"stats:live");
+    let mut conf = items.join(&b',');
+    for (default, value) in defaults {
+        if !items.iter().any(|item| key(item) == Some(default.as_bytes())) {
+            if !conf.is_empty() {
+                conf.push(b',');
+            }
+            conf.extend(format!("{default}:{value}").bytes());
+        }
     }
-    Ok(OsString::from_vec(items.join(&b',')))
+    Ok(OsString::from_vec(conf))
 }
 
 fn settings(text: &OsStr) -> impl Iterator<Item = &[u8]> {
@@ -78,7 +85,7 @@ mod tests {
 
     fn conf(existing: &str, added: &[&str]) -> Result<String> {
         let added: Vec<OsString> = added.iter().map(OsString::from).collect();
-        Ok(merge_conf(existing.as_ref(), &added)?.into_string().unwrap())
+        Ok(merge_conf(existing.as_ref(), &added, &[("stats", "live")])?.into_string().unwrap())
     }
 
     #[test]
@@ -99,6 +106,16 @@ mod tests {
     #[test]
     fn what_the_environment_holds_passes_unjudged() {
         assert_eq!(conf("odd,,thp:auto,", &["stats:exit"]).unwrap(), "odd,thp:auto,stats:exit");
+    }
+
+    #[test]
+    fn defaults_stand_back() {
+        let with = |existing: &str| {
+            let merged = merge_conf(existing.as_ref(), &["thp:auto".into()], &[("limit", "1G")]);
+            merged.unwrap().into_string().unwrap()
+        };
+        assert_eq!(with(""), "thp:auto,limit:1G");
+        assert_eq!(with("limit:2G"), "limit:2G,thp:auto");
     }
 
     #[test]

@@ -14,11 +14,14 @@ pub(crate) mod warnings;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 pub(crate) use program::NotStarted;
+
+use crate::profile::DEFAULT_SIGNAL;
 
 /// What `zonal run` was asked for.
 #[derive(Debug, Args)]
@@ -40,6 +43,17 @@ pub(crate) struct RunArgs {
     /// Report on stderr at exit: the same as --conf stats:exit+live.
     #[arg(long)]
     stats: bool,
+
+    /// Sample allocations from the start and write a heap profile at exit; FILE may hold %p for the
+    /// process id. For zonal profile or pprof to read.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "zonal.heap.%p")]
+    profile: Option<PathBuf>,
+
+    /// Report what is still alive at exit, by the stacks that allocated it: the same as
+    /// --conf leaks:exit.
+    #[arg(long)]
+    leaks: bool,
 
     /// Do not warn about programs on which a preload has no effect.
     #[arg(long, short)]
@@ -67,7 +81,22 @@ pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
         added.push("stats:exit+live".into());
     }
     crate::live::tidy();
-    let variables = environment::with_zonal(std::env::vars_os(), &library, &added)?;
+    if args.leaks {
+        added.push("leaks:exit".into());
+    }
+    if let Some(file) = &args.profile {
+        // The program may change its directory.
+        let file = std::path::absolute(file).context("the current directory")?;
+        let mut setting = OsString::from("profile_file:");
+        setting.push(file);
+        if setting.as_encoded_bytes().contains(&b',') {
+            bail!("--profile: a comma in {:?} cannot be passed on", setting);
+        }
+        added.extend(["profile:on".into(), setting]);
+    }
+    // For `zonal stats`, `zonal profile` and their like, unless the user says what to do.
+    let defaults = [("stats", "live"), ("profile_signal", DEFAULT_SIGNAL)];
+    let variables = environment::with_zonal(std::env::vars_os(), &library, &added, &defaults)?;
     let error = exec::replace(&path, &args.program, variables)?;
     Err(NotStarted::from_exec(name, &error).into())
 }

@@ -2,9 +2,8 @@
 
 use core::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 
-use zonal::abi;
 use zonal::policy::{self, MemPolicy, NodeMask, PolicyError, PolicyMode};
-use zonal::{Format, Spill};
+use zonal::{Format, Spill, abi, heap_profile};
 
 /// # Safety
 /// None in Rust's sense.
@@ -27,6 +26,27 @@ pub(crate) unsafe extern "C" fn zonal_stats_print(fd: c_int, format: c_int) -> c
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn zonal_reclaim(bytes: usize) -> usize {
     zonal::reclaim(bytes)
+}
+
+/// # Safety
+/// None in Rust's sense.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn zonal_profile_start(rate: usize) -> c_int {
+    if heap_profile::start(rate) { 0 } else { -1 }
+}
+
+/// # Safety
+/// None in Rust's sense.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn zonal_profile_stop() -> c_int {
+    if heap_profile::stop() { 0 } else { -1 }
+}
+
+/// # Safety
+/// None in Rust's sense.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn zonal_profile_dump(fd: c_int) -> c_int {
+    if heap_profile::dump(fd) { 0 } else { -1 }
 }
 
 /// # Safety

@@ -114,7 +114,7 @@ fn open(path: &[u8]) -> i32 {
 }
 
 /// A copy of `fd` with a high number.
-fn away(fd: i32) -> i32 {
+pub(crate) fn away(fd: i32) -> i32 {
     // SAFETY: plain calls on a descriptor.
     unsafe {
         match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH) {
@@ -125,7 +125,7 @@ fn away(fd: i32) -> i32 {
 }
 
 /// Which file stands behind `fd`.
-fn identity(fd: i32) -> Option<(u64, u64)> {
+pub(crate) fn identity(fd: i32) -> Option<(u64, u64)> {
     // SAFETY: all zeros is a valid `stat`.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: `stat` is writable.

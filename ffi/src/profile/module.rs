@@ -1,0 +1,124 @@
+//! Which loaded file an address belongs to.
+//!
+//! glibc 2.35 and later keep a table for exactly this question, read without a lock, from signal
+//! handlers too: `_dl_find_object`. The loader's lock, which `dl_iterate_phdr` takes, is never
+//! touched: another thread may hold it and wait for memory. Older versions have nothing of the kind;
+//! then every answer is none.
+
+use core::arch::asm;
+use core::ffi::{CStr, c_char, c_int};
+use core::mem;
+use core::ptr;
+
+/// The loader's public record of a loaded file.
+#[repr(C)]
+struct LinkMap {
+    /// What is added to the addresses in the file.
+    l_addr: usize,
+    l_name: *const c_char,
+}
+
+/// glibc's answer.
+#[repr(C)]
+struct Found {
+    flags: u64,
+    map_start: usize,
+    map_end: usize,
+    link_map: *const LinkMap,
+    eh_frame: usize,
+    reserved: [u64; 7],
+}
+
+type Find = unsafe extern "C" fn(*const u8, *mut Found) -> c_int;
+
+/// A loaded file: while code of it stands on the stack of the one who asks, it stays loaded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Module {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Its `.eh_frame_hdr`; 0 if it has none.
+    pub(super) eh_frame_hdr: usize,
+    /// What is added to the addresses in the file.
+    pub(super) bias: usize,
+    name: *const c_char,
+}
+
+impl Module {
+    /// The file that `addr` lies in.
+    pub(super) fn of(addr: usize) -> Option<Module> {
+        let find = finder()?;
+        // SAFETY: all zeros is a value of the structure.
+        let mut found: Found = unsafe { mem::zeroed() };
+        // SAFETY: glibc's function takes any address, and the structure is larger than what it
+        // writes.
+        let answer = unsafe { find(ptr::without_provenance(addr), &raw mut found) };
+        if answer != 0 || found.link_map.is_null() {
+            return None;
+        }
+        // SAFETY: the record of a loaded file.
+        let map = unsafe { &*found.link_map };
+        Some(Module {
+            start: found.map_start,
+            end: found.map_end,
+            eh_frame_hdr: found.eh_frame,
+            bias: map.l_addr,
+            name: map.l_name,
+        })
+    }
+
+    /// The path that it was loaded from. The loader's name for the program itself is empty; then it
+    /// is the one that the program was started by.
+    pub(super) fn name(&self) -> &[u8] {
+        // SAFETY: null, or a string of the loader's.
+        let name = unsafe { text(self.name) };
+        if !name.is_empty() {
+            return name;
+        }
+        // SAFETY: getauxval reads a table that the kernel made.
+        let started = unsafe { libc::getauxval(libc::AT_EXECFN) };
+        // SAFETY: 0, or the address of a string on the process's first stack.
+        unsafe { text(ptr::with_exposed_provenance(started as usize)) }
+    }
+
+    pub(super) fn contains(&self, addr: usize) -> bool {
+        (self.start..self.end).contains(&addr)
+    }
+}
+
+/// # Safety
+/// `text` is null or a string that lives as long as it is used.
+unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
+    if text.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_bytes()
+}
+
+fn finder() -> Option<Find> {
+    let function: usize;
+    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            ".weak _dl_find_object",
+            "mov {}, qword ptr [rip + _dl_find_object@GOTPCREL]",
+            out(reg) function,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            ".weak _dl_find_object",
+            "adrp {0}, :got:_dl_find_object",
+            "ldr {0}, [{0}, :got_lo12:_dl_find_object]",
+            out(reg) function,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    let function: *const u8 = ptr::with_exposed_provenance(function);
+    // SAFETY: glibc's function has this type.
+    (!function.is_null()).then(|| unsafe { mem::transmute::<*const u8, Find>(function) })
+}
