@@ -9,6 +9,7 @@
 #   make soak-reclaim   memory that goes back beside threads that come and go, for ten minutes
 #   make test-aarch64   the library for aarch64, under QEMU
 #   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes
+#   make gate           what does not depend on the machine's speed, against its bounds
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
 
 CARGO   ?= cargo
@@ -31,7 +32,7 @@ FEATURES := --features zonal-cli/hwloc
 # together with them it would have two panic handlers, its own and that of `std`.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak soak-reclaim test-aarch64
+.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak soak-reclaim test-aarch64 gate bench-pages
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -54,6 +55,7 @@ test: setup
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
 	tests/loom.sh
+	$(MAKE) --no-print-directory gate
 	$(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 
@@ -94,6 +96,16 @@ install: build
 	install -D -m 644 ffi/include/zonal.h $(DESTDIR)$(PREFIX)/include/zonal.h
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|$${prefix}/lib$$|$(LIBDIR)|' ffi/zonal.pc.in \
 	    | install -D -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/zonal.pc
+
+# Instructions, atomic operations, system calls and zone locks against their bounds.
+gate: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+gate: build
+	cd benches && $(CARGO) build --release --quiet --package loads
+	benches/gate.py
+
+# The page layer by itself.
+bench-pages:
+	cd benches && $(CARGO) run --release --quiet --package pages
 
 bench bench-quick: build
 	cd benches && $(CARGO) build --release --quiet --package loads --package compare

@@ -55,7 +55,7 @@ impl Heap {
         match word.kind() {
             Kind::Slab if word.is_nothing() => Err(BadPointer::new(addr, mm.kind_of_nothing(pfn))),
             Kind::Slab => self.free_small(object, pfn, word),
-            Kind::Large => mm.free_large(pfn, addr),
+            Kind::Large => mm.free_large(self, pfn, addr),
             Kind::Buddy | Kind::Pcp | Kind::Isolated => {
                 Err(BadPointer::new(addr, BadKind::NotAllocated))
             }

@@ -24,6 +24,7 @@ use crate::bin::HeapHot;
 use crate::checked::Quarantine;
 use crate::class::{NR_CLASSES, SizeClass};
 use crate::gate::{Barrier, Gate};
+use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
@@ -117,6 +118,7 @@ impl ClassState {
 pub(crate) struct Inner {
     pub(crate) classes: [ClassState; NR_CLASSES],
     pub(crate) pcp: Pcp,
+    pub(crate) large: LargeCache,
     pub(crate) outbox: Outbox,
     pub(crate) quarantine: Quarantine,
     /// Of the random order in which objects of a page are handed out. Not 0.
@@ -229,6 +231,7 @@ impl Heap {
                 (&raw mut (*inner).classes[class]).write(ClassState::NEW);
             }
             (&raw mut (*inner).pcp).write(Pcp::new());
+            (&raw mut (*inner).large).write(LargeCache::EMPTY);
             (&raw mut (*inner).outbox).write(Outbox::new());
             (&raw mut (*inner).quarantine).write(Quarantine::EMPTY);
             (&raw mut (*inner).seed).write(mm.machine().random() | 1);

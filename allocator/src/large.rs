@@ -9,6 +9,8 @@ use core::ptr::NonNull;
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::error::AllocError;
+use crate::heap::Heap;
+use crate::large_cache;
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm};
 use crate::order::Order;
@@ -21,28 +23,45 @@ use crate::word::{Kind, Migratetype, PageWord};
 pub(crate) const MAX_LARGE: usize = PAGE_SIZE << 10;
 
 impl Mm {
-    /// A run of at least `size` bytes.
+    /// A run of at least `size` bytes for the owner of `heap`.
     pub(crate) fn alloc_large(
         &self,
+        heap: &Heap,
         size: usize,
         align: usize,
         from: Attempt,
     ) -> Result<Block, AllocError> {
-        let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
+        let mut nr_pages = size.div_ceil(PAGE_SIZE).max(1);
+        if nr_pages <= large_cache::MAX_PAGES {
+            // Steps as those of the largest size classes: so runs fit again.
+            nr_pages = nr_pages.next_multiple_of(2);
+        }
         let align_pages = (align >> PAGE_SHIFT).max(1);
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
+        if align_order == Order::ZERO
+            && nr_pages <= large_cache::MAX_PAGES
+            && from.node == heap.node()
+            && let Some(run) = heap.enter().large.take(pages, nr_pages)
+        {
+            return self.publish_large(run);
+        }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
         self.publish_large(run)
     }
 
-    /// Exactly `nr_pages` pages. An `urgent` request may use the pageblocks kept for such ones.
+    /// `nr_pages` pages, or slightly more, for the owner of `heap`. An `urgent` request may use the
+    /// pageblocks kept for such ones.
     ///
     /// # Errors
     /// `Exhausted` changes nothing; `TooLarge` for none or too many pages.
-    pub fn alloc_pages(
+    ///
+    /// # Safety
+    /// The calling thread owns `heap`.
+    pub unsafe fn alloc_pages(
         &self,
+        heap: &Heap,
         nr_pages: usize,
         from: Attempt,
         urgent: bool,
@@ -50,14 +69,17 @@ impl Mm {
         if nr_pages == 0 {
             return Err(AllocError::TooLarge);
         }
+        let pages = self.pages();
+        if !urgent && nr_pages <= large_cache::MAX_PAGES && from.node == heap.node() {
+            let mut inner = heap.enter();
+            let run = inner.large.take(pages, nr_pages);
+            if let Some(run) = run.or_else(|| inner.large.refill(pages, nr_pages, from)) {
+                drop(inner);
+                return self.publish_large(run);
+            }
+        }
         let mt = if urgent { Migratetype::HighAtomic } else { Migratetype::Large };
-        self.publish_large(self.pages().alloc_run(
-            from.node,
-            nr_pages,
-            Order::ZERO,
-            mt,
-            from.level,
-        )?)
+        self.publish_large(pages.alloc_run(from.node, nr_pages, Order::ZERO, mt, from.level)?)
     }
 
     /// A huge block made of free pageblocks, when the system gave no mapping.
@@ -78,7 +100,7 @@ impl Mm {
     }
 
     /// Frees the run that starts at `pfn`, of which `addr` must be the first byte.
-    pub(crate) fn free_large(&self, pfn: Pfn, addr: usize) -> Result<(), BadPointer> {
+    pub(crate) fn free_large(&self, heap: &Heap, pfn: Pfn, addr: usize) -> Result<(), BadPointer> {
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
@@ -96,7 +118,7 @@ impl Mm {
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
         let run = unsafe { pages.run_from_head(pfn, word.payload() as usize) };
-        pages.free_run(run);
+        heap.enter().large.put(pages, heap.node(), run);
         self.doorbell().ring();
         Ok(())
     }

@@ -52,6 +52,7 @@ pub mod heap;
 mod holes;
 mod huge;
 mod large;
+mod large_cache;
 pub mod lock;
 #[cfg(zonal_loom)]
 mod loom;

@@ -483,7 +483,7 @@ impl Heap {
         }
         self.read_policy();
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
-            self.mm().alloc_large(size, align, from)?
+            self.mm().alloc_large(self, size, align, from)?
         } else {
             self.alloc_huge(request, from)?
         };

@@ -62,7 +62,7 @@ impl Pcp {
                 pages
                     .map
                     .word(run.head())
-                    .store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
+                    .store(PageWord::pcp(order.nr_pages() as u32).raw(), Relaxed);
             }
             stack.nr = got;
             stack.batch = (batch * 2).min(CAPACITY / 2);
@@ -89,7 +89,7 @@ impl Pcp {
             self.events.pcp_spill += (stack.nr - keep) as u64;
             stack.give_back(pages, keep);
         }
-        pages.map.word(run.head()).store(PageWord::pcp(u32::from(order.get())).raw(), Relaxed);
+        pages.map.word(run.head()).store(PageWord::pcp(order.nr_pages() as u32).raw(), Relaxed);
         stack.runs[stack.nr] = Some(run);
         stack.nr += 1;
     }

@@ -458,12 +458,14 @@ fn shuffle(batch: &mut [*mut u8], seed: &mut u64) {
 }
 
 impl Entered<'_> {
-    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page cache. Returns the pages that went back to the zones.
+    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page caches.
+    /// Returns the pages that went back to the zones.
     pub(crate) fn drain(&mut self) -> usize {
         let heap = self.heap();
         self.collect(heap);
         self.post_all(heap);
         self.release_empty_slabs(heap);
-        self.pcp.drain(heap.mm().pages())
+        let pages = heap.mm().pages();
+        self.large.drain(pages) + self.pcp.drain(pages)
     }
 }

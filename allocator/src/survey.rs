@@ -270,7 +270,7 @@ impl Run {
                 Run { what: class.map_or(What::Other, What::Slab), left: 1 }
             }
             Kind::Large => Run { what: What::Large, left: (word.payload() as usize).max(1) },
-            Kind::Pcp => Run { what: What::Pcp, left: order(word.payload()) },
+            Kind::Pcp => Run { what: What::Pcp, left: (word.payload() as usize).max(1) },
             Kind::Buddy | Kind::Isolated => Run { what: What::Free, left: order(word.payload()) },
         }
     }

@@ -5,7 +5,7 @@
 //! | nothing    | 0           | 0           | 0                                       |
 //! | `Slab`     | 0           | heap id     | class * 16                              |
 //! | `Buddy`    | 1           | 0           | order, migratetype << 4, warm << 8      |
-//! | `Pcp`      | 2           | payload of the owner of the kind (26 bits)           ||
+//! | `Pcp`      | 2           | number of pages (26 bits)                            ||
 //! | `Large`    | 3           | payload of the owner of the kind (26 bits)           ||
 //! | `Isolated` | 4           | 0           | order, migratetype << 4                 |
 //!

@@ -52,13 +52,15 @@ pub unsafe fn alloc_pages(
         // A node without memory: what is nearest to it is another one.
         return Err(exhausted(first));
     }
-    let attempt = |from| mm.alloc_pages(nr_pages, from, false);
+    // SAFETY: the caller owns the heap.
+    let attempt = |from| unsafe { mm.alloc_pages(h, nr_pages, from, false) };
     let mut block = attempt(Attempt { node: first, level: WatermarkLevel::Low });
     if flags.no_wait && is_exhausted(&block) {
         let level = WatermarkLevel::Harder;
         let mut urgent = zonelist.iter().map(|&node| Attempt { node, level });
         block = urgent
-            .find_map(|from| mm.alloc_pages(nr_pages, from, true).ok())
+            // SAFETY: the caller owns the heap.
+            .find_map(|from| unsafe { mm.alloc_pages(h, nr_pages, from, true) }.ok())
             .ok_or(exhausted(first));
     }
     let effort = if flags.no_retry { Effort::NoRetry } else { Effort::Usual };

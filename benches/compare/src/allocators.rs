@@ -16,12 +16,18 @@ pub struct Allocator {
     pub name: String,
     /// The library; none means what the C library gives.
     pub library: Option<PathBuf>,
+    /// There is no library of it: it takes part in the Rust rows only.
+    pub rust_only: bool,
     /// Environment that goes with it.
     pub settings: Vec<(String, OsString)>,
 }
 
 /// Packages `peer-*` of this workspace. A package a build: Cargo would unite the features of v2 and v3.
 const CRATES: [&str; 5] = ["mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc"];
+
+/// Packages `rust-*`: the Rust loads on that allocator.
+const RUST: [&str; 7] =
+    ["zonal", "mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc", "smmalloc"];
 
 /// Name, file, Debian package; the flag says whether the quick run has it.
 const SYSTEM: [(&str, &str, &str, bool); 4] = [
@@ -54,7 +60,7 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
     }
     for name in CRATES.into_iter().filter(|name| wanted(name, true)) {
         if !options.no_build && !options.list {
-            build(name);
+            build(&format!("peer-{name}"));
         }
         found.push(plain(name, bench.folder.join(format!("libpeer_{name}.so"))));
     }
@@ -73,7 +79,17 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         }
     }
     if wanted("glibc", true) {
-        found.push(Allocator { name: "glibc".into(), library: None, settings: Vec::new() });
+        found.push(Allocator { library: None, ..plain("glibc", PathBuf::new()) });
+    }
+    // smmalloc is Rust and has no C interface.
+    if wanted("smmalloc", true) {
+        let smmalloc = plain("smmalloc", PathBuf::new());
+        found.push(Allocator { library: None, rust_only: true, ..smmalloc });
+    }
+    if !options.no_build && !options.list {
+        let own = found.iter().map(|allocator| allocator.name.as_str());
+        RUST.into_iter().filter(|name| own.clone().any(|own| own == *name)).for_each(build_rust);
+        build_rust("system");
     }
     found.retain(|allocator| match bench.serves(allocator) {
         Ok(()) => true,
@@ -86,7 +102,7 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
 }
 
 fn plain(name: &str, library: PathBuf) -> Allocator {
-    Allocator { name: name.into(), library: Some(library), settings: Vec::new() }
+    Allocator { name: name.into(), library: Some(library), rust_only: false, settings: Vec::new() }
 }
 
 fn zonal(options: &Options) -> PathBuf {
@@ -112,10 +128,14 @@ fn parse_also(text: &str) -> io::Result<Allocator> {
     Ok(allocator)
 }
 
+fn build_rust(name: &str) {
+    build(&format!("rust-{name}"));
+}
+
 fn build(name: &str) {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--package", &format!("peer-{name}")])
+        .args(["build", "--release", "--quiet", "--package", name])
         .current_dir(home())
         .status();
     match status {

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::allocators::Allocator;
-use crate::rows::Row;
+use crate::rows::{Kind, Row};
 use crate::run::{Bench, Sample};
 
 /// Compare allocators on loads: CPU time, wall time, memory, faults.
@@ -127,6 +127,9 @@ fn measure(
             // Another allocator goes first in each round.
             for turn in 0..allocators.len() {
                 let allocator = &allocators[(turn + round) % allocators.len()];
+                if allocator.rust_only && !matches!(row.kind, Kind::Rust { .. }) {
+                    continue;
+                }
                 match bench.run(row, allocator, round, scale, idle) {
                     Ok(sample) => samples.push(sample),
                     Err(error) => eprintln!("\r\x1b[K{} on {}: {error}", row.name, allocator.name),

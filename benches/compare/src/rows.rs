@@ -29,6 +29,15 @@ pub enum Kind {
         /// Further options.
         extra: &'static [&'static str],
     },
+    /// A pattern of the Rust loads, in the binary of the allocator.
+    Rust {
+        /// Name of the pattern.
+        pattern: &'static str,
+        /// Its operations.
+        operations: u64,
+        /// Threads.
+        threads: usize,
+    },
     /// A program of the machine.
     Program(Program),
 }
@@ -60,6 +69,10 @@ const PLANS: &[Plan] = &[
     ("onoff", &[1], &[1, 2], &[], true),
 ];
 
+/// Pattern of the Rust loads, operations, threads.
+const RUST: &[(&str, u64, usize)] =
+    &[("compile", 240, 1), ("compile", 240, 2), ("serde", 300, 1), ("serde", 300, 2)];
+
 /// The rows asked for.
 pub fn select(options: &Options, bench: &Bench) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -70,6 +83,14 @@ pub fn select(options: &Options, bench: &Bench) -> Vec<Row> {
             let max_rounds = if pattern == "onoff" && options.quick { 1 } else { usize::MAX };
             rows.push(Row { name, kind, max_rounds, idle });
         }
+    }
+    for &(pattern, operations, threads) in RUST {
+        if options.quick && threads != 1 {
+            continue;
+        }
+        let name = format!("rust-{pattern} t{threads}");
+        let kind = Kind::Rust { pattern, operations, threads };
+        rows.push(Row { name, kind, max_rounds: usize::MAX, idle: false });
     }
     if !options.no_programs {
         for program in programs::available(bench) {

@@ -72,6 +72,10 @@ impl Bench {
 
     /// Whether a process with this allocator preloaded really gets its `malloc` from there.
     pub fn serves(&self, allocator: &Allocator) -> io::Result<()> {
+        if allocator.rust_only {
+            let binary = self.rust_binary(allocator);
+            return fs::metadata(&binary).map(drop);
+        }
         let mut command = Command::new(self.folder.join("loads"));
         command.arg("served");
         if let Some(library) = &allocator.library {
@@ -91,6 +95,11 @@ impl Bench {
         Err(io::Error::other(format!("malloc is served by {}", server.trim())))
     }
 
+    /// The Rust loads with that allocator as `GlobalAlloc`, if it was built so.
+    pub fn rust_binary(&self, allocator: &Allocator) -> PathBuf {
+        self.folder.join(format!("rust-{}", allocator.name))
+    }
+
     /// Runs one row and measures it.
     pub fn run(
         &self,
@@ -103,6 +112,7 @@ impl Bench {
         let report = self.scratch.join("usage");
         let mut command = Command::new(self.folder.join("loads"));
         command.arg("measure").arg(&report);
+        let mut rust_own = false;
         let program = match &row.kind {
             Kind::Load { pattern, threads, extra } => {
                 let operations = self.operations.get(*pattern).copied().unwrap_or(1);
@@ -114,12 +124,21 @@ impl Bench {
                 }
                 None
             }
+            &Kind::Rust { pattern, operations, threads } => {
+                let scaled = ((operations as f64 * scale) as u64).max(1);
+                let own = self.rust_binary(allocator);
+                rust_own = own.exists();
+                command.arg(if rust_own { own } else { self.folder.join("rust-system") });
+                command.args([pattern, "-t", &threads.to_string(), "-n", &scaled.to_string()]);
+                None
+            }
             Kind::Program(program) => {
                 command.arg(&program.file).args(&program.args).envs(program.env.iter().copied());
                 Some(program)
             }
         };
-        if let Some(library) = preload(allocator, program) {
+        // Its own binary has the allocator built in.
+        if let Some(library) = preload(allocator, program).filter(|_| !rust_own) {
             command.env("ZONAL_BENCH_PRELOAD", library);
         }
         command.envs(allocator.settings.iter().map(|(name, value)| (name, value)));
