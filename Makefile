@@ -32,7 +32,7 @@ FEATURES := --features zonal-cli/hwloc
 # together with them it would have two panic handlers, its own and that of `std`.
 ARTEFACTS := -p zonal-preload -p zonal-cli
 
-.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak soak-reclaim test-aarch64 gate bench-pages
+.PHONY: build run setup test test-programs install bench bench-quick test-vm fuzz soak soak-reclaim test-aarch64 gate bench-pages bench-thp
 
 build:
 	$(CARGO) build --release $(ARTEFACTS)
@@ -102,6 +102,15 @@ gate: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 gate: build
 	cd benches && $(CARGO) build --release --quiet --package loads
 	benches/gate.py
+
+# The rows whose memory huge pages change most, with and without them.
+bench-thp: build
+	cd benches && $(CARGO) build --release --quiet --package loads --package compare
+	cd benches && $(CARGO) run --release --quiet --package compare -- --rounds 5 --name thp \
+	    --only 'random,burst,stack,tree,touch,blocks,realloc,larson t8,python3,perl,redis' \
+	    --allocators zonal,mimalloc3,mimalloc2 \
+	    --also never=$(abspath $(RELEASE)/libzonal.so),ZONAL_CONF=thp:never \
+	    --also always=$(abspath $(RELEASE)/libzonal.so),ZONAL_CONF=thp:always
 
 # The page layer by itself.
 bench-pages:
