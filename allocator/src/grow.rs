@@ -45,7 +45,7 @@ impl Pages {
         self.refresh_allowed();
         self.bring_home(&mut window, id, huge);
         self.bring_home(&mut window, id, !huge);
-        let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE) {
+        let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE, req.level) {
             Footing::Ample => false,
             Footing::Firm if self.fill_cold(id) => true,
             Footing::Firm | Footing::Full => return false,

@@ -104,8 +104,11 @@ impl Huge {
         if let Some(span) = self.take_cached(pages, node, len, request.align) {
             return Ok(HugeBlock { span, known_zero: false });
         }
-        let footing =
-            if is_in_turn(policy.policy) { Footing::Ample } else { pages.footing(node, len) };
+        let footing = if is_in_turn(policy.policy) {
+            Footing::Ample
+        } else {
+            pages.footing(node, len, level)
+        };
         if footing == Footing::Full || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
@@ -333,7 +336,7 @@ impl Index {
         let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
         let more = want.saturating_sub(have);
         // Near full, a new block is filled first.
-        let footing = || pages.footing(old.node, more * PAGE_SIZE);
+        let footing = || pages.footing(old.node, more * PAGE_SIZE, level);
         let is_ample = more == 0 || footing() == Footing::Ample;
         if !is_ample || !pages.charge_huge(old.node, more, level) {
             return None;

@@ -105,6 +105,7 @@ pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};
 pub use purge::{PurgeHow, Reclaimer};
+pub use room::{NodeReclaimLock, NodeReclaimMode};
 pub use sweep::Sweep;
 pub use zonal_numa::PAGE_SIZE;
 pub use zone::Thp;

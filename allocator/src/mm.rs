@@ -23,6 +23,7 @@ use crate::pages::{PageConfig, Pages};
 use crate::pfn::Pfn;
 use crate::policy::Placing;
 use crate::registry::Registry;
+use crate::room::NodeReclaimMode;
 use crate::slab::Slab;
 use crate::vmstat::Vmstat;
 use crate::watermark::WatermarkLevel;
@@ -204,6 +205,22 @@ impl Mm {
 
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// What is reclaimed on a node before others are asked; off on machines with one node.
+    pub fn node_reclaim_mode(&self) -> NodeReclaimMode {
+        if self.one_node { NodeReclaimMode::default() } else { self.pages.node_reclaim }
+    }
+
+    /// Pages in freed mappings of the node that are kept for reuse.
+    pub fn huge_cached_pages(&self, node: NodeId) -> usize {
+        let mut bytes = 0;
+        self.huge.for_each(|span, home, is_live| {
+            if home == node && !is_live {
+                bytes += span.len();
+            }
+        });
+        bytes / PAGE_SIZE
     }
 
     /// How the owner gates order their stores and loads.

@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) nr_bind_fail: AtomicU32,
     pub(crate) numastat: Numastat,
     pub(crate) full: FullMark,
+    /// A thread is in `node_reclaim` here.
+    pub(crate) reclaiming: AtomicBool,
 }
 
 impl Node {
@@ -41,6 +43,7 @@ impl Node {
             nr_bind_fail: AtomicU32::new(0),
             numastat: Numastat::default(),
             full: FullMark::default(),
+            reclaiming: AtomicBool::new(false),
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Numastat {
     pub(crate) pages_migrated: AtomicU64,
     pub(crate) bind_miss: AtomicU64,
     pub(crate) bind_full: AtomicU64,
+    pub(crate) reclaim_success: AtomicU64,
+    pub(crate) reclaim_failed: AtomicU64,
 }
 
 impl Numastat {
@@ -61,6 +63,8 @@ impl Numastat {
             pages_migrated: read(&self.pages_migrated),
             bind_miss: read(&self.bind_miss),
             bind_full: read(&self.bind_full),
+            zone_reclaim_success: read(&self.reclaim_success),
+            zone_reclaim_failed: read(&self.reclaim_failed),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
+use crate::room::NodeReclaimMode;
 use crate::run::PageRun;
 use crate::section::Sections;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -64,6 +65,8 @@ pub struct PageConfig {
     pub thp: Thp,
     /// Where memory shall be.
     pub placement: Placement,
+    /// What is reclaimed on a node before others are asked.
+    pub node_reclaim: NodeReclaimMode,
     /// Distance of the watermarks, in ten-thousandths of the limit.
     pub watermark_scale: u32,
 }
@@ -76,6 +79,7 @@ impl Default for PageConfig {
             node_limits: [UNLIMITED; MAX_NODES],
             thp: Thp::default(),
             placement: Placement::default(),
+            node_reclaim: NodeReclaimMode::default(),
             watermark_scale: 10,
         }
     }
@@ -113,6 +117,7 @@ pub struct Pages {
     pub machine: Machine,
     pub(crate) thp: Thp,
     pub(crate) placement: Placement,
+    pub(crate) node_reclaim: NodeReclaimMode,
     pub(crate) os_page: Order,
     pub(crate) online: NodeMask,
     /// Bits of the nodes that the process may use, as last read.
@@ -158,6 +163,7 @@ impl Pages {
             (&raw mut (*at).machine).write(machine);
             (&raw mut (*at).thp).write(thp);
             (&raw mut (*at).placement).write(config.placement);
+            (&raw mut (*at).node_reclaim).write(config.node_reclaim);
             (&raw mut (*at).os_page).write(os_page);
             (&raw mut (*at).online).write(online);
             let budget = Budget::new(config.limit, scale);

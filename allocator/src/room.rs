@@ -13,11 +13,15 @@ use crate::pages::Pages;
 use crate::purge::Reclaimer;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::watermark::WatermarkLevel;
 
 /// A node with less free memory than this is near full.
 const NEAR_FULL: usize = 64 << 20;
 /// Or less than such a part of all its memory.
 const NEAR_FULL_SHIFT: u32 = 4;
+/// So much of a node, or such a part, the kernel keeps before it goes to other nodes.
+const KEPT: usize = 32 << 20;
+const KEPT_SHIFT: u32 = 6;
 /// What must have become free on a node that was full before it is worth another try.
 const WORTH_A_TRY: usize = 2 << 20;
 
@@ -36,10 +40,72 @@ pub(crate) enum Footing {
 #[derive(Debug, Default)]
 pub(crate) struct FullMark(AtomicUsize);
 
+/// What `node_reclaim` may take, by the bits of the kernel's `zone_reclaim_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct NodeReclaimMode(u8);
+
+impl NodeReclaimMode {
+    /// Others are asked at once.
+    pub const OFF: NodeReclaimMode = NodeReclaimMode(0);
+    /// All bits that there are.
+    const ALL: u8 = 7;
+
+    /// The mode of these bits; none if there are others.
+    pub const fn from_bits(bits: usize) -> Option<NodeReclaimMode> {
+        if bits <= Self::ALL as usize { Some(NodeReclaimMode(bits as u8)) } else { None }
+    }
+
+    /// Whether a node reclaims at all before others are asked.
+    pub const fn is_on(self) -> bool {
+        self.0 != 0
+    }
+
+    /// 2: freed mappings that are kept for reuse, too.
+    pub const fn takes_mappings(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// 4: what the caches of other threads hold, too.
+    pub const fn takes_from_threads(self) -> bool {
+        self.0 & 4 != 0
+    }
+}
+
+/// One thread reclaims on a node: ends when dropped.
+#[derive(Debug)]
+pub struct NodeReclaimLock<'a>(&'a Node);
+
+impl Drop for NodeReclaimLock<'_> {
+    fn drop(&mut self) {
+        // Relaxed: it orders nothing, it only keeps others from the same work.
+        self.0.reclaiming.store(false, Relaxed);
+    }
+}
+
 impl Pages {
+    /// Keeps others from reclaiming on the node meanwhile; none if somebody does it already.
+    pub fn begin_node_reclaim(&self, id: NodeId) -> Option<NodeReclaimLock<'_>> {
+        let node = self.node(id)?;
+        // Relaxed: as above.
+        (!node.reclaiming.swap(true, Relaxed)).then_some(NodeReclaimLock(node))
+    }
+
+    /// Counts what came of it.
+    pub fn note_node_reclaim(&self, id: NodeId, success: bool) {
+        if let Some(node) = self.node(id) {
+            let stat = &node.numastat;
+            let word = if success { &stat.reclaim_success } else { &stat.reclaim_failed };
+            word.fetch_add(1, Relaxed);
+        }
+    }
+
     /// How `bytes` more of the node may be taken.
-    pub(crate) fn footing(&self, id: NodeId, bytes: usize) -> Footing {
-        let Some(node) = self.node(id).filter(|node| node.is_bound()) else {
+    pub(crate) fn footing(&self, id: NodeId, bytes: usize, level: WatermarkLevel) -> Footing {
+        // Whoever goes below the low mark takes what the kernel gives.
+        let reclaims =
+            self.node_reclaim.is_on() && level == WatermarkLevel::Low && self.online.count() > 1;
+        let Some(node) = self.node(id).filter(|node| node.is_bound() || reclaims) else {
             return Footing::Ample;
         };
         let Some(room) = self.machine.memory(id) else { return Footing::Ample };
@@ -48,6 +114,12 @@ impl Pages {
             let zone = node.lock();
             (zone.nr_free - zone.nr_free_resident) * PAGE_SIZE
         };
+        if !node.is_bound() {
+            // Nothing is promised here: the kernel shall only not have to spill before zonal does.
+            let kept = KEPT.max(room.total >> KEPT_SHIFT);
+            let is_ample = room.free >= kept.saturating_add(cold).saturating_add(bytes);
+            return if is_ample { Footing::Ample } else { Footing::Full };
+        }
         let near = NEAR_FULL.max(room.total >> NEAR_FULL_SHIFT);
         if room.free >= near.saturating_add(cold).saturating_add(bytes) {
             node.full.0.store(0, Relaxed);

@@ -23,6 +23,8 @@
 //! | `pressure`     | who reads what the control group and nodes have left: `auto` (the        |
 //! |                | background thread), `off`, `always` (callers too)                        |
 //! | `purge`        | `off` keeps cold memory until it is needed; `on`                         |
+//! | `node_reclaim` | 0 to 7: what a node reclaims before others are asked, by the bits of the  |
+//! |                | kernel's `zone_reclaim_mode`                                             |
 //! | `numa`         | `off` leaves placement to the kernel; `on`                               |
 //! | `harden`       | how much misuse is looked for: `0`, `1` (the default) or `2`             |
 //! | `profile`      | `on`: a heap profile from the start, written to `profile_file` at exit   |
@@ -36,8 +38,8 @@ use core::arch::asm;
 use core::ffi::{CStr, c_char};
 use core::str;
 
-use zonal_allocator::Weights;
 use zonal_allocator::zone::Thp;
+use zonal_allocator::{NodeReclaimMode, Weights};
 use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 use zonal_stats::Format;
 
@@ -64,6 +66,7 @@ pub(crate) struct Settings {
     pub(crate) soft_limit: Option<usize>,
     pub(crate) node_limits: [Option<usize>; MAX_NODES],
     pub(crate) thp: Thp,
+    pub(crate) node_reclaim: NodeReclaimMode,
     pub(crate) numa: bool,
     pub(crate) minimal_syscalls: bool,
     pub(crate) kswapd: Mode,
@@ -91,6 +94,7 @@ impl Settings {
         soft_limit: None,
         node_limits: [None; MAX_NODES],
         thp: Thp::Auto,
+        node_reclaim: NodeReclaimMode::OFF,
         numa: true,
         minimal_syscalls: false,
         kswapd: Mode::Auto,
@@ -253,6 +257,10 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
             settings.pressure = one_of(value, modes)?;
         }
         b"purge" => settings.purge = one_of(value, &[(b"on", true), (b"off", false)])?,
+        b"node_reclaim" => {
+            let mode = number(value).and_then(NodeReclaimMode::from_bits);
+            settings.node_reclaim = mode.ok_or(Wrong::Value)?;
+        }
         b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"harden" => {
             settings.harden =

@@ -17,6 +17,7 @@
 pub mod ageing;
 pub mod kswapd;
 mod ladder;
+mod node_reclaim;
 mod pages;
 pub mod pressure;
 pub mod scan;

@@ -9,6 +9,7 @@ use zonal_allocator::{
 use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ladder::{self, Action, Context, Rung};
+use crate::node_reclaim::{NodeReclaim, node_reclaim};
 use crate::scan::{self, SWAP_CLUSTER_MAX};
 use crate::shrink::{ScanControl, shrink_node};
 
@@ -50,6 +51,14 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     }
     let zonelist = mm.zonelist(h.node());
     let nr_pages = request.size.div_ceil(PAGE_SIZE);
+    if mm.node_reclaim_mode().is_on() {
+        // SAFETY: the caller owns the heap.
+        let answer = unsafe { nearby(mm, heap, first, nr_pages, |from| h.alloc(request, from)) };
+        match answer {
+            Err(AllocError::Exhausted { .. }) => {}
+            done => return done,
+        }
+    }
     // SAFETY: the caller owns the heap.
     unsafe {
         climb(Climb { mm, heap, first, zonelist, nr_pages, effort: Effort::Usual }, |from| {
@@ -81,6 +90,37 @@ pub(crate) struct Climb<'a> {
 
 /// Goes up the ladder after a failed first attempt.
 ///
+/// Where nodes are far apart: makes room on the node that was asked first, then asks the others,
+/// all before anybody goes below the low mark.
+///
+/// # Safety
+/// The calling thread owns the heap and is inside none of its operations.
+unsafe fn nearby<T>(
+    mm: &'static Mm,
+    heap: NonNull<Heap>,
+    first: NodeId,
+    nr_pages: usize,
+    attempt: impl Fn(Attempt) -> Result<T, AllocError>,
+) -> Result<T, AllocError> {
+    // SAFETY: heaps are never unmapped.
+    let h = unsafe { heap.as_ref() };
+    let at = |node| attempt(Attempt { node, level: WatermarkLevel::Low });
+    // SAFETY: the caller's promise.
+    let reclaimed = unsafe { node_reclaim(mm, heap, first, nr_pages) };
+    let mut answer = Err(AllocError::Exhausted { node: first, order: 0 });
+    if matches!(reclaimed, NodeReclaim::Some | NodeReclaim::Success) {
+        answer = at(first);
+    }
+    let others = mm.zonelist(first).iter().filter(|&&node| node != first && mm.may_use(h, node));
+    for &node in others {
+        if !matches!(answer, Err(AllocError::Exhausted { .. })) {
+            break;
+        }
+        answer = at(node);
+    }
+    answer
+}
+
 /// # Safety
 /// The calling thread owns the heap and is inside none of its operations.
 pub(crate) unsafe fn climb<T>(

@@ -114,6 +114,10 @@ figures! {
         bind_miss: Counter Pages,
         /// Requests that found this node full for memory that is bound to it.
         bind_full: Counter Count,
+        /// Times reclaim here before others were asked gained what was wanted.
+        zone_reclaim_success: Counter Count,
+        /// Times it gained less.
+        zone_reclaim_failed: Counter Count,
     }
 }
 

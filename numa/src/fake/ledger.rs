@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     files: [usize; MAX_NODES],
     /// Where pages come from that shall be on a node.
     from: [NodeId; MAX_NODES],
+    /// Pages that find no room go elsewhere.
+    spills: bool,
     /// By address; they do not overlap.
     regions: BTreeMap<usize, Region>,
 }
@@ -43,6 +45,7 @@ impl Ledger {
             used: [0; MAX_NODES],
             files: [0; MAX_NODES],
             from: core::array::from_fn(|i| NodeId::from_index(i).unwrap_or(NodeId::ZERO)),
+            spills: false,
             regions: BTreeMap::new(),
         }
     }
@@ -53,6 +56,10 @@ impl Ledger {
 
     pub(super) fn set_files(&mut self, node: NodeId, pages: usize) {
         self.files[node.index()] = pages;
+    }
+
+    pub(super) fn spill(&mut self) {
+        self.spills = true;
     }
 
     pub(super) fn divert(&mut self, from: NodeId, to: NodeId) {
@@ -150,6 +157,9 @@ impl Ledger {
 
     /// Counts the pages of the span, those of no fixed node on `home`. All or none.
     pub(super) fn charge(&mut self, span: Span, home: NodeId) -> Result<(), Errno> {
+        if self.spills {
+            return self.charge_anywhere(span, home);
+        }
         let from = self.from;
         let node = |byte: u8| from[if byte & BOUND != 0 { node_in(byte) } else { home }.index()];
         let mut more = [0; MAX_NODES];
@@ -170,6 +180,29 @@ impl Ledger {
         });
         self.used.iter_mut().zip(more).for_each(|(used, more)| *used += more);
         Ok(())
+    }
+
+    /// The same page by page, each from the lowest node with room if its own has none.
+    fn charge_anywhere(&mut self, span: Span, home: NodeId) -> Result<(), Errno> {
+        let (limits, files, mut used) = (self.limits, self.files, self.used);
+        let mut failed = false;
+        self.for_each_page(span, |byte| {
+            if *byte & CHARGED != 0 || failed {
+                return;
+            }
+            let wanted = if *byte & BOUND != 0 { node_in(*byte) } else { home };
+            let has_room = |&node: &usize| used[node] + files[node] < limits[node];
+            let found = core::iter::once(wanted.index()).chain(0..MAX_NODES).find(has_room);
+            match found {
+                Some(node) => {
+                    used[node] += 1;
+                    *byte = *byte & BOUND | CHARGED | node as u8;
+                }
+                None => failed = true,
+            }
+        });
+        self.used = used;
+        if failed { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// Gives the pages of the span back.

@@ -137,6 +137,12 @@ impl FakeMachine {
         self.state().ledger.set_files(node, pages);
     }
 
+    /// From now on pages for which a node has no room come from others, as in the kernel, instead
+    /// of failing.
+    pub fn spill(&self) {
+        self.state().ledger.spill();
+    }
+
     /// From now on pages that shall be on `from` come from `to`, as when others take what was
     /// free there; to be undone by naming the same node twice.
     pub fn divert(&self, from: NodeId, to: NodeId) {
