@@ -1,8 +1,8 @@
 //! Bins and the hit path: what a `malloc` or `free` touches when nothing is missing.
 //!
 //! A bin is a stack of object pointers, one per size class. The object freed last is handed out
-//! next, whichever slab it came from, so it is still in the cache. Nothing is ever written into a
-//! free object.
+//! next, whichever slab it came from, so it is still in the cache. A hit writes nothing into an
+//! object.
 //!
 //! Slot 0 of every array holds null: popping an empty bin reads it and misses, which saves a
 //! comparison. Every change of a bin has one committing store, that of `top`: whoever looks at a

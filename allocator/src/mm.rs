@@ -46,7 +46,7 @@ pub struct Config {
     pub weights: Weights,
     /// Leave out every system call that is not needed to succeed (membarrier here).
     pub minimal_syscalls: bool,
-    /// Hand out the objects of a page in another order each time.
+    /// Begin each batch of objects from a slab with a random one of them.
     pub shuffle: bool,
     /// Check every block when it is freed, and free memory when it is used again. The caller must
     /// not use the hit paths then.

@@ -52,7 +52,7 @@ enum Command {
     Maps(maps::MapsArgs),
     /// Say what stands between a process and zonal, and what to change.
     Doctor(doctor::DoctorArgs),
-    /// Print the NUMA nodes as the library sees them, and where threads look for memory.
+    /// Draw the NUMA nodes as the library sees them, and where threads look for memory.
     Topology(topology::TopologyArgs),
     /// Write a heap profile of a process, or of a file that one left.
     Profile(profile::ProfileArgs),

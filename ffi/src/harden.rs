@@ -3,7 +3,7 @@
 //! | level | what it adds                                                                          |
 //! |-------|---------------------------------------------------------------------------------------|
 //! | `0`   | nothing: what hits and slow paths meet anyway                                          |
-//! | `1`   | objects in random order within a page; sizes given to `free_sized` and to sized        |
+//! | `1`   | a random object of a batch is handed out first; sizes given to `free_sized` and sized  |
 //! |       | `delete` are compared; bins are tried against the bitmaps at the end of the process,   |
 //! |       | so that what hits let pass is reported before it is over                               |
 //! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the module      |

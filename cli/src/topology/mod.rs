@@ -19,14 +19,16 @@ use crate::system::System;
 use process::Process;
 use ranges::ranges;
 
-/// How to print.
+/// Whom to look at.
 #[derive(Debug, Args)]
 pub(crate) struct TopologyArgs {
+    /// A running process: where its threads and its memory are.
+    #[arg(value_name = "PID")]
+    pid: Option<u32>,
+
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show where the threads and the memory of this process are.
-    pid: Option<u32>,
 }
 
 /// Prints the topology and, in a build with hwloc, whether hwloc sees the same.
