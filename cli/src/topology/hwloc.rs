@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn synthetic(text: &str) -> Hwloc {
-        let built = Hwloc::builder().from_synthetic(text).and_then(|builder| Ok(builder.build()));
+        let built = Hwloc::builder().from_synthetic(text).map(|builder| builder.build());
         built.unwrap_or_else(|error| panic!("{text}: {error}")).unwrap_or_else(|e| panic!("{e}"))
     }
 

@@ -79,9 +79,8 @@ mod tests {
         let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, -1, 0) };
         assert_ne!(base, libc::MAP_FAILED);
         let base = base.expose_provenance();
-        // SAFETY: its last page.
         let hole = ptr::with_exposed_provenance_mut(base + 3 * PAGE);
-        // SAFETY: as above.
+        // SAFETY: its last page.
         assert_eq!(unsafe { libc::mprotect(hole, PAGE, libc::PROT_NONE) }, 0);
 
         let mut stack = Readable::around(base + PAGE + 8);
