@@ -34,13 +34,12 @@
 //! | `leaks`        | `exit`: what is alive at the end, by stacks, on stderr                   |
 //! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
 
-use core::arch::asm;
 use core::ffi::{CStr, c_char};
 use core::str;
 
 use zonal_allocator::zone::Thp;
 use zonal_allocator::{NodeReclaimMode, Weights};
-use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode, weak_symbol};
 use zonal_stats::Format;
 
 use crate::fd::Line;
@@ -151,8 +150,9 @@ fn environment() -> Option<*const *const c_char> {
     if !known.is_null() {
         return Some(known);
     }
+    let stack_end: *const *const usize = weak_symbol!("__libc_stack_end");
     // SAFETY: null, or the dynamic linker's word with the address where the process started.
-    let start = unsafe { stack_end().as_ref() }?;
+    let start = unsafe { stack_end.as_ref() }?;
     // SAFETY: the kernel put there the number of arguments, their addresses, a null, and the
     // environment.
     unsafe {
@@ -160,33 +160,6 @@ fn environment() -> Option<*const *const c_char> {
         let end = arguments.add(start.read());
         (*end).is_null().then(|| end.add(1))
     }
-}
-
-/// Where the dynamic linker keeps the start of the process's stack; null if it has no such word.
-fn stack_end() -> *const *const usize {
-    let word;
-    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            ".weak __libc_stack_end",
-            "mov {}, qword ptr [rip + __libc_stack_end@GOTPCREL]",
-            out(reg) word,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            ".weak __libc_stack_end",
-            "adrp {0}, :got:__libc_stack_end",
-            "ldr {0}, [{0}, :got_lo12:__libc_stack_end]",
-            out(reg) word,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    word
 }
 
 fn parse(text: &'static [u8], settings: &mut Settings) {

@@ -9,7 +9,6 @@
 //! It blocks all signals by `pthread_sigmask`, which leaves out glibc's own ones: `setuid` has to
 //! reach every thread. It never allocates.
 
-use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
@@ -18,7 +17,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use zonal_allocator::{Heap, Mm};
-use zonal_numa::probe;
+use zonal_numa::{probe, weak_symbol};
 use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 
 use crate::live::{self, Occasion};
@@ -215,32 +214,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
 
 /// What the C library knows about the number of threads; false where it does not say.
 fn is_single_threaded() -> bool {
-    let word: *const c_char;
-    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            ".weak __libc_single_threaded",
-            "mov {}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
-            out(reg) word,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            ".weak __libc_single_threaded",
-            "adrp {0}, :got:__libc_single_threaded",
-            "ldr {0}, [{0}, :got_lo12:__libc_single_threaded]",
-            out(reg) word,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        word = ptr::null();
-    }
+    let word: *const c_char = weak_symbol!("__libc_single_threaded");
     // SAFETY: a byte of the C library, if it is there.
     !word.is_null() && unsafe { word.read_volatile() } != 0
 }

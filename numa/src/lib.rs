@@ -29,6 +29,7 @@ mod room;
 mod span;
 mod thp;
 mod topology;
+mod weak;
 
 pub use call::Call;
 pub use errno::Errno;

@@ -5,10 +5,11 @@
 //! touched: another thread may hold it and wait for memory. Older versions have nothing of the kind;
 //! then every answer is none.
 
-use core::arch::asm;
 use core::ffi::{CStr, c_char, c_int};
 use core::mem;
 use core::ptr;
+
+use zonal_numa::weak_symbol;
 
 /// The loader's public record of a loaded file.
 #[repr(C)]
@@ -96,29 +97,7 @@ unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
 }
 
 fn finder() -> Option<Find> {
-    let function: usize;
-    // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            ".weak _dl_find_object",
-            "mov {}, qword ptr [rip + _dl_find_object@GOTPCREL]",
-            out(reg) function,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            ".weak _dl_find_object",
-            "adrp {0}, :got:_dl_find_object",
-            "ldr {0}, [{0}, :got_lo12:_dl_find_object]",
-            out(reg) function,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    let function: *const u8 = ptr::with_exposed_provenance(function);
+    let function: *const u8 = weak_symbol!("_dl_find_object");
     // SAFETY: glibc's function has this type.
     (!function.is_null()).then(|| unsafe { mem::transmute::<*const u8, Find>(function) })
 }

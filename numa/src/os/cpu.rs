@@ -4,10 +4,11 @@
 //! the processor's number up to date: reading it is one load. Its node number is
 //! not used, because the area does not say whether the kernel (6.3) fills it in.
 
+use core::arch::asm;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::CpuId;
+use crate::{CpuId, weak_symbol};
 
 /// Where a thread's rseq area lies, from its thread pointer.
 #[derive(Clone, Copy, Debug)]
@@ -19,17 +20,18 @@ const CPU_ID: isize = 4;
 impl Rseq {
     /// The area that the C library registers, if it does.
     pub(crate) fn find() -> Option<Rseq> {
-        let (offset, size) = (arch::rseq_offset()?, arch::rseq_size()?);
-        // SAFETY: the symbol is a constant `ptrdiff_t` of the C library.
-        let offset = unsafe { offset.read() };
-        // SAFETY: the symbol is a constant `unsigned int` of the C library.
-        let size = unsafe { size.read() };
-        (size > 0).then_some(Rseq(offset))
+        let offset: *const isize = weak_symbol!("__rseq_offset");
+        let size: *const u32 = weak_symbol!("__rseq_size");
+        // SAFETY: null, or a constant `ptrdiff_t` of the C library.
+        let offset = unsafe { offset.as_ref() }?;
+        // SAFETY: null, or a constant `unsigned int` of the C library.
+        let size = unsafe { size.as_ref() }?;
+        (*size > 0).then_some(Rseq(*offset))
     }
 
     /// The processor of this thread; none if the thread has no area.
     pub(crate) fn current_cpu(self) -> Option<CpuId> {
-        let at = arch::thread_pointer().wrapping_add_signed(self.0 + CPU_ID);
+        let at = thread_pointer().wrapping_add_signed(self.0 + CPU_ID);
         let at: *mut u32 = ptr::with_exposed_provenance_mut(at);
         // SAFETY: the area belongs to this thread, and only the kernel writes it.
         let cell = unsafe { AtomicU32::from_ptr(at) };
@@ -57,114 +59,30 @@ pub(crate) fn node_by_kernel() -> Option<u32> {
     (answer == 0).then_some(node)
 }
 
-/// Weak symbols can only be named in assembly on stable Rust.
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    use core::arch::asm;
-
-    pub(super) fn rseq_offset() -> Option<*const isize> {
-        let at: *const isize;
-        // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
-        unsafe {
-            asm!(
-                ".weak __rseq_offset",
-                "mov {}, qword ptr [rip + __rseq_offset@GOTPCREL]",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        (!at.is_null()).then_some(at)
+/// Where this thread's block lies; 0 where it is not known.
+fn thread_pointer() -> usize {
+    let at: usize;
+    // SAFETY: the first word of the thread block is its own address.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!(
+            "mov {}, qword ptr fs:[0]",
+            out(reg) at,
+            options(nostack, preserves_flags, pure, readonly),
+        );
     }
-
-    pub(super) fn rseq_size() -> Option<*const u32> {
-        let at: *const u32;
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                ".weak __rseq_size",
-                "mov {}, qword ptr [rip + __rseq_size@GOTPCREL]",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        (!at.is_null()).then_some(at)
+    // SAFETY: reads a register.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!(
+            "mrs {}, tpidr_el0",
+            out(reg) at,
+            options(nostack, preserves_flags, pure, nomem),
+        );
     }
-
-    pub(super) fn thread_pointer() -> usize {
-        let at: usize;
-        // SAFETY: the first word of the thread block is its own address.
-        unsafe {
-            asm!(
-                "mov {}, qword ptr fs:[0]",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        at
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        at = 0;
     }
-}
-
-/// Weak symbols can only be named in assembly on stable Rust.
-#[cfg(target_arch = "aarch64")]
-mod arch {
-    use core::arch::asm;
-
-    pub(super) fn rseq_offset() -> Option<*const isize> {
-        let at: *const isize;
-        // SAFETY: loads an address from the GOT: 0 if no library has the symbol.
-        unsafe {
-            asm!(
-                ".weak __rseq_offset",
-                "adrp {0}, :got:__rseq_offset",
-                "ldr {0}, [{0}, :got_lo12:__rseq_offset]",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        (!at.is_null()).then_some(at)
-    }
-
-    pub(super) fn rseq_size() -> Option<*const u32> {
-        let at: *const u32;
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                ".weak __rseq_size",
-                "adrp {0}, :got:__rseq_size",
-                "ldr {0}, [{0}, :got_lo12:__rseq_size]",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        (!at.is_null()).then_some(at)
-    }
-
-    pub(super) fn thread_pointer() -> usize {
-        let at: usize;
-        // SAFETY: reads a register.
-        unsafe {
-            asm!(
-                "mrs {}, tpidr_el0",
-                out(reg) at,
-                options(nostack, preserves_flags, pure, nomem),
-            );
-        }
-        at
-    }
-}
-
-/// Elsewhere the C library is asked.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod arch {
-    pub(super) fn rseq_offset() -> Option<*const isize> {
-        None
-    }
-
-    pub(super) fn rseq_size() -> Option<*const u32> {
-        None
-    }
-
-    pub(super) fn thread_pointer() -> usize {
-        0
-    }
+    at
 }
