@@ -140,7 +140,9 @@ impl Pages {
         }
         let start = self.map.pfn_of(span.addr()).ok_or(Errno::ENOMEM)?;
         let index = self.sections.add(id, huge, start, span.len() / PAGE_SIZE);
-        window.growing(id.index(), huge).advance(index);
+        // Where every node has sections of its own, fewer and larger ones keep mappings few.
+        let doublings = if self.online.count() > 1 { 2 } else { 1 };
+        window.growing(id.index(), huge).advance(index, doublings);
         Ok(())
     }
 

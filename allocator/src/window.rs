@@ -54,10 +54,11 @@ impl Growing {
         (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
     }
 
-    /// A section was added.
-    pub(crate) fn advance(&mut self, section: u16) {
+    /// A section was added; the next one is `doublings` times twice as large.
+    pub(crate) fn advance(&mut self, section: u16, doublings: u8) {
         self.section = Some(section);
-        self.doublings = (self.doublings + 1).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
+        self.doublings =
+            (self.doublings + doublings).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
     }
 }
 
