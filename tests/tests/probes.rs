@@ -25,7 +25,7 @@ fn probes(file: &Path) -> BTreeMap<String, Vec<Probe>> {
     let text = readelf("-n", file);
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        if line != "Provider: zonal" {
+        if !line.ends_with("Provider: zonal") {
             continue;
         }
         let name = lines.next().and_then(|line| line.strip_prefix("Name: ")).unwrap();
@@ -73,7 +73,10 @@ fn check(file: &Path) {
     let register = if cfg!(target_arch = "x86_64") { "8@%r" } else { "8@x" };
     let nop: &[u8] = if cfg!(target_arch = "x86_64") { &[0x90] } else { &[0x1f, 0x20, 0x03, 0xd5] };
     for (name, places) in &probes {
-        for place in places {
+        // The linker leaves the note of a copy that it dropped, with no place.
+        let mut live = places.iter().filter(|place| place.location != 0).peekable();
+        assert!(live.peek().is_some(), "{name} is nowhere");
+        for place in live {
             assert_eq!(place.arguments.len(), documented[name], "{name}: {:?}", place.arguments);
             let in_registers =
                 place.arguments.iter().all(|argument| argument.starts_with(register));

@@ -48,9 +48,7 @@ fn compare(row: &gimli::UnwindTableRow<usize>, rule: &Rule) -> (String, String) 
     };
     // No rule at all: by the ABI, the same value.
     let theirs = |register| {
-        let mut named = row.registers();
-        let rule = named.find(|(other, _)| *other == of(register));
-        rule.map_or_else(|| "same".into(), |(_, rule)| gimli_word(rule))
+        row.register(of(register)).map_or_else(|| "same".into(), |rule| gimli_word(&rule))
     };
     (
         format!("{cfa}, fp {}, ra {}", theirs(reg::FP), theirs(reg::RA)),
