@@ -6,6 +6,7 @@
 
 use crate::pages::Pages;
 use crate::purge::Reclaimer;
+use crate::sync::atomic::Ordering::Relaxed;
 
 impl Pages {
     /// Before fork: takes all locks of the layer.
@@ -38,6 +39,8 @@ impl Pages {
             node.raw_lock().reinit();
         }
         for node in self.online_nodes() {
+            // A thread of the parent may have been at it.
+            node.reclaiming.store(false, Relaxed);
             let env = self.env(node);
             let mut zone = node.lock();
             while let Some(pfn) = zone.isolated.head() {

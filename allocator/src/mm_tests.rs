@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use std::sync::mpsc;
 use std::vec::Vec;
 
-use zonal_numa::Machine;
+use zonal_numa::{Machine, PAGE_SIZE};
 
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
@@ -373,6 +373,20 @@ fn huge_blocks_of_growing_sizes_do_not_pile_up() {
     }
     assert!(mm.drain_huge() > 0);
     mm.validate(Some(owner.0)).unwrap();
+}
+
+/// A huge block gets an eighth more than it asks for, which must not wrap to a small size.
+#[test]
+fn a_huge_block_is_not_resized_to_what_nothing_can_have() {
+    let owner = Owner::attach(new_mm());
+    let block = owner.alloc(8 << 20, 8);
+    let mm = owner.heap().mm();
+    let wraps = (0xe38e_38e3_8e38_0000_usize..).step_by(PAGE_SIZE).take(32);
+    for size in wraps.chain([usize::MAX, usize::MAX - PAGE_SIZE, isize::MAX as usize + 1]) {
+        assert_eq!(mm.resize(block, size), None, "{size:#x}");
+        assert_eq!(mm.usable_size(block).unwrap(), 8 << 20);
+    }
+    owner.free(block);
 }
 
 #[test]

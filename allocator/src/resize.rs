@@ -15,7 +15,8 @@ impl Mm {
     /// pages instead of bytes where it can. None: it has to be copied.
     pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
         let addr = block.addr().get();
-        if self.is_checked() {
+        // What no block can have is refused before anything is computed from it.
+        if self.is_checked() || size > isize::MAX as usize {
             return None;
         }
         let usable = self.usable_size(block).ok()?;

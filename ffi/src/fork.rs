@@ -62,8 +62,9 @@ unsafe extern "C" fn in_child() {
     crate::kswapd::after_fork();
     jump::after_fork();
     crate::profile::after_fork();
+    let is_inside = !is_under_way();
     after(Mm::postfork_child);
-    crate::live::after_fork();
+    crate::live::after_fork(is_inside);
 }
 
 fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {

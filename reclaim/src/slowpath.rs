@@ -88,8 +88,6 @@ pub(crate) struct Climb<'a> {
     pub(crate) effort: Effort,
 }
 
-/// Goes up the ladder after a failed first attempt.
-///
 /// Where nodes are far apart: makes room on the node that was asked first, then asks the others,
 /// all before anybody goes below the low mark.
 ///
@@ -121,6 +119,8 @@ unsafe fn nearby<T>(
     answer
 }
 
+/// Goes up the ladder after a failed first attempt.
+///
 /// # Safety
 /// The calling thread owns the heap and is inside none of its operations.
 pub(crate) unsafe fn climb<T>(

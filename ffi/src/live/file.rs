@@ -100,7 +100,15 @@ pub(super) fn make() -> Option<NonNull<LivePage>> {
     // SAFETY: takes nothing and cannot fail.
     USER.store(unsafe { libc::geteuid() }, Relaxed);
     POPULATED.store(0, Relaxed);
-    let folder = open_folder()?;
+    // SAFETY: the path is a C string. One that is there is looked at below.
+    unsafe {
+        let path = Path::folder();
+        libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_c_str().as_ptr(), 0o700_u32);
+    };
+    let (folder, size) = open_folder()?;
+    if size > MOST_ENTRIES * ENTRY_BYTES {
+        return None;
+    }
     let name = Path::name(pid);
     let file = create(&folder, &name)?;
     let Some(page) = map(&file) else {
@@ -112,14 +120,10 @@ pub(super) fn make() -> Option<NonNull<LivePage>> {
     Some(page)
 }
 
-fn open_folder() -> Option<Fd> {
-    let path = Path::folder();
-    // SAFETY: the path is a C string. One that is there is looked at below.
-    unsafe {
-        libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_c_str().as_ptr(), 0o700_u32);
-    };
+/// The user's folder and its size, if it is one that nobody else can have made.
+fn open_folder() -> Option<(Fd, i64)> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    let folder = Fd::open_at(libc::AT_FDCWD, path.as_c_str(), flags)?;
+    let folder = Fd::open_at(libc::AT_FDCWD, Path::folder().as_c_str(), flags)?;
     // SAFETY: all zeros is a valid `stat`.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: `stat` is writable.
@@ -127,7 +131,7 @@ fn open_folder() -> Option<Fd> {
     if asked != 0 || stat.st_uid != USER.load(Relaxed) || stat.st_mode & 0o077 != 0 {
         return None;
     }
-    (stat.st_size <= MOST_ENTRIES * ENTRY_BYTES).then_some(folder)
+    Some((folder, stat.st_size))
 }
 
 fn create(folder: &Fd, name: &Path) -> Option<Fd> {
@@ -198,11 +202,21 @@ pub(super) fn unmap(page: NonNull<LivePage>) {
     unsafe { libc::munmap(page.as_ptr().cast(), PAGE_BYTES) };
 }
 
-/// Removes the file of the page. Where the process cannot reach it any more, a reader will.
+/// Puts memory of the process's own in the place of the mapping.
+pub(super) fn cover(page: NonNull<LivePage>) {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: a mapping of ours, and zeros are a page. If it cannot be replaced it stays as it is.
+    unsafe { libc::mmap(page.as_ptr().cast(), PAGE_BYTES, access, flags, -1, 0) };
+}
+
+/// Removes the file of the page. Where the process cannot reach it any more, a reader will. By the
+/// folder as it is now: a path could lead elsewhere, if the folder has gone and somebody put a link
+/// in its place.
 pub(super) fn remove(page: &LivePage) {
-    let mut path = Path::folder();
-    let _ = write!(path, "/{}", page.pid());
-    unlink(libc::AT_FDCWD, &path);
+    if let Some((folder, _)) = open_folder() {
+        unlink(folder.0, &Path::name(page.pid()));
+    }
 }
 
 fn unlink(folder: i32, path: &Path) {

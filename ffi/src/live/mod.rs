@@ -4,7 +4,9 @@
 //! The page ([`zonal_stats::live`]) is made with the first allocation, before the program can
 //! install a filter of its own; no descriptor stays open. From then on publishing makes no call of
 //! the system but those of any report, so it goes on when the program has changed its root, its
-//! user or its rights.
+//! user or its rights. Under a seccomp filter that came after the start, which may kill whoever asks,
+//! the kernel is asked nothing: figures are zonal's own accounts, a forked child gets no page, and
+//! the file is left to the next reader.
 //!
 //! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
 //! ([`LivePage::ask`]), at most every 100 ms; without a reader once a second, at the first slow
@@ -25,7 +27,7 @@ use zonal_allocator::{Heap, Mm, PAGE_SIZE};
 use zonal_stats::{LivePage, Snapshot};
 
 use crate::errno::Errno;
-use crate::report;
+use crate::{init, report};
 
 /// The page of this process; null while there is none.
 static PAGE: AtomicPtr<LivePage> = AtomicPtr::new(ptr::null_mut());
@@ -73,7 +75,7 @@ pub(crate) fn register() {
 }
 
 extern "C" fn at_exit() {
-    if let Some(page) = page().filter(|page| is_own(page)) {
+    if let Some(page) = page().filter(|page| is_own(page) && !is_confined()) {
         let before = Errno::save();
         file::remove(page);
         before.restore();
@@ -97,15 +99,25 @@ fn is_own(page: &LivePage) -> bool {
     page.pid() == u64::from(crate::kswapd::process())
 }
 
-/// In a forked child, whose only thread this is: the page is the parent's.
-pub(crate) fn after_fork() {
+/// Whether a filter came since the start.
+fn is_confined() -> bool {
+    init::mm().is_some_and(|mm| mm.machine().is_confined_since_start())
+}
+
+/// In a forked child, whose only thread this is: the page is the parent's. `is_inside`: a signal
+/// handler forked, and the call of ours below it may be at work on the page.
+pub(crate) fn after_fork(is_inside: bool) {
     let old = PAGE.swap(ptr::null_mut(), Relaxed);
     if let Some(old) = NonNull::new(old) {
-        file::unmap(old);
+        if is_inside {
+            file::cover(old);
+        } else {
+            file::unmap(old);
+        }
         BUSY.store(false, Relaxed);
         CALLS.store(0, Relaxed);
         LAST_NS.store(0, Relaxed);
-        prepare(true);
+        prepare(!is_confined());
     }
 }
 
@@ -153,7 +165,7 @@ fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u6
     }
     // SAFETY: a mapping of that size for ever, and `BUSY` is ours; zeros are a snapshot.
     let snapshot = unsafe { &mut *scratch };
-    report::fill(mm, own, snapshot);
+    report::fill(mm, own, snapshot, !mm.machine().is_confined_since_start());
     let fits = snapshot.parts().iter().all(|part| file::populate(page, LivePage::bytes_of(part)));
     if fits {
         page.publish(snapshot);

@@ -17,10 +17,15 @@ const START: usize = 1;
 const STOP_AND_WRITE: usize = 2;
 const WRITE: usize = 3;
 
-/// Installs the handler, unless the signal is one that the program was told to ignore.
+/// Installs the handler, unless the program was told to ignore the signal.
 pub(super) fn install(signal: c_int) {
     // SAFETY: all zeros is a value of the structure.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: only asks.
+    let asked = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    if asked != 0 || action.sa_sigaction != libc::SIG_DFL {
+        return;
+    }
     action.sa_sigaction = on_signal as extern "C" fn(c_int, *const libc::siginfo_t, *const c_void)
         as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;

@@ -32,7 +32,7 @@ unsafe impl Sync for Stats {}
 impl Stats {
     /// The figures of this moment; none before the first allocation, or without memory for them.
     pub(crate) fn take() -> Option<Stats> {
-        Stats::taken_by(fill)
+        Stats::taken_by(|mm, own, snapshot| fill(mm, own, snapshot, true))
     }
 
     /// Only what costs no walk over all pages: sums by node of what is used where stay zero.
@@ -56,10 +56,16 @@ impl Stats {
     }
 }
 
-/// Writes all figures of this moment into `snapshot`.
-pub(crate) fn fill(mm: &Mm, own: Option<NonNull<Heap>>, snapshot: &mut Snapshot) {
+/// Writes all figures of this moment into `snapshot`. The kernel is asked what is in memory if it
+/// may be.
+pub(crate) fn fill(
+    mm: &Mm,
+    own: Option<NonNull<Heap>>,
+    snapshot: &mut Snapshot,
+    may_ask_kernel: bool,
+) {
     mm.snapshot(own, snapshot);
-    mm.survey(snapshot, !MINIMAL.load(Relaxed));
+    mm.survey(snapshot, may_ask_kernel && !MINIMAL.load(Relaxed));
     let version = crate::VERSION.as_bytes();
     let nr = version.len().min(snapshot.version.len());
     snapshot.version[..nr].copy_from_slice(&version[..nr]);

@@ -61,7 +61,8 @@ const V2: Names = Names {
 
 /// The room of the process's control group; none where it has no limit, or nobody says.
 pub(crate) fn read_group() -> Option<Room> {
-    let mut buf = [0; 2048];
+    // A line for each of v1's controllers; in clusters a path has 200 characters.
+    let mut buf = [0; 4096];
     let text = os::read_start(c"/proc/self/cgroup", &mut buf).ok()?;
     let v1 = texts::group_v1(text).and_then(|group| read_levels(&MOUNTS_V1, group, &V1));
     let v2 = texts::group_v2(text).and_then(|group| read_levels(&MOUNTS_V2, group, &V2));
