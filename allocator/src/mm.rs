@@ -312,7 +312,9 @@ impl Mm {
     }
 
     fn note_threads(&self) {
-        self.pages.set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
+        // Read one after the other: another thread may come and go between.
+        let nr_dead = self.registry.nr_dead();
+        self.pages.set_threads(self.registry.nr_heaps().saturating_sub(nr_dead));
     }
 
     /// Whether the owner of `heap` is to [`Mm::exchange`] it: its thread has moved to another node,
