@@ -457,10 +457,14 @@ impl Mm {
     /// The same for a call that interrupted zonal on its own thread; none where that would take a
     /// lock which the thread may hold.
     pub fn usable_size_interrupted(&self, block: NonNull<u8>) -> Option<Result<usize, BadPointer>> {
+        (self.is_sized_without_lock(block) || !self.huge.is_locked())
+            .then(|| self.usable_size(block))
+    }
+
+    /// Whether [`Mm::usable_size`] of `block` takes no lock: all but huge blocks.
+    pub fn is_sized_without_lock(&self, block: NonNull<u8>) -> bool {
         let addr = block.addr().get();
-        let is_inside =
-            self.pages.map.pfn_of(addr).is_some() || self.deferred.size_of(addr).is_some();
-        (is_inside || !self.huge.is_locked()).then(|| self.usable_size(block))
+        self.pages.map.pfn_of(addr).is_some() || self.deferred.size_of(addr).is_some()
     }
 
     /// Where the header of the slab around a small object is; for validation.
