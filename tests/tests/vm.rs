@@ -53,8 +53,8 @@ fn boot(layout: &str, steps: &[&str]) {
         .arg(layout)
         .arg(library)
         .arg(programs())
-        .env("ZONAL_VM_TIMEOUT", "180")
-        .timeout(240)
+        .env("ZONAL_VM_TIMEOUT", "300")
+        .timeout(330)
         .run();
     // Nothing was started: the last line says what is missing.
     let last = outcome.stderr.lines().last().unwrap_or_default();
