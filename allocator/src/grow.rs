@@ -45,10 +45,19 @@ impl Pages {
         self.refresh_allowed();
         self.bring_home(&mut window, id, huge);
         self.bring_home(&mut window, id, !huge);
+        let needed = req.order.nr_pages().max(PAGEBLOCK_PAGES);
+        let held_back = node.allowance().is_some_and(|left| left.load(Relaxed) < needed);
         let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE, req.level) {
+            Footing::Full => return false,
+            // What the zone has may do now.
+            Footing::Ample if held_back => return true,
             Footing::Ample => false,
-            Footing::Firm if self.fill_cold(id) => true,
-            Footing::Firm | Footing::Full => return false,
+            Footing::Firm => match self.fill_free(id) {
+                // That may do.
+                Some(true) => return true,
+                Some(false) => true,
+                None => return false,
+            },
         };
         // A node that is near full has no huge pages any more.
         let how = How { huge: huge && !firm, firm };

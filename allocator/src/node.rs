@@ -11,7 +11,7 @@ use crate::numastat::Numastat;
 use crate::order::{NR_ORDERS, Order};
 use crate::room::FullMark;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use crate::word::{Migratetype, NR_MIGRATETYPES};
 use crate::zone::Zone;
 
@@ -29,6 +29,9 @@ pub(crate) struct Node {
     pub(crate) nr_bind_fail: AtomicU32,
     pub(crate) numastat: Numastat,
     pub(crate) full: FullMark,
+    /// Pages that may get memory before somebody looks at the node's room again; written under the
+    /// zone lock and by those who look. Counts only where memory is bound to the node.
+    pub(crate) allowance: AtomicUsize,
     /// A thread is in `node_reclaim` here.
     pub(crate) reclaiming: AtomicBool,
 }
@@ -43,6 +46,7 @@ impl Node {
             nr_bind_fail: AtomicU32::new(0),
             numastat: Numastat::default(),
             full: FullMark::default(),
+            allowance: AtomicUsize::new(0),
             reclaiming: AtomicBool::new(false),
         }
     }

@@ -511,6 +511,7 @@ impl Pages {
             os_page: self.os_page,
             thp: self.thp,
             nr_threads: self.nr_threads(),
+            allowance: node.allowance(),
         }
     }
 

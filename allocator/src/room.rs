@@ -19,6 +19,9 @@ use crate::watermark::WatermarkLevel;
 const NEAR_FULL: usize = 64 << 20;
 /// Or less than such a part of all its memory.
 const NEAR_FULL_SHIFT: u32 = 4;
+/// Pages that may come with the first touch before somebody looks again: free blocks of the zone
+/// that were purged come back like that.
+const ALLOWANCE: usize = (16 << 20) / PAGE_SIZE;
 /// So much of a node, or such a part, the kernel keeps before it goes to other nodes.
 const KEPT: usize = 32 << 20;
 const KEPT_SHIFT: u32 = 6;
@@ -108,7 +111,10 @@ impl Pages {
         let Some(node) = self.node(id).filter(|node| node.is_bound() || reclaims) else {
             return Footing::Ample;
         };
-        let Some(room) = self.machine.memory(id) else { return Footing::Ample };
+        let Some(room) = self.machine.memory(id) else {
+            node.allowance.store(usize::MAX, Relaxed);
+            return Footing::Ample;
+        };
         // Free pages that the node has not given yet, but will without being asked again.
         let cold = {
             let zone = node.lock();
@@ -123,8 +129,10 @@ impl Pages {
         let near = NEAR_FULL.max(room.total >> NEAR_FULL_SHIFT);
         if room.free >= near.saturating_add(cold).saturating_add(bytes) {
             node.full.0.store(0, Relaxed);
+            node.allowance.store(ALLOWANCE, Relaxed);
             return Footing::Ample;
         }
+        node.allowance.store(0, Relaxed);
         let left = room.free + room.files;
         let mark = node.full.0.load(Relaxed);
         if left < bytes || (mark != 0 && left < mark + WORTH_A_TRY) {
@@ -147,13 +155,14 @@ impl Pages {
         false
     }
 
-    /// Takes memory for the free blocks of the node that have none: what they get later might come
-    /// from elsewhere. False when there is not enough.
-    pub(crate) fn fill_cold(&self, id: NodeId) -> bool {
-        let Some(node) = self.node(id) else { return false };
+    /// Takes memory for the free blocks of the node where they have none: what they get later might
+    /// come from elsewhere. None when there is not enough, else whether there were any.
+    pub(crate) fn fill_free(&self, id: NodeId) -> Option<bool> {
+        let node = self.node(id)?;
+        let mut any = false;
         loop {
-            let isolated = node.lock().isolate_cold(&self.map);
-            let Some((pfn, order)) = isolated else { return true };
+            let isolated = node.lock().isolate_unfilled(&self.map);
+            let Some((pfn, order)) = isolated else { return Some(any) };
             let section = self.sections.get(self.map.chunk(pfn).section());
             let first = pfn.index() - section.start().index();
             let span = section.span(&self.map, first, order.nr_pages());
@@ -170,8 +179,9 @@ impl Pages {
             if !filled {
                 drop(zone);
                 self.mark_full(id);
-                return false;
+                return None;
             }
+            any = true;
         }
     }
 
@@ -184,6 +194,11 @@ impl Pages {
 }
 
 impl Node {
+    /// How many pages may get memory by being handed out, if somebody counts.
+    pub(crate) fn allowance(&self) -> Option<&AtomicUsize> {
+        self.is_bound().then_some(&self.allowance)
+    }
+
     fn note_full(&self) {
         self.numastat.bind_full.fetch_add(1, Relaxed);
     }

@@ -21,6 +21,8 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
 use crate::run::PageRun;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
 
@@ -36,6 +38,9 @@ pub(crate) struct Env<'a> {
     pub(crate) os_page: Order,
     pub(crate) thp: Thp,
     pub(crate) nr_threads: usize,
+    /// Pages that may get memory by being handed out before somebody looks whether the node has
+    /// room: none where nothing is bound to it.
+    pub(crate) allowance: Option<&'a AtomicUsize>,
 }
 
 /// When new pageblocks come from sections of huge pages.
@@ -213,14 +218,29 @@ impl Zone {
         (order.nr_pages(), resident)
     }
 
-    /// Isolates a free block of which no page is resident, if there is one.
-    pub(crate) fn isolate_cold(&mut self, map: &PageMap) -> Option<(Pfn, Order)> {
-        let (order, mt) = Migratetype::ALL
-            .into_iter()
-            .find_map(|mt| Some((self.buddy.smallest(Order::ZERO, mt, false)?, mt)))?;
-        let pfn = self.buddy.list(order, mt, false).head()?;
-        self.isolate(map, pfn);
-        Some((pfn, order))
+    /// Isolates a free block with pages that have no memory, if there is one.
+    pub(crate) fn isolate_unfilled(&mut self, map: &PageMap) -> Option<(Pfn, Order)> {
+        if self.nr_free == self.nr_free_resident {
+            return None;
+        }
+        let lists = Order::ZERO.and_up().flat_map(|order| {
+            let warmths = Migratetype::ALL.into_iter().flat_map(|mt| [(mt, false), (mt, true)]);
+            warmths.map(move |(mt, warm)| (order, mt, warm))
+        });
+        for (order, mt, warm) in lists {
+            let mut next = self.buddy.list(order, mt, warm).tail();
+            while let Some(pfn) = next {
+                next = BlockList::prev(map, pfn);
+                let pieces = map.pieces(pfn, order.nr_pages());
+                let resident: usize =
+                    pieces.map(|(chunk, lo, hi)| chunk.resident.count(lo, hi)).sum();
+                if resident < order.nr_pages() {
+                    self.isolate(map, pfn);
+                    return Some((pfn, order));
+                }
+            }
+        }
+        None
     }
 
     /// The pages of an isolated block that had no memory have got some.
@@ -570,12 +590,19 @@ fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Order> {
 /// when a budget forbids it.
 fn charge(env: &Env<'_>, head: Pfn, nr_pages: usize, level: WatermarkLevel) -> Option<usize> {
     let fresh = nr_fresh(env, head, nr_pages);
+    let left = env.allowance.map_or(usize::MAX, |allowance| allowance.load(Relaxed));
+    if fresh > left {
+        return None;
+    }
     if !env.node.try_charge(fresh, level) {
         return None;
     }
     if !env.process.try_charge(fresh, level) {
         env.node.uncharge(fresh);
         return None;
+    }
+    if let Some(allowance) = env.allowance {
+        allowance.store(left - fresh, Relaxed);
     }
     Some(fresh)
 }

@@ -141,7 +141,8 @@ static void full(void)
 	CHECK(at == NULL && errno == ENOMEM && nr > 300);
 	spread = where(blocks, nr);
 	show("own: thisnode, full", &spread);
-	CHECK(among(&spread, 1 << 3) == spread.all);
+	/* Memory that was used before may have a few pages elsewhere since then. */
+	CHECK(among(&spread, 1 << 3) * 1000 >= spread.all * 999);
 	at = on_node(size, 3);
 	CHECK(at != NULL);
 	memset(at, 1, size);
