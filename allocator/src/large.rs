@@ -12,7 +12,7 @@ use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::large_cache;
 use crate::misuse::{BadKind, BadPointer};
-use crate::mm::{Attempt, Block, Mm};
+use crate::mm::{Attempt, Block, Mm, Request};
 use crate::order::Order;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -70,6 +70,11 @@ impl Mm {
             return Err(AllocError::TooLarge);
         }
         let pages = self.pages();
+        // What `free` gets back must carry a seal then, as every block does.
+        if self.is_checked() {
+            let size = nr_pages.checked_mul(PAGE_SIZE).ok_or(AllocError::TooLarge)?;
+            return heap.alloc_checked(Request { size, align: PAGE_SIZE, zeroed: false }, from);
+        }
         if !urgent && nr_pages <= large_cache::MAX_PAGES && from.node == heap.node() {
             let mut inner = heap.enter();
             let run = inner.large.take(pages, nr_pages);

@@ -313,6 +313,17 @@ fn checked_blocks_tell_what_was_done_to_them() {
     unsafe { p.add(50).write(1) };
     let late = owner.heap().mm().check_bins(Some(owner.0)).unwrap();
     assert_eq!((late.addr, late.kind), (p.addr().get(), BadKind::UsedAfterFree));
+    // Pages asked for as such are blocks like others.
+    let owner = checked();
+    let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
+    for nr_pages in [1, 3, 100, 1500] {
+        // SAFETY: as above.
+        let pages = unsafe { owner.heap().mm().alloc_pages(owner.heap(), nr_pages, from, false) };
+        let start = pages.unwrap().start;
+        assert!(start.addr().get().is_multiple_of(PAGE_SIZE));
+        free(owner, start).unwrap();
+        assert!(free(owner, start).is_err());
+    }
 }
 
 #[test]

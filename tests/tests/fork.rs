@@ -8,7 +8,7 @@ fn ten_thousand_forks_of_a_busy_process() {
     Program::c("fork.c")
         .args(["count=10000", "every=25"])
         .arg(format!("zonal={zonal}"))
-        .timeout(240)
+        .timeout(600)
         .run()
         .success()
         .quiet();
