@@ -19,8 +19,9 @@ fn python_tests(modules: &[&str]) {
         return skipped("no test suite of Python (package libpython3.11-testsuite)");
     }
     let dir = tempfile::tempdir().unwrap();
+    // -w: what fails runs once more, and says all. Some of its tests depend on time.
     Program::new(python)
-        .args(["-m", "test", "-q"])
+        .args(["-m", "test", "-w"])
         .args(modules)
         .env("PYTHONMALLOC", "malloc")
         .env("TMPDIR", dir.path())

@@ -14,7 +14,7 @@
 //! subtraction for `malloc` and a load for `free`; once in half a megabyte a stack is walked.
 //!
 //! Symbols are looked up outside the process (`zonal profile`, `pprof`): a dump holds addresses and
-//! the list of mappings. Reading order: `memory`, `module`, [`cfi`], [`unwind`], then [`dump`].
+//! the list of mappings. Reading order: `memory`, `module`, [`cfi`], [`unwind`], then [`mod@dump`].
 
 mod cfi;
 mod dump;
