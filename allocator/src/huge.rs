@@ -282,6 +282,16 @@ impl Huge {
         }
     }
 
+    /// The first mapping at `addr` or above it: its span, node, and whether it is live. For a walk
+    /// that does more at each than the lock should be held for; what changes meanwhile may be met
+    /// or not.
+    pub(crate) fn next_from(&self, addr: usize) -> Option<(Span, NodeId, bool)> {
+        let mut index = self.index.lock();
+        let items = index.items_mut();
+        let i = items.partition_point(|mapping| mapping.span.addr() < addr);
+        items.get(i).map(|mapping| (mapping.span, mapping.node, mapping.state == State::Live))
+    }
+
     /// Bytes of the index itself.
     pub(crate) fn index_bytes(&self) -> usize {
         self.index.lock().memory.len()

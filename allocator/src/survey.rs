@@ -1,8 +1,9 @@
 //! What lies where, and what of it is in memory.
 //!
 //! A walk over the page words tells slabs, large blocks, page caches and free blocks apart; the
-//! kernel is asked which pages it holds (`mincore`; `move_pages` where there are several nodes). No lock is held: beside threads at work the
-//! sums are off by what they do meanwhile, and every walk ends.
+//! kernel is asked which pages it holds (`mincore`; `move_pages` where there are several nodes). No
+//! lock is held while it answers: beside threads at work the sums are off by what they do
+//! meanwhile, and every walk ends.
 
 use zonal_numa::{MAX_NODES, NodeId, PAGE_SIZE, Span};
 use zonal_stats::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, SectionKind, Snapshot};
@@ -26,9 +27,16 @@ impl Mm {
         for (_, section) in self.pages().sections.iter() {
             survey.section(section);
         }
-        self.huge().for_each(|span, node, is_live| {
+        let mut from = 0;
+        while let Some((span, node, is_live)) = self.huge().next_from(from) {
+            let asked = survey.ask_kernel;
             survey.huge(span, node.index() as u64, is_live);
-        });
+            // The kernel refuses what was unmapped meanwhile: that says nothing about the rest.
+            if self.huge().next_from(span.addr()).is_none_or(|(now, ..)| now != span) {
+                survey.ask_kernel = asked;
+            }
+            from = span.end();
+        }
         survey.metadata(self);
         let Survey { snapshot, ask_kernel, .. } = survey;
         snapshot.asked_kernel = u64::from(ask_kernel);
