@@ -29,7 +29,9 @@ impl Pages {
         let home = self.node(node).ok_or(exhausted)?;
         let mut zone = home.lock();
         let head = self.find_row(node, nr_pages).ok_or(exhausted)?;
-        zone.take_row(&self.env(home), head, nr_pages, level).ok_or(exhausted)
+        let run = zone.take_row(&self.env(home), head, nr_pages, level).ok_or(exhausted)?;
+        drop(zone);
+        self.secure(home, node, run).ok_or(exhausted)
     }
 
     /// The first page of free blocks of `node` that cover `nr_pages` pages in a row. The zone is

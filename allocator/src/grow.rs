@@ -155,24 +155,6 @@ impl Pages {
         Ok(())
     }
 
-    /// Brings pages of the last step of committing home that the kernel put elsewhere, if they are
-    /// bound to their node: when huge pages ran out there, or others were faster. Looks at it again
-    /// for as long as there is no next step, since not all of it was touched the last time.
-    fn bring_home(&self, window: &mut Window, id: NodeId, huge: bool) {
-        let Some(node) = self.node(id).filter(|node| node.is_bound()) else { return };
-        let growing = window.growing(id.index(), huge);
-        let Some(section) = growing.section.map(|index| self.sections.get(index)) else { return };
-        let nr_pages = growing.last_step as usize;
-        let span = section.span(&self.map, section.nr_committed() - nr_pages, nr_pages);
-        // Where the kernel does not tell, there is nothing to count.
-        let Ok((came, stayed)) = self.machine.bring_home(span, id) else { return };
-        let nr_pages = |nr_os_pages: usize| (nr_os_pages * self.os_page.nr_pages()) as u64;
-        node.numastat.pages_migrated.fetch_add(nr_pages(came), Relaxed);
-        let new = stayed.saturating_sub(growing.strays as usize);
-        growing.strays += new as u32;
-        node.numastat.bind_miss.fetch_add(nr_pages(new), Relaxed);
-    }
-
     /// Places a huge block: page by page where nodes take turns, else on `id`.
     pub(crate) fn bind_huge(&self, id: NodeId, policy: HugePolicy<'_>, span: Span) {
         let HugePolicy { policy, weights } = policy;

@@ -9,7 +9,7 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{NodeId, PAGE_SIZE, Span};
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use crate::error::AllocError;
 use crate::grow::HugePolicy;
@@ -45,7 +45,12 @@ enum State {
 struct Mapping {
     span: Span,
     state: State,
+    /// What it is charged to.
     node: NodeId,
+    /// The policy that its pages follow where nodes take turns; else local, and they are its node's.
+    turns: MemPolicy,
+    /// OS pages of it that are known to be on other nodes.
+    strays: u32,
 }
 
 /// The index of huge blocks.
@@ -62,6 +67,8 @@ struct Index {
     capacity: usize,
     live_bytes: usize,
     cached_bytes: usize,
+    /// The block that was handed out last on a node that memory is bound to.
+    last_bound: usize,
     /// The most that `live_bytes` was since mappings were last aged.
     peak_bytes: usize,
 }
@@ -85,6 +92,7 @@ impl Huge {
             capacity: 0,
             live_bytes: 0,
             cached_bytes: 0,
+            last_bound: 0,
             peak_bytes: 0,
         };
         Huge { index: Mutex::new(index) }
@@ -101,14 +109,21 @@ impl Huge {
         let granule = pages.machine.page_size();
         let len = request.size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
         let exhausted = AllocError::Exhausted { node, order: 10 };
-        if let Some(span) = self.take_cached(pages, node, len, request.align) {
-            return Ok(HugeBlock { span, known_zero: false });
+        let in_turn = is_in_turn(policy.policy);
+        let turns = if in_turn { policy.policy } else { MemPolicy::LOCAL };
+        let is_bound = !in_turn && pages.is_bound(node);
+        if let Some(span) = self.take_cached(pages, (node, turns), len, request.align) {
+            if !is_bound {
+                return Ok(HugeBlock { span, known_zero: false });
+            }
+            if pages.secure_block(node, span) {
+                self.look_at_last(pages, span);
+                return Ok(HugeBlock { span, known_zero: false });
+            }
+            self.discard(pages, span);
+            return Err(exhausted);
         }
-        let footing = if is_in_turn(policy.policy) {
-            Footing::Ample
-        } else {
-            pages.footing(node, len, level)
-        };
+        let footing = if in_turn { Footing::Ample } else { pages.footing(node, len, level) };
         if footing == Footing::Full || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
@@ -122,7 +137,7 @@ impl Huge {
         // Where nodes take turns, the kernel goes by its huge pages where they fit: without a
         // border of them at the start, blocks of one size would leave out the same node again and
         // again.
-        let wants_border = by_huge_pages || is_in_turn(policy.policy);
+        let wants_border = by_huge_pages || in_turn;
         let border = if wants_border { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
         if let Ok(span) = pages.machine.map(len, request.align.max(border)) {
             pages.bind_huge(node, policy, span);
@@ -130,10 +145,13 @@ impl Huge {
                 // A wish: small pages serve as well.
                 let _ = pages.machine.advise_huge(span, true);
             }
-            let mapping = Mapping { span, state: State::Live, node };
+            let mapping = Mapping { span, state: State::Live, node, turns, strays: 0 };
             let is_placed = footing == Footing::Ample || pages.fill(node, span);
             let entered = is_placed && self.index.lock().insert(pages, mapping);
             if entered {
+                if is_bound {
+                    self.look_at_last(pages, span);
+                }
                 self.keep_to_peak(pages);
                 return Ok(HugeBlock { span, known_zero: true });
             }
@@ -156,7 +174,11 @@ impl Huge {
         if index.items_mut()[i].state != State::Live {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
-        let len = index.items_mut()[i].span.len();
+        let mapping = index.items_mut()[i];
+        if mapping.turns == MemPolicy::LOCAL {
+            pages.note_stray_block(mapping.node, mapping.span, mapping.strays as usize);
+        }
+        let len = mapping.span.len();
         if len + index.cached_bytes <= CACHE_BYTES {
             index.cache(i, now);
             drop(index);
@@ -168,6 +190,38 @@ impl Huge {
         }
         self.age(pages, now, CACHE_NS);
         Ok(())
+    }
+
+    /// `next` was handed out on a node that memory is bound to. Looks where the one before it is: by
+    /// now it was touched.
+    fn look_at_last(&self, pages: &Pages, next: Span) {
+        let mut index = self.index.lock();
+        let last = core::mem::replace(&mut index.last_bound, next.addr());
+        let Some(i) = index.find(last) else { return };
+        let mapping = index.items_mut()[i];
+        if mapping.turns != MemPolicy::LOCAL {
+            return;
+        }
+        // Without the lock, because it may take long. If the block is freed meanwhile and something
+        // else of the process mapped there, that is moved to the node: a loss of time at most.
+        drop(index);
+        let known = mapping.strays as usize;
+        let strays = pages.bring_block_home(mapping.node, mapping.span, known);
+        let mut index = self.index.lock();
+        if let Some(i) = index.find(last) {
+            index.items_mut()[i].strays = strays as u32;
+        }
+    }
+
+    /// Unmaps a live block that nobody got.
+    fn discard(&self, pages: &Pages, span: Span) {
+        let mut index = self.index.lock();
+        if let Some(i) = index.find(span.addr()) {
+            index.live_bytes -= span.len();
+            let mapping = index.remove(i);
+            drop(index);
+            unmap(pages, mapping);
+        }
     }
 
     /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
@@ -212,16 +266,22 @@ impl Huge {
     }
 
     /// A cached mapping for a request of `len` bytes, extended if none is large enough.
-    fn take_cached(&self, pages: &Pages, node: NodeId, len: usize, align: usize) -> Option<Span> {
+    fn take_cached(
+        &self,
+        pages: &Pages,
+        place: (NodeId, MemPolicy),
+        len: usize,
+        align: usize,
+    ) -> Option<Span> {
         let mut index = self.index.lock();
-        if let Some(span) = index.take_fitting(node, len, align) {
+        if let Some(span) = index.take_fitting(place, len, align) {
             return Some(span);
         }
         // A move keeps no alignment beyond that of a page.
         if align > pages.machine.page_size() {
             return None;
         }
-        let i = index.largest(node).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
+        let i = index.largest(place).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
         index.make_live(i);
         let old = index.items_mut()[i].span;
         let span = index.remap(pages, i, (len, WatermarkLevel::Low));
@@ -309,6 +369,13 @@ impl Huge {
     }
 }
 
+impl Mapping {
+    /// Whether its pages are where a request for this node and these turns wants them.
+    fn is_at(&self, (node, turns): (NodeId, MemPolicy)) -> bool {
+        (self.node, self.turns) == (node, turns)
+    }
+}
+
 impl Index {
     fn items_mut(&mut self) -> &mut [Mapping] {
         if self.items.is_null() {
@@ -367,9 +434,9 @@ impl Index {
     }
 
     /// The length and number of the largest cached mapping.
-    fn largest(&mut self, node: NodeId) -> Option<(usize, usize)> {
+    fn largest(&mut self, place: (NodeId, MemPolicy)) -> Option<(usize, usize)> {
         let items = self.items_mut().iter().enumerate();
-        let cached = items.filter(|(_, m)| matches!(m.state, State::Cached(_)) && m.node == node);
+        let cached = items.filter(|(_, m)| matches!(m.state, State::Cached(_)) && m.is_at(place));
         cached.map(|(i, m)| (m.span.len(), i)).max()
     }
 
@@ -387,14 +454,19 @@ impl Index {
 
     /// The smallest cached mapping that `len` bytes fit into. What is much too large is cut: the
     /// kernel needs no telling, since a mapping is only a range to it.
-    fn take_fitting(&mut self, node: NodeId, len: usize, align: usize) -> Option<Span> {
+    fn take_fitting(
+        &mut self,
+        place: (NodeId, MemPolicy),
+        len: usize,
+        align: usize,
+    ) -> Option<Span> {
         if self.cached_bytes < len {
             return None;
         }
         let items = self.items_mut().iter().enumerate();
         let fits = items.filter(|(_, m)| {
             matches!(m.state, State::Cached(_))
-                && m.node == node
+                && m.is_at(place)
                 && m.span.len() >= len
                 && m.span.addr() % align == 0
         });
@@ -429,12 +501,13 @@ impl Index {
         let (State::Cached(a), State::Cached(b)) = (first.state, second.state) else {
             return false;
         };
-        if first.span.end() != second.span.addr() || first.node != second.node {
+        if first.span.end() != second.span.addr() || !first.is_at((second.node, second.turns)) {
             return false;
         }
         // SAFETY: both ranges are ours, and they touch.
         let span = unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
-        items[i] = Mapping { span, state: State::Cached(a.max(b)), ..first };
+        let strays = first.strays.saturating_add(second.strays);
+        items[i] = Mapping { span, state: State::Cached(a.max(b)), strays, ..first };
         self.remove(i + 1);
         true
     }

@@ -32,6 +32,8 @@ pub(crate) struct Node {
     /// Pages that may get memory before somebody looks at the node's room again; written under the
     /// zone lock and by those who look. Counts only where memory is bound to the node.
     pub(crate) allowance: AtomicUsize,
+    /// The node was far from full when somebody last looked. Counts only where memory is bound to it.
+    pub(crate) ample: AtomicBool,
     /// A thread is in `node_reclaim` here.
     pub(crate) reclaiming: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Node {
             numastat: Numastat::default(),
             full: FullMark::default(),
             allowance: AtomicUsize::new(0),
+            ample: AtomicBool::new(false),
             reclaiming: AtomicBool::new(false),
         }
     }
@@ -113,6 +116,7 @@ impl Node {
                 nr_highatomic: zone.nr_highatomic as u64,
                 nr_charged: self.budget.charged() as u64,
                 limit: if limit == UNLIMITED { 0 } else { limit as u64 },
+                usable: 0,
             },
             events,
             numastat: self.numastat.read(),

@@ -102,6 +102,8 @@ const PCP_PART: usize = 64;
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// How often a request waits for growth that others use up before it takes what there is.
 const GROWTH_TRIES: u32 = 8;
+/// And of runs for which a bound node has no memory.
+const SECURE_TRIES: u32 = 8;
 
 /// The page allocator.
 ///
@@ -218,12 +220,16 @@ impl Pages {
         let home = self.node(node).ok_or(exhausted)?;
         for tries in 1.. {
             let seen = home.grown();
-            let shortage = match home.lock().alloc(&self.env(home), &req) {
-                Ok(run) => return Ok(run),
-                Err(shortage) => shortage,
-            };
-            let Shortage::Grow { huge } = shortage else { break };
-            req.may_grow = self.grow(node, huge, &req, seen) && tries < GROWTH_TRIES;
+            let found = home.lock().alloc(&self.env(home), &req);
+            match found.map(|run| self.secure(home, node, run)) {
+                Ok(Some(run)) => return Ok(run),
+                // What had no memory is not found again.
+                Ok(None) if tries < SECURE_TRIES => {}
+                Ok(None) | Err(Shortage::Exhausted) => break,
+                Err(Shortage::Grow { huge }) => {
+                    req.may_grow = self.grow(node, huge, &req, seen) && tries < GROWTH_TRIES;
+                }
+            }
         }
         Err(exhausted)
     }
@@ -251,6 +257,7 @@ impl Pages {
             taken += 1;
         }
         drop(zone);
+        taken = self.secure_bulk((home, node), out, taken);
         if let (0, Some(first)) = (taken, out.first_mut()) {
             *first = self.alloc_run(node, order.nr_pages(), order, mt, level).ok();
             return usize::from(first.is_some());
@@ -288,7 +295,11 @@ impl Pages {
     /// false, and nothing changed, when they are not free or not to be had. Owner of the run only.
     pub(crate) fn extend_run(&self, head: Pfn, have: usize, want: usize) -> bool {
         let home = self.home(head);
-        home.lock().extend(&self.env(home), head, have, want)
+        if !home.lock().extend(&self.env(home), head, have, want) {
+            return false;
+        }
+        let more = PageRun::new(head.add(have), want - have, false);
+        self.secure(home, self.node_of(head), more).map(PageRun::into_head).is_some()
     }
 
     /// Charges `nr_pages` of a mapping that is not made of the node's pages; false when the
@@ -328,9 +339,10 @@ impl Pages {
         zone.note_steal(by, nr_pages);
     }
 
-    /// Charges what [`Pages::note_holes`] took off, since the pages are about to be used; false
-    /// when the limits do not allow it.
-    pub(crate) fn fill_holes(&self, pfn: Pfn, nr_pages: usize, level: WatermarkLevel) -> bool {
+    /// Charges what [`Pages::note_holes`] took off, since the pages of these bits are about to be
+    /// used; false when the limits, or the node that they are bound to, do not allow it.
+    pub(crate) fn fill_holes(&self, pfn: Pfn, holes: u16, level: WatermarkLevel) -> bool {
+        let nr_pages = holes.count_ones() as usize;
         let home = self.home(pfn);
         let mut zone = home.lock();
         if !self.budget.try_charge(nr_pages, level) {
@@ -342,7 +354,19 @@ impl Pages {
         }
         zone.nr_holes -= nr_pages;
         zone.events.pgfault += nr_pages as u64;
-        true
+        if home.spend(nr_pages) {
+            return true;
+        }
+        drop(zone);
+        if self.secure_holes(home, pfn, holes, level) {
+            return true;
+        }
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_holes += nr_pages;
+        zone.events.pgfault -= nr_pages as u64;
+        false
     }
 
     /// The same for a slab that is given back, whatever the limits say.

@@ -260,8 +260,7 @@ impl Inner {
             if s.holes == 0 {
                 return slab;
             }
-            let nr_pages = s.holes.count_ones() as usize;
-            if heap.mm().pages().fill_holes(s.head(), nr_pages, from.level) {
+            if heap.mm().pages().fill_holes(s.head(), s.holes, from.level) {
                 s.holes = 0;
                 return slab;
             }

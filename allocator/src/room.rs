@@ -3,14 +3,12 @@
 //! The kernel answers a bound node that is full by going to other nodes, or under its own
 //! `MPOL_BIND` by killing the process; here it ends in ENOMEM. Far from full, pages come with the
 //! first touch as everywhere. Near full they are taken, and looked at, before anybody gets them:
-//! how much of what is free the kernel hands out is not to be known beforehand, and what files hold
-//! gives way only to those who insist ([`zonal_numa::Machine::fill`]).
+//! `firm.rs`.
 
-use zonal_numa::{NodeId, PAGE_SIZE, Span};
+use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::node::Node;
 use crate::pages::Pages;
-use crate::purge::Reclaimer;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;
@@ -33,7 +31,7 @@ const WORTH_A_TRY: usize = 2 << 20;
 pub(crate) enum Footing {
     /// With the first touch.
     Ample,
-    /// At once, by [`Pages::fill`].
+    /// At once, by [`Pages::secure`] and its kin.
     Firm,
     /// Not at all.
     Full,
@@ -41,7 +39,7 @@ pub(crate) enum Footing {
 
 /// What was left on a node when it was found full; 0 while it is not. Relaxed: a hint.
 #[derive(Debug, Default)]
-pub(crate) struct FullMark(AtomicUsize);
+pub(crate) struct FullMark(pub(crate) AtomicUsize);
 
 /// What `node_reclaim` may take, by the bits of the kernel's `zone_reclaim_mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +101,11 @@ impl Pages {
         }
     }
 
+    /// Whether memory is bound to the node.
+    pub(crate) fn is_bound(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(Node::is_bound)
+    }
+
     /// How `bytes` more of the node may be taken.
     pub(crate) fn footing(&self, id: NodeId, bytes: usize, level: WatermarkLevel) -> Footing {
         // Whoever goes below the low mark takes what the kernel gives.
@@ -113,6 +116,7 @@ impl Pages {
         };
         let Some(room) = self.machine.memory(id) else {
             node.allowance.store(usize::MAX, Relaxed);
+            node.ample.store(true, Relaxed);
             return Footing::Ample;
         };
         // Free pages that the node has not given yet, but will without being asked again.
@@ -130,9 +134,11 @@ impl Pages {
         if room.free >= near.saturating_add(cold).saturating_add(bytes) {
             node.full.0.store(0, Relaxed);
             node.allowance.store(ALLOWANCE, Relaxed);
+            node.ample.store(true, Relaxed);
             return Footing::Ample;
         }
         node.allowance.store(0, Relaxed);
+        node.ample.store(false, Relaxed);
         let left = room.free + room.files;
         let mark = node.full.0.load(Relaxed);
         if left < bytes || (mark != 0 && left < mark + WORTH_A_TRY) {
@@ -140,56 +146,6 @@ impl Pages {
             return Footing::Full;
         }
         Footing::Firm
-    }
-
-    /// Takes memory of the node for a span of its own that is all zeros; false when there is not
-    /// enough, and then the span is to be given back.
-    pub(crate) fn fill(&self, id: NodeId, span: Span) -> bool {
-        // SAFETY: spans that `footing` is asked about are fresh and nobody else's.
-        if unsafe { self.machine.fill(span, id) } {
-            return true;
-        }
-        if let Some(node) = self.node(id) {
-            node.note_full();
-        }
-        false
-    }
-
-    /// Takes memory for the free blocks of the node where they have none: what they get later might
-    /// come from elsewhere. None when there is not enough, else whether there were any.
-    pub(crate) fn fill_free(&self, id: NodeId) -> Option<bool> {
-        let node = self.node(id)?;
-        let mut any = false;
-        loop {
-            let isolated = node.lock().isolate_unfilled(&self.map);
-            let Some((pfn, order)) = isolated else { return Some(any) };
-            let section = self.sections.get(self.map.chunk(pfn).section());
-            let first = pfn.index() - section.start().index();
-            let span = section.span(&self.map, first, order.nr_pages());
-            let filled = self.fill(id, span);
-            if !filled {
-                let _ = self.machine.purge(&[span]);
-            }
-            let env = self.env(node);
-            let mut zone = node.lock();
-            if filled {
-                zone.note_filled(&env, pfn, order);
-            }
-            zone.putback(&env, pfn, (!filled, Reclaimer::Direct));
-            if !filled {
-                drop(zone);
-                self.mark_full(id);
-                return None;
-            }
-            any = true;
-        }
-    }
-
-    /// After [`Pages::fill`] failed and the span was given back.
-    pub(crate) fn mark_full(&self, id: NodeId) {
-        if let (Some(node), Some(room)) = (self.node(id), self.machine.memory(id)) {
-            node.full.0.store((room.free + room.files).max(1), Relaxed);
-        }
     }
 }
 
@@ -199,7 +155,25 @@ impl Node {
         self.is_bound().then_some(&self.allowance)
     }
 
-    fn note_full(&self) {
+    /// Whether `nr_pages` may get memory by being handed out, which are used up then. Under the zone
+    /// lock.
+    pub(crate) fn spend(&self, nr_pages: usize) -> bool {
+        let left = self.allowance().map_or(usize::MAX, |left| left.load(Relaxed));
+        if left < nr_pages {
+            return false;
+        }
+        if let Some(allowance) = self.allowance() {
+            allowance.store(left - nr_pages, Relaxed);
+        }
+        true
+    }
+
+    /// Whether memory is bound to the node, and nobody knows it to be far from full: see `firm.rs`.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.is_bound() && !self.ample.load(Relaxed)
+    }
+
+    pub(crate) fn note_full(&self) {
         self.numastat.bind_full.fetch_add(1, Relaxed);
     }
 }

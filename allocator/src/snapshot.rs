@@ -30,9 +30,14 @@ impl Mm {
         snapshot.taken_ns = self.machine().now_ns();
         self.process_figures(snapshot);
         let online = pages.online().iter().filter_map(|node| pages.zone_stats(node));
+        // Cpusets change, and memory goes offline.
+        pages.refresh_allowed();
+        let usable = pages.allowed();
         snapshot.nr_nodes = 0;
         for (slot, node) in snapshot.nodes.iter_mut().zip(online) {
             *slot = node;
+            let id = NodeId::from_index(node.id as usize);
+            slot.zone.usable = u64::from(id.is_some_and(|id| usable.contains(id)));
             snapshot.nr_nodes += 1;
         }
         snapshot.nr_classes = 0;

@@ -164,12 +164,28 @@ impl Zone {
 
     /// Takes a run back. Its head has no word any more.
     pub(crate) fn free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
+        self.take_back(env, head, nr_pages, nr_pages);
+    }
+
+    /// The same for one that was purged.
+    pub(crate) fn free_purged(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
+        let mut gone = 0;
+        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
+            chunk.dirty.clear(lo, hi);
+            gone += chunk.resident.clear(lo, hi);
+        }
+        env.process.uncharge(gone);
+        env.node.uncharge(gone);
+        self.take_back(env, head, nr_pages, 0);
+    }
+
+    fn take_back(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
         debug_assert!(env.map.word_at(head).is_nothing());
         debug_assert!(nr_pages <= self.nr_out);
         self.nr_out -= nr_pages;
         self.events.pgfree += nr_pages as u64;
         probe::mm_page_free(env.map.addr_of(head).addr(), nr_pages, self.node.index());
-        self.add_free(env, head, nr_pages, nr_pages);
+        self.add_free(env, head, nr_pages, nr_resident);
         self.free_blocks(env.map, head, nr_pages);
     }
 

@@ -40,6 +40,9 @@ figures! {
         nr_charged: Gauge Pages,
         /// Pages that may be charged by the user's limit; 0 for no limit.
         limit: Gauge Pages,
+        /// 1 while the process may have memory of this node; 0 while its cpuset leaves the node out,
+        /// or the node's memory is offline.
+        usable: Gauge Count,
     }
 }
 

@@ -7,7 +7,7 @@
 //! - **Limits**: `commit`, `map` and a growing `remap` take pages off their node
 //!   and fail with `ENOMEM` when it has no more; `purge` and `unmap` put them
 //!   back. A purged page that is touched again does not count again before the
-//!   next `commit`. Metadata (`map_at`) does not count.
+//!   next `commit`, or [`crate::Machine::fill`]. Metadata (`map_at`) does not count.
 //! - **Failures**: [`FakeMachine::fail`] makes calls of one kind fail.
 //!
 //! ```
@@ -168,6 +168,13 @@ impl FakeMachine {
 
     pub(crate) fn move_page(&self, addr: usize, to: NodeId) {
         self.state().ledger.move_page(addr, to);
+    }
+
+    /// Counts the page at `addr` again, if it was purged. A node without room gives none.
+    pub(crate) fn touched(&self, addr: usize) {
+        let home = self.home();
+        let page = Span::mapped(addr & !(self.shape.page_size - 1), self.shape.page_size);
+        let _ = self.state().ledger.charge(page, home);
     }
 
     pub(crate) fn make_topology(&self) -> Topology {

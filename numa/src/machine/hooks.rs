@@ -84,6 +84,13 @@ impl Hooks {
         fake.node_of_addr(addr)
     }
 
+    /// The page at `addr` gets memory if it has none.
+    pub(super) fn touched(&self, addr: usize) {
+        if let Some(fake) = self.fake {
+            fake.touched(addr);
+        }
+    }
+
     pub(super) fn now_ns(&self) -> Option<u64> {
         self.fake.map(FakeMachine::now_ns)
     }
@@ -148,6 +155,8 @@ impl Hooks {
     pub(super) fn node_of_addr(&self, _: usize, _: Option<NodeId>) -> Option<NodeId> {
         None
     }
+
+    pub(super) fn touched(&self, _: usize) {}
 
     pub(super) fn now_ns(&self) -> Option<u64> {
         None

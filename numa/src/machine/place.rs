@@ -83,14 +83,16 @@ impl Machine {
     }
 
     /// Gives every page of the span memory of `node`, which it should prefer already; false when
-    /// the node has not got that much: some pages are elsewhere then.
+    /// the node has not got that much: some pages are elsewhere then. Pages that have memory there
+    /// keep it.
     ///
     /// What files hold there gives way. (A page that prefers a node goes elsewhere before the kernel
     /// drops a file's page there, and one that is bound to it kills the process when there is
     /// nothing to drop. But a page that is moved there makes room, or stays where it is.)
     ///
     /// # Safety
-    /// The span is writable, the first word of each OS page is zero, and nobody looks at it.
+    /// The span is writable and nobody uses what is in it: the first word of each OS page becomes
+    /// zero.
     #[expect(unsafe_code, reason = "writes to the caller's memory")]
     pub unsafe fn fill(&self, span: Span, node: NodeId) -> bool {
         let mut pages = Pages::of(span, self.page_size);
@@ -100,10 +102,15 @@ impl Machine {
             for &addr in batch {
                 // SAFETY: the caller's promise.
                 unsafe { os::touch(addr) };
+                self.hooks.touched(addr);
             }
-            // Twice: the pages of one huge page are not all told of at the time it moves.
-            let moved = self.find(batch, Some(node)).and_then(|_| self.find(batch, None));
-            if !moved.is_ok_and(|found| on_node(&found[..batch.len()])) {
+            let is_there = || {
+                let found = self.find(batch, None);
+                found.is_ok_and(|found| on_node(&found[..batch.len()]))
+            };
+            // After the move as well: the pages of one huge page are not all told of when it moves.
+            let is_placed = is_there() || (self.find(batch, Some(node)).is_ok() && is_there());
+            if !is_placed {
                 return false;
             }
         }

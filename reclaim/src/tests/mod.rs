@@ -1,5 +1,6 @@
 //! The retry loop and the policies on a fake machine.
 
+mod bound;
 mod limits;
 mod nodes;
 mod page_flags;

@@ -7,8 +7,15 @@ use zonal_stats::Snapshot;
 
 use super::*;
 
+/// Whether each node's memory may be used, as the figures have it.
+fn usable(mm: &Mm, heap: NonNull<Heap>) -> Vec<u64> {
+    let mut snapshot = Box::<Snapshot>::default();
+    mm.snapshot(Some(heap), &mut snapshot);
+    snapshot.nodes().iter().map(|node| node.zone.usable).collect()
+}
+
 /// The nodes' figures of placement.
-fn numastat(mm: &Mm, heap: NonNull<Heap>) -> Vec<zonal_stats::Numastat> {
+pub(super) fn numastat(mm: &Mm, heap: NonNull<Heap>) -> Vec<zonal_stats::Numastat> {
     // Too large for the stack of a test.
     let mut snapshot = Box::<Snapshot>::default();
     mm.snapshot(Some(heap), &mut snapshot);
@@ -196,10 +203,12 @@ fn a_node_that_goes_away_is_left_and_comes_back() {
     // SAFETY: the test's thread owns the heap and uses only the answer.
     let heap = unsafe { mm.exchange(heap) };
     assert_eq!(spread(mm, heap, 100_000, 20), [0, 0, 0, 20], "the nearest that is left");
+    assert_eq!(usable(mm, heap), [1, 1, 0, 1]);
     machine.allow(mask(&[0, 1, 2, 3]));
     // SAFETY: as above.
     let heap = unsafe { mm.exchange(heap) };
     assert_eq!(spread(mm, heap, 100_000, 20), [0, 0, 20, 0]);
+    assert_eq!(usable(mm, heap), [1, 1, 1, 1]);
     let stats = numastat(mm, heap);
     assert_eq!((stats[3].migrations, stats[2].migrations), (1, 1));
     assert!(stats[3].other_node >= 20 * 25, "{stats:?}");
