@@ -125,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) seed: u64,
     /// Bytes that all bins together can hold, against the budget.
     pub(crate) bin_bytes: usize,
+    /// Bytes of the slabs on lists of which all objects are free.
+    pub(crate) empty_bytes: usize,
     /// The first misuse found where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
@@ -236,6 +238,7 @@ impl Heap {
             (&raw mut (*inner).quarantine).write(Quarantine::EMPTY);
             (&raw mut (*inner).seed).write(mm.machine().random() | 1);
             (&raw mut (*inner).bin_bytes).write(0);
+            (&raw mut (*inner).empty_bytes).write(0);
             (&raw mut (*inner).fault).write(None);
             (&raw mut (*inner).events).write(HeapEvents::default());
         }

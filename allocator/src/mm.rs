@@ -22,7 +22,7 @@ use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::{PageConfig, Pages};
 use crate::pfn::Pfn;
 use crate::policy::Placing;
-use crate::registry::Registry;
+use crate::registry::{Registry, Remains};
 use crate::room::NodeReclaimMode;
 use crate::slab::Slab;
 use crate::vmstat::Vmstat;
@@ -31,6 +31,10 @@ use crate::word::Kind;
 
 /// The largest alignment offered, in bytes.
 pub const MAX_ALIGN: usize = 1 << 30;
+
+/// Heaps of ended threads that wait whole for the next ones; where more threads end than begin, what
+/// the others held is for those that still run.
+const WHOLE_HEAPS: usize = 2;
 
 const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 
@@ -300,14 +304,23 @@ impl Mm {
     /// # Safety
     /// The calling thread owns `heap` and does not touch it afterwards.
     pub unsafe fn detach(&'static self, heap: NonNull<Heap>) {
+        let is_one_too_many = self.registry.nr_whole() >= WHOLE_HEAPS;
+        self.bury(heap, if is_one_too_many { Remains::Empty } else { Remains::Whole });
+    }
+
+    /// Takes a heap that the calling thread owned, as it is or emptied before.
+    fn bury(&'static self, heap: NonNull<Heap>, remains: Remains) {
         // SAFETY: heaps are never unmapped.
         let h = unsafe { heap.as_ref() };
         h.set_held(false);
-        let mut inner = h.enter();
-        inner.collect(h);
-        inner.post_all(h);
-        drop(inner);
-        self.registry.put_dead(heap);
+        if remains == Remains::Empty {
+            h.drain_owned();
+        } else {
+            let mut inner = h.enter();
+            inner.collect(h);
+            inner.post_all(h);
+        }
+        self.registry.put_dead(heap, remains);
         self.note_threads();
     }
 
@@ -345,8 +358,9 @@ impl Mm {
             if let Some(bad) = old.as_ref().take_fault() {
                 new.as_ref().enter().fault.get_or_insert(bad);
             }
-            self.detach(old);
         }
+        // Whole, for the next thread there.
+        self.bury(old, Remains::Whole);
         new
     }
 

@@ -472,3 +472,46 @@ fn an_interrupted_thread_waits_for_no_lock() {
     mm.huge().raw_lock().release();
     assert_eq!(mm.usable_size_interrupted(huge), Some(Ok(16 << 20)));
 }
+
+/// Of many threads that end, a few leave their heaps whole for the next ones; what the others held
+/// goes back to the zone, and those that follow find it there.
+#[test]
+fn few_heaps_of_ended_threads_stay_whole() {
+    let mm = new_mm();
+    let owners: Vec<_> = (0..12).map(|_| Owner::attach(mm)).collect();
+    for &owner in &owners {
+        let blocks: Vec<_> = (1..200).map(|i| owner.alloc(i * 40, 8)).collect();
+        blocks.into_iter().for_each(|p| owner.free(p));
+    }
+    let out = || mm.pages().zone_stats(zonal_numa::NodeId::ZERO).unwrap().zone.nr_out;
+    let before = out();
+    for &owner in &owners {
+        // SAFETY: the heap is not used any more.
+        unsafe { mm.detach(owner.0) };
+    }
+    assert_eq!(mm.registry.nr_dead(), 12);
+    assert!(mm.registry.nr_whole() < 4, "{}", mm.registry.nr_whole());
+    assert!(out() * 3 < before, "{} of {before} pages", out());
+    let whole = Owner::attach(mm);
+    let nr_slabs: u32 = whole.heap().enter().classes.iter().map(|class| class.nr_slabs).sum();
+    assert!(nr_slabs > 0, "whole ones come first");
+    mm.validate(Some(whole.0)).unwrap();
+}
+
+/// Empty slabs are for a few threads: among many each keeps next to none.
+#[test]
+fn many_threads_keep_no_empty_slabs() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let kept = |nr_threads| {
+        mm.pages().set_threads(nr_threads);
+        let blocks: Vec<_> = (1..400).map(|i| owner.alloc(i * 80, 8)).collect();
+        blocks.into_iter().for_each(|p| owner.free(p));
+        let mut inner = owner.heap().enter();
+        crate::SizeClass::all().for_each(|class| inner.flush_bin(owner.heap(), class));
+        inner.empty_bytes
+    };
+    let (few, many) = (kept(1), kept(2000));
+    assert!(few > 1 << 20 && many < 64 << 10, "{few} and {many} bytes");
+    mm.validate(Some(owner.0)).unwrap();
+}

@@ -36,7 +36,8 @@ const HEAP_BYTES: usize = 4 << 20;
 const CLASS_PART: usize = 16;
 /// Refills in a row after which a bin counts as too small.
 const REFILLS_TO_GROW: u8 = 3;
-/// Slabs of a class that stay although they are empty: at least one, and one of so many.
+/// Slabs of a class that stay although they are empty: one, and one of so many, as long as those of
+/// all classes together hold no more than the bins may.
 const EMPTY_SHARE: u32 = 16;
 
 /// What the bins of one heap may hold, in bytes, when so many threads have one.
@@ -231,7 +232,7 @@ impl Inner {
             unsafe {
                 let slab = &mut *slab;
                 if slab.is_empty() {
-                    self.classes[class.index()].nr_empty -= 1;
+                    self.count_empty(class, -1);
                 }
                 slab.touch(heap.mm().pages().generation());
                 let out = core::slice::from_raw_parts_mut((*bin).top, wanted);
@@ -309,7 +310,7 @@ impl Inner {
         // SAFETY: just made, on no list.
         unsafe { state.partial.push(slab.as_ptr()) };
         state.nr_slabs += 1;
-        state.nr_empty += 1;
+        self.count_empty(class, 1);
         self.events.slab_alloc += 1;
         Ok(slab.as_ptr())
     }
@@ -391,11 +392,22 @@ impl Inner {
             unsafe { state.partial.push(slab) };
         }
         if slab.is_empty() {
-            state.nr_empty += 1;
-            if state.nr_empty > 1 + state.nr_slabs / EMPTY_SHARE {
+            let class = slab.class();
+            self.count_empty(class, 1);
+            let state = &self.classes[class.index()];
+            let share = share_of_heap(heap.mm().pages().nr_threads());
+            if state.nr_empty > 1 + state.nr_slabs / EMPTY_SHARE || self.empty_bytes > share {
                 self.release_slab(heap, slab);
             }
         }
+    }
+
+    /// One slab more or less on the lists of which all objects are free.
+    fn count_empty(&mut self, class: SizeClass, by: i32) {
+        let nr_empty = &mut self.classes[class.index()].nr_empty;
+        *nr_empty = nr_empty.wrapping_add_signed(by);
+        let bytes = (class.slab_order().nr_pages() * PAGE_SIZE) as isize;
+        self.empty_bytes = self.empty_bytes.wrapping_add_signed(by as isize * bytes);
     }
 
     /// Gives the pages of an empty, listed slab back to the page cache.
@@ -410,7 +422,7 @@ impl Inner {
             let state = &mut self.classes[class.index()];
             state.partial.remove(slab);
             state.nr_slabs -= 1;
-            state.nr_empty -= 1;
+            self.count_empty(class, -1);
             let holes = (*slab).holes.count_ones() as usize;
             if holes > 0 {
                 pages.drop_holes(head, holes);

@@ -2,7 +2,9 @@
 //!
 //! A heap is never unmapped and never changes its number, so that page words, messages and other
 //! threads may name it at any time. A thread that ends puts its heap into the pool with all it
-//! holds; the next thread on that node takes it over whole.
+//! holds; the next thread on that node takes it over whole. So that many threads which end do not
+//! keep what the others could use, the pool holds few whole heaps: those that come when there are
+//! enough of them are emptied first, and taken last.
 //!
 //! # Synchronisation
 //!
@@ -41,9 +43,18 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 struct Pool {
-    /// Heaps without a thread, last ended first.
-    dead: *mut Heap,
-    nr_dead: usize,
+    /// Heaps without a thread: those that came whole, then those that came empty; last ended first.
+    dead: [*mut Heap; 2],
+    nr_dead: [usize; 2],
+}
+
+/// What a heap in the pool holds, as far as its last holder knew: a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// All that its thread left.
+    Whole = 0,
+    /// Next to nothing.
+    Empty = 1,
 }
 
 // SAFETY: heaps in the pool belong to nobody; the pointer moves with the lock.
@@ -54,7 +65,7 @@ impl Registry {
         Registry {
             shelves: [(); NR_SHELVES].map(|()| AtomicPtr::new(ptr::null_mut())),
             len: AtomicUsize::new(1),
-            pool: Mutex::new(Pool { dead: ptr::null_mut(), nr_dead: 0 }),
+            pool: Mutex::new(Pool { dead: [ptr::null_mut(); 2], nr_dead: [0; 2] }),
         }
     }
 
@@ -81,45 +92,24 @@ impl Registry {
 
     /// Heaps in the pool.
     pub(crate) fn nr_dead(&self) -> usize {
-        self.pool.lock().nr_dead
+        self.pool.lock().nr_dead.iter().sum()
     }
 
-    /// A dead heap that `fits`, the last ended first.
+    /// Heaps in the pool that came whole.
+    pub(crate) fn nr_whole(&self) -> usize {
+        self.pool.lock().nr_dead[Remains::Whole as usize]
+    }
+
+    /// A dead heap that `fits`, the last ended first, whole ones before empty ones.
     pub(crate) fn take_dead(&self, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
         let mut pool = self.pool.lock();
-        let mut previous: *mut Heap = ptr::null_mut();
-        let mut current = pool.dead;
-        while let Some(heap) = NonNull::new(current) {
-            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
-            let h = unsafe { heap.as_ref() };
-            if !h.is_torn() && fits(h) {
-                match NonNull::new(previous) {
-                    _ if fault("registry_take_shared") => (),
-                    // SAFETY: as above.
-                    Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
-                    None => pool.dead = h.next_dead.get(),
-                }
-                h.next_dead.set(ptr::null_mut());
-                h.dead.store(false, Relaxed);
-                pool.nr_dead -= 1;
-                return Some(heap);
-            }
-            previous = current;
-            current = h.next_dead.get();
-        }
-        None
+        [Remains::Whole, Remains::Empty].into_iter().find_map(|of| pool.take(of, &fits))
     }
 
-    /// Puts a heap into the pool.
-    pub(crate) fn put_dead(&self, heap: NonNull<Heap>) {
-        let mut pool = self.pool.lock();
+    /// Puts a heap into the pool, of which so much remains.
+    pub(crate) fn put_dead(&self, heap: NonNull<Heap>, remains: Remains) {
         // SAFETY: the caller owned the heap and gives it away.
-        let h = unsafe { heap.as_ref() };
-        h.next_dead.set(pool.dead);
-        // Relaxed: a hint for rounds over all heaps, which may see it late.
-        h.dead.store(true, Relaxed);
-        pool.dead = heap.as_ptr();
-        pool.nr_dead += 1;
+        self.pool.lock().put(unsafe { heap.as_ref() }, remains);
     }
 
     /// Makes a number for a new heap: `make` builds it, and gets the number it will have.
@@ -155,13 +145,14 @@ impl Registry {
     /// Calls `visit` for every heap in the pool, which nobody can take meanwhile.
     pub(crate) fn for_each_dead(&self, mut visit: impl FnMut(&Heap)) {
         let pool = self.pool.lock();
-        let mut next = pool.dead;
-        while let Some(heap) = NonNull::new(next) {
-            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
-            let h = unsafe { heap.as_ref() };
-            next = h.next_dead.get();
-            if !h.is_torn() {
-                visit(h);
+        for mut next in pool.dead {
+            while let Some(heap) = NonNull::new(next) {
+                // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+                let h = unsafe { heap.as_ref() };
+                next = h.next_dead.get();
+                if !h.is_torn() {
+                    visit(h);
+                }
             }
         }
     }
@@ -174,17 +165,46 @@ impl Registry {
     /// A forked child: every heap but `own` has lost its thread. Runs single-threaded.
     pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
         let mut pool = self.pool.lock();
-        pool.dead = ptr::null_mut();
-        pool.nr_dead = 0;
+        (pool.dead, pool.nr_dead) = ([ptr::null_mut(); 2], [0; 2]);
         for heap in self.all() {
-            let pointer = NonNull::from(heap);
-            if Some(pointer) != own && !heap.is_held() {
-                heap.next_dead.set(pool.dead);
-                heap.dead.store(true, Relaxed);
-                pool.dead = pointer.as_ptr();
-                pool.nr_dead += 1;
+            if Some(NonNull::from(heap)) != own && !heap.is_held() {
+                pool.put(heap, Remains::Whole);
             }
         }
+    }
+}
+
+impl Pool {
+    fn take(&mut self, of: Remains, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
+        let mut previous: *mut Heap = ptr::null_mut();
+        let mut current = self.dead[of as usize];
+        while let Some(heap) = NonNull::new(current) {
+            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            let h = unsafe { heap.as_ref() };
+            if !h.is_torn() && fits(h) {
+                match NonNull::new(previous) {
+                    _ if fault("registry_take_shared") => (),
+                    // SAFETY: as above.
+                    Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
+                    None => self.dead[of as usize] = h.next_dead.get(),
+                }
+                h.next_dead.set(ptr::null_mut());
+                h.dead.store(false, Relaxed);
+                self.nr_dead[of as usize] -= 1;
+                return Some(heap);
+            }
+            previous = current;
+            current = h.next_dead.get();
+        }
+        None
+    }
+
+    fn put(&mut self, heap: &Heap, remains: Remains) {
+        heap.next_dead.set(self.dead[remains as usize]);
+        // Relaxed: a hint for rounds over all heaps, which may see it late.
+        heap.dead.store(true, Relaxed);
+        self.dead[remains as usize] = ptr::from_ref(heap).cast_mut();
+        self.nr_dead[remains as usize] += 1;
     }
 }
 

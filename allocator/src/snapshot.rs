@@ -160,6 +160,7 @@ impl Entered<'_> {
 
     fn validate(&mut self) -> Result<(), Mismatch> {
         let mm = self.heap().mm();
+        let mut empty_bytes = 0;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
             let (mut listed, mut empty) = (0, 0);
@@ -182,10 +183,13 @@ impl Entered<'_> {
             }
             let at = crate::pfn::Pfn::NONE;
             Mismatch::check("class: empty slabs", at, empty, state.nr_empty as usize)?;
+            empty_bytes += empty * class.slab_order().nr_pages() * PAGE_SIZE;
             if listed > state.nr_slabs as usize {
                 Mismatch::check("class: slabs", at, listed, state.nr_slabs as usize)?;
             }
         }
+        let at = crate::pfn::Pfn::NONE;
+        Mismatch::check("heap: bytes of empty slabs", at, empty_bytes, self.empty_bytes)?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::gate::{self, Barrier};
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
+use crate::registry::Remains;
 use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
@@ -181,7 +182,7 @@ impl Mm {
             if is_done {
                 h.drained.store(h.epoch(), Relaxed);
             }
-            self.registry.put_dead(heap);
+            self.registry.put_dead(heap, Remains::Empty);
         }
         if sweep.is_some() {
             self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));

@@ -18,7 +18,7 @@ use super::registry::{free_all, publish};
 use super::{check, reached};
 use crate::gate;
 use crate::heap::{Entered, Heap, HeapId};
-use crate::registry::Registry;
+use crate::registry::{Registry, Remains};
 
 /// The registry, and for what lies inside each heap a cell by which loom sees who is there.
 struct Rig {
@@ -51,7 +51,7 @@ impl Rig {
         // SAFETY: heaps live to the end of the model.
         let h: &Heap = unsafe { heap.as_ref() };
         self.work(&h.enter());
-        self.registry.put_dead(heap);
+        self.registry.put_dead(heap, Remains::Whole);
         h.id().index()
     }
 
@@ -145,7 +145,7 @@ fn inheritance() {
             reached("first-took");
         }
         drop(entered);
-        rig.registry.put_dead(first);
+        rig.registry.put_dead(first, Remains::Whole);
         sender.join().unwrap();
         seen.extend(heir.join().unwrap());
         // SAFETY: as above.

@@ -16,7 +16,7 @@ use super::{check, reached};
 use crate::gate::Barrier;
 use crate::heap::{Heap, HeapId};
 use crate::mm::Mm;
-use crate::registry::Registry;
+use crate::registry::{Registry, Remains};
 
 fn machine() -> &'static Machine {
     static MACHINE: OnceLock<Machine> = OnceLock::new();
@@ -90,12 +90,13 @@ fn succession() {
                 reached("taken");
                 // SAFETY: stands for the heap's contents, which are this thread's now.
                 registry.1.with_mut(|owner| unsafe { *owner = n });
-                registry.0.put_dead(heap);
+                registry.0.put_dead(heap, Remains::Whole);
             })
         });
         // SAFETY: the first owner, as above.
         registry.1.with_mut(|owner| unsafe { *owner = 4 });
-        registry.0.put_dead(NonNull::from(registry.0.get(HeapId::new(1).unwrap()).unwrap()));
+        let first = registry.0.get(HeapId::new(1).unwrap()).unwrap();
+        registry.0.put_dead(NonNull::from(first), Remains::Empty);
         others.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(registry.0.nr_dead(), 1);
         free_all(&registry.0);
