@@ -328,7 +328,7 @@ impl Zone {
         let has_room = |nr_pages| {
             env.process.has_room(nr_pages, req.level) && env.node.has_room(nr_pages, req.level)
         };
-        let huge = self.wants_huge(env) && has_room(huge_pages);
+        let huge = self.wants_huge(env, req) && has_room(huge_pages);
         let easy =
             [Stage::Warm, Stage::WarmPageblock, Stage::Cold(huge), Stage::ColdPageblock(huge)];
         if let Some(run) = self.try_stages(env, req, &easy) {
@@ -354,11 +354,13 @@ impl Zone {
     }
 
     /// A heap of some size that uses most of what it holds is better off with huge pages; a small
-    /// or sparse one would hold far more resident than it uses.
-    fn wants_huge(&self, env: &Env<'_>) -> bool {
+    /// or sparse one would hold far more resident than it uses. A run that fills a pageblock uses
+    /// all of it.
+    fn wants_huge(&self, env: &Env<'_>, req: &Request) -> bool {
         match env.thp {
             Thp::Always => true,
             Thp::Never => false,
+            Thp::Auto if req.mt == Migratetype::Large && req.nr_pages >= PAGEBLOCK_PAGES => true,
             Thp::Auto => {
                 let from = HUGE_PER_THREAD_PAGES * env.nr_threads.max(1);
                 self.nr_out >= from && self.nr_out / 3 >= self.nr_free_resident
