@@ -73,6 +73,11 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock.
 const CALLS_PER_LOOK: u32 = 16;
 static INLINE_NEXT: AtomicU64 = AtomicU64::new(0);
+/// The last look at the clock, and the time in all for which nobody looked though there was work.
+static LOOKED: AtomicU64 = AtomicU64::new(0);
+static ASLEEP: AtomicU64 = AtomicU64::new(0);
+/// Looks further apart than this are a pause of the program.
+const AWAKE_NS: u64 = 10_000_000;
 
 /// Before the first operation.
 pub(crate) fn prepare(mode: Mode, pressure: PressureMode, purges_cold: bool) {
@@ -127,6 +132,11 @@ fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     let may_start =
         mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
     let now = mm.machine().now_ns();
+    let looked = LOOKED.swap(now, Relaxed);
+    if looked != 0 {
+        let pause = now.saturating_sub(looked).saturating_sub(AWAKE_NS);
+        ASLEEP.fetch_add(pause, Relaxed);
+    }
     if may_start && now >= NOT_BEFORE.load(Relaxed) {
         return process() == PROCESS.load(Relaxed);
     }
@@ -156,7 +166,10 @@ fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
     if process() == PROCESS.load(Relaxed) {
         // SAFETY: `INLINE_BUSY` is ours.
         let state = unsafe { &mut *INLINE.0.get() };
-        state.get_or_insert_with(|| Kswapd::new(mm, config(false))).round(mm, Some(own));
+        let asleep = ASLEEP.load(Relaxed);
+        let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config(false), asleep));
+        keeper.note_sleep(asleep);
+        keeper.round(mm, Some(own));
         // There may be more when it is cold.
         if mm.pages().nr_free_resident() > 0 {
             mm.doorbell().ring();
@@ -194,7 +207,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     let name: *const c_char = c"zonal-kswapd0".as_ptr();
     // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
-    let mut keeper = Kswapd::new(mm, config(true));
+    let mut keeper = Kswapd::new(mm, config(true), ASLEEP.load(Relaxed));
     loop {
         probe::mm_vmscan_kswapd_wake();
         let next = keeper.round(mm, None);
@@ -206,8 +219,13 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
                 probe::mm_vmscan_kswapd_sleep(ns as usize);
                 mm.doorbell().wait(ns);
             }
-            Next::Retire if mm.doorbell().retire() => return ptr::null_mut(),
-            Next::Retire => {}
+            Next::Retire => {
+                // Memory aged meanwhile, whoever looks next.
+                LOOKED.store(mm.machine().now_ns(), Relaxed);
+                if mm.doorbell().retire() {
+                    return ptr::null_mut();
+                }
+            }
         }
     }
 }

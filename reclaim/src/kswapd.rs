@@ -48,6 +48,9 @@ pub struct Kswapd {
     /// Since when nobody rang.
     quiet_since: u64,
     faults_seen: u64,
+    /// Time that counts for nobody's age, in all and since the last round.
+    asleep_ns: u64,
+    slept_ns: u64,
     pressure: Pressure,
     config: KswapdConfig,
     /// The last round for a watermark gained something.
@@ -100,21 +103,31 @@ fn generation(now: u64) -> u32 {
 }
 
 impl Kswapd {
-    /// Starts the clock of chunks and slabs.
-    pub fn new(mm: &Mm, config: KswapdConfig) -> Kswapd {
+    /// Starts the clock of chunks and slabs, which stood still for `asleep_ns` so far: see
+    /// [`Kswapd::note_sleep`].
+    pub fn new(mm: &Mm, config: KswapdConfig, asleep_ns: u64) -> Kswapd {
         let now = mm.machine().now_ns();
-        mm.pages().set_generation(generation(now));
+        mm.pages().set_generation(generation(now.saturating_sub(asleep_ns)));
         Kswapd {
             ageing: Ageing::new(now),
             credit_ns: BURST_NS,
             last_ns: now,
             quiet_since: now,
             faults_seen: faults(mm),
+            asleep_ns,
+            slept_ns: 0,
             pressure: Pressure::new(config.reads_pressure),
             config,
             gains: false,
             garbage_left: 0,
         }
+    }
+
+    /// Tells for how long the process was asleep so far, where its callers do the rounds: memory does
+    /// not age meanwhile. It would go back at the very moment when the program comes for it.
+    pub fn note_sleep(&mut self, asleep_ns: u64) {
+        self.slept_ns += asleep_ns.saturating_sub(self.asleep_ns);
+        self.asleep_ns = asleep_ns;
     }
 
     /// One round. `own` is the heap of the calling thread, if it has one.
@@ -123,7 +136,7 @@ impl Kswapd {
         if mm.doorbell().answer() {
             self.quiet_since = now;
         }
-        mm.pages().set_generation(generation(now));
+        mm.pages().set_generation(generation(now.saturating_sub(self.asleep_ns)));
         let work = Work::begin(mm, own);
         let earned = now.saturating_sub(self.last_ns) / COST_SHARE;
         self.credit_ns = (self.credit_ns + earned).min(BURST_NS);
@@ -139,6 +152,7 @@ impl Kswapd {
         let refaults = self.ageing.observe(purged as u64, faults - self.faults_seen, now);
         mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
+        self.slept_ns = 0;
 
         if !self.gains {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
@@ -228,7 +242,7 @@ impl Kswapd {
                 }
             }
         }
-        purged + mm.age_huge(self.ageing.age_ns()) / PAGE_SIZE
+        purged + mm.age_huge(self.ageing.age_ns() + self.slept_ns) / PAGE_SIZE
     }
 }
 

@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 
 fn keeper(mm: &'static Mm) -> Kswapd {
     assert!(mm.doorbell().claim());
-    Kswapd::new(mm, KswapdConfig::default())
+    Kswapd::new(mm, KswapdConfig::default(), 0)
 }
 
 /// Frees all but every `keep`th of `count` blocks of `size` bytes.

@@ -195,7 +195,7 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     let (mm, heap) = start(machine, Config::default());
     let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
     let peak = mm.pages().charged();
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     for (i, block) in blocks.into_iter().enumerate() {
         if i % 20 != 0 {
@@ -216,13 +216,39 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// Where callers do the rounds, a pause does not age what the program left: it comes back for it.
+#[test]
+fn memory_does_not_age_while_all_sleep() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut cycle = |asleep: &mut u64, pause: u64| {
+        let blocks: Vec<_> = (0..1000).map(|_| take(heap, 100_000).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let before = mm.pages().charged();
+        machine.advance_ns(pause);
+        *asleep += pause;
+        keeper.note_sleep(*asleep);
+        keeper.round(mm, Some(heap));
+        before - mm.pages().charged()
+    };
+    let mut asleep = 0;
+    for _ in 0..10 {
+        assert_eq!(cycle(&mut asleep, 3_000_000_000), 0);
+    }
+    // The same time awake.
+    machine.advance_ns(3_000_000_000);
+    keeper.round(mm, Some(heap));
+    assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
+}
+
 /// The heap of a thread that has ended is drained, and so is what others send to it later.
 #[test]
 fn kswapd_drains_the_dead() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let other = mm.attach().unwrap();
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
     let mut settle = || {
         for _ in 0..400 {
             keeper.round(mm, None);
