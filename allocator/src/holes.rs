@@ -56,7 +56,7 @@ impl Entered<'_> {
                 let s = unsafe { s.as_mut() };
                 slab = s.next;
                 if how.takes_all() || s.is_cold(how.up_to) {
-                    self.collect_holes(s, &mut batch, &mut done);
+                    self.collect_holes(s, how, &mut batch, &mut done);
                 }
                 if done.nr_pages >= goal_pages || (batch.nr == 0 && self.is_wanted()) {
                     self.flush(&mut batch, &mut done);
@@ -69,7 +69,13 @@ impl Entered<'_> {
         done
     }
 
-    fn collect_holes(&mut self, slab: &mut Slab, batch: &mut Batch, done: &mut HolesPurged) {
+    fn collect_holes(
+        &mut self,
+        slab: &mut Slab,
+        how: PurgeHow,
+        batch: &mut Batch,
+        done: &mut HolesPurged,
+    ) {
         let mm = self.heap().mm();
         let map = &mm.pages().map;
         let head = slab.head();
@@ -80,7 +86,8 @@ impl Entered<'_> {
         let chunk = map.chunk(head);
         if chunk.is_whole() {
             let is_sparse = mask.count_ones() as usize * 2 >= Slab::pages(slab.class());
-            if !is_sparse || !mm.pages().hole_section(chunk.section()) {
+            let is_ripe = how.takes_all() || slab.is_cold(how.holing_up_to());
+            if !is_sparse || !is_ripe || !mm.pages().hole_section(chunk.section()) {
                 return;
             }
         }

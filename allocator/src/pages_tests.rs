@@ -475,13 +475,18 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     assert_eq!(last.head().pageblock(), other.head().pageblock());
     rig.touch(&last, 7);
     let head = last.head();
+    rig.pages.set_generation(10);
     rig.pages.shrink_run(&mut last, 200);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 0);
     assert_eq!(rig.pages.map.chunk(head).nr_free_resident(), 56);
     // Half of it does not; the section then counts as one of small pages.
     rig.pages.free_run(last);
+    // Unless that is not so long ago: small pages go when they are cold, huge ones rest longer.
+    let patient = |now: u32| PurgeHow { up_to: now - 5, patience: 20, ..PurgeHow::ALL };
     let advice = rig.fake.calls(Call::AdviseHuge);
-    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, patient(34)), 0);
+    assert_eq!(rig.fake.calls(Call::AdviseHuge), advice);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, patient(35)), 256);
     assert_eq!(rig.fake.calls(Call::AdviseHuge), advice + 1);
     rig.check();
     rig.pages.free_run(other);

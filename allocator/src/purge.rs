@@ -32,6 +32,8 @@ pub enum Reclaimer {
 pub struct PurgeHow {
     /// Only chunks whose stamp is at most this generation.
     pub up_to: u32,
+    /// So many generations more a chunk rests before its huge page is given up.
+    pub patience: u32,
     /// Holes smaller than this order are not worth a call.
     pub smallest: Order,
     /// Who asks.
@@ -41,11 +43,16 @@ pub struct PurgeHow {
 impl PurgeHow {
     /// Everything that can be given back at all.
     pub const ALL: PurgeHow =
-        PurgeHow { up_to: u32::MAX, smallest: Order::ZERO, by: Reclaimer::Direct };
+        PurgeHow { up_to: u32::MAX, patience: 0, smallest: Order::ZERO, by: Reclaimer::Direct };
 
     /// Whether age does not count.
     pub(crate) fn takes_all(&self) -> bool {
         self.up_to == u32::MAX
+    }
+
+    /// Up to which generation a huge page is given up for less than all of it.
+    pub(crate) fn holing_up_to(&self) -> u32 {
+        self.up_to.saturating_sub(self.patience)
     }
 }
 
@@ -228,7 +235,9 @@ impl Pages {
                 continue;
             }
             if chunk.is_whole() {
-                if chunk.nr_free_resident() >= WORTH_HOLING {
+                if chunk.nr_free_resident() >= WORTH_HOLING
+                    && chunk.generation() <= how.holing_up_to()
+                {
                     batch.to_hole.get_or_insert(chunk.section());
                 }
                 continue;

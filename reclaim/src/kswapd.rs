@@ -25,6 +25,9 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
+/// A huge page is given up for less than all of it after so many times the age: it does not come
+/// back.
+const HOLING_AGES: u32 = 5;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
 /// A generation is a time stamp in units of about 17 ms.
@@ -167,7 +170,10 @@ impl Kswapd {
             Watch::Close => pressure::INTERVAL_NS,
         };
         let idle = now.saturating_sub(self.quiet_since);
-        if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
+        if is_busy
+            || self.gains
+            || idle < u64::from(HOLING_AGES) * self.ageing.age_ns() + 2 * TICK_NS
+        {
             Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))
         } else if idle < LINGER_NS || mm.pages().nr_free_resident() > 0 {
             Next::Sleep(slowest)
@@ -231,7 +237,8 @@ impl Kswapd {
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        let how = PurgeHow { up_to, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        let patience = (HOLING_AGES - 1) * self.age();
+        let how = PurgeHow { up_to, patience, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         purged += mm.sweep(own, Sweep { how, idle_for: self.age() / 4, max_pages: STEP_PAGES });
         for node in nodes(mm) {
             loop {
