@@ -10,7 +10,7 @@
 //! |                | `exit+live`; `off`                                                       |
 //! | `stats_format` | `text`, `json` or `prometheus`                                           |
 //! | `stats_file`   | append the report to this file instead of stderr                         |
-//! | `stats_signal` | a report on this signal, as in `SIGUSR2`                                 |
+//! | `stats_signal` | a report on this signal, as in `SIGUSR2`, `RTMIN+3` or a number         |
 //! | `policy`       | `default`, `local`, or `preferred`, `preferred-many`, `bind`,            |
 //! |                | `bind-strict`, `interleave`, `weighted-interleave` with `=NODES`, as in  |
 //! |                | `bind=0-1+3`; weights as in `weighted-interleave=0*3+1`                  |
@@ -43,10 +43,10 @@ use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode, weak_symbol
 use zonal_stats::Format;
 
 use crate::fd::Line;
+use crate::handler;
 use crate::harden::Level;
 use crate::kswapd::{Mode, PressureMode};
 use crate::profile;
-use crate::report::SIGNALS;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -174,6 +174,10 @@ fn parse(text: &'static [u8], settings: &mut Settings) {
             Err(Wrong::Value) => Line::stderr(format_args!("ZONAL_CONF: bad value in '{shown}'")),
         }
     }
+    if settings.profile_signal.is_some() && settings.profile_signal == settings.stats_signal {
+        Line::stderr(format_args!("ZONAL_CONF: profile_signal is taken by stats_signal"));
+        settings.profile_signal = None;
+    }
 }
 
 enum Wrong {
@@ -193,7 +197,7 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
             ];
             (settings.stats_at_exit, settings.stats_live) = one_of(value, modes)?;
         }
-        b"stats_signal" => settings.stats_signal = Some(one_of(value, &SIGNALS)?),
+        b"stats_signal" => settings.stats_signal = Some(signal(value).ok_or(Wrong::Value)?),
         b"stats_format" => {
             let formats: &[(&[u8], Format)] = &[
                 (b"text", Format::Text),
@@ -282,24 +286,24 @@ fn node_limits(list: &[u8]) -> Option<[Option<usize>; MAX_NODES]> {
     Some(limits)
 }
 
-/// `SIGUSR2`, `USR2`, `RTMAX-3`, `RTMIN+3` or a number. Only those that programs may use as they
-/// like: a handler for any other would change what the program does.
+/// `SIGUSR2`, `USR2`, `RTMAX-3`, `RTMIN+3` or a number. Only those that programs leave to their users:
+/// a handler for any other would change what the program does.
 fn signal(value: &[u8]) -> Option<i32> {
     let name = value.strip_prefix(b"SIG").unwrap_or(value);
     let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
-    let signal = match name {
-        b"USR1" => libc::SIGUSR1,
-        b"USR2" => libc::SIGUSR2,
-        b"RTMIN" => first,
-        b"RTMAX" => last,
-        _ => match (name.strip_prefix(b"RTMIN+"), name.strip_prefix(b"RTMAX-")) {
+    let named = handler::NAMES.iter().find(|&&(text, _)| text == name).map(|&(_, number)| number);
+    let signal = match (named, name) {
+        (Some(signal), _) => signal,
+        (None, b"RTMIN") => first,
+        (None, b"RTMAX") => last,
+        (None, _) => match (name.strip_prefix(b"RTMIN+"), name.strip_prefix(b"RTMAX-")) {
             (Some(above), _) => first.checked_add(i32::try_from(number(above)?).ok()?)?,
             (_, Some(below)) => last.checked_sub(i32::try_from(number(below)?).ok()?)?,
             _ => i32::try_from(number(name)?).ok()?,
         },
     };
-    let may = [libc::SIGUSR1, libc::SIGUSR2].contains(&signal) || (first..=last).contains(&signal);
-    may.then_some(signal)
+    let is_left = handler::NAMES.iter().any(|&(_, number)| number == signal);
+    (is_left || (first..=last).contains(&signal)).then_some(signal)
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -403,6 +407,8 @@ mod tests {
     fn signals_have_names_and_numbers() {
         let signals = [
             ("USR1", Some(libc::SIGUSR1)),
+            ("SIGHUP", Some(libc::SIGHUP)),
+            ("WINCH", Some(libc::SIGWINCH)),
             ("12", Some(libc::SIGUSR2)),
             ("RTMIN+2", Some(libc::SIGRTMIN() + 2)),
             ("SIGRTMAX-3", Some(libc::SIGRTMAX() - 3)),
@@ -416,6 +422,14 @@ mod tests {
         for (text, expected) in signals {
             assert_eq!(signal(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn one_signal_serves_one_purpose() {
+        let s = parsed("profile_signal:USR1,stats_signal:SIGUSR1");
+        assert_eq!((s.stats_signal, s.profile_signal), (Some(libc::SIGUSR1), None));
+        let s = parsed("profile_signal:USR2,stats_signal:10");
+        assert_eq!((s.stats_signal, s.profile_signal), (Some(libc::SIGUSR1), Some(libc::SIGUSR2)));
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod fd;
 mod foreign;
 mod fork;
 mod global;
+mod handler;
 mod harden;
 mod hot;
 mod init;

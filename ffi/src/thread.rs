@@ -26,7 +26,7 @@ use crate::jump::{self, Section};
 use crate::live::{self, Occasion};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
-use crate::{abort, detour, fork, init, kswapd, report};
+use crate::{abort, detour, fork, handler, init, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -164,8 +164,8 @@ impl Drop for Visit {
         if wants_thread {
             kswapd::start(self.mm);
         }
-        if report::is_owed() && current != empty() {
-            report::pay();
+        if handler::is_owed() && current != empty() {
+            handler::pay();
         }
         jump::resume();
     }

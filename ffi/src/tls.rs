@@ -195,6 +195,11 @@ impl Block {
         self.store::<0>(heap.expose_provenance());
     }
 
+    /// Whether there is no heap to take: the thread never had one, or a call of it has taken it.
+    pub(crate) fn is_taken(self) -> bool {
+        self.load::<0>() == empty().addr()
+    }
+
     /// The thread's heap or one of the marks.
     pub(crate) fn home(self) -> *mut Heap {
         core::ptr::with_exposed_provenance_mut(self.load::<8>())

@@ -5,6 +5,7 @@
  *   profile threads        four threads share the work, one forks in the middle
  *   profile signals        a timer's handler allocates and frees meanwhile
  *   profile api            starts, stops and dumps by zonal.h
+ *   profile stack FILE     the signal comes while the thread is on an alternate stack: with room, or without
  *   profile serve          says "ready", works until its input ends
  * Built with -fomit-frame-pointer (the compiler's default): see tests/tests/profile.rs. */
 #include "t.h"
@@ -120,6 +121,52 @@ static void api(const char *path)
 	CHECK(dump(-1) == -1 && errno == EBADF);
 }
 
+/* Raises SIGUSR1 on an alternate stack of which `room` bytes are left; 0 only measures a handler's frame. */
+static size_t room, frame_size;
+
+static void on_usr2(int number)
+{
+	char here, *start;
+	stack_t stack;
+
+	(void)number;
+	CHECK(sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK));
+	start = stack.ss_sp;
+	if (room == 0) {
+		frame_size = start + stack.ss_size - &here;
+		return;
+	}
+	/* Goes down until no more is left, and asks there. */
+	size_t used = &here - start > (long)room ? &here - start - room : 0;
+	char frame[used + 1];
+	frame[0] = 1;
+	__asm__ volatile("" : : "r"(frame) : "memory");
+	raise(SIGUSR1);
+}
+
+static void stack(const char *path)
+{
+	static char alternate[256 << 10];
+	struct sigaction action = {.sa_handler = on_usr2, .sa_flags = SA_ONSTACK};
+	stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
+
+	free(malloc(1)); /* the first allocation sets the handler */
+	CHECK(sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR2, &action, NULL) == 0);
+	raise(SIGUSR2);
+	for (int small = 0; small <= 1; small++) {
+		/* The second time there is room for the signal itself and hardly more. */
+		room = small ? frame_size + (2 << 10) : sizeof alternate / 2;
+		raise(SIGUSR2);
+		free(malloc(100000)); /* a slow path, which pays what is owed */
+		grow_small(30 * MB);
+		CHECK(access(path, F_OK) != 0);
+		raise(SIGUSR2);
+		CHECK((access(path, F_OK) == 0) == !small);
+		free(malloc(100000));
+		CHECK(unlink(path) == 0);
+	}
+}
+
 static void serve(void)
 {
 	struct timeval patience = {0, 1000};
@@ -159,6 +206,8 @@ int main(int argc, char **argv)
 		signals();
 	else if (strcmp(argv[1], "api") == 0)
 		api(argv[2]);
+	else if (strcmp(argv[1], "stack") == 0)
+		stack(argv[2]);
 	else if (strcmp(argv[1], "serve") == 0)
 		serve();
 	else

@@ -165,8 +165,15 @@ fn signal(name: &str) -> Option<i32> {
     let name = name.strip_prefix("SIG").unwrap_or(name);
     let number = |text: &str| text.parse::<i32>().ok();
     match name {
+        "HUP" => Some(libc::SIGHUP),
+        "INT" => Some(libc::SIGINT),
+        "QUIT" => Some(libc::SIGQUIT),
         "USR1" => Some(libc::SIGUSR1),
         "USR2" => Some(libc::SIGUSR2),
+        "URG" => Some(libc::SIGURG),
+        "WINCH" => Some(libc::SIGWINCH),
+        "IO" => Some(libc::SIGIO),
+        "PWR" => Some(libc::SIGPWR),
         "RTMIN" => Some(libc::SIGRTMIN()),
         "RTMAX" => Some(libc::SIGRTMAX()),
         _ => match (name.strip_prefix("RTMIN+"), name.strip_prefix("RTMAX-")) {
@@ -192,6 +199,7 @@ mod tests {
 
     #[test]
     fn signals_are_read_as_the_library_does() {
+        assert_eq!((signal("SIGHUP"), signal("PWR")), (Some(libc::SIGHUP), Some(libc::SIGPWR)));
         assert_eq!(signal(DEFAULT_SIGNAL), Some(libc::SIGRTMAX() - 7));
         assert_eq!(signal("RTMIN+1"), Some(libc::SIGRTMIN() + 1));
         assert_eq!(signal("12"), Some(12));

@@ -7,8 +7,8 @@
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::fmt::{self, Write as _};
-use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering::{Acquire, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::fd::Line;
 
@@ -42,11 +42,34 @@ fn path() -> &'static [u8] {
     }
 }
 
+/// The name of the file and that under which it is written, used by whoever made `BUSY` true. Not on
+/// the stack: a handler may have little of it.
+struct Paths(UnsafeCell<[Path; 2]>);
+// SAFETY: `BUSY` lets one in at a time.
+unsafe impl Sync for Paths {}
+static PATHS: Paths = Paths(UnsafeCell::new([const { Path::EMPTY }; 2]));
+static BUSY: AtomicBool = AtomicBool::new(false);
+
 /// Writes the profile to its file; says on stderr why not.
 pub(super) fn write() {
-    let (Some(path), Some(new)) = (Path::expand(path(), b""), Path::expand(path(), b".new")) else {
+    // ORDERING: Acquire and Release, of one file for the next.
+    if BUSY.compare_exchange(false, true, Acquire, Relaxed).is_err() {
+        return failed("another one is being written");
+    }
+    // SAFETY: `BUSY` is ours.
+    write_to(unsafe { &mut *PATHS.0.get() });
+    BUSY.store(false, Release);
+}
+
+/// In a forked child: who wrote one stayed in the parent.
+pub(super) fn after_fork() {
+    BUSY.store(false, Relaxed);
+}
+
+fn write_to([path, new]: &mut [Path; 2]) {
+    if path.expand(self::path(), b"").is_none() || new.expand(self::path(), b".new").is_none() {
         return failed("its name is too long");
-    };
+    }
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOCTTY;
     let open = || {
         // SAFETY: a string that ends in null.
@@ -85,8 +108,10 @@ struct Path {
 }
 
 impl Path {
-    fn expand(name: &[u8], suffix: &[u8]) -> Option<Path> {
-        let mut path = Path { bytes: [0; MAX_PATH + 64], len: 0 };
+    const EMPTY: Path = Path { bytes: [0; MAX_PATH + 64], len: 0 };
+
+    fn expand(&mut self, name: &[u8], suffix: &[u8]) -> Option<()> {
+        self.len = 0;
         let mut rest = name;
         while let [first, tail @ ..] = rest {
             rest = tail;
@@ -94,14 +119,13 @@ impl Path {
                 rest = after;
                 // SAFETY: getpid only asks.
                 let pid = unsafe { libc::getpid() };
-                write!(path, "{pid}").ok()?;
+                write!(self, "{pid}").ok()?;
             } else {
-                path.push(&[*first])?;
+                self.push(&[*first])?;
             }
         }
-        path.push(suffix)?;
-        // The null at the end.
-        (path.len < path.bytes.len()).then_some(path)
+        self.push(suffix)?;
+        self.push(b"\0")
     }
 
     fn push(&mut self, bytes: &[u8]) -> Option<()> {
@@ -129,8 +153,10 @@ mod tests {
     #[test]
     fn names_hold_the_process_id() {
         let pid = std::process::id();
-        let path = Path::expand(b"/x/%p-%q%", b".new").unwrap();
+        let mut path = Path::EMPTY;
+        path.expand(b"/x/longer-than-the-next-%p", b"").unwrap();
+        path.expand(b"/x/%p-%q%", b".new").unwrap();
         assert_eq!(path.text().to_str().unwrap(), std::format!("/x/{pid}-%q%.new"));
-        assert!(Path::expand(&[b'x'; MAX_PATH + 64], b"").is_none());
+        assert!(path.expand(&[b'x'; MAX_PATH + 64], b"").is_none());
     }
 }

@@ -37,6 +37,7 @@ use crate::errno::{self, Errno};
 use crate::{init, tls};
 
 pub(crate) use file::MAX_PATH;
+pub(crate) use request::serve;
 
 /// Mean bytes between two samples.
 pub(crate) const DEFAULT_RATE: usize = 512 << 10;
@@ -134,7 +135,7 @@ pub fn start(rate: usize) -> bool {
         find_own();
         unwind::forget();
         ON.store(true, Relaxed);
-        detour::watch_samples(&WATCHER);
+        detour::watch(&WATCHER);
         true
     })
 }
@@ -223,4 +224,5 @@ extern "C" fn exit() {
 /// In a forked child: a change under way stayed in the parent.
 pub(crate) fn after_fork() {
     BUSY.store(false, Relaxed);
+    file::after_fork();
 }

@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64};
 
 use zonal_stats::Format;
 
-pub(crate) use on_signal::{NAMES as SIGNALS, is_owed, pay};
 pub use stats::Stats;
 pub(crate) use stats::fill;
 pub use usage::Usage;
@@ -81,7 +80,7 @@ extern "C" fn at_exit() {
 }
 
 /// Writes a report to the descriptor made at the start.
-fn write_now() {
+pub(crate) fn write_now() {
     let fd = FD.load(Relaxed);
     if identity(fd) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed))) {
         print(fd, FORMATS[FORMAT.load(Relaxed) as usize]);

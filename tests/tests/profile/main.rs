@@ -159,6 +159,19 @@ fn signal_handlers_may_allocate_meanwhile() {
     assert_near("grow_large", live["grow_large"], 90 * MB, 4 << 10);
 }
 
+/// What a handler has no room for is done later.
+#[test]
+fn signals_on_an_alternate_stack() {
+    if !is_zonal() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("heap");
+    let conf = format!("profile_signal:USR1,profile_file:{}", file.display());
+    let program = Program::c("profile.c").arg("stack").arg(&file).env("ZONAL_CONF", conf);
+    let _ = program.run().success().quiet();
+}
+
 #[test]
 fn a_program_starts_stops_and_dumps_by_itself() {
     if zonal().is_none() {
