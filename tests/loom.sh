@@ -35,11 +35,13 @@ charge_in_two_steps       charge::
 doorbell_ring_relaxed     doorbell::nothing
 doorbell_retire_relaxed   doorbell::nothing
 doorbell_retire_blind     doorbell::nothing
+doorbell_hurry_silent     doorbell::hurry
 registry_take_shared      life::threads
 gate_no_heavy_barrier     life::threads
 gate_end_relaxed          life::threads
 inbox_post_relaxed        life::inheritance
-live_free_relaxed         profile::live
+live_free_relaxed         profile::live_slots
+live_insert_relaxed       profile::live_cleared
 stacks_frames_relaxed     profile::stacks
 "
 

@@ -15,7 +15,8 @@
 //! | `waiting` | waiters (+1, -1)                  | keeper         | somebody is to be woken      |
 //! | `failures`| keeper, direct reclaim (0)        | ringers        | rounds in a row without gain |
 //!
-//! The last three are hints: a waiter that misses a step sleeps for its bounded time.
+//! The last three are hints: a waiter that misses a step sleeps for its bounded time. A hurry that comes
+//! before the keeper counted the last one is found at the next tick; one that comes later wakes it.
 //!
 //! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
 //! clearing and stays: the keeper takes locks or runs a membarrier after the clearing. `retire`
@@ -101,8 +102,18 @@ impl Doorbell {
 
     /// The keeper: sleeps for `ns`, or until somebody hurries it.
     pub fn wait(&self, ns: u64) {
-        let alarm = self.alarm.load(Relaxed);
-        futex_wait(&self.alarm, alarm, Some(ns));
+        self.sleep_unless_hurried(self.hurries(), ns);
+    }
+
+    /// How often it was hurried.
+    pub(crate) fn hurries(&self) -> u32 {
+        self.alarm.load(Relaxed)
+    }
+
+    /// Sleeps, unless it was hurried since it counted `hurries`: the kernel compares as it puts the
+    /// thread to sleep, so no wake is lost between the two.
+    pub(crate) fn sleep_unless_hurried(&self, hurries: u32, ns: u64) {
+        futex_wait(&self.alarm, hurries, Some(ns));
     }
 
     /// Wakes a keeper that waits. One in the middle of a round looks again at its next tick.
@@ -114,7 +125,9 @@ impl Doorbell {
             return;
         }
         // Relaxed: only has to change.
-        self.alarm.fetch_add(1, Relaxed);
+        if !fault("doorbell_hurry_silent") {
+            self.alarm.fetch_add(1, Relaxed);
+        }
         futex_wake(&self.alarm, 1);
     }
 

@@ -1,12 +1,12 @@
 //! The doorbell: whatever is left to reclaim, somebody is or comes on duty.
 //!
 //! Faults: `doorbell_ring_relaxed`, `doorbell_retire_relaxed` (ringer and keeper overlook each
-//! other), `doorbell_retire_blind` (a ring during the last round is lost).
-//!
-//! [`Doorbell::hurry`] has no model: a keeper that it comes too early or too late for wakes at its
-//! next tick anyhow, so nothing depends on the order.
+//! other), `doorbell_retire_blind` (a ring during the last round is lost), `doorbell_hurry_silent`
+//! (a wake comes before the sleep).
 
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::Ordering::{Acquire, Release};
 use loom::thread;
 
 use super::{check, reached};
@@ -59,5 +59,34 @@ fn nothing_is_left() {
         ringers.into_iter().for_each(|thread| thread.join().unwrap());
         reached("served");
         assert_eq!(*rig.garbage.lock(), 0, "left, with nobody on duty");
+    });
+}
+
+/// A keeper that is about to sleep, or sleeps, wakes when it is hurried, and finds what was left. Here
+/// nothing else wakes it.
+#[test]
+fn hurry() {
+    check("doorbell:hurry", &["sleep", "late-sleep", "woken"], || {
+        let rig = Rig::new();
+        assert!(rig.bell.claim());
+        let is_looking = Arc::new(AtomicBool::new(false));
+        let caller = {
+            let (rig, is_looking) = (Arc::clone(&rig), Arc::clone(&is_looking));
+            thread::spawn(move || {
+                while !is_looking.load(Acquire) {
+                    thread::yield_now();
+                }
+                *rig.garbage.lock() += 1;
+                rig.bell.hurry();
+            })
+        };
+        rig.bell.answer();
+        let hurries = rig.bell.hurries();
+        is_looking.store(true, Release);
+        rig.bell.sleep_unless_hurried(hurries, 0);
+        reached("woken");
+        assert!(rig.bell.answer(), "woken for nothing");
+        assert_eq!(*rig.garbage.lock(), 1);
+        caller.join().unwrap();
     });
 }

@@ -2,6 +2,7 @@
 //! newer object only; a dump beside the first sample of a stack sees its frames whole or not at all.
 //!
 //! Faults: `live_free_relaxed` (the next object is written while the last one is still read),
+//! `live_insert_relaxed` (a profile that starts again reads an object that is still written),
 //! `stacks_frames_relaxed` (a dump sees the place of the frames before the frames).
 
 use loom::sync::Arc;
@@ -39,6 +40,26 @@ fn live_slots() {
         assert!(kept[0] || kept[1], "each found the slot taken");
         reached(if kept[0] && kept[1] { "both" } else { "one-lost" });
         assert!(round(&live, 192), "the slot is free in the end");
+    });
+}
+
+/// One thread starts the profile again while another samples.
+#[test]
+fn live_cleared() {
+    check("profile:clear", &["cleared", "kept"], || {
+        let live = live();
+        let sampler = {
+            let live = Arc::clone(&live);
+            thread::spawn(move || {
+                let object = Object { addr: 64, size: 192, stack: 0, weight: Weight::default() };
+                assert!(live.insert(object));
+            })
+        };
+        // Without this loom overlooks the executions in which the sampler comes first.
+        thread::yield_now();
+        live.clear();
+        sampler.join().unwrap();
+        reached(if live.remove(64).is_some() { "kept" } else { "cleared" });
     });
 }
 

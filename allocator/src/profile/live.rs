@@ -8,9 +8,9 @@
 //! | `Pages`     | who samples, who frees         | all       | nothing               |
 //!
 //! A slot goes FREE -> CLAIMED -> address -> CLAIMED -> FREE. Whoever made it CLAIMED has the
-//! object in it alone; FREE is stored with Release and claimed with Acquire [live-slot]. The address
-//! itself carries nothing: the program that frees an object got its pointer from the thread that
-//! allocated it, in order. Two frees of one object at a time, a mistake of the program, meet at the
+//! object in it alone; FREE is stored with Release and claimed with Acquire [live-slot], and so is the
+//! address: the program that frees an object got its pointer from the thread that allocated it, in
+//! order, but a profile that is started again clears the slots of all threads. Two frees of one object at a time, a mistake of the program, meet at the
 //! compare-exchange. A thread that vanishes in a fork leaves a slot CLAIMED: lost, and harmless.
 
 use crate::fault::weakened_by;
@@ -50,7 +50,8 @@ impl Slot {
     /// The object at `addr` if it is here, and not any more.
     fn take(&self, addr: usize) -> Option<Object> {
         if self.addr.load(Relaxed) != addr
-            || self.addr.compare_exchange(addr, CLAIMED, Relaxed, Relaxed).is_err()
+            // ORDERING: Acquire, pairs with the Release in `insert` [live-slot].
+            || self.addr.compare_exchange(addr, CLAIMED, Acquire, Relaxed).is_err()
         {
             return None;
         }
@@ -91,13 +92,14 @@ impl Live {
     /// Remembers `object`; false if there is no place.
     pub(crate) fn insert(&self, object: Object) -> bool {
         for slot in self.window(object.addr) {
-            // ORDERING: Acquire, pairs with the Release in `remove` [live-slot].
+            // ORDERING: Acquire, pairs with the Release in `take` [live-slot].
             if slot.addr.load(Relaxed) == FREE
                 && slot.addr.compare_exchange(FREE, CLAIMED, Acquire, Relaxed).is_ok()
             {
                 // SAFETY: CLAIMED by us.
                 slot.object.with_mut(|place| unsafe { *place = object });
-                slot.addr.store(object.addr, Relaxed);
+                // ORDERING: Release, pairs with the Acquire in `take` [live-slot].
+                slot.addr.store(object.addr, weakened_by("live_insert_relaxed", Release));
                 return true;
             }
         }
