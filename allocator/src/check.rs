@@ -95,13 +95,14 @@ impl Heap {
         class: SizeClass,
         object: *mut u8,
     ) -> Result<(NonNull<Slab>, usize), BadKind> {
-        let map = &self.mm().pages().map;
+        let mm = self.mm();
+        let map = &mm.pages().map;
         let ours = PageWord::slab(self.id().index() as u16, class.offset());
         let pfn = map.pfn_of(object.addr()).filter(|&pfn| map.word_at(pfn) == ours);
         // If not, the slab was released although this object was in a bin: it was freed twice.
         let pfn = pfn.ok_or(BadKind::DoubleFree)?;
         let head = pfn.block(class.slab_order());
-        let index = class.object_at(object.addr() - map.addr_of(head).addr());
+        let index = mm.object_at(class, object.addr() - map.addr_of(head).addr());
         Ok((Slab::of(map, pfn, class), index.ok_or(BadKind::Interior)?))
     }
 }

@@ -17,11 +17,12 @@
 //! handed out: whatever is in it but zeros and the key was written after it was free. Pages of new
 //! slabs are cleared for that.
 //!
-//! Large blocks end in a page that nobody can touch, where the system allows it.
+//! Large blocks and slabs end in a page that nobody can touch, where the system allows it
+//! ([`crate::guard`]).
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{PAGE_SHIFT, PAGE_SIZE, Span};
+use zonal_numa::{PAGE_SHIFT, Span};
 
 use crate::class::SizeClass;
 use crate::error::AllocError;
@@ -53,6 +54,11 @@ struct Extent {
 impl Extent {
     fn bad(self, kind: BadKind) -> BadPointer {
         BadPointer::new(self.start.addr().get(), kind)
+    }
+
+    /// The guard page of a large block.
+    fn end(self) -> usize {
+        self.start.addr().get() + self.len
     }
 
     /// The last word.
@@ -131,7 +137,7 @@ impl Mm {
         HeapId::new(owner)?;
         let class = SizeClass::from_offset(offset)?;
         let slab = pfn.block(class.slab_order()).index() << PAGE_SHIFT;
-        class.object_at(addr - map.base() - slab)?;
+        self.object_at(class, addr - map.base() - slab)?;
         Some(Extent { start: object, len: class.size(), key: self.key() })
     }
 
@@ -142,25 +148,7 @@ impl Mm {
 
     /// A large block of `capacity` bytes.
     fn large_extent(&self, start: NonNull<u8>, capacity: usize) -> Extent {
-        Extent { start, len: capacity - self.guard(), key: self.key() }
-    }
-
-    /// Bytes at the end of a large block that are not to be touched.
-    fn guard(&self) -> usize {
-        self.machine().page_size()
-    }
-
-    /// The guard page of a large block: closed, or open again.
-    fn protect_guard(&self, extent: Extent, is_closed: bool) {
-        // A page of the system can only be closed where it is one of ours.
-        if self.guard() != PAGE_SIZE {
-            return;
-        }
-        // SAFETY: the last page of a block that is the caller's.
-        let span = unsafe { Span::new(extent.start.addr().get() + extent.len, PAGE_SIZE) };
-        // If the system has no more ranges of pages, the block goes without.
-        let _ =
-            if is_closed { self.machine().protect_none(span) } else { self.machine().commit(span) };
+        Extent { start, len: capacity - self.guard_bytes(), key: self.key() }
     }
 
     /// Puts right what a link in the first word has overwritten while `block` waited for its free.
@@ -212,7 +200,7 @@ impl Heap {
             extent.arm(size);
             return Ok(Block { known_zero: true, ..block });
         }
-        let guard = mm.guard();
+        let guard = mm.guard_bytes();
         let large = sealed.checked_next_multiple_of(guard).and_then(|size| size.checked_add(guard));
         let size_large = large.ok_or(AllocError::TooLarge)?;
         let block = self.alloc_plain(Request { size: size_large, ..request }, from)?;
@@ -223,7 +211,7 @@ impl Heap {
             unsafe { extent.start.write_bytes(0, extent.len) };
         }
         extent.arm(size);
-        mm.protect_guard(extent, true);
+        mm.close_guard(extent.end());
         Ok(Block { known_zero: true, ..block })
     }
 
@@ -241,7 +229,10 @@ impl Heap {
         }
         let extent = mm.large_extent(block, mm.capacity(block)?);
         extent.disarm()?;
-        mm.protect_guard(extent, false);
+        if !mm.open_guard(extent.end()) {
+            // Lost, as it cannot be used again.
+            return Ok(());
+        }
         // SAFETY: whole pages of a block that the program gave up.
         let span = unsafe { Span::new(block.addr().get(), extent.len) };
         if extent.len > CLEAR_BYTES {

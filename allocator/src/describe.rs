@@ -82,7 +82,7 @@ impl Mm {
         let map = &self.pages().map;
         let start = map.addr_of(pfn.block(class.slab_order())).addr();
         let (index, offset) = ((addr - start) / class.size(), (addr - start) % class.size());
-        if index >= class.objects() {
+        if index >= self.objects_in(class) {
             return Place::Tail;
         }
         let object = NonNull::new(map.addr_of(pfn).with_addr(addr - offset));

@@ -101,7 +101,8 @@ impl Heap {
 
     fn free_small(&self, object: NonNull<u8>, pfn: Pfn, word: PageWord) -> Result<(), BadPointer> {
         let addr = object.addr().get();
-        let map = &self.mm().pages().map;
+        let mm = self.mm();
+        let map = &mm.pages().map;
         let (owner, class) = match word.as_slab() {
             Some((owner, offset)) => (HeapId::new(owner), SizeClass::from_offset(offset)),
             None => (None, None),
@@ -111,7 +112,7 @@ impl Heap {
         };
         let head = pfn.block(class.slab_order());
         let offset = addr - map.base() - (head.index() << PAGE_SHIFT);
-        if class.object_at(offset).is_none() {
+        if mm.object_at(class, offset).is_none() {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
         if owner != self.id() {

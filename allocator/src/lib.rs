@@ -49,6 +49,7 @@ mod fork;
 mod free;
 pub mod gate;
 mod grow;
+mod guard;
 pub mod heap;
 mod holes;
 mod huge;

@@ -26,6 +26,10 @@ pub enum BadKind {
     UsedAfterFree,
     /// The program gave a size that the block does not have.
     WrongSize,
+    /// The program ran into the page behind the block.
+    Guard,
+    /// The program followed a pointer in freed memory.
+    FromFreed,
 }
 
 impl BadKind {
@@ -38,6 +42,8 @@ impl BadKind {
             BadKind::NotAllocated => "pointer into free memory (double free?)",
             BadKind::Overrun => "block was written past its end",
             BadKind::WrongSize => "block has another size",
+            BadKind::Guard => "the program ran past the end of a block",
+            BadKind::FromFreed => "the program followed a pointer out of freed memory",
             BadKind::UsedAfterFree => "block was written to after it was freed",
         }
     }

@@ -13,6 +13,7 @@ use crate::doorbell::Doorbell;
 use crate::error::AllocError;
 use crate::gate::Barrier;
 use crate::grow::HugePolicy;
+use crate::guard::Guards;
 use crate::heap::{Heap, HeapId};
 use crate::huge::{self, Huge};
 use crate::large::MAX_LARGE;
@@ -112,6 +113,7 @@ pub struct Mm {
     checked: bool,
     /// See [`crate::checked`].
     key: u64,
+    guards: Guards,
     placing: Placing,
 }
 
@@ -153,6 +155,7 @@ impl Mm {
             (&raw mut (*place).shuffle).write(config.shuffle);
             (&raw mut (*place).checked).write(config.checked);
             (&raw mut (*place).key).write(key);
+            (&raw mut (*place).guards).write(Guards::new());
             Ok(&*place)
         }
     }
@@ -209,6 +212,10 @@ impl Mm {
 
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.guards
     }
 
     /// What is reclaimed on a node before others are asked; off on machines with one node.
@@ -455,7 +462,7 @@ impl Mm {
                     return Err(BadPointer::new(addr, self.kind_of_nothing(pfn)));
                 };
                 let start = map.addr_of(pfn.block(class.slab_order())).addr();
-                match class.object_at(addr - start) {
+                match self.object_at(class, addr - start) {
                     Some(_) => Ok(class.size()),
                     None => Err(BadPointer::new(addr, BadKind::Interior)),
                 }

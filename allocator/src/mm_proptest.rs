@@ -83,9 +83,9 @@ fn overlaps(live: &Live, start: usize, size: usize) -> bool {
         || after.is_some_and(|(&at, _)| at < start + size.max(1))
 }
 
-fn run(steps: Vec<Step>) {
+fn run(steps: Vec<Step>, config: Config) {
     let machine = FakeBuilder::new().build();
-    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let mm = Mm::new(Machine::fake(machine), config).unwrap();
     let heaps: Vec<&'static Heap> =
         // SAFETY: heaps are never unmapped.
         (0..HEAPS).map(|_| unsafe { mm.attach().unwrap().as_ref() }).collect();
@@ -147,9 +147,15 @@ fn run(steps: Vec<Step>) {
     }
     for heap in heaps {
         heap.drain_owned();
+        assert_eq!(heap.take_fault(), None);
     }
     mm.drain_all(own);
     mm.validate(own).unwrap();
+    if config.checked {
+        // What is in quarantine stays there.
+        assert_eq!(mm.check_bins(own), None);
+        return;
+    }
     let stats = crate::mm_tests::snapshot(mm, own);
     assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
     assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
@@ -230,7 +236,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn blocks_never_overlap_and_nothing_is_lost(steps in prop::collection::vec(step(), 1..250)) {
-        run(steps);
+        run(steps, Config::default());
+    }
+
+    /// With seals, a quarantine and guard pages.
+    #[test]
+    fn checked_blocks_never_overlap_and_nothing_is_lost(
+        steps in prop::collection::vec(step(), 1..250)
+    ) {
+        run(steps, Config { checked: true, ..Config::default() });
     }
 
     #[test]

@@ -326,6 +326,59 @@ fn checked_blocks_tell_what_was_done_to_them() {
     }
 }
 
+/// Every slab and every large block of a checked instance ends in a page that is closed, as long as the
+/// program keeps most of the ranges that the kernel gives a process.
+#[test]
+fn guards_stand_behind_slabs_and_large_blocks() {
+    let mm = Mm::new(Machine::linux(), Config { checked: true, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
+    let get = |size| {
+        let request = Request { size, align: 8, zeroed: false };
+        // SAFETY: the test's thread owns the heap.
+        unsafe { owner.heap().alloc(request, from) }.unwrap().start
+    };
+    // SAFETY: as above.
+    let free = |p| unsafe { owner.heap().free(p) };
+    for class in crate::SizeClass::all().skip(1) {
+        let p = get(class.size() - 8);
+        let slab = class.slab_order().nr_pages() * PAGE_SIZE;
+        let last = (p.addr().get() & !(slab - 1)) + slab - PAGE_SIZE;
+        assert!(p.addr().get() + class.size() <= last, "{class:?}");
+        assert!(mm.is_guard(last) && mm.is_guard(last + PAGE_SIZE - 1), "{class:?}");
+        assert!(!mm.is_guard(last - 1) && !mm.is_guard(p.addr().get()), "{class:?}");
+        // An object would begin there, without the guard.
+        let behind = (last - (p.addr().get() & !(slab - 1))).next_multiple_of(class.size());
+        if behind + class.size() <= slab {
+            let behind =
+                NonNull::new(p.as_ptr().with_addr((p.addr().get() & !(slab - 1)) + behind))
+                    .unwrap();
+            assert!(free(behind).is_err(), "{class:?}");
+        }
+        free(p).unwrap();
+    }
+    for size in [40_000, 1 << 20, 9 << 20] {
+        let p = get(size);
+        let end = p.addr().get() + mm.capacity(p).unwrap();
+        assert!(mm.is_guard(end - 1) && mm.is_guard(end - PAGE_SIZE));
+        assert!(!mm.is_guard(end - PAGE_SIZE - 1));
+        free(p).unwrap();
+        assert!(!mm.is_guard(end - 1), "of no live block");
+    }
+    let nr_ranges = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let before = nr_ranges();
+    let many: Vec<_> = (0..14_000).map(|_| get(33_000)).collect();
+    let with_guards = nr_ranges() - before;
+    // Two for each guard; 28,000 if they all had one. Other tests have some, too.
+    assert!((22_000..27_000).contains(&with_guards), "{with_guards} ranges");
+    many.into_iter().for_each(|p| free(p).unwrap());
+    assert_eq!(owner.heap().take_fault(), None);
+    mm.drain_all(Some(owner.0));
+    mm.validate(Some(owner.0)).unwrap();
+    let left = nr_ranges() - before.min(nr_ranges());
+    assert!(left < 3000, "{left} ranges stay");
+}
+
 #[test]
 fn every_alignment_is_served() {
     let mm = new_mm();

@@ -289,14 +289,20 @@ impl Inner {
         };
         let head = run.head();
         // SAFETY: the run is ours.
-        let slab = unsafe { Slab::create(&pages.map, mm.meta(), mm.machine(), head, class) };
+        let slab = unsafe {
+            let nr_objects = mm.objects_in(class);
+            Slab::create(&pages.map, mm.meta(), mm.machine(), (head, class), nr_objects)
+        };
         let Some(slab) = slab else {
             self.pcp.free(pages, heap.node(), order, run);
             return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
         };
-        if mm.is_checked() && !run.known_zero() {
-            // SAFETY: the pages of the run, which is ours.
-            unsafe { pages.map.addr_of(head).write_bytes(0, order.nr_pages() * PAGE_SIZE) };
+        if mm.is_checked() {
+            if !run.known_zero() {
+                // SAFETY: the pages of the run, which is ours.
+                unsafe { pages.map.addr_of(head).write_bytes(0, order.nr_pages() * PAGE_SIZE) };
+            }
+            mm.close_guard(mm.slab_guard(head, class));
         }
         let _ = run.into_head();
         mm.note_taken(heap, from.node, order.nr_pages());
@@ -410,14 +416,18 @@ impl Inner {
         self.empty_bytes = self.empty_bytes.wrapping_add_signed(by as isize * bytes);
     }
 
-    /// Gives the pages of an empty, listed slab back to the page cache.
-    pub(crate) fn release_slab(&mut self, heap: &Heap, slab: *mut Slab) {
+    /// Gives the pages of an empty, listed slab back to the page cache. Returns how many: none, and
+    /// the slab stays, if the system does not open its guard page.
+    pub(crate) fn release_slab(&mut self, heap: &Heap, slab: *mut Slab) -> usize {
         let mm = heap.mm();
         let pages = mm.pages();
         // SAFETY: the slab is live, listed and ours.
         unsafe {
             let class = (*slab).class();
             let head = (*slab).head();
+            if mm.is_checked() && !mm.open_guard(mm.slab_guard(head, class)) {
+                return 0;
+            }
             let order = class.slab_order();
             let state = &mut self.classes[class.index()];
             state.partial.remove(slab);
@@ -434,8 +444,9 @@ impl Inner {
             }
             let run = pages.run_from_head(head, order.nr_pages());
             self.pcp.free(pages, heap.node(), order, run);
+            self.events.slab_free += 1;
+            order.nr_pages()
         }
-        self.events.slab_free += 1;
     }
 
     /// Releases every empty slab; returns the pages given to the page cache.
@@ -448,8 +459,7 @@ impl Inner {
                 unsafe {
                     slab = s.as_ref().next;
                     if s.as_ref().is_empty() {
-                        released += class.slab_order().nr_pages();
-                        self.release_slab(heap, s.as_ptr());
+                        released += self.release_slab(heap, s.as_ptr());
                     }
                 }
             }

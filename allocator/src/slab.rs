@@ -40,7 +40,8 @@ pub(crate) struct Slab {
     pub(crate) holes: u16,
     /// Low bits of the generation in which objects last came or went.
     stamp: u16,
-    _pad: [u8; 2],
+    /// Objects that are handed out: the others lie in a guard page.
+    nr_objects: u16,
     bitmap: Bitmap,
 }
 
@@ -71,7 +72,8 @@ impl Slab {
         map.cold_area(head).cast()
     }
 
-    /// Makes the header for a run of `class.slab_order()` that starts at `head`, all objects free.
+    /// Makes the header for a run of `class.slab_order()` that starts at `head`, of which the first
+    /// `nr_objects` objects are handed out, all free.
     /// None when there is no metadata for the bitmap; nothing is changed then.
     ///
     /// # Safety
@@ -80,8 +82,8 @@ impl Slab {
         map: &PageMap,
         meta: &Meta,
         machine: &Machine,
-        head: Pfn,
-        class: SizeClass,
+        (head, class): (Pfn, SizeClass),
+        nr_objects: usize,
     ) -> Option<NonNull<Slab>> {
         let words = bitmap_words(class);
         let mut bitmap = Bitmap { inline: [0; INLINE_WORDS] };
@@ -98,18 +100,17 @@ impl Slab {
                 head,
                 class,
                 listed: false,
-                nr_free: class.objects() as u16,
+                nr_free: nr_objects as u16,
                 hint: 0,
                 holes: 0,
                 stamp: 0,
-                _pad: [0; 2],
+                nr_objects: nr_objects as u16,
                 bitmap,
             });
             let slab = &mut *slab.as_ptr();
-            let objects = class.objects();
             for (i, word) in slab.words_mut().iter_mut().enumerate() {
-                let bits = (objects - i * BITS).min(BITS);
-                *word = u64::MAX >> (BITS - bits);
+                let bits = nr_objects.saturating_sub(i * BITS).min(BITS);
+                *word = u64::MAX.checked_shr((BITS - bits) as u32).unwrap_or(0);
             }
         }
         Some(slab)
@@ -147,7 +148,7 @@ impl Slab {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.nr_free() == self.class.objects()
+        self.nr_free == self.nr_objects
     }
 
     fn words_mut(&mut self) -> &mut [u64] {

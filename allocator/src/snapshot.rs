@@ -119,7 +119,8 @@ impl Mm {
 impl Entered<'_> {
     fn add_to(&mut self, snapshot: &mut Snapshot) {
         let heap = self.heap();
-        let pages = heap.mm().pages();
+        let mm = heap.mm();
+        let pages = mm.pages();
         snapshot.heap_events.add(&self.events);
         snapshot.heap_events.add(&self.pcp.events);
         if let Some(node) = snapshot.node_mut(heap.node().index() as u64) {
@@ -132,7 +133,7 @@ impl Entered<'_> {
             cached_bytes += (nr_cached * class.size()) as u64;
             let sum = &mut snapshot.classes[class.index()];
             sum.nr_slabs += u64::from(state.nr_slabs);
-            sum.nr_objects += u64::from(state.nr_slabs) * class.objects() as u64;
+            sum.nr_objects += u64::from(state.nr_slabs) * mm.objects_in(class) as u64;
             sum.nr_cached += nr_cached as u64;
             sum.sampled += u64::from(state.sampled);
             sum.sampled_bytes += state.sampled_bytes;

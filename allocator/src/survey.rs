@@ -20,7 +20,7 @@ impl Mm {
     /// Adds to a snapshot just taken what lies where. `ask_kernel`: which of it is in memory, too;
     /// otherwise zonal's own accounts stand for that.
     pub fn survey(&self, snapshot: &mut Snapshot, ask_kernel: bool) {
-        let mut survey = Survey { pages: self.pages(), snapshot, ask_kernel };
+        let mut survey = Survey { mm: self, pages: self.pages(), snapshot, ask_kernel };
         survey.snapshot.nr_sections = 0;
         survey.snapshot.nr_pageblocks = 0;
         survey.snapshot.nr_sections_left_out = 0;
@@ -65,6 +65,7 @@ fn settle(node: &mut zonal_stats::Node, ask_kernel: bool) {
 }
 
 struct Survey<'a> {
+    mm: &'a Mm,
     pages: &'a Pages,
     snapshot: &'a mut Snapshot,
     ask_kernel: bool,
@@ -128,7 +129,7 @@ impl Survey<'_> {
                 What::Slab(class) => {
                     block.slab += here as u16;
                     let slab_pages = class.slab_order().nr_pages();
-                    let in_objects = class.objects() * class.size();
+                    let in_objects = self.mm.objects_in(class) * class.size();
                     // Page by page: a slab's share of objects and of its tail.
                     objects += here * in_objects / slab_pages;
                     tails += here * (slab_pages * PAGE_SIZE - in_objects) / slab_pages;

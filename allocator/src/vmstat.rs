@@ -136,9 +136,9 @@ impl Vmstat {
         self.full.since.store(0, Relaxed);
     }
 
-    /// Counts a block freed with a size that it does not have.
-    pub fn note_size_mismatch(&self) {
-        self.size_mismatch.fetch_add(1, Relaxed);
+    /// Counts a block freed with a size that it does not have; whether it is the first.
+    pub fn note_size_mismatch(&self) -> bool {
+        self.size_mismatch.fetch_add(1, Relaxed) == 0
     }
 
     /// The counters at this moment.

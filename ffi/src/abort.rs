@@ -27,18 +27,36 @@ pub(crate) fn bad_pointer_late(bad: BadPointer) -> ! {
 /// `block` was freed with a size that it does not have.
 #[cold]
 pub(crate) fn wrong_size(block: NonNull<u8>, size: usize) -> ! {
+    tell_wrong_size(block, size);
+    end()
+}
+
+/// The same, and the program goes on.
+#[cold]
+pub(crate) fn tell_wrong_size(block: NonNull<u8>, size: usize) {
     let call = format_args!("free({block:p}) of {size} bytes");
-    report(call, block.addr().get(), BadKind::WrongSize)
+    tell(call, block.addr().get(), BadKind::WrongSize);
+}
+
+/// The program faults at `addr`.
+#[cold]
+pub(crate) fn tell_fault(addr: usize, kind: BadKind) {
+    tell(format_args!("fault at {addr:#x}"), addr, kind);
+}
+
+fn report(call: fmt::Arguments<'_>, addr: usize, kind: BadKind) -> ! {
+    tell(call, addr, kind);
+    end()
 }
 
 /// One line: the call, what is wrong, where that is, and the thread that came upon it.
-fn report(call: fmt::Arguments<'_>, addr: usize, kind: BadKind) -> ! {
+fn tell(call: fmt::Arguments<'_>, addr: usize, kind: BadKind) {
     let what = kind.describe();
     // SAFETY: no memory is involved.
     let thread = unsafe { libc::syscall(libc::SYS_gettid) };
     match init::mm().map(|mm| mm.place_of(addr)) {
-        Some(place) => die(format_args!("{call}: {what}; {place}; thread {thread}")),
-        None => die(format_args!("{call}: {what}; thread {thread}")),
+        Some(place) => Line::stderr(format_args!("{call}: {what}; {place}; thread {thread}")),
+        None => Line::stderr(format_args!("{call}: {what}; thread {thread}")),
     }
 }
 
@@ -46,6 +64,10 @@ fn report(call: fmt::Arguments<'_>, addr: usize, kind: BadKind) -> ! {
 #[cold]
 pub fn die(text: fmt::Arguments<'_>) -> ! {
     Line::stderr(text);
+    end()
+}
+
+fn end() -> ! {
     jump::give_up();
     // SAFETY: ends the process.
     unsafe { libc::abort() }

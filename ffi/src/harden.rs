@@ -6,8 +6,8 @@
 //! | `1`   | a random object of a batch is handed out first; sizes given to `free_sized` and sized  |
 //! |       | `delete` are compared; bins are tried against the bitmaps at the end of the process,   |
 //! |       | so that what hits let pass is reported before it is over                               |
-//! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the module      |
-//! |       | `checked` of `zonal_allocator`                                                         |
+//! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the modules     |
+//! |       | `checked` and `guard` of `zonal_allocator`; a fault at them is told ([`crate::fault`]) |
 //!
 //! What each of them finds, and what it does not, stands in SECURITY.md.
 
@@ -17,7 +17,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use zonal_allocator::{Heap, Mm};
 
-use crate::{abort, detour, slow};
+use crate::{abort, detour, fault, slow};
 
 /// How much misuse is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,6 +37,7 @@ pub(crate) fn prepare(level: Level) {
     IS_USUAL.store(level >= Level::Usual, Relaxed);
     if level == Level::Full {
         detour::check_all();
+        fault::prepare();
     }
 }
 

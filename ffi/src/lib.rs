@@ -46,6 +46,7 @@ mod config;
 mod detour;
 mod env;
 mod errno;
+mod fault;
 mod fd;
 mod foreign;
 mod fork;

@@ -217,7 +217,8 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     before.restore();
 }
 
-/// A size that the block cannot have is counted; where blocks are checked, it is the end.
+/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
+/// it is the end.
 ///
 /// # Safety
 /// As for [`crate::hot::free_sized`].
@@ -234,9 +235,11 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
         && heap != tls::empty()
         && mm.is_size_wrong(block, size, align)
     {
-        mm.vmstat().note_size_mismatch();
+        let is_first = mm.vmstat().note_size_mismatch();
         if detour::is_checked() {
             abort::wrong_size(block, size);
+        } else if is_first {
+            abort::tell_wrong_size(block, size);
         }
     }
     // SAFETY: the caller's promise.

@@ -1,5 +1,6 @@
 /* Misuse of the heap, one kind a run: `misuse kind=NAME`; without a kind it lists them. What zonal finds ends in its report and
- * SIGABRT; the program itself ends with 3 ("survived") through exit(), so that what is found at the end of
+ * SIGABRT, or SIGSEGV where the program itself faults; `own=1` gives the program a handler of its own for that, by which
+ * it ends with 4. Else the program ends with 3 ("survived") through exit(), so that what is found at the end of
  * the process counts. Kinds that must be refused by an errno or a null pointer abort by themselves when
  * they are, with a line of the same form. */
 #include "t.h"
@@ -352,6 +353,15 @@ static void k_overflow_large_far(void)
 	give(p);
 }
 
+/* Over all that follows in the slab, and on. */
+static void k_overflow_small_far(void)
+{
+	char *p = get(SMALL);
+
+	memset(p, 'x', KIB(40));
+	HIDE(p);
+}
+
 static void k_underflow(void)
 {
 	char *p[20];
@@ -425,9 +435,15 @@ static const struct { const char *name; void (*run)(void); } kinds[] = {
 	KIND(realloc_foreign), KIND(usable_size_interior), KIND(usable_size_foreign), KIND(align_not_a_power),
 	KIND(size_overflow), KIND(free_sized_wrong), KIND(free_sized_large_wrong), KIND(delete_sized_wrong),
 	KIND(free_aligned_sized_wrong), KIND(overflow_by_one), KIND(overflow_by_many),
-	KIND(overflow_of_freed_neighbour), KIND(overflow_large_by_one), KIND(overflow_large_far), KIND(underflow),
+	KIND(overflow_of_freed_neighbour), KIND(overflow_large_by_one), KIND(overflow_large_far), KIND(overflow_small_far), KIND(underflow),
 	KIND(write_after_free), KIND(write_after_free_elsewhere), KIND(pointer_after_free),
 };
+
+static void on_segv(int number)
+{
+	(void)number;
+	_exit(4);
+}
 
 int main(int argc, char **argv)
 {
@@ -435,6 +451,8 @@ int main(int argc, char **argv)
 	size_t nr = sizeof kinds / sizeof *kinds;
 
 	(void)argc;
+	if (t_long(argv, "own", 0))
+		signal(SIGSEGV, on_segv);
 	for (size_t i = 0; i < nr; i++)
 		if (!strcmp(kind, kinds[i].name)) {
 			kinds[i].run();

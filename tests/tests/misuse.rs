@@ -1,23 +1,23 @@
 //! Kinds of misuse, and what becomes of each at each level of `ZONAL_CONF=harden`. The table in
 //! SECURITY.md says the same.
 
-use Found::{Counted, Fault, No, Report};
+use Found::{Fault, No, Report, Told};
 use zonal_tests::{Outcome, Program, is_zonal};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
     /// One line on stderr, then SIGABRT; at the misuse or at the latest when the process ends.
     Report,
-    /// The program goes on, and the statistics tell.
-    Counted,
-    /// The program faults by what it does itself.
+    /// One line, and the statistics count; the program goes on.
+    Told,
+    /// The program faults by what it does itself: one line, then SIGSEGV.
     Fault,
     /// Nothing is noticed.
     No,
 }
 
 /// Kind, at level 1, at level 2.
-const KINDS: [(&str, Found, Found); 56] = [
+const KINDS: [(&str, Found, Found); 57] = [
     ("double_small", Report, Report),
     ("double_large", Report, Report),
     ("double_huge", Report, Report),
@@ -61,15 +61,16 @@ const KINDS: [(&str, Found, Found); 56] = [
     ("usable_size_foreign", Report, Report),
     ("align_not_a_power", Report, Report),
     ("size_overflow", Report, Report),
-    ("free_sized_wrong", Counted, Report),
-    ("free_sized_large_wrong", Counted, Report),
-    ("delete_sized_wrong", Counted, Report),
-    ("free_aligned_sized_wrong", Counted, Report),
+    ("free_sized_wrong", Told, Report),
+    ("free_sized_large_wrong", Told, Report),
+    ("delete_sized_wrong", Told, Report),
+    ("free_aligned_sized_wrong", Told, Report),
     ("overflow_by_one", No, Report),
     ("overflow_by_many", No, Report),
     ("overflow_of_freed_neighbour", No, Report),
     ("overflow_large_by_one", No, Report),
     ("overflow_large_far", No, Fault),
+    ("overflow_small_far", No, Fault),
     ("underflow", No, Report),
     ("write_after_free", No, Report),
     ("write_after_free_elsewhere", No, Report),
@@ -88,8 +89,12 @@ fn found(kind: &str, level: u8) -> Found {
     let lines = |start: &str| outcome.stderr.lines().filter(|l| l.starts_with(start)).count();
     match outcome.signal() {
         Some(libc::SIGABRT) if lines("zonal: ") + lines("refused") == 1 => Report,
-        Some(libc::SIGSEGV) if lines("zonal: ") == 0 => Fault,
-        None if outcome.stderr.lines().any(|l| l.trim() == "size_mismatch 1") => Counted,
+        Some(libc::SIGSEGV) if lines("zonal: fault at ") == 1 && lines("zonal: ") == 1 => Fault,
+        None if lines("zonal: free(") == 1
+            && outcome.stderr.lines().any(|l| l.trim() == "size_mismatch 1") =>
+        {
+            Told
+        }
         None if lines("zonal: ") == 0 => No,
         _ => outcome.fail(&format!("{kind} at level {level} ends as none of the table")),
     }
@@ -120,6 +125,16 @@ fn level_1() {
 #[test]
 fn level_2() {
     compare(2, |&(.., found)| found);
+}
+
+/// What the processor notices first belongs to the program, if it wants to know.
+#[test]
+fn faults_go_to_the_program_first() {
+    for (kind, ..) in KINDS.iter().filter(|kind| kind.2 == Fault && is_zonal()) {
+        let program = Program::c("misuse.c").arg(format!("kind={kind}")).arg("own=1");
+        let outcome = program.env("ZONAL_CONF", "harden:2").run().quiet();
+        assert_eq!(outcome.code(), Some(4), "{kind}");
+    }
 }
 
 /// What no level gives up.
