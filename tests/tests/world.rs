@@ -59,6 +59,22 @@ fn kernel_writes_into_fresh_memory() {
     works("kernel_copies");
 }
 
+/// All memory, zonal's own too, is taken away and comes back page by page when it is touched.
+#[test]
+fn restored_lazily_from_a_checkpoint() {
+    // The program stops the world before it saves it, but for what it does not know.
+    for (conf, moved) in
+        [("kswapd:off", 1), ("kswapd:off,thp:always", 1), ("kswapd:off,harden:2", 0)]
+    {
+        let program = Program::c("lazy.c").arg(format!("moved={moved}")).timeout(60);
+        let outcome = program.env("ZONAL_CONF", conf).run();
+        if outcome.code() == Some(77) {
+            return skipped("the system does not allow userfaultfd");
+        }
+        outcome.success().quiet();
+    }
+}
+
 #[test]
 fn ten_thousand_threads() {
     works_if_allowed(&["many_threads", "count=10000"]);
