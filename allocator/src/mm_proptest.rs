@@ -1,4 +1,5 @@
-//! Random calls against a map of what is live, on a fake machine whose calls fail now and then.
+//! Random calls against a map of what is live, on a fake machine of two nodes whose calls fail now and
+//! then, each of them: also `clone`, where a keeper is wanted, and `futex`, where threads meet.
 
 use core::ptr::NonNull;
 use std::collections::BTreeMap;
@@ -7,8 +8,9 @@ use std::thread;
 
 use proptest::prelude::*;
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
-use zonal_numa::{Errno, Machine};
+use zonal_numa::{Errno, Machine, NodeId};
 
+use crate::sync::refused;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Heap, Mm, PurgeHow, Request};
 
@@ -30,6 +32,10 @@ enum Step {
     Fail {
         call: usize,
         nth: u64,
+    },
+    /// A keeper is started if one is wanted; or `clone` fails, and it cannot be.
+    Keeper {
+        starts: bool,
     },
 }
 
@@ -70,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::PurgeHoles),
         1 => Just(Step::Purge),
         1 => (0..CALLS.len(), 1u64..4).prop_map(|(call, nth)| Step::Fail { call, nth }),
+        1 => any::<bool>().prop_map(|starts| Step::Keeper { starts }),
     ]
 }
 
@@ -84,7 +91,7 @@ fn overlaps(live: &Live, start: usize, size: usize) -> bool {
 }
 
 fn run(steps: Vec<Step>, config: Config) {
-    let machine = FakeBuilder::new().build();
+    let machine = FakeBuilder::new().nodes(2).build();
     let mm = Mm::new(Machine::fake(machine), config).unwrap();
     let heaps: Vec<&'static Heap> =
         // SAFETY: heaps are never unmapped.
@@ -136,6 +143,7 @@ fn run(steps: Vec<Step>, config: Config) {
                 mm.pages().purge(heaps[0].node(), usize::MAX, PurgeHow::ALL);
             }
             Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
+            Step::Keeper { starts } => start_keeper(mm, starts, |keep| keep()),
         }
         mm.validate(own).unwrap();
     }
@@ -161,9 +169,47 @@ fn run(steps: Vec<Step>, config: Config) {
     assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
 }
 
+/// What a slow path does that finds work left: it starts a keeper by `spawn`, or is refused that and
+/// leaves the work to others.
+fn start_keeper(mm: &'static Mm, starts: bool, spawn: impl FnOnce(Box<dyn FnOnce() + Send>)) {
+    let bell = mm.doorbell();
+    if !bell.wants_keeper() || !bell.claim() {
+        return;
+    }
+    if !starts {
+        bell.retire_unserved();
+        return;
+    }
+    spawn(Box::new(move || {
+        loop {
+            bell.answer();
+            mm.drain_all(None);
+            mm.purge_holes(None, PurgeHow::ALL, usize::MAX);
+            for node in mm.pages().online().iter() {
+                mm.pages().purge(node, usize::MAX, PurgeHow::ALL);
+            }
+            if bell.retire() {
+                return;
+            }
+        }
+    }));
+}
+
 /// What one thread of [`run_threads`] does, on its own heap; blocks go through a common table, so that
 /// others free them.
-fn run_thread(mm: &'static Mm, machine: &FakeMachine, table: &Table, steps: Vec<Step>) {
+fn run_thread(
+    mm: &'static Mm,
+    machine: &FakeMachine,
+    table: &Table,
+    steps: Vec<Step>,
+    has_futex: bool,
+) {
+    let spawn = |keep: Box<dyn FnOnce() + Send>| {
+        thread::spawn(move || {
+            refused::set(!has_futex);
+            keep();
+        });
+    };
     // SAFETY: heaps are never unmapped.
     let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
     let own = Some(NonNull::from(heap));
@@ -197,6 +243,7 @@ fn run_thread(mm: &'static Mm, machine: &FakeMachine, table: &Table, steps: Vec<
             Step::PurgeHoles => drop(mm.purge_holes(own, PurgeHow::ALL, usize::MAX)),
             Step::Purge => drop(mm.pages().purge(heap.node(), usize::MAX, PurgeHow::ALL)),
             Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
+            Step::Keeper { starts } => start_keeper(mm, starts, spawn),
         }
     }
     // SAFETY: this thread's heap, not used from here on.
@@ -205,17 +252,27 @@ fn run_thread(mm: &'static Mm, machine: &FakeMachine, table: &Table, steps: Vec<
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
 
-fn run_threads(steps: [Vec<Step>; 3]) {
-    let machine = FakeBuilder::new().build();
+fn run_threads(steps: [Vec<Step>; 3], has_futex: bool) {
+    refused::set(!has_futex);
+    let machine = FakeBuilder::new().nodes(2).build();
     let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
     let table: Table = core::array::from_fn(|_| Mutex::new(None));
     thread::scope(|scope| {
-        for steps in steps {
+        for (i, steps) in steps.into_iter().enumerate() {
             let table = &table;
-            scope.spawn(move || run_thread(mm, machine, table, steps));
+            scope.spawn(move || {
+                refused::set(!has_futex);
+                machine.run_on(NodeId::from_index(i % 2).unwrap());
+                run_thread(mm, machine, table, steps, has_futex);
+            });
         }
     });
     machine.fail_no_more();
+    // Keepers go home by themselves, and none is left on duty that never came.
+    while !mm.doorbell().claim() {
+        thread::yield_now();
+    }
+    mm.doorbell().retire_unserved();
     mm.validate(None).unwrap();
     // SAFETY: heaps are never unmapped.
     let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
@@ -249,8 +306,9 @@ proptest! {
 
     #[test]
     fn threads_lose_nothing_whatever_fails(
-        steps in prop::array::uniform3(prop::collection::vec(step(), 1..150))
+        steps in prop::array::uniform3(prop::collection::vec(step(), 1..150)),
+        has_futex in any::<bool>(),
     ) {
-        run_threads(steps);
+        run_threads(steps, has_futex);
     }
 }

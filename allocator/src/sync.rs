@@ -74,6 +74,10 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
         let _ = timeout_ns;
         crate::loom::futex::wait(word, expected);
     }
+    #[cfg(test)]
+    if refused::is_refused() {
+        return yield_now();
+    }
     #[cfg(not(zonal_loom))]
     {
         let ts = timeout_ns.map(|ns| libc::timespec {
@@ -100,6 +104,10 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
 
 /// Wakes at most `nr` threads that sleep on `word`.
 pub fn futex_wake(word: &AtomicU32, nr: i32) {
+    #[cfg(test)]
+    if refused::is_refused() {
+        return;
+    }
     #[cfg(zonal_loom)]
     {
         let _ = word;
@@ -122,4 +130,23 @@ fn last_errno_is_refusal() -> bool {
     // SAFETY: errno of the calling thread is always readable.
     let errno = unsafe { *libc::__errno_location() };
     errno == libc::ENOSYS || errno == libc::EPERM
+}
+
+/// For tests of threads whose futexes the system refuses, as a filter does for a whole process.
+#[cfg(test)]
+pub(crate) mod refused {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static REFUSED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) fn is_refused() -> bool {
+        REFUSED.get()
+    }
+
+    /// From now on those of the calling thread are, or not.
+    pub(crate) fn set(is_refused: bool) {
+        REFUSED.set(is_refused);
+    }
 }
