@@ -139,7 +139,7 @@ impl Pages {
     /// After [`Pages::fill`] failed and the span was given back.
     pub(crate) fn mark_full(&self, id: NodeId) {
         if let (Some(node), Some(room)) = (self.node(id), self.machine.memory(id)) {
-            node.full.0.store((room.free + room.files).max(1), Relaxed);
+            node.full.0.store(node.left(room).max(1), Relaxed);
         }
     }
 

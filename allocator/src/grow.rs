@@ -191,7 +191,9 @@ impl Pages {
         match self.placement {
             Placement::Kernel => Ok(()),
             Placement::Prefer => self.machine.bind(span, &MemPolicy::preferred(id)),
-            Placement::Strict => self.machine.bind(span, &MemPolicy::bind(NodeMask::of(id))),
+            Placement::Strict(nodes) => {
+                self.machine.bind_strictly(span, nodes.or(NodeMask::of(id)), id)
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Node {
     grown: AtomicU32,
     /// A policy binds memory to this node: it gives no more than it has.
     bound: AtomicBool,
+    /// The kernel binds all memory of a thread to this node, and kills who finds it full.
+    shared: AtomicBool,
     /// Memory policies that the OS refused: statistic only.
     pub(crate) nr_bind_fail: AtomicU32,
     pub(crate) numastat: Numastat,
@@ -45,6 +47,7 @@ impl Node {
             budget: Budget::new(limit, scale),
             grown: AtomicU32::new(0),
             bound: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             nr_bind_fail: AtomicU32::new(0),
             numastat: Numastat::default(),
             full: FullMark::default(),
@@ -83,6 +86,17 @@ impl Node {
     pub(crate) fn note_bound(&self) {
         // Relaxed: a growth under way may still miss it.
         self.bound.store(true, Relaxed);
+    }
+
+    /// Whether something must be left for memory that is not zonal's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Relaxed)
+    }
+
+    /// From now on so much is left.
+    pub(crate) fn note_shared(&self) {
+        // Relaxed: as above.
+        self.shared.store(true, Relaxed);
     }
 
     /// The figures of the zone; what heaps and surveys know is left at zero.

@@ -45,8 +45,9 @@ pub enum Placement {
     /// On the section's node while that has room.
     #[default]
     Prefer,
-    /// On the section's node or nowhere: the kernel kills the process when the node is full.
-    Strict,
+    /// On the section's node, then on others of these: the kernel kills the process when all of them
+    /// are full.
+    Strict(NodeMask),
     /// Nothing: the kernel decides.
     Kernel,
 }

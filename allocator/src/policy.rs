@@ -83,6 +83,10 @@ impl Mm {
         let own = among(own, pages.allowed());
         if own.mode == PolicyMode::Bind {
             note_bound(own, pages);
+            // All else that the thread has is bound as well, by the kernel.
+            for node in own.nodes.iter().filter_map(|node| pages.node(node)) {
+                node.note_shared();
+            }
         }
         own
     }

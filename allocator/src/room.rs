@@ -5,7 +5,7 @@
 //! first touch as everywhere. Near full they are taken, and looked at, before anybody gets them:
 //! `firm.rs`.
 
-use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_numa::{NodeId, NodeMemory, PAGE_SIZE};
 
 use crate::node::Node;
 use crate::pages::Pages;
@@ -88,8 +88,8 @@ impl Pages {
     /// Keeps others from reclaiming on the node meanwhile; none if somebody does it already.
     pub fn begin_node_reclaim(&self, id: NodeId) -> Option<NodeReclaimLock<'_>> {
         let node = self.node(id)?;
-        // Relaxed: as above.
-        (!node.reclaiming.swap(true, Relaxed)).then_some(NodeReclaimLock(node))
+        // Relaxed: as above. Not `then_some`: a lock that nobody gets would end that of the other.
+        (!node.reclaiming.swap(true, Relaxed)).then(|| NodeReclaimLock(node))
     }
 
     /// Counts what came of it.
@@ -139,7 +139,7 @@ impl Pages {
         }
         node.allowance.store(0, Relaxed);
         node.ample.store(false, Relaxed);
-        let left = room.free + room.files;
+        let left = node.left(room);
         let mark = node.full.0.load(Relaxed);
         if left < bytes || (mark != 0 && left < mark + WORTH_A_TRY) {
             node.note_full();
@@ -150,6 +150,13 @@ impl Pages {
 }
 
 impl Node {
+    /// What may be taken of it. Under a kernel's policy the program's stacks, page tables and
+    /// mappings need the rest: what finds none there is killed.
+    pub(crate) fn left(&self, room: NodeMemory) -> usize {
+        let kept = if self.is_shared() { KEPT.max(room.total >> KEPT_SHIFT) } else { 0 };
+        (room.free + room.files).saturating_sub(kept)
+    }
+
     /// How many pages may get memory by being handed out, if somebody counts.
     pub(crate) fn allowance(&self) -> Option<&AtomicUsize> {
         self.is_bound().then_some(&self.allowance)

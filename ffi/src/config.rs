@@ -2,7 +2,7 @@
 
 use zonal_allocator::pages::{PageConfig, Placement, UNLIMITED};
 use zonal_allocator::{Config, Mm};
-use zonal_numa::{Machine, NodeMask, PAGE_SIZE, PolicyMode};
+use zonal_numa::{Machine, MemPolicy, NodeMask, PAGE_SIZE, PolicyMode};
 
 use crate::env::Settings;
 use crate::fd::Line;
@@ -44,9 +44,9 @@ fn core(settings: &Settings) -> Config {
         *limit = bytes.map_or(UNLIMITED, |bytes| bytes / PAGE_SIZE);
     }
     pages.node_reclaim = settings.node_reclaim;
-    pages.placement = match settings.policy.map(|policy| policy.mode) {
+    pages.placement = match settings.policy {
         _ if !settings.numa => Placement::Kernel,
-        Some(PolicyMode::BindStrict) => Placement::Strict,
+        Some(MemPolicy { mode: PolicyMode::BindStrict, nodes }) => Placement::Strict(nodes),
         _ => Placement::Prefer,
     };
     Config {

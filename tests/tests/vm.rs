@@ -22,7 +22,7 @@ fn programs() -> PathBuf {
     let dir = binary.parent().unwrap_or(Path::new(".")).join("zonal-tests-vm");
     std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let repository = lab().join("../..");
-    let own = ["local", "moved", "handoff", "policy", "own", "maps"];
+    let own = ["local", "moved", "handoff", "policy", "own", "maps", "gone"];
     let own = own.map(|name| lab().join("c").join(name));
     let others = ["tests/c/pressure", "benches/returned"].map(|path| repository.join(path));
     for path in own.into_iter().chain(others) {
@@ -40,6 +40,18 @@ fn programs() -> PathBuf {
     dir
 }
 
+/// The command zonal, if it was built to compare its topology with hwloc's, as `make test` does.
+fn with_hwloc() -> Option<PathBuf> {
+    let binary = std::env::current_exe().ok()?;
+    let command = binary.ancestors().nth(2)?.join("zonal");
+    let output = Command::new(&command).arg("topology").output().ok()?;
+    let agrees = String::from_utf8_lossy(&output.stdout).lines().last() == Some("hwloc agrees");
+    if !agrees {
+        skipped("zonal is not built with hwloc");
+    }
+    agrees.then_some(command)
+}
+
 /// Runs the guest's script in the layout; these steps must have passed, and none failed.
 fn boot(layout: &str, steps: &[&str]) {
     if !is_zonal() {
@@ -47,24 +59,26 @@ fn boot(layout: &str, steps: &[&str]) {
     }
     let Some(library) = library() else { return };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = Program::plain(lab().join("run"))
+    let command = with_hwloc();
+    let mut program = Program::plain(lab().join("run"))
         .arg(layout)
         .arg(lab().join("guest"))
         .arg(layout)
         .arg(library)
-        .arg(programs())
-        .env("ZONAL_VM_TIMEOUT", "300")
-        .timeout(330)
-        .run();
+        .arg(programs());
+    if let Some(command) = &command {
+        program = program.arg(command);
+    }
+    let outcome = program.env("ZONAL_VM_TIMEOUT", "300").timeout(330).run();
     // Nothing was started: the last line says what is missing.
     let last = outcome.stderr.lines().last().unwrap_or_default();
     if outcome.stdout.is_empty() && last.starts_with("tests/vm/run: ") {
         skipped(last);
         return;
     }
-    let passed: Vec<&str> =
-        outcome.stdout.lines().filter_map(|line| line.trim_end().strip_prefix("ok ")).collect();
-    for step in steps {
+    let of_line = |line| str::strip_prefix(line, "ok ").and_then(|rest| rest.split(' ').next());
+    let passed: Vec<&str> = outcome.stdout.lines().filter_map(of_line).collect();
+    for step in steps.iter().chain(command.is_some().then_some(&"hwloc")) {
         if !passed.contains(step) {
             outcome.fail(&format!("step {step} did not pass"));
         }
@@ -79,19 +93,30 @@ fn four_nodes() {
         "moved",
         "moved-back",
         "handoff",
+        "handoff-purged",
         "mappings",
         "interleave",
         "interleave-huge",
         "weighted",
         "weighted-huge",
         "own",
+        "off",
+        "off-mappings",
+        "preferred-many",
+        "bind-strict",
         "local-set",
         "unknown-node",
         "bind",
         "bind-huge",
         "bind-full",
+        "bind-crowded",
+        "membind-crowded",
+        "bind-strict-killed",
         "preferred-full",
+        "node-reclaim-off",
+        "node-reclaim",
         "membind",
+        "numactl-interleave",
         "set_mempolicy",
         "cpuset",
         "cpuset-bind",
@@ -122,5 +147,15 @@ fn memory_without_processors() {
 
 #[test]
 fn a_processor_without_memory() {
-    boot("memless", &["local", "moved", "handoff", "interleave", "python", "python-figures"]);
+    let steps = [
+        "local",
+        "moved",
+        "handoff",
+        "interleave",
+        "python",
+        "python-figures",
+        "local-arrived",
+        "gone",
+    ];
+    boot("memless", &steps);
 }

@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::os::{self, Access};
-use crate::{Call, Errno, MemPolicy, Span};
+use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, PolicyMode, Span};
 
 impl Machine {
     /// Holds a place in the address space at exactly this address, without access
@@ -103,6 +103,21 @@ impl Machine {
             (Err(Errno::EINVAL), Some(older)) => os::mbind(span, older),
             (answer, _) => answer,
         }
+    }
+
+    /// The same by the kernel's own strictness: pages come from `nodes` only, from `home` first, and
+    /// a thread that finds all of them full is killed.
+    pub fn bind_strictly(&self, span: Span, nodes: NodeMask, home: NodeId) -> Result<(), Errno> {
+        let strict = |nodes| MemPolicy { mode: PolicyMode::BindStrict, nodes };
+        if self.hooks.is_fake() {
+            return self.bind(span, &strict(NodeMask::of(home)));
+        }
+        self.bind(span, &strict(nodes))?;
+        if nodes.count() > 1 && !self.topology.is_one_node() {
+            // Before Linux 5.17 the node of the thread that touches the page comes first.
+            let _ = os::set_home_node(span, home.index());
+        }
+        Ok(())
     }
 
     /// Bit 0 of each byte of `out` becomes whether that OS page of the span is

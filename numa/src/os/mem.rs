@@ -142,6 +142,21 @@ pub(crate) fn mbind(span: Span, policy: KernelPolicy) -> Result<(), Errno> {
     if answer == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Pages of the span come from this node first, whatever other nodes its policy names.
+pub(crate) fn set_home_node(span: Span, node: usize) -> Result<(), Errno> {
+    // SAFETY: only a policy changes.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_set_mempolicy_home_node,
+            pointer(span),
+            span.len(),
+            node as libc::c_ulong,
+            0_u32,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// The nodes that the cpuset of this thread allows: bit `i` for node `i` of the
 /// first 64.
 pub(crate) fn mems_allowed() -> Result<u64, Errno> {

@@ -20,7 +20,7 @@ pub(crate) use info::{
 };
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
-    protect, remap, resident, thread_policy, unmap,
+    protect, remap, resident, set_home_node, thread_policy, unmap,
 };
 pub(crate) use place::{BATCH, move_pages, touch};
 

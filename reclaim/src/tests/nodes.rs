@@ -6,6 +6,7 @@ use zonal_allocator::NodeReclaimMode;
 use zonal_stats::Snapshot;
 
 use super::*;
+use crate::node_reclaim::{NodeReclaim, node_reclaim};
 
 /// Whether each node's memory may be used, as the figures have it.
 fn usable(mm: &Mm, heap: NonNull<Heap>) -> Vec<u64> {
@@ -235,4 +236,28 @@ fn a_node_reclaims_before_others_are_asked_if_it_shall() {
         mm.validate(Some(heap)).unwrap();
     }
     assert_eq!(NodeReclaimMode::from_bits(8), None);
+}
+
+#[test]
+fn reclaim_on_a_node_tells_what_came_of_it() {
+    let machine = four_nodes().build();
+    machine.run_on(node(0));
+    let node_reclaim_mode = NodeReclaimMode::from_bits(1).unwrap();
+    let pages = PageConfig { node_reclaim: node_reclaim_mode, ..PageConfig::default() };
+    let (mm, heap) = start(machine, Config { pages, ..Config::default() });
+    // SAFETY: the test's thread owns the heap.
+    let reclaim = |on, nr_pages| unsafe { node_reclaim(mm, heap, node(on), nr_pages) };
+    assert_eq!(reclaim(0, 100), NodeReclaim::Full, "nothing is free there");
+    let blocks: Vec<_> = (0..200).map(|_| take(heap, 500_000).unwrap()).collect();
+    blocks.into_iter().step_by(2).for_each(|block| give(heap, block));
+    assert_eq!(reclaim(1, 100), NodeReclaim::NoScan, "others run there");
+    let other = mm.pages().begin_node_reclaim(node(0)).unwrap();
+    assert!(mm.pages().begin_node_reclaim(node(0)).is_none(), "one at a time");
+    assert_eq!(reclaim(0, 100), NodeReclaim::NoScan);
+    drop(other);
+    assert_eq!(reclaim(0, 100), NodeReclaim::Success);
+    assert_eq!(reclaim(0, 1_000_000), NodeReclaim::Some);
+    assert_eq!(reclaim(0, 100), NodeReclaim::Full, "one page in a hundred stays");
+    let stats = numastat(mm, heap)[0];
+    assert_eq!((stats.zone_reclaim_success, stats.zone_reclaim_failed), (1, 1));
 }

@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 	printf("moved: %.2f %% local, the last object elsewhere was the %zuth\n",
 	       100.0 * among(&spread, wanted) / spread.all, strays);
 	CHECK(strays <= REFILL);
+	CHECK(wanted >> from & 1 || figure(__builtin_ctzll(wanted), "migrations") == 1);
 	CHECK(among(&spread, wanted) * 1000 >= spread.all * 999);
 	drop(new, nr);
 	drop(old, kept);

@@ -4,6 +4,7 @@
 #ifndef ZONAL_NODES_H
 #define ZONAL_NODES_H
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include "../../c/t.h"
@@ -79,6 +80,27 @@ __attribute__((unused)) static uint64_t nearest(int node)
 		least = distance;
 	}
 	return best;
+}
+
+/* A figure of zonal's about a node. */
+__attribute__((unused)) static unsigned long figure(int node, const char *name)
+{
+	int (*print)(int, int) = (int (*)(int, int))dlsym(RTLD_DEFAULT, "zonal_stats_print");
+	size_t room = MIB(1);
+	char *text = array(1, room), key[64], *at;
+	unsigned long value;
+	int fd = memfd_create("figures", 0);
+
+	CHECK(print && fd >= 0 && print(fd, 1) == 0);
+	CHECK(pread(fd, text, room - 1, 0) > 0);
+	snprintf(key, sizeof key, "{\"node\":%d,", node);
+	at = strstr(text, key);
+	snprintf(key, sizeof key, "\"%s\":", name);
+	CHECK(at && (at = strstr(at, key)));
+	value = strtoul(at + strlen(key), NULL, 10);
+	munmap(text, room);
+	close(fd);
+	return value;
 }
 
 /* Pins the thread to a processor and returns that processor's node. */

@@ -5,7 +5,10 @@
  *   bind         mib= MiB: every page on nodes=0x..
  *   full         until malloc answers NULL: that it does, with ENOMEM, after least= MiB or more, and
  *                every page is on nodes=0x..
- *   spill        mib= MiB: those that are not on node first= are on node then=
+ *   spill        mib= MiB: those that are not on node first= are on node then=, or when that is full
+ *                (after least= MiB) on those of others=0x..
+ *   reclaim      free blocks too small for what is wanted are given up (tried=1) before memory of
+ *                other nodes is taken, or not
  *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x..: 99.9 % of what it
  *                allocates afterwards is there; the rest was taken before
  *
@@ -49,8 +52,16 @@ int main(int argc, char **argv)
 		CHECK(fd >= 0 && write(fd, to, strlen(to)) == (ssize_t)strlen(to));
 		close(fd);
 	}
+	if (!strcmp(what, "reclaim")) {
+		char *small[80];
+
+		for (node = 0; node < 80; node++)
+			small[node] = memset(malloc(500000), 1, 500000);
+		for (node = 0; node < 80; node += 2)
+			free(small[node]);
+	}
 	while (done < bytes) {
-		size_t size = huge ? MIB(8) : full ? KIB(64) + t_next(&seed) % MIB(1) : t_size(&seed, KIB(256));
+		size_t size = huge ? MIB(8) : !strcmp(what, "reclaim") ? 900000 : full ? KIB(64) + t_next(&seed) % MIB(1) : t_size(&seed, KIB(256));
 
 		at = malloc(size);
 		if (!at)
@@ -61,7 +72,9 @@ int main(int argc, char **argv)
 		done += size;
 	}
 	CHECK(full ? done < bytes && errno == ENOMEM : done >= bytes);
-	CHECK(done >= MIB((size_t)t_long(argv, "least", 0)));
+	/* To count takes memory, too, of which the kernel may have none left for this program. */
+	CHECK(syscall(SYS_set_mempolicy, 0, NULL, 0L) == 0);
+	CHECK(!full || done >= MIB((size_t)t_long(argv, "least", 0)));
 	spread = where(blocks, nr);
 	snprintf(name, sizeof name, "policy %s%s", what, huge ? " huge" : "");
 	show(name, &spread);
@@ -86,8 +99,20 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "spill")) {
 		int first = t_long(argv, "first", 2), then = t_long(argv, "then", 3);
 
+		size_t others = among(&spread, t_long(argv, "others", 0));
+		unsigned long misplaced = figure(first, "misplaced_bytes") / PAGE;
+
 		CHECK(spread.on[first] > 0 && spread.on[then] > 0);
-		CHECK((spread.on[first] + spread.on[then]) * 1000 >= spread.all * 999);
+		CHECK(spread.on[then] * PAGE >= MIB((size_t)t_long(argv, "least", 0)));
+		CHECK((spread.on[first] + spread.on[then] + others) * 1000 >= spread.all * 999);
+		/* And the figures say so. */
+		printf("policy spill: %lu pages of node %d are elsewhere by zonal\n", misplaced, first);
+		CHECK(misplaced + spread.all / 50 >= spread.on[then] + others);
+	} else if (!strcmp(what, "reclaim")) {
+		unsigned long good = figure(0, "zone_reclaim_success"), bad = figure(0, "zone_reclaim_failed");
+
+		printf("policy reclaim: %lu times enough, %lu times not\n", good, bad);
+		CHECK((good > 0) == t_long(argv, "tried", 1) && spread.on[0] < spread.all);
 	} else if (!strcmp(what, "bind") || full)
 		CHECK(among(&spread, nodes) == spread.all);
 	else
