@@ -58,6 +58,8 @@ impl Mm {
     fn process_figures(&self, snapshot: &mut Snapshot) {
         let pages = self.pages();
         let marks = pages.watermarks();
+        let arrays = pages.window.lock().arrays();
+        snapshot.map_start = arrays.addr() as u64;
         let [mapped, used, touched] = self.meta().usage();
         let index = self.huge().index_bytes();
         let bound = |pages| if pages == UNLIMITED { 0 } else { pages as u64 };
@@ -75,7 +77,7 @@ impl Mm {
             nr_huge_blocks: 0,
             meta_mapped_bytes: (mapped + size_of::<Mm>() + index) as u64,
             meta_used_bytes: used as u64,
-            map_mapped_bytes: pages.window.lock().arrays().len() as u64,
+            map_mapped_bytes: arrays.len() as u64,
             meta_resident_bytes: (touched + index) as u64,
         };
     }

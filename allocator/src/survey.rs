@@ -57,11 +57,10 @@ fn settle(node: &mut zonal_stats::Node, ask_kernel: bool) {
     // What the walk found in slabs, less what is not in use there.
     memory.used_small_bytes =
         memory.used_small_bytes.saturating_sub(memory.slab_free_bytes + memory.cached_bytes);
-    let held = memory.held_bytes();
     if !ask_kernel {
-        memory.resident_bytes = held;
+        memory.resident_bytes = memory.held_bytes();
     }
-    memory.untouched_bytes = held.saturating_sub(memory.resident_bytes + memory.misplaced_bytes);
+    memory.settle();
 }
 
 struct Survey<'a> {

@@ -133,6 +133,12 @@ impl System {
         self.status("NSpid")?.split_whitespace().last()?.parse().ok()
     }
 
+    /// The pid namespace in which the process has that number.
+    pub(crate) fn pid_namespace(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::metadata(self.path("ns/pid")).ok().map(|file| file.ino())
+    }
+
     /// The process's name for people.
     pub(crate) fn name(&self) -> String {
         self.of_process("comm").map_or_else(|| "?".into(), |name| name.trim_end().into())

@@ -4,35 +4,7 @@
 //! copy. A process that runs with more rights than its caller (AT_SECURE, as `secure_getenv` has
 //! it) reads nothing. An unknown key or a bad value is one line on stderr, and then ignored.
 //!
-//! | key            | value                                                                    |
-//! |----------------|--------------------------------------------------------------------------|
-//! | `stats`        | `exit`: a report when the process ends; `live`: a page for `zonal stats`;|
-//! |                | `exit+live`; `off`                                                       |
-//! | `stats_format` | `text`, `json` or `prometheus`                                           |
-//! | `stats_file`   | append the report to this file instead of stderr                         |
-//! | `stats_signal` | a report on this signal, as in `SIGUSR2`, `RTMIN+3` or a number         |
-//! | `policy`       | `default`, `local`, or `preferred`, `preferred-many`, `bind`,            |
-//! |                | `bind-strict`, `interleave`, `weighted-interleave` with `=NODES`, as in  |
-//! |                | `bind=0-1+3`; weights as in `weighted-interleave=0*3+1`                  |
-//! | `limit`        | bytes that zonal may hold, with K, M, G or T                             |
-//! | `soft_limit`   | bytes from which on it reclaims before it takes more                     |
-//! | `node_limit`   | the limit by node, as in `node_limit:0=1G+1=512M`                        |
-//! | `thp`          | huge pages: `auto`, `always`, `never`                                    |
-//! | `kswapd`       | the background thread: `auto` (in processes that have threads), `off`,   |
-//! |                | `always`                                                                 |
-//! | `pressure`     | who reads what the control group and nodes have left: `auto` (the        |
-//! |                | background thread), `off`, `always` (callers too)                        |
-//! | `purge`        | `off` keeps cold memory until it is needed; `on`                         |
-//! | `node_reclaim` | 0 to 7: what a node reclaims before others are asked, by the bits of the  |
-//! |                | kernel's `zone_reclaim_mode`                                             |
-//! | `numa`         | `off` leaves placement to the kernel; `on`                               |
-//! | `harden`       | how much misuse is looked for: `0`, `1` (the default) or `2`             |
-//! | `profile`      | `on`: a heap profile from the start, written to `profile_file` at exit   |
-//! | `profile_rate` | mean bytes between two samples                                           |
-//! | `profile_file` | where it goes; `%p` is the process id                                    |
-//! | `profile_signal` | a signal that starts a profile, or stops and writes it                 |
-//! | `leaks`        | `exit`: what is alive at the end, by stacks, on stderr                   |
-//! | `syscalls`     | `minimal` makes no call that zonal can do without; `all`                 |
+//! Keys, values, defaults and effects: `docs/CONFIGURATION.md`, which a test compares with [`set`].
 
 use core::ffi::{CStr, c_char};
 use core::str;
@@ -250,7 +222,7 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
         }
         b"profile_file" => settings.profile_file = Some(value),
         b"profile_signal" => settings.profile_signal = Some(signal(value).ok_or(Wrong::Value)?),
-        b"leaks" => settings.leaks_at_exit = one_of(value, &[(b"exit", true)])?,
+        b"leaks" => settings.leaks_at_exit = one_of(value, &[(b"exit", true), (b"off", false)])?,
         b"syscalls" => {
             settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
         }

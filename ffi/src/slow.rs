@@ -166,19 +166,29 @@ fn no_memory() -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
-    let Some(object) = NonNull::new(object) else {
-        tls::Block::get().put(heap);
-        return;
-    };
-    // As `hit_between_samples`.
+    // As `hit_between_samples`. Null lies in no heap, so it is none.
     if let Some(own) = sampled_heap(heap)
-        && profile::is_unsampled(object.addr().get())
+        && profile::is_unsampled(object.addr())
         // SAFETY: the heap is the thread's own; the caller gives the object up.
-        && unsafe { HeapHot::push(own.hot(), object.as_ptr()) }
+        && unsafe { HeapHot::push(own.hot(), object) }
     {
         tls::Block::get().put(heap);
         return;
     }
+    // SAFETY: the caller's promise.
+    unsafe { free_missed::<F>(object, heap) };
+}
+
+/// Apart, so that what is above saves no registers.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(never)]
+unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
+    let Some(object) = NonNull::new(object) else {
+        tls::Block::get().put(heap);
+        return;
+    };
     let is_short = heap != tls::empty() && !detour::is_checked();
     if is_short {
         // SAFETY: a heap that was taken is the thread's own.

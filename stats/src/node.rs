@@ -172,6 +172,13 @@ impl Memory {
         let free = self.pcp_bytes + self.free_resident_bytes + self.huge_cached_bytes;
         (in_use + in_slabs + free).saturating_sub(self.holes_bytes)
     }
+
+    /// Once all other figures stand: what they count and the kernel does not hold was never
+    /// touched, or was swapped out.
+    pub fn settle(&mut self) {
+        let in_memory = self.resident_bytes + self.misplaced_bytes;
+        self.untouched_bytes = self.held_bytes().saturating_sub(in_memory);
+    }
 }
 
 /// A node.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     /// Whether the kernel was asked what is resident: 1, or 0 where it must not be or did not
     /// answer; all `resident` figures are then those of zonal's own accounts.
     pub asked_kernel: u64,
+    /// Where the page map's arrays start; their length is `process.map_mapped_bytes`.
+    pub map_start: u64,
     /// The process outside the nodes.
     pub process: Process,
     /// Its events.
@@ -72,6 +74,7 @@ impl Default for Snapshot {
             taken_ns: 0,
             cost_ns: 0,
             asked_kernel: 0,
+            map_start: 0,
             process: Process::default(),
             process_events: ProcessEvents::default(),
             heap_events: HeapEvents::default(),

@@ -7,7 +7,8 @@
  * freed      all are freed again
  * threads    four threads share the work and stay
  * wait       as touched; then waits for the end of its input before anything is written
- * fork       as wait; a forked child prints its number and waits, too */
+ * fork       as wait; a forked child prints its number and waits, too
+ * late       as untouched; prints its number, touches all when a line comes, and waits */
 #include "t.h"
 #include <dlfcn.h>
 
@@ -82,7 +83,7 @@ int main(int argc, char **argv)
 		pthread_barrier_wait(&built);
 		asked = count / 4 * 4 * size;
 	} else {
-		build(0, count, strcmp(how, "untouched"));
+		build(0, count, strcmp(how, "untouched") && strcmp(how, "late"));
 	}
 	if (!strcmp(how, "sparse")) {
 		for (size_t i = 0; i < count; i += 2)
@@ -93,6 +94,17 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < count; i++)
 			free(blocks[i]);
 		asked = 0;
+	}
+	if (!strcmp(how, "late")) {
+		char byte;
+
+		dprintf(1, "%d\n", (int)getpid());
+		CHECK(read(0, &byte, 1) == 1);
+		for (size_t i = 0; i < count; i++)
+			memset(blocks[i], 0x5a, size);
+		dprintf(1, "touched\n");
+		wait_for_end();
+		return 0;
 	}
 	if (!strcmp(how, "wait") || !strcmp(how, "fork")) {
 		pid_t child = strcmp(how, "fork") ? 1 : fork();

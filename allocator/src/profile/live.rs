@@ -135,26 +135,27 @@ pub(crate) type Pages = AtomicU8;
 /// The question of every `free`, answered by one load. Neighbours share a byte, so the bytes in
 /// use are few and stay in the cache.
 #[derive(Debug)]
-pub(crate) struct Filter {
-    pages: &'static [Pages],
+pub(crate) struct Filter<const N: usize> {
+    pages: &'static [Pages; N],
 }
 
-impl Filter {
+impl<const N: usize> Filter<N> {
     /// For a table of a power of two.
-    pub(crate) fn new(pages: &'static [Pages]) -> Filter {
+    pub(crate) fn new(pages: &'static [Pages; N]) -> Filter<N> {
+        const { assert!(N.is_power_of_two()) };
         Filter { pages }
     }
 
     #[inline(always)]
-    fn page(&self, addr: usize) -> Option<&'static Pages> {
-        self.pages.get((addr >> zonal_numa::PAGE_SHIFT) & (self.pages.len() - 1))
+    fn page(&self, addr: usize) -> &'static Pages {
+        &self.pages[(addr >> zonal_numa::PAGE_SHIFT) & (N - 1)]
     }
 
     /// Whether there may be a sampled object at `addr`.
     #[inline(always)]
     pub(crate) fn has(&self, addr: usize) -> bool {
         // Relaxed: see the module for what orders a free behind its allocation.
-        self.page(addr).is_some_and(|page| page.load(Relaxed) != 0)
+        self.page(addr).load(Relaxed) != 0
     }
 
     pub(crate) fn add(&self, addr: usize) {
@@ -170,7 +171,7 @@ impl Filter {
     }
 
     fn change(&self, addr: usize, change: impl Fn(u8) -> Option<u8>) {
-        let Some(page) = self.page(addr) else { return };
+        let page = self.page(addr);
         let mut count = page.load(Relaxed);
         while let Some(new) = change(count) {
             match page.compare_exchange_weak(count, new, Relaxed, Relaxed) {

@@ -51,7 +51,7 @@ const NR_FRAMES: usize = 1 << 18;
 #[derive(Debug)]
 pub struct Profile {
     live: Live,
-    filter: Filter,
+    filter: Filter<NR_FILTER>,
     stacks: Stacks,
     /// Mean bytes between two sampling points.
     period: AtomicU64,
@@ -78,7 +78,7 @@ impl Profile {
         unsafe {
             at.write(Profile {
                 live: Live::new(table(base + live, NR_LIVE)),
-                filter: Filter::new(table(base + filter, NR_FILTER)),
+                filter: Filter::new(&*ptr::with_exposed_provenance(base + filter)),
                 stacks: Stacks::new(
                     table(base + stacks, NR_STACKS),
                     table(base + frames, NR_FRAMES),

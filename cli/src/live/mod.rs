@@ -1,9 +1,11 @@
 //! The statistics that a process publishes in a file of its user's, from outside.
 //!
 //! The process is neither stopped nor traced: the file is mapped, a fresh snapshot is asked for by a
-//! word in it, and what is there is read ([`zonal_stats::live`]).
+//! word in it, and what is there is read ([`zonal_stats::live`]). What of it is in memory the kernel
+//! tells ([`resident`]).
 
 mod page;
+mod resident;
 mod stale;
 
 use std::fmt;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use zonal_stats::Snapshot;
-use zonal_stats::live::{FOLDER, Unfit};
+use zonal_stats::live::{FOLDER, PageName, Unfit};
 
 use crate::system::System;
 use page::Page;
@@ -124,6 +126,8 @@ impl Live {
         // Torn by a publisher that is at it: it will not be the next time.
         for _ in 0..20 {
             if self.page.read(&mut snapshot) {
+                // Where the kernel does not say, zonal's own accounts stand.
+                let _ = resident::ask(self.pid, &mut snapshot);
                 return Ok(snapshot);
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -148,7 +152,9 @@ impl Live {
         let mut found: Vec<u32> = pages(parent.into())
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
             .flat_map(|entry| pages(entry.path()))
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|entry| PageName::parse(entry.file_name().to_str()?))
+            .filter(|name| is_here(*name))
+            .filter_map(|name| name.pid.try_into().ok())
             .collect();
         found.sort_unstable();
         found
@@ -159,25 +165,38 @@ impl Live {
 /// number, too.
 fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
     let Some(user) = system.effective_user() else { return Ok(None) };
-    let inside = system.number_inside().unwrap_or(pid);
-    for path in
-        [format!("/proc/{pid}/root{FOLDER}{user}/{inside}"), format!("{FOLDER}{user}/{pid}")]
-    {
-        match Page::map(path.as_ref(), user) {
-            Ok(page) => return Ok(Some(page)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    for name in names(pid, system) {
+        for root in [format!("/proc/{pid}/root"), String::new()] {
+            match Page::map(format!("{root}{FOLDER}{user}/{name}").as_ref(), user) {
+                Ok(page) => return Ok(Some(page)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(None)
 }
 
+/// The names that the page may have: a process without `/proc` does not know its namespace.
+fn names(pid: u32, system: &System) -> [PageName; 2] {
+    let pid = u64::from(system.number_inside().unwrap_or(pid));
+    [system.pid_namespace().unwrap_or(0), 0].map(|namespace| PageName { pid, namespace })
+}
+
+/// Whether the number in the name is one that this command has for the process, too.
+fn is_here(name: PageName) -> bool {
+    let own = System::own().pid_namespace();
+    name.namespace == 0 || own.is_none_or(|own| own == name.namespace)
+}
+
 /// Whether the process still has its page: `execve` takes it away.
 fn is_mapped(pid: u32, system: &System) -> bool {
-    let inside = system.number_inside().unwrap_or(pid);
     let user = system.effective_user().unwrap_or_default();
-    let name = format!("{FOLDER}{user}/{inside}");
-    system.mapped_files().iter().any(|file| file.trim_end_matches(" (deleted)").ends_with(&name))
+    let names = names(pid, system).map(|name| format!("{FOLDER}{user}/{name}"));
+    system.mapped_files().iter().any(|file| {
+        let file = file.trim_end_matches(" (deleted)");
+        names.iter().any(|name| file.ends_with(name))
+    })
 }
 
 fn why_silent(pid: u32, system: &System) -> Silent {

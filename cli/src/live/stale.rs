@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use zonal_stats::live::FOLDER;
+use zonal_stats::live::{FOLDER, PageName};
 
+use super::is_here;
 use super::page::Page;
 use crate::system::System;
 
@@ -17,9 +18,10 @@ pub(crate) fn tidy() {
     // SAFETY: takes nothing and cannot fail.
     let user = unsafe { libc::geteuid() };
     for entry in fs::read_dir(format!("{FOLDER}{user}")).into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+        // Those of other containers that share the folder are none of ours.
+        let name = entry.file_name().to_str().and_then(PageName::parse);
+        let pid = name.filter(|name| is_here(*name)).and_then(|name| name.pid.try_into().ok());
+        let Some(pid) = pid else { continue };
         if is_stale(&entry.path(), user, pid) {
             // Somebody else may have been faster.
             let _ = fs::remove_file(entry.path());

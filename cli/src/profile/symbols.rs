@@ -75,13 +75,25 @@ fn inside(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
+/// An entry of a table of symbols.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Function {
+    start: u64,
+    /// 0 for some that were written in assembly: nobody knows where they end.
+    size: u64,
+    name: String,
+}
+
+/// Functions behind each other that may overlap.
+const NEIGHBOURS: usize = 8;
+
 /// One file with code.
 pub(super) struct Module {
     loader: Loader,
     /// Of loaded parts: offset in the file, size, address.
     segments: Vec<(u64, u64, u64)>,
-    /// Exported functions by address: start, size, name.
-    exported: Vec<(u64, u64, String)>,
+    /// Functions of the tables of symbols, by address.
+    functions: Vec<Function>,
 }
 
 impl Module {
@@ -95,15 +107,17 @@ impl Module {
         let segments = segments
             .map(|part| (part.p_offset(endian), part.p_filesz(endian), part.p_vaddr(endian)))
             .collect();
-        let mut exported: Vec<_> = file
-            .dynamic_symbols()
+        let mut functions: Vec<_> = file
+            .symbols()
+            .chain(file.dynamic_symbols())
             .filter(|symbol| symbol.is_definition() && symbol.kind() == object::SymbolKind::Text)
             .filter_map(|symbol| {
-                Some((symbol.address(), symbol.size(), symbol.name().ok()?.into()))
+                let name = symbol.name().ok()?.into();
+                Some(Function { start: symbol.address(), size: symbol.size(), name })
             })
             .collect();
-        exported.sort_unstable();
-        Some(Self { loader, segments, exported })
+        functions.sort_unstable();
+        Some(Self { loader, segments, functions })
     }
 
     /// The address that the file itself gives to a place in it.
@@ -147,16 +161,14 @@ impl Module {
         places
     }
 
+    /// The function that the address lies in, not one that merely stands before it: in a stripped
+    /// file most that stand there have lost their names.
     fn symbol(&self, address: u64) -> Option<String> {
-        let name = match self.loader.find_symbol(address) {
-            Some(name) => name,
-            None => {
-                let after = self.exported.partition_point(|(start, ..)| *start <= address);
-                let (start, size, name) = self.exported.get(after.checked_sub(1)?)?;
-                (address - start < (*size).max(1)).then_some(name)?
-            }
-        };
-        Some(addr2line::demangle_auto(name.into(), None).into_owned())
+        let after = self.functions.partition_point(|function| function.start <= address);
+        let before = self.functions.get(..after)?;
+        let mut near = before.iter().rev().take(NEIGHBOURS);
+        let found = near.find(|function| address - function.start < function.size.max(1))?;
+        Some(addr2line::demangle_auto(found.name.as_str().into(), None).into_owned())
     }
 }
 
@@ -197,6 +209,18 @@ mod tests {
         let places = symbols.places(libc::qsort as *const () as usize as u64 + 1);
         assert!(places[0].function.starts_with("qsort"), "{places:?}");
         assert_eq!(symbols.places(16)[0].function, "0x10");
+    }
+
+    #[test]
+    fn what_lies_behind_a_function_is_not_in_it() {
+        let own = fs::read_link("/proc/self/exe").unwrap();
+        let mut module = Module::open(&own).unwrap();
+        let function = |start, size, name: &str| Function { start, size, name: name.into() };
+        module.functions =
+            vec![function(16, 32, "outer"), function(24, 0, "label"), function(64, 8, "_ZN1a1bE")];
+        let found = [15, 16, 24, 47, 48, 64, 71, 72].map(|address| module.symbol(address));
+        let found = found.each_ref().map(|name| name.as_deref().unwrap_or("-"));
+        assert_eq!(found, ["-", "outer", "label", "outer", "-", "a::b", "a::b", "-"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The nodes as bars, with the watermarks of their zones where there is a limit.
+//! The nodes as bars, with the watermarks of their zones where there is a limit: a line each, or
+//! several in a line where the screen has not so many.
 
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
@@ -6,36 +7,45 @@ use ratatui::text::{Line, Span};
 use zonal_stats::{Node, PAGE_SIZE, Snapshot};
 
 use super::bar::{Mark, Paint, Part, bar};
-use crate::size::size;
+use crate::size::{compact, size};
 
-/// One line a node, as many as there is room for.
-pub(super) fn lines(snapshot: &Snapshot, area: Rect) -> Vec<Line<'static>> {
-    let nodes = snapshot.nodes();
-    let room = usize::from(area.height);
-    let mut lines: Vec<_> =
-        nodes.iter().take(room).map(|node| line(snapshot, node, usize::from(area.width))).collect();
-    if nodes.len() > room {
-        lines.pop();
-        lines.push(Line::from(format!(" and {} more nodes", nodes.len() + 1 - room)));
-    }
-    lines
+/// Columns that a node needs at least, and those from which on nothing is shortened.
+const NARROWEST: usize = 20;
+const ROOMY: usize = 60;
+
+/// Nodes in a line: as many as it takes to show all in `area`, if they fit.
+pub(super) fn columns(nr_nodes: usize, area: Rect) -> usize {
+    let most = (usize::from(area.width) / NARROWEST).max(1);
+    nr_nodes.div_ceil(usize::from(area.height).max(1)).clamp(1, most)
 }
 
-fn line(snapshot: &Snapshot, node: &Node, width: usize) -> Line<'static> {
+/// The lines of all nodes, so many in each.
+pub(super) fn lines(snapshot: &Snapshot, columns: usize, width: u16) -> Vec<Line<'static>> {
+    let width = usize::from(width) / columns;
+    let line = |nodes: &[Node]| nodes.iter().flat_map(|node| cell(snapshot, node, width)).collect();
+    snapshot.nodes().chunks(columns).map(line).collect()
+}
+
+fn cell(snapshot: &Snapshot, node: &Node, width: usize) -> Vec<Span<'static>> {
     let zone = &node.zone;
-    let name = format!(" node {:<2}", node.id);
+    let is_roomy = width >= ROOMY;
+    let name = match width {
+        0..=29 => format!(" {:<2}", node.id),
+        _ => format!(" node {:<2}", node.id),
+    };
     // A node without a limit of its own shares that of the process.
     let own = (zone.limit, zone.min, zone.low, zone.high);
     let process = &snapshot.process;
     let shared = (process.limit, process.min, process.low, process.high);
     let (limit, min, low, high) = if zone.limit > 0 { own } else { shared };
-    let figure = if limit > 0 {
-        format!(" {} of {}", size(zone.nr_charged * PAGE_SIZE), size(limit * PAGE_SIZE))
-    } else {
-        let committed = size((zone.nr_managed + zone.nr_huge) * PAGE_SIZE);
-        format!(" {} of {committed} committed", size(zone.nr_charged * PAGE_SIZE))
-    };
     let whole = if limit > 0 { limit } else { zone.nr_managed + zone.nr_huge };
+    let (charged, most) = (zone.nr_charged * PAGE_SIZE, whole * PAGE_SIZE);
+    let figure = if is_roomy {
+        let committed = if limit > 0 { "" } else { " committed" };
+        format!(" {} of {}{committed}", size(charged), size(most))
+    } else {
+        format!(" {}/{}", compact(charged), compact(most))
+    };
     let parts = [
         Part { amount: zone.nr_out.saturating_sub(zone.nr_holes), paint: Paint::USED },
         Part { amount: zone.nr_huge, paint: Paint::KEPT },
@@ -59,6 +69,7 @@ fn line(snapshot: &Snapshot, node: &Node, width: usize) -> Line<'static> {
         headroom if headroom < low => Color::Yellow,
         _ => Color::Green,
     };
-    spans.push(Span::styled(figure, Style::new().fg(colour)));
-    Line::from(spans)
+    let rest = width.saturating_sub(name.len() + 1 + room);
+    spans.push(Span::styled(format!("{figure:<rest$}"), Style::new().fg(colour)));
+    spans
 }

@@ -143,6 +143,49 @@ fn the_other_pages_and_the_help() {
     assert!(rows.iter().any(|row| row.contains("any key closes")), "{rows:#?}");
 }
 
+/// The same server on `nr_nodes` nodes, each with a resident part that tells it from the others.
+fn app_on(nr_nodes: usize) -> App {
+    let mut app = App::new("server".into(), 4711, Duration::from_secs(1));
+    let mut snapshot = snapshot(1);
+    snapshot.nr_nodes = nr_nodes as u64;
+    let first = snapshot.nodes[0];
+    for (id, node) in snapshot.nodes.iter_mut().take(nr_nodes).enumerate() {
+        *node = first;
+        node.id = id as u64;
+        node.zone.nr_charged = (101 + id as u64) * MIB / 4096;
+    }
+    app.update(snapshot);
+    app
+}
+
+/// On the smallest screen every node has its bar: side by side, where there are more nodes than
+/// lines, and behind the arrow keys where there are more than fit.
+#[test]
+fn machines_with_many_nodes() {
+    for nr_nodes in [1, 2, 3, 4, 8] {
+        let rows = drawn(&mut app_on(nr_nodes), 80, 24);
+        for id in 0..nr_nodes {
+            let charged = format!("{}", 101 + id);
+            let row = rows[6..8].iter().find(|row| row.contains(&charged));
+            let row = row.unwrap_or_else(|| panic!("node {id} of {nr_nodes}: {rows:#?}"));
+            assert!(row.contains('\u{2588}') && row.contains('m'), "{row}");
+        }
+        let below = ["free area", "page caches", "rates", "allocstall", "q quit"];
+        assert!(below.iter().all(|part| rows.iter().any(|row| row.contains(part))), "{rows:#?}");
+    }
+    let mut many = app_on(64);
+    let rows = drawn(&mut many, 80, 24);
+    assert!(rows[5].contains("64 nodes: Up and Down") && rows[6].starts_with(" 0  "), "{rows:#?}");
+    for _ in 0..100 {
+        assert!(many.press(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE)));
+    }
+    let rows = drawn(&mut many, 80, 24);
+    assert!(rows[7].contains(" 63 ") && rows[7].contains("164M"), "{rows:#?}");
+    let rows = drawn(&mut app_on(64), 80, 90);
+    let has = |text: String| rows.iter().any(|row| row.contains(&text));
+    assert!((0..64).all(|id| has(format!(" node {id:<2} "))), "{rows:#?}");
+}
+
 /// Neither a tiny screen nor an empty process may bring it down.
 #[test]
 fn odd_sizes_and_empty_processes() {

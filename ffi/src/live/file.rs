@@ -1,4 +1,4 @@
-//! The file of the live page: `/dev/shm/zonal-UID/PID`.
+//! The file of the live page: `/dev/shm/zonal-UID/PID.NAMESPACE`.
 //!
 //! Everybody may write to `/dev/shm`, so the folder of a user is taken only if it is a folder, the
 //! user's own, and closed to all others; no link is followed. The file is made anew, never opened:
@@ -16,7 +16,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use zonal_stats::LivePage;
-use zonal_stats::live::{FOLDER, PAGE_BYTES};
+use zonal_stats::live::{FOLDER, PAGE_BYTES, PageName};
 
 use crate::errno;
 
@@ -29,6 +29,8 @@ const LARGEST_OS_PAGE: usize = 64 << 10;
 
 /// Whose folder it is: the user may change until the file goes.
 static USER: AtomicU32 = AtomicU32::new(0);
+/// Where the process has its number, as [`PageName`] has it.
+static NAMESPACE: AtomicU64 = AtomicU64::new(0);
 /// Pages of the file that can be touched, one bit each.
 static POPULATED: AtomicU64 = AtomicU64::new(0);
 const _: () = assert!(PAGE_BYTES.div_ceil(4096) <= 64);
@@ -52,7 +54,7 @@ impl Path {
 
     fn name(pid: u64) -> Path {
         let mut path = Path::EMPTY;
-        let _ = write!(path, "{pid}");
+        let _ = write!(path, "{}", PageName { pid, namespace: NAMESPACE.load(Relaxed) });
         path
     }
 
@@ -78,11 +80,18 @@ struct Fd(i32);
 
 impl Fd {
     fn open_at(folder: i32, path: &CStr, flags: i32) -> Option<Fd> {
-        let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+        let flags = flags | libc::O_CLOEXEC;
         // SAFETY: the path is a C string.
         let fd =
             unsafe { libc::syscall(libc::SYS_openat, folder, path.as_ptr(), flags, 0o600_u32) };
         i32::try_from(fd).ok().filter(|&fd| fd >= 0).map(Fd)
+    }
+
+    fn stat(&self) -> Option<libc::stat> {
+        // SAFETY: all zeros is a valid `stat`.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        // SAFETY: `stat` is writable.
+        (unsafe { libc::fstat(self.0, &raw mut stat) } == 0).then_some(stat)
     }
 }
 
@@ -99,6 +108,7 @@ pub(super) fn make() -> Option<NonNull<LivePage>> {
     let pid = u64::from(crate::kswapd::process());
     // SAFETY: takes nothing and cannot fail.
     USER.store(unsafe { libc::geteuid() }, Relaxed);
+    NAMESPACE.store(namespace(), Relaxed);
     POPULATED.store(0, Relaxed);
     // SAFETY: the path is a C string. One that is there is looked at below.
     unsafe {
@@ -122,20 +132,15 @@ pub(super) fn make() -> Option<NonNull<LivePage>> {
 
 /// The user's folder and its size, if it is one that nobody else can have made.
 fn open_folder() -> Option<(Fd, i64)> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let folder = Fd::open_at(libc::AT_FDCWD, Path::folder().as_c_str(), flags)?;
-    // SAFETY: all zeros is a valid `stat`.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    // SAFETY: `stat` is writable.
-    let asked = unsafe { libc::fstat(folder.0, &raw mut stat) };
-    if asked != 0 || stat.st_uid != USER.load(Relaxed) || stat.st_mode & 0o077 != 0 {
-        return None;
-    }
-    Some((folder, stat.st_size))
+    let stat = folder.stat()?;
+    let is_own = stat.st_uid == USER.load(Relaxed) && stat.st_mode & 0o077 == 0;
+    is_own.then_some((folder, stat.st_size))
 }
 
 fn create(folder: &Fd, name: &Path) -> Option<Fd> {
-    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     Fd::open_at(folder.0, name.as_c_str(), flags).or_else(|| {
         unlink(folder.0, name);
         Fd::open_at(folder.0, name.as_c_str(), flags)
@@ -222,6 +227,12 @@ pub(super) fn remove(page: &LivePage) {
 fn unlink(folder: i32, path: &Path) {
     // SAFETY: the path is a C string.
     unsafe { libc::syscall(libc::SYS_unlinkat, folder, path.as_c_str().as_ptr(), 0) };
+}
+
+/// The pid namespace of this process; 0 where `/proc` does not say.
+fn namespace() -> u64 {
+    let file = Fd::open_at(libc::AT_FDCWD, c"/proc/self/ns/pid", libc::O_RDONLY);
+    file.and_then(|file| file.stat()).map_or(0, |stat| stat.st_ino)
 }
 
 /// When this process started, in ticks since the start of the machine; 0 where `/proc` does not

@@ -2,17 +2,19 @@
 //! without stopping the process.
 //!
 //! The page ([`zonal_stats::live`]) is made with the first allocation, before the program can
-//! install a filter of its own; no descriptor stays open. From then on publishing makes no call of
-//! the system but those of any report, so it goes on when the program has changed its root, its
-//! user or its rights. Under a seccomp filter that came after the start, which may kill whoever asks,
-//! the kernel is asked nothing: figures are zonal's own accounts, a forked child gets no page, and
-//! the file is left to the next reader.
+//! install a filter of its own; no descriptor stays open. From then on publishing asks the kernel
+//! nothing, which may kill whoever asks by a seccomp filter that came after the start: figures are
+//! zonal's own accounts, and the reader, who may look at the process's page tables, asks what of it
+//! is in memory. So it goes on when the program has changed its root, its user or its rights, and
+//! what is in memory is of the moment at which somebody reads, also of a program that sleeps. A
+//! forked child gets no page under such a filter, and the file is left to the next reader.
 //!
 //! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
-//! ([`LivePage::ask`]), at most every 100 ms; without a reader once a second, at the first slow
-//! paths (the 16th, the 32nd, ...), and when the background reclaimer goes home, so that a program
-//! that sleeps has left its figures behind. Publishing takes at most one fiftieth of the time. A
-//! program that sleeps publishes nothing; readers show how old its page is.
+//! ([`LivePage::ask`]), at most every 100 ms and a fiftieth of the time. A program that falls asleep
+//! publishes nothing more, so it leaves its figures behind beforehand: at the first slow paths (the
+//! 16th, the 32nd, ...), whenever zonal holds a sixteenth more or less than they say, for at most a
+//! hundredth of the time, else each fifth of a second and for at most a five hundredth, and when the
+//! background reclaimer goes home. Readers show how old a page is.
 //!
 //! A forked child gets a page of its own in the fork handler. A child that no handler knows of
 //! (`_Fork`, `vfork`) has none: the page names its process, and nobody else writes to it.
@@ -21,7 +23,7 @@ mod file;
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use zonal_allocator::{Heap, Mm, PAGE_SIZE};
 use zonal_stats::{LivePage, Snapshot};
@@ -39,14 +41,31 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock, and before the first publication.
 const CALLS_PER_LOOK: u32 = 256;
 const FIRST_CALLS: u32 = 16;
-/// When the last publication was, and what it cost.
+/// When the last publication was, what it cost, and how many pages were charged then.
 static LAST_NS: AtomicU64 = AtomicU64::new(0);
 static COST_NS: AtomicU64 = AtomicU64::new(0);
-/// Publications for a reader are this far apart, others that far.
-const ASKED_NS: u64 = 100_000_000;
-const UNASKED_NS: u64 = 1_000_000_000;
-/// And at least so many times what the last one cost.
-const COST_SHARE: u64 = 50;
+static LAST_CHARGED: AtomicUsize = AtomicUsize::new(0);
+/// A difference of so many pages and this share is worth a publication.
+const CHANGED_PAGES: usize = 256;
+const CHANGED_SHARE: usize = 16;
+
+/// How far publications are apart at least.
+struct Pause {
+    ns: u64,
+    /// And so many times what the last one cost.
+    costs: u64,
+}
+
+impl Pause {
+    const ASKED: Pause = Pause { ns: 100_000_000, costs: 50 };
+    const CHANGED: Pause = Pause { ns: 0, costs: 100 };
+    const OTHERWISE: Pause = Pause { ns: 200_000_000, costs: 500 };
+
+    fn is_over(&self, now: u64) -> bool {
+        let pause = self.ns.max(COST_NS.load(Relaxed).saturating_mul(self.costs));
+        now.saturating_sub(LAST_NS.load(Relaxed)) >= pause
+    }
+}
 
 /// Why to publish.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,6 +136,7 @@ pub(crate) fn after_fork(is_inside: bool) {
         BUSY.store(false, Relaxed);
         CALLS.store(0, Relaxed);
         LAST_NS.store(0, Relaxed);
+        LAST_CHARGED.store(0, Relaxed);
         prepare(!is_confined());
     }
 }
@@ -135,15 +155,19 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     CALLS.store(calls, Relaxed);
     let is_early = calls.is_power_of_two() && calls >= FIRST_CALLS;
+    let last = LAST_CHARGED.load(Relaxed);
+    let is_changed =
+        mm.pages().charged().abs_diff(last) > last / CHANGED_SHARE + CHANGED_PAGES;
     // A look at the clock costs more than most slow paths.
-    let looks = page.is_asked() || own.is_none() || calls.is_multiple_of(CALLS_PER_LOOK);
+    let looks =
+        is_changed || page.is_asked() || own.is_none() || calls.is_multiple_of(CALLS_PER_LOOK);
     if !is_early && !looks {
         return;
     }
     let now = mm.machine().now_ns();
-    let pause = if page.is_asked() { ASKED_NS } else { UNASKED_NS };
-    let pause = pause.max(COST_NS.load(Relaxed).saturating_mul(COST_SHARE));
-    let is_due = now.saturating_sub(LAST_NS.load(Relaxed)) >= pause;
+    let is_due = Pause::OTHERWISE.is_over(now)
+        || (is_changed && Pause::CHANGED.is_over(now))
+        || (page.is_asked() && Pause::ASKED.is_over(now));
     // ORDERING: Acquire, pairs with Release below: the scratch is whole.
     if (is_due || is_early || occasion == Occasion::Parting)
         && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok()
@@ -165,11 +189,12 @@ fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u6
     }
     // SAFETY: a mapping of that size for ever, and `BUSY` is ours; zeros are a snapshot.
     let snapshot = unsafe { &mut *scratch };
-    report::fill(mm, own, snapshot, !mm.machine().is_confined_since_start());
+    report::fill(mm, own, snapshot, false);
     let fits = snapshot.parts().iter().all(|part| file::populate(page, LivePage::bytes_of(part)));
     if fits {
         page.publish(snapshot);
     }
+    LAST_CHARGED.store(mm.pages().charged(), Relaxed);
     LAST_NS.store(now, Relaxed);
     COST_NS.store(mm.machine().now_ns().saturating_sub(now), Relaxed);
 }

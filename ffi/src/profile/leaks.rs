@@ -50,6 +50,12 @@ fn write(out: &mut Out, profile: &Profile) -> fmt::Result {
     // SAFETY: getpid only asks.
     let pid = unsafe { libc::getpid() };
     let rate = profile.period();
+    if stacks == 0 {
+        return writeln!(
+            out,
+            "zonal: pid {pid}: nothing that was sampled is alive at exit (one sample in {rate} bytes)"
+        );
+    }
     writeln!(
         out,
         "zonal: pid {pid}: about {bytes} bytes in {objects} objects are alive at exit, from \

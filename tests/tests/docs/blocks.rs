@@ -58,9 +58,11 @@ pub(crate) fn root() -> PathBuf {
     root.canonicalize().unwrap_or(root)
 }
 
-/// README.md, LD_PRELOAD.md and everything below docs/.
+/// The documents in the root of the repository, and everything below docs/.
 pub(crate) fn documents() -> Vec<PathBuf> {
-    let mut found = vec![root().join("README.md"), root().join("LD_PRELOAD.md")];
+    let mut found: Vec<PathBuf> = ["README.md", "LD_PRELOAD.md", "SECURITY.md", "CHANGELOG.md"]
+        .map(|name| root().join(name))
+        .into();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);

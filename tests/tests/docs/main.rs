@@ -69,20 +69,37 @@ fn every_block_names_its_language() {
     }
 }
 
-/// Links between the documents, and from them to files of the repository.
+/// Links between the documents, and from them to files of the repository; to a place in a document,
+/// if they name one.
 #[test]
-fn every_link_leads_to_a_file() {
+fn every_link_leads_somewhere() {
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap_or_default();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") {
+            let (path, place) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
                 continue;
             }
-            let target = document.parent().unwrap_or(Path::new("/")).join(path);
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap_or(Path::new("/")).join(path),
+            };
             assert!(target.exists(), "{}: no file behind {link}", document.display());
+            let is_there = place.is_empty() || anchors(&target).contains(place);
+            assert!(is_there, "{}: no such heading: {link}", document.display());
         }
     }
+}
+
+/// The names that headings have in links: small letters, hyphens for blanks, no other signs.
+fn anchors(document: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(document).unwrap_or_default();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let name = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        words.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+    };
+    headings.map(name).collect()
 }
 
 /// The guide's index names every page.

@@ -1,4 +1,4 @@
-//! The table of settings against the library that reads them.
+//! The tables of settings against the library that reads them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,8 @@ use zonal_tests::{Program, is_zonal};
 
 use crate::blocks::root;
 
-/// The document with the table.
-const DOCUMENT: &str = "LD_PRELOAD.md";
+/// The document with the tables.
+const DOCUMENT: &str = "docs/CONFIGURATION.md";
 
 /// A row: the key, and every value that it names literally.
 struct Row {
@@ -16,11 +16,14 @@ struct Row {
     values: Vec<String>,
 }
 
-/// The rows of the table whose head begins with `| key `.
+/// The rows of all tables whose head begins with `| key `.
 fn rows() -> Vec<Row> {
     let text = fs::read_to_string(root().join(DOCUMENT)).unwrap_or_default();
-    let table = text.lines().skip_while(|line| !line.starts_with("| key ")).skip(2);
-    let rows: Vec<Row> = table.take_while(|line| line.starts_with('|')).map(row).collect();
+    let tables = text.split("\n| key ").skip(1);
+    let rows: Vec<Row> = tables
+        .flat_map(|table| table.lines().skip(2).take_while(|line| line.starts_with('|')))
+        .map(row)
+        .collect();
     assert!(!rows.is_empty(), "{DOCUMENT} has no table of settings");
     rows
 }
@@ -56,11 +59,13 @@ fn accepted() -> BTreeSet<String> {
 
 #[test]
 fn every_key_is_documented_and_no_other() {
-    let documented: BTreeSet<String> = rows().into_iter().map(|row| row.key).collect();
+    let rows: Vec<String> = rows().into_iter().map(|row| row.key).collect();
+    let documented: BTreeSet<String> = rows.iter().cloned().collect();
+    assert_eq!(documented.len(), rows.len(), "a key stands twice");
     assert_eq!(documented, accepted());
 }
 
-/// What the table names as a value is understood; a value that cannot be is refused, by its key.
+/// What the tables name as a value is understood; a value that cannot be is refused, by its key.
 #[test]
 fn every_value_of_the_table_is_understood() {
     if !is_zonal() {

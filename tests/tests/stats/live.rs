@@ -1,6 +1,6 @@
 //! The live page: read from outside, by the command.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
@@ -64,7 +64,9 @@ fn user() -> u32 {
 }
 
 fn page_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/dev/shm/zonal-{}/{pid}", user()))
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    PathBuf::from(format!("/dev/shm/zonal-{}/{pid}.{namespace}", user()))
 }
 
 #[test]
@@ -126,6 +128,108 @@ threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(second > first, "{first} {second}");
+}
+
+/// A program that sleeps in the middle of other work: what it touches is seen though it never comes
+/// to zonal, since its reader asks the kernel.
+#[test]
+fn what_a_process_touches_is_seen_without_its_help() {
+    if !is_zonal() {
+        return;
+    }
+    for (count, size) in [("1000", "100000"), ("10", "10000000")] {
+        let mut child = Program::c("stats.c")
+            .args(["late", count, size])
+            .env("ZONAL_CONF", "stats:live")
+            .piped()
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pid: u32 = lines.next().unwrap().unwrap().parse().unwrap();
+        let memory = || {
+            let report: Value = serde_json::from_str(&stats(pid).run().success().stdout).unwrap();
+            assert_eq!(report["asked_kernel"], true, "{report}");
+            ["resident_bytes", "untouched_bytes"].map(|f| report["memory"][f].as_u64().unwrap())
+        };
+        let [resident, untouched] = memory();
+        assert!(resident < 10_000_000 && untouched > 80_000_000, "{resident} {untouched}");
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "touched");
+        let [resident, untouched] = memory();
+        assert!(resident > 80_000_000 && untouched < 10_000_000, "{resident} {untouched}");
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// Real programs of some size, seen from outside: what zonal says is resident is what the kernel
+/// counts, but for the program's own data and stacks.
+#[test]
+fn sums_agree_with_the_kernel_for_real_programs() {
+    const PYTHON: &str = "
+import json, sys
+kept = [json.loads('{\"a\": [1.5, 2.5, \"text\"], \"b\": %d}' % i) for i in range(150_000)]
+kept += [bytes(i % 100_000) for i in range(0, 1_000_000, 997)]
+print('ready', flush=True)
+sys.stdin.read()
+";
+    const PERL: &str = "
+$| = 1; my %kept;
+$kept{\"key $_\"} = [$_, 'x' x ($_ % 300)] for 1 .. 200_000;
+print \"ready\\n\"; <STDIN>;
+";
+    const SQLITE: &str = "
+create table t(a integer primary key, b text);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 300000)
+insert into t select i, hex(randomblob(100)) from n;
+.print ready
+";
+    if !is_zonal() {
+        return;
+    }
+    let programs: [(&str, &[&str], &str); 3] = [
+        ("python3", &["-c", PYTHON], ""),
+        ("perl", &["-e", PERL], ""),
+        ("sqlite3", &["-batch", ":memory:"], SQLITE),
+    ];
+    for (program, arguments, input) in programs {
+        if !zonal_tests::have(program, program) {
+            continue;
+        }
+        let mut child = Program::new(program)
+            .args(arguments)
+            .env("ZONAL_CONF", "stats:live")
+            .env("PYTHONMALLOC", "malloc")
+            .piped()
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "ready");
+        let report: Value =
+            serde_json::from_str(&stats(child.id()).run().success().stdout).unwrap();
+        let figure = |part: &str, name: &str| report[part][name].as_f64().unwrap();
+        let ours = figure("memory", "resident_bytes") + figure("process", "meta_resident_bytes");
+        let rollup =
+            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id())).unwrap();
+        let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+        let theirs: f64 = anonymous.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0;
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
+        println!("{program}: zonal {ours}, the kernel {theirs}");
+        assert!(theirs > 40e6, "{program}: {theirs}");
+        // The interpreter's own data, relocated code and stack.
+        const ELSEWHERE: f64 = 2_500_000.0;
+        let apart = theirs - ours;
+        assert!(
+            (-0.02 * theirs..0.02 * theirs + ELSEWHERE).contains(&apart),
+            "{program}: zonal {ours}, the kernel {theirs}: {:#}",
+            report["memory"]
+        );
+    }
 }
 
 #[test]
