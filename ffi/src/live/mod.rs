@@ -10,11 +10,11 @@
 //! forked child gets no page under such a filter, and the file is left to the next reader.
 //!
 //! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
-//! ([`LivePage::ask`]), at most every 100 ms and a fiftieth of the time. A program that falls asleep
-//! publishes nothing more, so it leaves its figures behind beforehand: at the first slow paths (the
-//! 16th, the 32nd, ...), whenever zonal holds a sixteenth more or less than they say, for at most a
-//! hundredth of the time, else each fifth of a second and for at most a five hundredth, and when the
-//! background reclaimer goes home. Readers show how old a page is.
+//! ([`LivePage::ask`]), at most every 100 ms. A program that falls asleep publishes nothing more, so
+//! it leaves its figures behind beforehand: at the first slow paths (the 16th, the 32nd, ...),
+//! whenever zonal holds a sixteenth more or less than they say, else each fifth of a second, and when
+//! the background reclaimer goes home. It takes at most one fiftieth of the time, and one five
+//! hundredth where nobody asks and little changes. Readers show how old a page is.
 //!
 //! A forked child gets a page of its own in the fork handler. A child that no handler knows of
 //! (`_Fork`, `vfork`) has none: the page names its process, and nobody else writes to it.
@@ -49,22 +49,20 @@ static LAST_CHARGED: AtomicUsize = AtomicUsize::new(0);
 const CHANGED_PAGES: usize = 256;
 const CHANGED_SHARE: usize = 16;
 
-/// How far publications are apart at least.
-struct Pause {
-    ns: u64,
-    /// And so many times what the last one cost.
-    costs: u64,
-}
+/// Time that publications may take: a fiftieth of the time that passes is saved for bursts, up to a
+/// bound. What was saved at the last one:
+static CREDIT_NS: AtomicU64 = AtomicU64::new(MOST_CREDIT_NS);
+const MOST_CREDIT_NS: u64 = 20_000_000;
+const COST_SHARE: u64 = 50;
+/// Publications are so far apart, for a reader and without one, unless much has changed.
+const ASKED_NS: u64 = 100_000_000;
+const UNASKED_NS: u64 = 200_000_000;
+/// And without one cost at most this share of the time.
+const UNASKED_SHARE: u64 = 500;
 
-impl Pause {
-    const ASKED: Pause = Pause { ns: 100_000_000, costs: 50 };
-    const CHANGED: Pause = Pause { ns: 0, costs: 100 };
-    const OTHERWISE: Pause = Pause { ns: 200_000_000, costs: 500 };
-
-    fn is_over(&self, now: u64) -> bool {
-        let pause = self.ns.max(COST_NS.load(Relaxed).saturating_mul(self.costs));
-        now.saturating_sub(LAST_NS.load(Relaxed)) >= pause
-    }
+/// What is saved after a time without publications.
+fn credit(elapsed: u64) -> u64 {
+    CREDIT_NS.load(Relaxed).saturating_add(elapsed / COST_SHARE).min(MOST_CREDIT_NS)
 }
 
 /// Why to publish.
@@ -156,8 +154,7 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
     CALLS.store(calls, Relaxed);
     let is_early = calls.is_power_of_two() && calls >= FIRST_CALLS;
     let last = LAST_CHARGED.load(Relaxed);
-    let is_changed =
-        mm.pages().charged().abs_diff(last) > last / CHANGED_SHARE + CHANGED_PAGES;
+    let is_changed = mm.pages().charged().abs_diff(last) > last / CHANGED_SHARE + CHANGED_PAGES;
     // A look at the clock costs more than most slow paths.
     let looks =
         is_changed || page.is_asked() || own.is_none() || calls.is_multiple_of(CALLS_PER_LOOK);
@@ -165,9 +162,11 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
         return;
     }
     let now = mm.machine().now_ns();
-    let is_due = Pause::OTHERWISE.is_over(now)
-        || (is_changed && Pause::CHANGED.is_over(now))
-        || (page.is_asked() && Pause::ASKED.is_over(now));
+    let elapsed = now.saturating_sub(LAST_NS.load(Relaxed));
+    let cost = COST_NS.load(Relaxed);
+    let is_due = elapsed >= UNASKED_NS.max(cost.saturating_mul(UNASKED_SHARE))
+        || ((is_changed || (page.is_asked() && elapsed >= ASKED_NS))
+            && credit(elapsed) >= cost.min(MOST_CREDIT_NS));
     // ORDERING: Acquire, pairs with Release below: the scratch is whole.
     if (is_due || is_early || occasion == Occasion::Parting)
         && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok()
@@ -194,7 +193,10 @@ fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u6
     if fits {
         page.publish(snapshot);
     }
+    let cost = mm.machine().now_ns().saturating_sub(now);
+    let elapsed = now.saturating_sub(LAST_NS.load(Relaxed));
+    CREDIT_NS.store(credit(elapsed).saturating_sub(cost), Relaxed);
     LAST_CHARGED.store(mm.pages().charged(), Relaxed);
     LAST_NS.store(now, Relaxed);
-    COST_NS.store(mm.machine().now_ns().saturating_sub(now), Relaxed);
+    COST_NS.store(cost, Relaxed);
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use zonal_tests::{Program, is_zonal, skipped};
+use zonal_tests::{Program, have, is_zonal, skipped};
 
 use exposition::Exposition;
 
@@ -263,6 +263,11 @@ fn prometheus_reads_the_exposition() {
     assert!(value("zonal_memory_used_small_bytes") > 8000.0 * 900.0);
     assert_eq!(value("zonal_zone_managed_bytes") % 4096.0, 0.0);
     assert_eq!(exposition.families["zonal_free_blocks"].samples.len() % (11 * 3 * 2), 0);
+    // And Prometheus's own word, where it is.
+    if have("promtool", "prometheus") {
+        let checked = Program::plain("promtool").args(["check", "metrics"]).input(text).run();
+        checked.success().quiet();
+    }
 }
 
 /// The parser is strict: each of these is wrong in one way.
