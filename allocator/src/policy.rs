@@ -81,12 +81,19 @@ impl Mm {
         }
         let Some(own) = self.machine().thread_policy() else { return MemPolicy::LOCAL };
         let own = among(own, pages.allowed());
-        if own.mode == PolicyMode::Bind {
-            note_bound(own, pages);
-            // All else that the thread has is bound as well, by the kernel.
-            for node in own.nodes.iter().filter_map(|node| pages.node(node)) {
-                node.note_shared();
+        match own.mode {
+            PolicyMode::Bind => {
+                note_bound(own, pages);
+                // All else that the thread has is bound as well, by the kernel.
+                for node in own.nodes.iter().filter_map(|node| pages.node(node)) {
+                    node.note_shared();
+                }
             }
+            // Their weights stand in files.
+            PolicyMode::WeightedInterleave if !pages.machine.is_confined_since_start() => {
+                self.placing().weights.read(&pages.machine, pages.online());
+            }
+            _ => {}
         }
         own
     }

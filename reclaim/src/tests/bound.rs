@@ -1,6 +1,8 @@
 //! Nodes that memory is bound to and that are near full: nothing is handed out that the node has no
 //! memory for, whatever zonal's accounts say.
 
+use proptest::prelude::*;
+
 use super::nodes::numastat;
 use super::*;
 
@@ -118,4 +120,65 @@ fn blocks_of_nodes_in_turn_do_not_serve_bound_requests() {
     assert_eq!(take(heap, SIZE).unwrap(), own, "its pages are where they should be");
     ask(mm, heap, PolicyMode::Interleave, &[0, 1]);
     assert_ne!(take(heap, SIZE).unwrap(), own);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Take(usize),
+    Give(usize),
+    GiveMost,
+    Trim,
+    /// So many pages are there now, and so many of them are files'.
+    Room(usize, usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let sizes = std::vec![24_usize, 1000, 3000, 30_000, 300_000, 5 << 20];
+    let step = prop_oneof![
+        12 => prop::sample::select(sizes).prop_map(Step::Take),
+        4 => any::<usize>().prop_map(Step::Give),
+        1 => Just(Step::GiveMost),
+        1 => Just(Step::Trim),
+        1 => (1000..SMALL, 0..2000_usize).prop_map(|(all, files)| Step::Room(all, files)),
+    ];
+    prop::collection::vec((step, 1..40_usize), 1..30)
+        .prop_map(|steps| steps.into_iter().flat_map(|(step, nr)| vec![step; nr]).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_to_a_bound_node_its_memory_is_there(steps in steps()) {
+        let machine = four_nodes().limit(1, SMALL).build();
+        machine.spill();
+        let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[1]));
+        let mut blocks = Vec::new();
+        for step in steps {
+            match step {
+                Step::Take(size) => {
+                    if let Ok(block) = take(heap, size) {
+                        prop_assert!(is_at(machine, block, size, 1), "{} bytes", size);
+                        blocks.push(block);
+                    }
+                }
+                Step::Give(i) if !blocks.is_empty() => {
+                    give(heap, blocks.swap_remove(i % blocks.len()));
+                }
+                Step::Give(_) => {}
+                Step::GiveMost => {
+                    let kept: Vec<_> = blocks.iter().copied().step_by(20).collect();
+                    blocks.into_iter().filter(|b| !kept.contains(b)).for_each(|b| give(heap, b));
+                    blocks = kept;
+                }
+                Step::Trim => {
+                    trim(mm, Some(heap), usize::MAX);
+                }
+                Step::Room(all, files) => {
+                    machine.set_limit(node(1), all);
+                    machine.set_files(node(1), files.min(all));
+                }
+            }
+        }
+        prop_assert!(mm.validate(Some(heap)).is_ok());
+    }
 }

@@ -9,12 +9,12 @@
  *                (after least= MiB) on those of others=0x..
  *   reclaim      free blocks too small for what is wanted are given up (tried=1) before memory of
  *                other nodes is taken, or not
- *   set          the program's own set_mempolicy(MPOL_BIND) to nodes=0x..: 99.9 % of what it
- *                allocates afterwards is there; the rest was taken before
- *
+ *   set          after the program's own set_mempolicy(MPOL_BIND): 99.9 % of what it allocates
+ *                afterwards is there; the rest was taken before
  *   shrink       the process's cpuset, of file=, is cut down to node to=: the same for what follows
  *
- * Runs on processor 0. huge=1 takes blocks of 8 MiB. */
+ * Runs on processor 0. mode= is given to set_mempolicy first, with nodes=. huge=1 takes blocks of
+ * 8 MiB. */
 #include "nodes.h"
 
 static void *nothing(void *arg)
@@ -27,6 +27,7 @@ int main(int argc, char **argv)
 	const char *what = t_arg(argv, "case", "bind");
 	size_t bytes = MIB(t_long(argv, "mib", 192)), room, nr = 0, done = 0;
 	uint64_t nodes = t_long(argv, "nodes", 0), seed = 31;
+	long mode = t_long(argv, "mode", -1);
 	int huge = t_long(argv, "huge", 0), node, full = !strcmp(what, "full");
 	struct spread spread;
 	struct block *blocks;
@@ -41,8 +42,8 @@ int main(int argc, char **argv)
 	pin(0);
 	/* As most programs that are worth a policy. */
 	CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
-	if (!strcmp(what, "set"))
-		CHECK(syscall(SYS_set_mempolicy, 2, &nodes, 65L) == 0);
+	if (mode >= 0)
+		CHECK(syscall(SYS_set_mempolicy, mode, &nodes, 65L) == 0);
 	if (!strcmp(what, "shrink")) {
 		const char *to = t_arg(argv, "to", "1");
 		int fd = open(t_arg(argv, "file", ""), O_WRONLY);
