@@ -22,6 +22,7 @@ struct Truth {
     isolated: usize,
     isolated_blocks: usize,
     highatomic: usize,
+    holes: usize,
     blocks: usize,
 }
 
@@ -88,6 +89,7 @@ impl Pages {
         Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
         Mismatch::check("pages handed out", none, out, zone.nr_out)?;
         Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
+        Mismatch::check("holes", none, truth.holes, zone.nr_holes)?;
         let charged = truth.resident + zone.nr_huge - zone.nr_holes;
         Mismatch::check("pages charged", none, charged, node.budget.charged())?;
         let listed = self.validate_lists(zone)?;
@@ -155,6 +157,7 @@ impl Pages {
         truth.free += free;
         truth.free_resident += free_resident;
         truth.resident += chunk.resident.count(0, PAGEBLOCK_PAGES);
+        truth.holes += chunk.nr_holes();
         truth.highatomic += usize::from(chunk.migratetype() == Migratetype::HighAtomic);
         Ok(at - PAGEBLOCK_PAGES)
     }

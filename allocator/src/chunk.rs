@@ -101,6 +101,7 @@ pub struct Chunk {
     huge: AtomicU8,
     /// Its section was holed: pages of it come and go one by one.
     holed: AtomicU8,
+    nr_holes: AtomicU16,
     /// Pages that may hold memory of the OS.
     pub(crate) resident: Bitmap,
     /// Pages that may hold something other than zeros.
@@ -114,7 +115,8 @@ pub type Cold = [AtomicU32; 2];
 
 // Owners of runs keep records there that want cache lines of their own.
 const _: () = assert!(core::mem::offset_of!(Chunk, cold).is_multiple_of(64));
-const _: () = assert!(size_of::<Chunk>() == 192 + PAGEBLOCK_PAGES * size_of::<Cold>());
+const _: () =
+    assert!(cfg!(zonal_loom) || size_of::<Chunk>() == 192 + PAGEBLOCK_PAGES * size_of::<Cold>());
 
 impl Chunk {
     /// Takes the chunk into service: its memory was just committed and is free.
@@ -148,8 +150,19 @@ impl Chunk {
         self.is_huge() && self.holed.load(Relaxed) == 0
     }
 
-    pub(crate) fn set_holed(&self) {
-        self.holed.store(1, Relaxed);
+    pub(crate) fn set_holed(&self, holed: bool) {
+        self.holed.store(u8::from(holed), Relaxed);
+    }
+
+    /// Pages handed out to slabs and purged since.
+    pub(crate) fn nr_holes(&self) -> usize {
+        usize::from(self.nr_holes.load(Relaxed))
+    }
+
+    pub(crate) fn adjust_holes(&self, nr_pages: isize) {
+        let nr_holes = self.nr_holes() as isize + nr_pages;
+        debug_assert!((0..=PAGEBLOCK_PAGES as isize).contains(&nr_holes));
+        self.nr_holes.store(nr_holes as u16, Relaxed);
     }
 
     /// Free pages, resident or not.

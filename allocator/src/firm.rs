@@ -11,7 +11,7 @@ use zonal_numa::{NodeId, PAGE_SIZE, Span};
 use crate::node::Node;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
-use crate::purge::Reclaimer;
+use crate::purge::{Isolated, Reclaimer};
 use crate::room::Footing;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -126,7 +126,8 @@ impl Pages {
             if filled {
                 zone.note_filled(&env, pfn, order);
             }
-            zone.putback(&env, pfn, (!filled, Reclaimer::Direct));
+            let state = if filled { Isolated::Kept } else { Isolated::Purged(Reclaimer::Direct) };
+            zone.putback(&env, pfn, state);
             if !filled {
                 drop(zone);
                 self.mark_full(id);

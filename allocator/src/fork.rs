@@ -5,7 +5,7 @@
 //! purge: nobody in the child would ever put them back.
 
 use crate::pages::Pages;
-use crate::purge::Reclaimer;
+use crate::purge::Isolated;
 use crate::sync::atomic::Ordering::Relaxed;
 
 impl Pages {
@@ -44,7 +44,7 @@ impl Pages {
             let env = self.env(node);
             let mut zone = node.lock();
             while let Some(pfn) = zone.isolated.head() {
-                zone.putback(&env, pfn, (false, Reclaimer::Kswapd));
+                zone.putback(&env, pfn, Isolated::Kept);
             }
         }
     }

@@ -412,8 +412,19 @@ impl Heap {
     /// Owner only: goes inside the gate.
     #[inline]
     pub(crate) fn enter(&self) -> Entered<'_> {
-        self.gate.enter(self.barrier);
+        if !self.gate.try_enter(self.barrier) {
+            self.wait_for_visitor();
+        }
         self.note_entry()
+    }
+
+    /// Goes inside after the visitor has left, and counts the time.
+    #[cold]
+    fn wait_for_visitor(&self) {
+        let machine = self.mm.machine();
+        let since = machine.now_ns();
+        self.gate.enter(self.barrier);
+        self.mm.vmstat().note_blocked(machine.now_ns().saturating_sub(since));
     }
 
     /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.

@@ -34,7 +34,8 @@ struct Batch {
 pub struct HolesPurged {
     /// Pages given back.
     pub nr_pages: usize,
-    /// The owner wanted its heap, or the goal was reached: there may be more.
+    /// The owner wanted its heap, the goal was reached, or a section is not worth it yet: there may
+    /// be more.
     pub is_partial: bool,
 }
 
@@ -55,7 +56,7 @@ impl Entered<'_> {
                 // SAFETY: list members are live, and we are inside the gate.
                 let s = unsafe { s.as_mut() };
                 slab = s.next;
-                if how.takes_all() || s.is_cold(how.up_to) {
+                if how.up_to.is_none_or(|border| s.is_cold(border)) {
                     self.collect_holes(s, how, &mut batch, &mut done);
                 }
                 if done.nr_pages >= goal_pages || (batch.nr == 0 && self.is_wanted()) {
@@ -79,15 +80,25 @@ impl Entered<'_> {
         let mm = self.heap().mm();
         let map = &mm.pages().map;
         let head = slab.head();
-        let mut mask = slab.purgeable_pages();
+        let chunk = map.chunk(head);
+        let section = mm.pages().sections.get(chunk.section());
+        let mut mask =
+            slab.purgeable_pages() | slab.stale_holes(chunk.is_whole(), section.nr_holings());
         if mask == 0 || mm.machine().page_size() != PAGE_SIZE {
             return;
         }
-        let chunk = map.chunk(head);
         if chunk.is_whole() {
-            let is_sparse = mask.count_ones() as usize * 2 >= Slab::pages(slab.class());
-            let is_ripe = how.takes_all() || slab.is_cold(how.holing_up_to());
-            if !is_sparse || !is_ripe || !mm.pages().hole_section(chunk.section()) {
+            let nr_pages = mask.count_ones() as usize;
+            let is_ripe = how.holing_up_to().is_none_or(|border| slab.is_cold(border));
+            if nr_pages * 2 < Slab::pages(slab.class()) || !is_ripe {
+                return;
+            }
+            if !mm.pages().is_worth_holing(chunk, nr_pages, how) {
+                // With the wishes of others it may be in the next round.
+                done.is_partial = true;
+                return;
+            }
+            if !mm.pages().hole_section(chunk.section()) {
                 return;
             }
         }
@@ -112,15 +123,17 @@ impl Entered<'_> {
             return;
         }
         let pages = self.heap().mm().pages();
-        let nr_done = match pages.machine.purge(&batch.spans[..batch.nr]) {
-            Ok(()) => batch.nr,
-            Err((nr_done, _)) => nr_done,
-        };
-        for &(slab, run) in &batch.owners[..nr_done] {
+        let gone = pages.purge_spans(&batch.spans[..batch.nr]);
+        for (i, &(slab, run)) in batch.owners[..batch.nr].iter().enumerate() {
             // SAFETY: the slab is live while we are inside the gate.
             let slab = unsafe { &mut *slab };
-            slab.holes |= run;
-            let nr_pages = run.count_ones() as usize;
+            if gone & 1 << i == 0 {
+                slab.touch(pages.generation_after_refusal());
+                pages.note_purge_fail(slab.head(), run.count_ones() as usize);
+                continue;
+            }
+            let section = pages.sections.get(pages.map.chunk(slab.head()).section());
+            let nr_pages = slab.add_holes(run, section.nr_holings());
             pages.note_holes(slab.head(), nr_pages, batch.by);
             done.nr_pages += nr_pages;
         }

@@ -498,6 +498,69 @@ fn fork_waits_for_a_visitor_in_its_own_heap() {
     own.alloc(100, 8);
 }
 
+/// A thread that waits for a visitor of its heap waits because of zonal.
+#[test]
+fn the_wait_for_a_visitor_is_counted() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let heap = own.heap();
+    assert!(heap.begin_visit());
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(heap.enter()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(mm.vmstat().stats().throttled, 0, "it still waits");
+        heap.leave_open();
+    });
+    let stats = mm.vmstat().stats();
+    assert_eq!(stats.throttled, 1);
+    assert!(stats.longest_block_ns > 10_000_000, "{stats:?}");
+    drop(heap.enter());
+    assert_eq!(mm.vmstat().stats().throttled, 1, "nobody was there");
+}
+
+/// Once a section is whole again, the kernel may fill holes in its slabs; the accounts know nothing.
+#[test]
+fn holes_that_the_kernel_filled_go_back_again() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let (mut freed, mut kept) = (Vec::new(), Vec::new());
+    for (i, block) in blocks.into_iter().enumerate() {
+        if (36_000..37_000).contains(&i) && i % 50 != 0 {
+            freed.push(block.p);
+            block.release(owner);
+        } else {
+            kept.push(block);
+        }
+    }
+    mm.drain_all(Some(owner.0));
+    let nr_resident = || {
+        let page = |p: &NonNull<u8>| p.addr().get() & !(PAGE_SIZE - 1);
+        let pages: std::collections::BTreeSet<usize> = freed.iter().map(page).collect();
+        let is_resident = |addr: &usize| {
+            let mut out = [0];
+            // SAFETY: a page of the heap.
+            let span = unsafe { zonal_numa::Span::new(*addr, PAGE_SIZE) };
+            mm.machine().resident(span, &mut out).unwrap();
+            out[0] & 1 != 0
+        };
+        pages.iter().filter(|addr| is_resident(addr)).count()
+    };
+    let before = nr_resident();
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let left = nr_resident();
+    assert!(purged > 50 && left + 50 < before, "{purged} purged, {left} of {before} left");
+    assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
+    mm.validate(Some(owner.0)).unwrap();
+    // SAFETY: free memory inside slabs, which nobody else touches.
+    freed.iter().for_each(|p| unsafe { p.write_volatile(1) });
+    assert!(nr_resident() > left + 50);
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0, "by the accounts");
+    assert_eq!(nr_resident(), left);
+    mm.validate(Some(owner.0)).unwrap();
+    kept.into_iter().for_each(|block| block.release(owner));
+}
+
 /// What a fork left torn stays so when the child forks again.
 #[test]
 fn a_torn_heap_is_never_used_again() {

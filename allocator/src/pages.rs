@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
-use crate::purge::Reclaimer;
+use crate::purge::{Reclaimer, is_past};
 use crate::room::NodeReclaimMode;
 use crate::run::PageRun;
 use crate::section::Sections;
@@ -86,21 +86,23 @@ impl Default for PageConfig {
     }
 }
 
-/// Free resident pages of a node by their last use.
+/// Free resident pages of a node.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Lruvec {
-    /// Not used since the border.
-    pub nr_inactive: usize,
-    /// Used since.
-    pub nr_active: usize,
+    /// On the free lists.
+    pub nr_pages: usize,
     /// Taken out for purges under way.
     pub nr_isolated: usize,
+    /// Pageblocks of the node.
+    pub nr_pageblocks: usize,
 }
 
 /// All page caches together hold at most one page in so many.
 const PCP_PART: usize = 64;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+/// Pageblocks that an estimate looks at.
+const SAMPLED: usize = 512;
 /// How often a request waits for growth that others use up before it takes what there is.
 const GROWTH_TRIES: u32 = 8;
 /// And of runs for which a bound node has no memory.
@@ -336,6 +338,7 @@ impl Pages {
         self.budget.uncharge(nr_pages);
         home.budget.uncharge(nr_pages);
         zone.nr_holes += nr_pages;
+        self.map.chunk(pfn).adjust_holes(nr_pages as isize);
         zone.note_scan(by, nr_pages);
         zone.note_steal(by, nr_pages);
     }
@@ -354,6 +357,7 @@ impl Pages {
             return false;
         }
         zone.nr_holes -= nr_pages;
+        self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
         zone.events.pgfault += nr_pages as u64;
         if home.spend(nr_pages) {
             return true;
@@ -366,6 +370,7 @@ impl Pages {
         self.budget.uncharge(nr_pages);
         home.budget.uncharge(nr_pages);
         zone.nr_holes += nr_pages;
+        self.map.chunk(pfn).adjust_holes(nr_pages as isize);
         zone.events.pgfault -= nr_pages as u64;
         false
     }
@@ -377,6 +382,7 @@ impl Pages {
         self.budget.charge(nr_pages);
         home.budget.charge(nr_pages);
         zone.nr_holes -= nr_pages;
+        self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
     }
 
     /// Makes the token of a run again from metadata that stood for it.
@@ -387,23 +393,49 @@ impl Pages {
         PageRun::new(head, nr_pages, false)
     }
 
-    /// How many free resident pages of a node were last used up to `border`, and after it. An
-    /// estimate, made without the zone's lock.
-    pub fn lruvec(&self, node: NodeId, border: u32) -> Lruvec {
-        let mut lruvec = Lruvec::default();
-        for (_, section) in self.sections.iter().filter(|(_, s)| s.node() == node.index()) {
-            for at in (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES) {
-                let chunk = self.map.chunk(section.start().add(at));
-                let count = if chunk.generation() <= border {
-                    &mut lruvec.nr_inactive
-                } else {
-                    &mut lruvec.nr_active
-                };
-                *count += chunk.nr_free_resident();
-            }
+    /// Free resident pages of a node at this moment.
+    pub fn lruvec(&self, node: NodeId) -> Lruvec {
+        let Some(zone) = self.node(node).map(Node::lock) else { return Lruvec::default() };
+        Lruvec {
+            nr_pages: zone.nr_free_resident,
+            nr_isolated: zone.nr_isolated,
+            nr_pageblocks: zone.nr_managed / PAGEBLOCK_PAGES,
         }
-        lruvec.nr_isolated = self.node(node).map_or(0, |home| home.lock().nr_isolated);
-        lruvec
+    }
+
+    /// How many free resident pages of a node were not used after each of these generations; none
+    /// stands for now. An estimate from every so manieth of its `nr_pageblocks` pageblocks, made
+    /// without the zone's lock.
+    pub fn nr_inactive<const N: usize>(
+        &self,
+        node: NodeId,
+        nr_pageblocks: usize,
+        borders: [Option<u32>; N],
+    ) -> [usize; N] {
+        let mut counts = [0; N];
+        let stride = nr_pageblocks.div_ceil(SAMPLED).max(1);
+        // Pageblocks to pass over before the next one of the sample.
+        let mut skip = 0;
+        for (_, section) in self.sections.iter().filter(|(_, s)| s.node() == node.index()) {
+            let nr = section.nr_committed() / PAGEBLOCK_PAGES;
+            while skip < nr {
+                let chunk = self.map.chunk(section.start().add(skip * PAGEBLOCK_PAGES));
+                let (generation, nr_pages) = (chunk.generation(), chunk.nr_free_resident());
+                for (count, border) in counts.iter_mut().zip(borders) {
+                    if border.is_none_or(|border| is_past(generation, border)) {
+                        *count += nr_pages * stride;
+                    }
+                }
+                skip += stride;
+            }
+            skip -= nr;
+        }
+        counts
+    }
+
+    /// The system refused to take pages inside a slab.
+    pub(crate) fn note_purge_fail(&self, pfn: Pfn, nr_pages: usize) {
+        self.home(pfn).lock().events.purge_fail += nr_pages as u64;
     }
 
     /// A request went into direct reclaim on a node.

@@ -130,11 +130,8 @@ fn apply(rig: &Rig, oracle: &mut Oracle, step: Step) {
         }
         Step::Purge { goal, smallest } => {
             let charged = rig.pages.charged();
-            let how = PurgeHow {
-                up_to: u32::MAX,
-                smallest: Order::new(smallest).unwrap(),
-                ..PurgeHow::ALL
-            };
+            let how =
+                PurgeHow { up_to: None, smallest: Order::new(smallest).unwrap(), ..PurgeHow::ALL };
             let purged = rig.pages.purge(N0, goal, how);
             assert_eq!(rig.pages.charged() + purged, charged);
         }

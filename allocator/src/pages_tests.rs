@@ -236,11 +236,11 @@ fn purging_spares_young_chunks_and_small_holes() {
     let kept = rig.alloc(1).unwrap();
     let run = rig.alloc(64).unwrap();
     rig.pages.free_run(run);
-    let old = PurgeHow { up_to: 4, smallest: Order::ZERO, ..PurgeHow::ALL };
+    let old = PurgeHow { up_to: Some(4), smallest: Order::ZERO, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, old), 0);
-    let large = PurgeHow { up_to: 5, smallest: Order::PAGEBLOCK, ..PurgeHow::ALL };
+    let large = PurgeHow { up_to: Some(5), smallest: Order::PAGEBLOCK, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, large), 0);
-    let both = PurgeHow { up_to: 5, smallest: Order::ZERO, ..PurgeHow::ALL };
+    let both = PurgeHow { up_to: Some(5), smallest: Order::ZERO, ..PurgeHow::ALL };
     assert_eq!(rig.pages.purge(N0, usize::MAX, both), 64);
     rig.pages.free_run(kept);
     rig.check();
@@ -256,13 +256,65 @@ fn a_purge_that_the_system_refuses_puts_back_as_resident() {
             rig.pages.free_run(run);
         }
     }
+    // One of them is locked: the others go.
     rig.fake.fail(Call::Purge, 2, Errno::EINVAL);
-    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 512);
-    let stats = rig.zone();
-    assert_eq!((rig.events().purge_fail, stats.nr_isolated), (1024, 0));
-    assert_eq!(stats.nr_free_resident, 1024);
-    rig.check();
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 1024);
+    let stats = rig.zone();
+    assert_eq!((rig.events().purge_fail, stats.nr_isolated), (512, 0));
+    assert_eq!(stats.nr_free_resident, 512);
+    rig.check();
+    // It is not asked for all the time: it rests for ten seconds, unless all is wanted.
+    let older_than = |generation| PurgeHow { up_to: Some(generation), ..PurgeHow::ALL };
+    let calls = rig.fake.calls(Call::Purge);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, older_than(500)), 0);
+    assert_eq!(rig.fake.calls(Call::Purge), calls);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, older_than(600)), 512);
+    rig.check();
+}
+
+#[test]
+fn a_search_looks_at_a_part_and_goes_on_from_there() {
+    let rig = Rig::plain();
+    let mut runs: Vec<PageRun> = (0..600).map(|_| rig.alloc(512).unwrap()).collect();
+    rig.pages.shrink_run(&mut runs[300], 256);
+    let how = PurgeHow { looks: 10, ..PurgeHow::ALL };
+    let tries = (1..100).find(|_| rig.pages.purge(N0, 1, how) > 0).unwrap();
+    // In the middle of all pageblocks, from either end.
+    assert!((25..=40).contains(&tries), "{tries}");
+    rig.check();
+}
+
+#[test]
+fn ages_are_estimated_from_a_part_of_a_large_heap() {
+    let rig = Rig::plain();
+    let mut runs: Vec<PageRun> = (0..2000).map(|_| rig.alloc(512).unwrap()).collect();
+    let (old, young) = runs.split_at_mut(1500);
+    for (generation, runs) in [(10, old), (20, young)] {
+        rig.pages.set_generation(generation);
+        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+    }
+    let lru = rig.pages.lruvec(N0);
+    assert!(lru.nr_pages >= 2000 * 256 && lru.nr_pageblocks >= 2000);
+    let counts = rig.pages.nr_inactive(N0, lru.nr_pageblocks, [Some(9), Some(10), Some(20), None]);
+    let expected = [0, 1500 * 256, 2000 * 256, 2000 * 256];
+    for (count, expected) in counts.into_iter().zip(expected) {
+        assert!(count.abs_diff(expected) <= expected / 20, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_purge_that_is_forbidden_ends_at_once() {
+    let rig = Rig::plain();
+    let runs: Vec<PageRun> = (0..6).map(|_| rig.alloc(512).unwrap()).collect();
+    for (i, run) in runs.into_iter().enumerate() {
+        if i % 2 == 0 {
+            rig.pages.free_run(run);
+        }
+    }
+    rig.fake.fail_from(Call::Purge, 2, Errno::EPERM);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 512);
+    assert_eq!((rig.events().purge_fail, rig.fake.calls(Call::Purge)), (1024, 2));
+    assert_eq!(rig.zone().nr_free_resident, 1024);
     rig.check();
 }
 
@@ -479,14 +531,25 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     rig.pages.shrink_run(&mut last, 200);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 0);
     assert_eq!(rig.pages.map.chunk(head).nr_free_resident(), 56);
-    // Half of it does not; the section then counts as one of small pages.
+    // Half of some does not; the section then counts as one of small pages.
     rig.pages.free_run(last);
+    for _ in 0..7 {
+        let [half, _other] = [held.pop().unwrap(), held.pop().unwrap()];
+        rig.pages.free_run(half);
+    }
     // Unless that is not so long ago: small pages go when they are cold, huge ones rest longer.
-    let patient = |now: u32| PurgeHow { up_to: now - 5, patience: 20, ..PurgeHow::ALL };
+    let purge = |now: u32| {
+        rig.pages.begin_wishes();
+        let how = PurgeHow { up_to: Some(now - 5), patience: Some(20), ..PurgeHow::ALL };
+        rig.pages.purge(N0, usize::MAX, how)
+    };
     let advice = rig.fake.calls(Call::AdviseHuge);
-    assert_eq!(rig.pages.purge(N0, usize::MAX, patient(34)), 0);
+    assert_eq!([purge(34), purge(34)], [0, 0]);
+    assert!(!rig.pages.has_wishes());
+    assert_eq!(purge(35), 0, "it takes a round to know that it is worth it");
+    assert!(rig.pages.has_wishes());
     assert_eq!(rig.fake.calls(Call::AdviseHuge), advice);
-    assert_eq!(rig.pages.purge(N0, usize::MAX, patient(35)), 256);
+    assert_eq!(purge(35), 8 * 256);
     assert_eq!(rig.fake.calls(Call::AdviseHuge), advice + 1);
     rig.check();
     rig.pages.free_run(other);

@@ -8,9 +8,10 @@
 //! of its parent held. Whole pageblocks go first; out of a huge page less is purged only where it
 //! is worth the huge page.
 
-use zonal_numa::{NodeId, PAGE_SIZE, Span, probe};
+use zonal_numa::{Errno, NodeId, PAGE_SIZE, Span, probe};
 
 use crate::buddy::BlockList;
+use crate::chunk::Chunk;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
@@ -30,30 +31,44 @@ pub enum Reclaimer {
 /// What to purge.
 #[derive(Clone, Copy, Debug)]
 pub struct PurgeHow {
-    /// Only chunks whose stamp is at most this generation.
-    pub up_to: u32,
-    /// So many generations more a chunk rests before its huge page is given up.
-    pub patience: u32,
+    /// Only what was not used after this generation; none for all, whatever its age.
+    pub up_to: Option<u32>,
+    /// A section of huge pages is holed only for what rests so many generations more, and where that
+    /// is a good part of it; none to hole it for anything.
+    pub patience: Option<u32>,
     /// Holes smaller than this order are not worth a call.
     pub smallest: Order,
+    /// Pageblocks to look at, at most; the next search goes on where this one ends.
+    pub looks: usize,
     /// Who asks.
     pub by: Reclaimer,
 }
 
 impl PurgeHow {
     /// Everything that can be given back at all.
-    pub const ALL: PurgeHow =
-        PurgeHow { up_to: u32::MAX, patience: 0, smallest: Order::ZERO, by: Reclaimer::Direct };
+    pub const ALL: PurgeHow = PurgeHow {
+        up_to: None,
+        patience: None,
+        smallest: Order::ZERO,
+        looks: usize::MAX,
+        by: Reclaimer::Direct,
+    };
 
-    /// Whether age does not count.
-    pub(crate) fn takes_all(&self) -> bool {
-        self.up_to == u32::MAX
+    /// Whether what was last used in `generation` is old enough.
+    fn takes(&self, generation: u32) -> bool {
+        self.up_to.is_none_or(|border| is_past(generation, border))
     }
 
     /// Up to which generation a huge page is given up for less than all of it.
-    pub(crate) fn holing_up_to(&self) -> u32 {
-        self.up_to.saturating_sub(self.patience)
+    pub(crate) fn holing_up_to(&self) -> Option<u32> {
+        self.up_to.map(|border| border.wrapping_sub(self.patience.unwrap_or(0)))
     }
+}
+
+/// Whether `generation` is not after `border`. The clock wraps after two years: what rested for
+/// more than one counts as young again.
+pub fn is_past(generation: u32, border: u32) -> bool {
+    border.wrapping_sub(generation).cast_signed() >= 0
 }
 
 /// Blocks taken out at once: bounds the time of a batch and the stack.
@@ -62,6 +77,8 @@ const BATCH: usize = 64;
 const WORTH_HOLING: usize = PAGEBLOCK_PAGES / 8;
 /// Pageblocks looked at under one hold of the zone lock.
 const SCAN: usize = 256;
+/// What the system refused to take counts as used for so many generations: ten seconds.
+const REFUSED_REST: u32 = 600;
 
 /// The blocks of one round and the ranges they form.
 struct Batch {
@@ -120,10 +137,10 @@ impl Pages {
             let mut batch = Batch::new();
             let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
             if batch.nr_blocks > 0 {
-                let (purged, refused) = self.purge_batch(home, &batch, how.by);
+                let purged = self.purge_batch(home, &batch, how.by);
                 done += purged;
-                // Locked or forbidden: the rest would be refused as well.
-                if refused {
+                // Locked or forbidden, and so probably all the rest.
+                if purged == 0 {
                     break;
                 }
             }
@@ -139,13 +156,30 @@ impl Pages {
         done
     }
 
+    /// Whether a section of huge pages is to be holed, of which `nr_pages` more could be had in this
+    /// chunk.
+    pub(crate) fn is_worth_holing(&self, chunk: &Chunk, nr_pages: usize, how: PurgeHow) -> bool {
+        how.patience.is_none() || self.sections.get(chunk.section()).wish(nr_pages)
+    }
+
+    /// From here on it is counted anew what could be had of sections of huge pages if they were
+    /// holed. For the keeper, once a round.
+    pub fn begin_wishes(&self) {
+        self.sections.iter().for_each(|(_, section)| section.begin_wishes());
+    }
+
+    /// Whether another round would hole a section: this one found enough to be had in it.
+    pub fn has_wishes(&self) -> bool {
+        self.thp != Thp::Always && self.sections.iter().any(|(_, section)| section.has_wishes())
+    }
+
     /// Lets pages of a section of huge pages be purged singly: tells the kernel to leave the holes
     /// alone, since khugepaged would fill them again. The huge pages that are there stay until
-    /// they are holed. For the whole section, because advice by chunk would split the mapping.
+    /// they are holed. [`Pages::unhole`] takes it back. For the whole section, because advice by chunk would split the mapping.
     /// False when it was done before, or huge pages are wanted at all costs.
     pub(crate) fn hole_section(&self, index: u16) -> bool {
         let section = self.sections.get(index);
-        if self.thp == Thp::Always || !section.begin_holing() {
+        if self.thp == Thp::Always || !section.begin_holing(self.generation()) {
             return false;
         }
         // No more is committed to it from here on, or is by a thread that holds the window lock.
@@ -159,7 +193,7 @@ impl Pages {
         let mut zone = self.nodes[section.node()].lock();
         let starts = (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES);
         let starts = starts.map(|at| section.start().add(at));
-        starts.clone().for_each(|start| self.map.chunk(start).set_holed());
+        starts.clone().for_each(|start| self.map.chunk(start).set_holed(true));
         // Free pageblocks stand on the lists by kind: move those that just changed theirs.
         for start in starts {
             let block = self.map.word_at(start).as_buddy();
@@ -187,7 +221,7 @@ impl Pages {
                     return Some(search);
                 }
                 let nr_pageblocks = zone.nr_managed / PAGEBLOCK_PAGES;
-                Some(Search::Holes { left: nr_pageblocks })
+                Some(Search::Holes { left: nr_pageblocks.min(how.looks) })
             }
             Search::Holes { left } => {
                 let seen = self.isolate_holes(&mut zone, batch, goal, how, left.min(SCAN));
@@ -197,16 +231,20 @@ impl Pages {
         }
     }
 
-    /// Whole pageblocks stand on lists of their own; the one freed first is at the back.
+    /// Whole pageblocks stand on lists of their own; the one freed first is at the back, and those
+    /// in front of many young ones are young, too.
     fn isolate_pageblocks(&self, zone: &mut Zone, batch: &mut Batch, goal: usize, how: PurgeHow) {
         for order in Order::PAGEBLOCK.and_up().rev() {
             for mt in Migratetype::ALL {
+                let mut nr_young = 0;
                 let mut next = zone.buddy.list(order, mt, true).tail();
-                while let Some(pfn) = next.filter(|_| !batch.is_full(goal)) {
+                while let Some(pfn) = next.filter(|_| !batch.is_full(goal) && nr_young < SCAN) {
                     next = BlockList::prev(&self.map, pfn);
                     zone.note_scan(how.by, order.nr_pages());
                     if is_old(self, pfn, order, how) {
                         batch.add(self, zone, pfn);
+                    } else {
+                        nr_young += 1;
                     }
                 }
             }
@@ -231,12 +269,14 @@ impl Pages {
             let Some(start) = self.step_back(zone) else { return limit };
             let chunk = self.map.chunk(start);
             zone.note_scan(how.by, chunk.nr_free_resident());
-            if chunk.nr_free_resident() == 0 || chunk.generation() > how.up_to {
+            if chunk.nr_free_resident() == 0 || !how.takes(chunk.generation()) {
                 continue;
             }
             if chunk.is_whole() {
-                if chunk.nr_free_resident() >= WORTH_HOLING
-                    && chunk.generation() <= how.holing_up_to()
+                let nr_pages = chunk.nr_free_resident();
+                let is_ripe =
+                    how.holing_up_to().is_none_or(|border| is_past(chunk.generation(), border));
+                if nr_pages >= WORTH_HOLING && is_ripe && self.is_worth_holing(chunk, nr_pages, how)
                 {
                     batch.to_hole.get_or_insert(chunk.section());
                 }
@@ -286,25 +326,63 @@ impl Pages {
         Some(section.start().add(pageblock as usize * PAGEBLOCK_PAGES))
     }
 
-    /// Purges what the batch holds and puts it back. Returns the pages given back, and whether
-    /// the OS refused any.
-    fn purge_batch(&self, home: &Node, batch: &Batch, by: Reclaimer) -> (usize, bool) {
-        let spans = &batch.spans[..batch.nr_spans];
-        let nr_done = match self.machine.purge(spans) {
-            Ok(()) => spans.len(),
-            Err((nr_done, _)) => nr_done,
-        };
+    /// Purges what the batch holds and puts it back. Returns the pages given back.
+    fn purge_batch(&self, home: &Node, batch: &Batch, by: Reclaimer) -> usize {
+        let gone = self.purge_spans(&batch.spans[..batch.nr_spans]);
         let env = self.env(home);
         let mut zone = home.lock();
         let mut purged = 0;
         for &(pfn, span) in &batch.blocks[..batch.nr_blocks] {
-            let gone = (span as usize) < nr_done;
-            let nr_pages = zone.putback(&env, pfn, (gone, by));
-            purged += if gone { nr_pages } else { 0 };
+            let state =
+                if gone & 1 << span == 0 { Isolated::Refused } else { Isolated::Purged(by) };
+            let nr_pages = zone.putback(&env, pfn, state);
+            purged += if state == Isolated::Refused { 0 } else { nr_pages };
         }
-        probe::mm_page_purge(zone.node.index(), purged, nr_done);
-        (purged, nr_done < spans.len())
+        probe::mm_page_purge(zone.node.index(), purged, gone.count_ones() as usize);
+        purged
     }
+
+    /// Purges up to 64 spans and says which are gone, one bit each. One that is locked does not
+    /// keep the others; any other refusal is meant for all.
+    pub(crate) fn purge_spans(&self, spans: &[Span]) -> u64 {
+        debug_assert!(spans.len() <= BATCH);
+        let mut gone = 0;
+        let mut at = 0;
+        while at < spans.len() {
+            let rest = &spans[at..];
+            let (nr_done, is_over) = match self.machine.purge(rest) {
+                Ok(()) => (rest.len(), true),
+                Err((nr_done, errno)) => (nr_done, errno != Errno::EINVAL),
+            };
+            (at..at + nr_done).for_each(|i| gone |= 1 << i);
+            at += nr_done + 1;
+            if is_over {
+                break;
+            }
+        }
+        gone
+    }
+
+    /// What the system refused to take rests so long: the generation that it gets.
+    pub(crate) fn generation_after_refusal(&self) -> u32 {
+        refused_at(self.generation())
+    }
+}
+
+/// The generation of what the system refused to take now: not to be asked for it all the time.
+pub(crate) fn refused_at(now: u32) -> u32 {
+    now.wrapping_add(REFUSED_REST)
+}
+
+/// What became of an isolated block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Isolated {
+    /// It is empty and zero.
+    Purged(Reclaimer),
+    /// The system did not take it.
+    Refused,
+    /// It is as it was, or nobody knows.
+    Kept,
 }
 
 /// Where the search is.
@@ -315,5 +393,5 @@ enum Search {
 }
 
 fn is_old(pages: &Pages, pfn: Pfn, order: Order, how: PurgeHow) -> bool {
-    pages.map.pieces(pfn, order.nr_pages()).all(|(chunk, ..)| chunk.generation() <= how.up_to)
+    pages.map.pieces(pfn, order.nr_pages()).all(|(chunk, ..)| how.takes(chunk.generation()))
 }

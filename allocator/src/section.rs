@@ -13,7 +13,7 @@
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
 use crate::fault::weakened_by;
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -39,7 +39,17 @@ pub(crate) struct Section {
     huge: AtomicU8,
     /// One of the three below.
     holed: AtomicU8,
+    /// The generation in which it was last holed, and how often it was, modulo 256.
+    holed_at: AtomicU32,
+    nr_holings: AtomicU8,
+    /// Pages that could be had if it was holed: in this round of the keeper so far, and in the last.
+    wishes: [AtomicU32; 2],
+    /// Pageblocks from the start on that are to be collapsed since it was made whole again.
+    to_collapse: AtomicU32,
 }
+
+/// A section is holed for one page in so many.
+const WORTH_PART: usize = 16;
 
 /// Its huge pages stay whole.
 const WHOLE: u8 = 0;
@@ -83,9 +93,69 @@ impl Section {
         self.holed.load(Relaxed) == HOLED
     }
 
-    /// Marks it as holed; false when that was done or refused before.
-    pub(crate) fn begin_holing(&self) -> bool {
-        self.holed.compare_exchange(WHOLE, HOLED, Relaxed, Relaxed).is_ok()
+    /// Marks it as holed in `generation`; false when that was done or refused before.
+    pub(crate) fn begin_holing(&self, generation: u32) -> bool {
+        let is_first = self.holed.compare_exchange(WHOLE, HOLED, Relaxed, Relaxed).is_ok();
+        if is_first {
+            self.holed_at.store(generation, Relaxed);
+            self.nr_holings.fetch_add(1, Relaxed);
+            self.end_collapse();
+        }
+        is_first
+    }
+
+    /// Notes that `nr_pages` could be had if it was holed. Whether there were enough in the last round:
+    /// the small pages that its others then become cost more than a few are worth.
+    pub(crate) fn wish(&self, nr_pages: usize) -> bool {
+        let [now, last] = &self.wishes;
+        now.fetch_add(nr_pages as u32, Relaxed);
+        last.load(Relaxed) as usize * WORTH_PART >= self.nr_committed()
+    }
+
+    /// Whether there are enough in this round.
+    pub(crate) fn has_wishes(&self) -> bool {
+        let nr_pages = self.wishes[0].load(Relaxed) as usize;
+        nr_pages > 0
+            && nr_pages * WORTH_PART >= self.nr_committed()
+            && self.holed.load(Relaxed) == WHOLE
+    }
+
+    pub(crate) fn begin_wishes(&self) {
+        let [now, last] = &self.wishes;
+        last.store(now.swap(0, Relaxed), Relaxed);
+    }
+
+    /// The generation in which it was last holed; 0 before.
+    pub(crate) fn holed_at(&self) -> u32 {
+        self.holed_at.load(Relaxed)
+    }
+
+    /// How often it was holed, modulo 256.
+    pub(crate) fn nr_holings(&self) -> u8 {
+        self.nr_holings.load(Relaxed)
+    }
+
+    /// Marks a holed section as whole again. For the holder of the window lock.
+    pub(crate) fn end_holing(&self) {
+        self.holed.store(WHOLE, Relaxed);
+    }
+
+    /// All its pageblocks are to be collapsed.
+    pub(crate) fn begin_collapse(&self) {
+        let nr_pageblocks = self.nr_committed() / PAGEBLOCK_PAGES;
+        self.to_collapse.store(nr_pageblocks as u32, Relaxed);
+    }
+
+    /// The next pageblock to be collapsed, which is the keeper's from here on.
+    pub(crate) fn next_to_collapse(&self) -> Option<usize> {
+        let next = self.to_collapse.load(Relaxed).checked_sub(1)?;
+        self.to_collapse.store(next, Relaxed);
+        Some(next as usize)
+    }
+
+    /// The rest stays as it is.
+    pub(crate) fn end_collapse(&self) {
+        self.to_collapse.store(0, Relaxed);
     }
 
     /// Takes the mark off for good. For the one who set it.
@@ -124,6 +194,10 @@ impl Sections {
             node: AtomicU8::new(0),
             huge: AtomicU8::new(0),
             holed: AtomicU8::new(0),
+            holed_at: number(),
+            nr_holings: AtomicU8::new(0),
+            wishes: [number(), number()],
+            to_collapse: number(),
         };
         Sections { table: [(); MAX_SECTIONS].map(|()| section()), len: number() }
     }

@@ -35,7 +35,9 @@ pub(crate) struct Slab {
     pub(crate) listed: bool,
     nr_free: u16,
     /// No word before this one has a free bit.
-    hint: u16,
+    hint: u8,
+    /// How often the section had been holed when the holes were made, modulo 256.
+    holing: u8,
     /// Pages that were purged and not used since, one bit each.
     pub(crate) holes: u16,
     /// Low bits of the generation in which objects last came or went.
@@ -102,6 +104,7 @@ impl Slab {
                 listed: false,
                 nr_free: nr_objects as u16,
                 hint: 0,
+                holing: 0,
                 holes: 0,
                 stamp: 0,
                 nr_objects: nr_objects as u16,
@@ -199,7 +202,7 @@ impl Slab {
                 w += 1;
             }
         }
-        self.hint = w as u16;
+        self.hint = w as u8;
         self.nr_free -= nr as u16;
         nr
     }
@@ -231,7 +234,7 @@ impl Slab {
             hint = hint.min(w);
             nr += 1;
         }
-        self.hint = hint as u16;
+        self.hint = hint as u8;
         self.nr_free += nr as u16;
         (nr, bad)
     }
@@ -258,6 +261,22 @@ impl Slab {
     /// a slab that old may count as young for as long again.
     pub(crate) fn is_cold(&self, generation: u32) -> bool {
         (generation as u16).wrapping_sub(self.stamp).cast_signed() >= 0
+    }
+
+    /// Enters pages, as a mask, that were purged; `holing` says how often the slab's section
+    /// was holed so far.
+    /// Returns how many are no holes by the accounts yet.
+    pub(crate) fn add_holes(&mut self, mask: u16, holing: u8) -> usize {
+        let new = mask & !self.holes;
+        self.holes |= mask;
+        self.holing = holing;
+        new.count_ones() as usize
+    }
+
+    /// Holes that the kernel may have filled, since the section was made whole and is, or was holed
+    /// again later.
+    pub(crate) fn stale_holes(&self, is_whole: bool, holing: u8) -> u16 {
+        if is_whole || self.holing != holing { self.holes } else { 0 }
     }
 
     /// Pages of the slab that no live object touches and that may still be resident, as a mask.

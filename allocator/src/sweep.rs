@@ -89,7 +89,8 @@ impl Entered<'_> {
     }
 
     /// Whether a partly used slab changed after `generation`.
-    fn has_young_slabs(&self, generation: u32) -> bool {
+    fn has_young_slabs(&self, generation: Option<u32>) -> bool {
+        let Some(generation) = generation else { return false };
         self.classes.iter().any(|class| {
             let mut slab = class.partial.head;
             while let Some(s) = NonNull::new(slab) {

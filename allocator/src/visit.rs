@@ -174,7 +174,7 @@ impl Mm {
             let mut is_done = true;
             if let Some(Sweep { how, .. }) = sweep {
                 // Nobody uses it, so its holes are cold whatever their age.
-                let how = PurgeHow { up_to: u32::MAX, ..how };
+                let how = PurgeHow { up_to: None, ..how };
                 let holes = h.enter().purge_holes(how, max_pages - done.purged);
                 done.purged += holes.nr_pages;
                 is_done = !holes.is_partial;

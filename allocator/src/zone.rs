@@ -19,7 +19,7 @@ use crate::chunk::Chunk;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
-use crate::purge::Reclaimer;
+use crate::purge::{Isolated, Reclaimer, refused_at};
 use crate::run::PageRun;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -267,14 +267,8 @@ impl Zone {
         env.node.charge(fresh);
     }
 
-    /// Puts an isolated block back: empty and zero if it was purged, else as it was. Returns how
-    /// many of its pages were resident.
-    pub(crate) fn putback(
-        &mut self,
-        env: &Env<'_>,
-        pfn: Pfn,
-        (purged, by): (bool, Reclaimer),
-    ) -> usize {
+    /// Puts an isolated block back. Returns how many of its pages were resident.
+    pub(crate) fn putback(&mut self, env: &Env<'_>, pfn: Pfn, state: Isolated) -> usize {
         let isolated = env.map.word_at(pfn).as_isolated();
         debug_assert!(isolated.is_some(), "{pfn:?} is not isolated");
         let Some((order, _)) = isolated else { return 0 };
@@ -283,7 +277,10 @@ impl Zone {
         let mut resident = 0;
         for (chunk, lo, hi) in env.map.pieces(pfn, order.nr_pages()) {
             let len = (hi - lo) as isize;
-            let here = if purged {
+            if state == Isolated::Refused {
+                chunk.stamp(refused_at(env.generation));
+            }
+            let here = if matches!(state, Isolated::Purged(_)) {
                 chunk.dirty.clear(lo, hi);
                 let here = chunk.resident.clear(lo, hi);
                 chunk.adjust(len, 0);
@@ -298,12 +295,14 @@ impl Zone {
         }
         self.nr_isolated -= order.nr_pages();
         self.nr_free += order.nr_pages();
-        if purged {
-            env.process.uncharge(resident);
-            env.node.uncharge(resident);
-            self.note_steal(by, resident);
-        } else {
-            self.events.purge_fail += resident as u64;
+        match state {
+            Isolated::Purged(by) => {
+                env.process.uncharge(resident);
+                env.node.uncharge(resident);
+                self.note_steal(by, resident);
+            }
+            Isolated::Refused => self.events.purge_fail += resident as u64,
+            Isolated::Kept => {}
         }
         self.buddy.free(env.map, pfn, order);
         resident

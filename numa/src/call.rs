@@ -25,6 +25,8 @@ pub enum Call {
     PurgeMany,
     /// [`crate::Machine::advise_huge`]
     AdviseHuge,
+    /// [`crate::Machine::collapse`]
+    Collapse,
     /// [`crate::Machine::bind`]
     Bind,
     /// [`crate::Machine::allowed_nodes`]

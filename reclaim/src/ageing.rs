@@ -30,17 +30,32 @@ pub struct Ageing {
     refaults: u64,
     window_start: u64,
     changed_at: u64,
+    /// When it last grew.
+    grown_at: Option<u64>,
 }
 
 impl Ageing {
     /// Starts with the shortest age.
     pub fn new(now: u64) -> Ageing {
-        Ageing { age_ns: MIN_AGE_NS, owed: 0, refaults: 0, window_start: now, changed_at: now }
+        Ageing {
+            age_ns: MIN_AGE_NS,
+            owed: 0,
+            refaults: 0,
+            window_start: now,
+            changed_at: now,
+            grown_at: None,
+        }
     }
 
     /// Free memory untouched for this long is cold.
     pub fn age_ns(&self) -> u64 {
         self.age_ns
+    }
+
+    /// When the age last grew, or would have, if that is not long ago: what was purged before was
+    /// wanted.
+    pub fn regretted_at(&self, now: u64) -> Option<u64> {
+        self.grown_at.filter(|&at| now.saturating_sub(at) < WINDOW_NS)
     }
 
     /// Tells what happened since the last call: pages purged, and pages without memory that were
@@ -53,6 +68,7 @@ impl Ageing {
             self.age_ns = (self.age_ns * GROWTH).min(MAX_AGE_NS);
             self.refaults = 0;
             self.changed_at = now;
+            self.grown_at = Some(now);
         } else if now.saturating_sub(self.changed_at) >= RELAX_NS {
             self.age_ns = (self.age_ns / 2).max(MIN_AGE_NS);
             self.refaults = 0;

@@ -25,8 +25,8 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
-/// A huge page is given up for less than all of it after so many times the age: it does not come
-/// back.
+/// A huge page is given up for less than all of it after so many times the age: it takes long to
+/// come back.
 const HOLING_AGES: u32 = 5;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
@@ -48,6 +48,8 @@ pub struct Kswapd {
     ageing: Ageing,
     credit_ns: u64,
     last_ns: u64,
+    /// What has passed of the generation.
+    passed_ns: u64,
     /// Since when nobody rang.
     quiet_since: u64,
     faults_seen: u64,
@@ -100,21 +102,21 @@ impl Work {
     }
 }
 
-/// The generation at a time.
-fn generation(now: u64) -> u32 {
-    (now >> GENERATION_SHIFT) as u32
+/// So much time in generations, whose clock wraps after two years.
+fn generations(ns: u64) -> u32 {
+    (ns >> GENERATION_SHIFT) as u32
 }
 
 impl Kswapd {
-    /// Starts the clock of chunks and slabs, which stood still for `asleep_ns` so far: see
-    /// [`Kswapd::note_sleep`].
+    /// Lets the clock of chunks and slabs go on from where it stands: what was used while nobody was
+    /// on duty is young. The process was asleep for `asleep_ns` so far: see [`Kswapd::note_sleep`].
     pub fn new(mm: &Mm, config: KswapdConfig, asleep_ns: u64) -> Kswapd {
         let now = mm.machine().now_ns();
-        mm.pages().set_generation(generation(now.saturating_sub(asleep_ns)));
         Kswapd {
             ageing: Ageing::new(now),
             credit_ns: BURST_NS,
             last_ns: now,
+            passed_ns: 0,
             quiet_since: now,
             faults_seen: faults(mm),
             asleep_ns,
@@ -139,11 +141,11 @@ impl Kswapd {
         if mm.doorbell().answer() {
             self.quiet_since = now;
         }
-        mm.pages().set_generation(generation(now.saturating_sub(self.asleep_ns)));
         let work = Work::begin(mm, own);
-        let earned = now.saturating_sub(self.last_ns) / COST_SHARE;
-        self.credit_ns = (self.credit_ns + earned).min(BURST_NS);
+        let passed = now.saturating_sub(self.last_ns);
         self.last_ns = now;
+        self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
+        self.tick(mm, passed.saturating_sub(self.slept_ns));
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
@@ -156,11 +158,22 @@ impl Kswapd {
         mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
         self.slept_ns = 0;
+        if may_purge && let Some(at) = self.ageing.regretted_at(now) {
+            self.regain_huge_pages(mm, own, at, &work);
+        }
 
         if !self.gains {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
-        self.next(mm, now, purged > 0)
+        self.next(mm, now, purged > 0 || mm.pages().has_wishes())
+    }
+
+    /// Moves the clock of chunks and slabs on.
+    fn tick(&mut self, mm: &Mm, ns: u64) {
+        let passed = self.passed_ns + ns;
+        self.passed_ns = passed & ((1 << GENERATION_SHIFT) - 1);
+        let pages = mm.pages();
+        pages.set_generation(pages.generation().wrapping_add(generations(passed)));
     }
 
     fn next(&self, mm: &Mm, now: u64, is_busy: bool) -> Next {
@@ -175,11 +188,18 @@ impl Kswapd {
             || idle < u64::from(HOLING_AGES) * self.ageing.age_ns() + 2 * TICK_NS
         {
             Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))
-        } else if idle < LINGER_NS || mm.pages().nr_free_resident() > 0 {
+        } else if idle < LINGER_NS || self.may_take_more(mm) {
             Next::Sleep(slowest)
         } else {
             Next::Retire
         }
+    }
+
+    /// Whether another round may take what this one left, though nobody rings: not if all has been
+    /// cold for a while, since then it cannot be taken at all.
+    fn may_take_more(&self, mm: &Mm) -> bool {
+        let was_tried = self.config.purges_cold && self.credit_ns > 0;
+        !was_tried && mm.pages().nr_free_resident() > 0
     }
 
     /// Below a low watermark: reclaims up to the high one, cold or not. What it gained; none when
@@ -226,19 +246,37 @@ impl Kswapd {
         nr_free_resident > self.garbage_left + SWAP_CLUSTER_MAX
     }
 
+    /// What was purged was wanted again: sections of huge pages that were holed for it before `at`
+    /// are so no more, and what is in them gets huge pages, as far as the credit goes.
+    fn regain_huge_pages(&self, mm: &Mm, own: Option<NonNull<Heap>>, at: u64, work: &Work) {
+        let since = generations(self.last_ns.saturating_sub(at));
+        let before = mm.pages().generation().wrapping_sub(since);
+        for node in nodes(mm) {
+            mm.pages().unhole(node, before);
+        }
+        // Whether huge pages are allowed stands in a file, and to make one takes long.
+        if own.is_some() || mm.machine().is_confined_since_start() {
+            return;
+        }
+        for node in nodes(mm) {
+            while work.spent_ns(mm) < self.credit_ns && mm.pages().collapse(node) {}
+        }
+    }
+
     fn age(&self) -> u32 {
-        (self.ageing.age_ns() >> GENERATION_SHIFT) as u32
+        generations(self.ageing.age_ns())
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
     fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> usize {
-        let Some(up_to) = mm.pages().generation().checked_sub(self.age().max(1)) else { return 0 };
+        let up_to = Some(mm.pages().generation().wrapping_sub(self.age().max(1)));
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        let patience = (HOLING_AGES - 1) * self.age();
+        let patience = Some((HOLING_AGES - 1) * self.age());
         let how = PurgeHow { up_to, patience, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        mm.pages().begin_wishes();
         purged += mm.sweep(own, Sweep { how, idle_for: self.age() / 4, max_pages: STEP_PAGES });
         for node in nodes(mm) {
             loop {

@@ -42,8 +42,7 @@ pub(crate) unsafe fn node_reclaim(
     if !mode.is_on() || others {
         return NodeReclaim::NoScan;
     }
-    let lru = mm.pages().lruvec(node, u32::MAX);
-    let reclaimable = lru.nr_inactive + lru.nr_active;
+    let reclaimable = mm.pages().lruvec(node).nr_pages;
     let cached = if mode.takes_mappings() { mm.huge_cached_pages(node) } else { 0 };
     let managed = mm.pages().zone_stats(node).map_or(0, |node| node.zone.nr_managed as usize);
     if reclaimable + cached <= managed * MIN_RECLAIMABLE_RATIO / 100 {

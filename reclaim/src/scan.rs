@@ -35,12 +35,10 @@ pub fn too_many_isolated(nr_isolated: usize, nr_inactive: usize) -> bool {
 }
 
 /// The generation up to which chunks are inactive, `age` being what counts as cold: younger ones
-/// join pass by pass, and in the last pass all do.
-pub fn border(now: u32, age: u32, priority: u32) -> u32 {
-    if priority == 0 {
-        return u32::MAX;
-    }
-    now.saturating_sub(age >> (DEF_PRIORITY - priority.min(DEF_PRIORITY)))
+/// join pass by pass, and in the last pass all do, for which there is none.
+pub fn border(now: u32, age: u32, priority: u32) -> Option<u32> {
+    // The clock wraps, and so does its past.
+    (priority > 0).then(|| now.wrapping_sub(age >> (DEF_PRIORITY - priority.min(DEF_PRIORITY))))
 }
 
 /// Whether a request that failed after a whole pass is worth another: others may have taken what
@@ -52,6 +50,8 @@ pub fn should_retry(made_progress: bool, nr_loops: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use zonal_allocator::is_past;
 
     const GIB: usize = 1 << 18;
 
@@ -80,12 +80,21 @@ mod tests {
 
     #[test]
     fn the_border_moves_from_cold_to_everything() {
-        assert_eq!(border(10_000, 600, 12), 9_400);
-        assert_eq!(border(10_000, 600, 11), 9_700);
-        assert_eq!(border(10_000, 600, 3), 9_999);
-        assert_eq!(border(10_000, 600, 1), 10_000);
-        assert_eq!(border(10_000, 600, 0), u32::MAX);
-        assert_eq!(border(100, 600, 12), 0, "nothing is that old");
+        assert_eq!(border(10_000, 600, 12), Some(9_400));
+        assert_eq!(border(10_000, 600, 11), Some(9_700));
+        assert_eq!(border(10_000, 600, 3), Some(9_999));
+        assert_eq!(border(10_000, 600, 1), Some(10_000));
+        assert_eq!(border(10_000, 600, 0), None);
+    }
+
+    #[test]
+    fn ages_are_right_when_the_clock_wraps() {
+        for now in [100, u32::MAX, 0, 599, 600] {
+            let border = border(now, 600, 12).unwrap();
+            let is_cold = |age: u32| is_past(now.wrapping_sub(age), border);
+            assert!(is_cold(600) && is_cold(5000) && is_cold(1 << 30), "at {now}");
+            assert!(!is_cold(599) && !is_cold(0), "at {now}");
+        }
     }
 
     #[test]

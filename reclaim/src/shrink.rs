@@ -3,14 +3,22 @@
 //! One pass: set the border between active and inactive, move it on if the inactive part is too
 //! small, purge as much of the inactive part as the priority says. After `shrink_node` and
 //! `balance_pgdat` (mm/vmscan.c).
+//!
+//! What is inactive is estimated once, and each pass looks at a part of the pageblocks as small as
+//! its priority says, from where the last search ended: on a large heap a request with a deadline
+//! sees little of it.
 
 use zonal_allocator::{Mm, PurgeHow, Reclaimer};
 use zonal_numa::NodeId;
 
-use crate::scan::{self, DEF_PRIORITY};
+use crate::scan::{self, DEF_PRIORITY, SWAP_CLUSTER_MAX};
 
 /// Purged at once between two looks at the clock, in pages: about 150 us of system calls.
 const STEP_PAGES: usize = 512;
+/// Pageblocks looked at between two looks at the clock: about 100 us.
+const STEP_LOOKS: usize = 1024;
+
+const NR_PRIORITIES: usize = DEF_PRIORITY as usize + 1;
 
 /// What one shrinking is for.
 #[derive(Clone, Copy, Debug)]
@@ -33,32 +41,39 @@ impl ScanControl {
 /// Purges free pages of `node`; returns how many went back.
 pub(crate) fn shrink_node(mm: &Mm, node: NodeId, control: ScanControl) -> usize {
     let pages = mm.pages();
+    let lru = pages.lruvec(node);
+    let borders = core::array::from_fn(|priority| {
+        scan::border(pages.generation(), control.age, priority as u32)
+    });
+    let inactive: [usize; NR_PRIORITIES] = pages.nr_inactive(node, lru.nr_pageblocks, borders);
     let mut done = 0;
     for priority in (0..=DEF_PRIORITY).rev() {
-        if done >= control.goal || control.is_over(mm) {
+        let nr_pages = lru.nr_pages.saturating_sub(done);
+        if done >= control.goal || nr_pages == 0 || control.is_over(mm) {
             break;
         }
-        let mut border = scan::border(pages.generation(), control.age, priority);
-        let mut lru = pages.lruvec(node, border);
-        if lru.nr_inactive + lru.nr_active == 0 {
-            break;
+        let nr_inactive = |priority: u32| inactive[priority as usize].saturating_sub(done);
+        let mut border = priority;
+        let nr_active = nr_pages.saturating_sub(nr_inactive(border));
+        if priority > 0 && scan::inactive_is_low(nr_inactive(border), nr_active) {
+            border -= 1;
+            pages.note_refill(node, nr_inactive(border).saturating_sub(nr_inactive(priority)));
         }
-        if priority > 0 && scan::inactive_is_low(lru.nr_inactive, lru.nr_active) {
-            border = scan::border(pages.generation(), control.age, priority - 1);
-            let refilled = pages.lruvec(node, border);
-            pages.note_refill(node, refilled.nr_inactive.saturating_sub(lru.nr_inactive));
-            lru = refilled;
-        }
-        let how = PurgeHow { up_to: border, by: control.by, ..PurgeHow::ALL };
-        let mut left = scan::nr_to_scan(lru.nr_inactive, priority).min(control.goal - done);
-        while left > 0 && !control.is_over(mm) {
+        let up_to = borders[border as usize];
+        // The estimate may have missed what is there.
+        let nr_inactive = if up_to.is_none() { nr_pages } else { nr_inactive(border) };
+        let mut left = scan::nr_to_scan(nr_inactive, priority).min(control.goal - done);
+        let mut looks = (lru.nr_pageblocks >> priority).max(SWAP_CLUSTER_MAX);
+        while left > 0 && looks > 0 && !control.is_over(mm) {
+            let step_looks = looks.min(STEP_LOOKS);
+            let how = PurgeHow { up_to, looks: step_looks, by: control.by, ..PurgeHow::ALL };
             let step = pages.purge(node, left.min(STEP_PAGES), how);
             if step == 0 {
-                break;
+                looks -= step_looks;
             }
             done += step;
             left = left.saturating_sub(step);
-            if control.by == Reclaimer::Kswapd {
+            if step > 0 && control.by == Reclaimer::Kswapd {
                 mm.doorbell().note_step();
             }
         }

@@ -271,8 +271,8 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
             unsafe { mm.drain_own(heap) };
         }
         Action::Purge => {
-            let lru = mm.pages().lruvec(stall.node, u32::MAX);
-            if scan::too_many_isolated(lru.nr_isolated, lru.nr_inactive) {
+            let lru = mm.pages().lruvec(stall.node);
+            if scan::too_many_isolated(lru.nr_isolated, lru.nr_pages) {
                 throttle(mm);
             }
             let nr_pages = shrink_node(mm, stall.node, stall.control);

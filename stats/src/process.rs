@@ -74,7 +74,8 @@ figures! {
         kswapd_wakeups: Counter Count,
         /// Pages that were wanted again soon after they were purged.
         workingset_refault: Counter Pages,
-        /// Requests that waited for the background reclaimer's progress.
+        /// Waits that zonal itself caused: for the background reclaimer's progress, or for another
+        /// thread at work in the own heap.
         throttled: Counter Count,
         /// Time that zonal itself kept threads asleep.
         blocked_ns: Counter Nanoseconds,

@@ -88,6 +88,13 @@ impl Machine {
         os::advise(span, if on { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
     }
 
+    /// Asks for a huge page at once in place of the small pages in the span, which is one (Linux 6.1).
+    /// `EINVAL` if the kernel cannot, other errors if there is none to be had now.
+    pub fn collapse(&self, span: Span) -> Result<(), Errno> {
+        self.before(Call::Collapse)?;
+        os::advise(span, libc::MADV_COLLAPSE)
+    }
+
     /// Sets the policy for pages of the span that are touched from now on. No call
     /// on a machine with one node.
     pub fn bind(&self, span: Span, policy: &MemPolicy) -> Result<(), Errno> {

@@ -2,7 +2,6 @@
 
 use zonal_allocator::{Cap, UNLIMITED};
 use zonal_numa::Room;
-use zonal_numa::fake::Call;
 
 use super::*;
 use crate::pressure::INTERVAL_NS;
@@ -251,6 +250,7 @@ fn a_cycling_load_keeps_its_memory_until_it_stops() {
         }
     }
     assert!(before > 0, "the first cycles are purged");
+    assert!(machine.calls(Call::Collapse) > 0, "and have their huge pages back");
     assert_eq!(purges(), before, "the later ones are not");
     assert!(mm.vmstat().stats().workingset_refault > 1000);
     rest(120_000_000_000);

@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 use std::vec::Vec;
 
 use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Request};
-use zonal_numa::fake::{FakeBuilder, FakeMachine};
-use zonal_numa::{Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
+use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
+use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::kswapd::{Kswapd, KswapdConfig, Next};
 use crate::{alloc, free, trim};
@@ -240,6 +240,80 @@ fn memory_does_not_age_while_all_sleep() {
     machine.advance_ns(3_000_000_000);
     keeper.round(mm, Some(heap));
     assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
+}
+
+/// What was used while nobody was on duty is as young as when it was left.
+#[test]
+fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
+    let machine = FakeBuilder::new().build();
+    machine.advance_ns(1 << 50);
+    let (mm, heap) = start(machine, Config::default());
+    let purges = || machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
+    for _ in 0..2 {
+        let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+        assert!(mm.doorbell().claim());
+        let before = purges();
+        keeper.round(mm, None);
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+        assert_eq!(purges(), before, "after 20 ms");
+        while let Next::Sleep(ns) = keeper.round(mm, None) {
+            machine.advance_ns(ns);
+        }
+        assert!(purges() > before && mm.doorbell().retire());
+        machine.advance_ns(1 << 40);
+    }
+}
+
+/// The clock of chunks and slabs has 32 bits of 17 ms each.
+#[test]
+fn the_clock_of_ages_may_wrap() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    mm.pages().set_generation(u32::MAX - 1);
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    blocks.into_iter().step_by(2).for_each(|block| give(heap, block));
+    let more: Vec<_> = (0..200).map(|_| take(heap, 100_000).unwrap()).collect();
+    more.into_iter().for_each(|block| give(heap, block));
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    for _ in 0..2 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+    }
+    assert!(mm.pages().generation() < 10, "it has wrapped");
+    assert!(mm.pages().charged() > peak, "too young");
+    for _ in 0..10 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+    }
+    assert!(mm.pages().charged() <= peak, "{} of {peak}", mm.pages().charged());
+    mm.validate(Some(heap)).unwrap();
+}
+
+/// Free pages that the system does not take, such as locked ones, keep nobody on duty.
+#[test]
+fn kswapd_goes_home_where_nothing_can_be_purged() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
+    blocks.into_iter().for_each(|block| give(heap, block));
+    machine.fail_from(Call::Purge, 1, Errno::EINVAL);
+    machine.fail_from(Call::PurgeMany, 1, Errno::EINVAL);
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    let mut slept = 0;
+    while let Next::Sleep(ns) = keeper.round(mm, None) {
+        machine.advance_ns(ns);
+        slept += ns;
+        assert!(slept < 10_000_000_000, "it goes home");
+    }
+    assert!(mm.pages().nr_free_resident() > 1000);
+    let calls = machine.calls(Call::Purge);
+    assert!((1..100).contains(&calls), "{calls} calls");
 }
 
 /// The heap of a thread that has ended is drained, and so is what others send to it later.

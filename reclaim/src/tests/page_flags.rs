@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use zonal_numa::fake::Call;
+use zonal_allocator::word::Migratetype;
 
 use super::*;
 use crate::{PageFlags, alloc_pages};
@@ -51,6 +51,31 @@ fn no_wait_reclaims_nothing() {
     pages(heap, None, 500, ORDINARY).unwrap();
     assert!(purges(machine) > before);
     mm.validate(Some(heap)).unwrap();
+}
+
+/// What the reserve gave goes back to it, not into the cache of the thread that had it.
+#[test]
+fn urgent_pages_are_for_others_as_soon_as_they_are_free() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, with_limit(64 << 20));
+    let no_wait = PageFlags { no_wait: true, ..ORDINARY };
+    let low = mm.pages().watermarks().low;
+    while mm.pages().limit() - mm.pages().charged() > low + 8 {
+        pages(heap, None, 8, ORDINARY).unwrap();
+    }
+    let urgent = core::iter::from_fn(|| pages(heap, None, 8, no_wait).ok());
+    let reserve = |block: &NonNull<u8>| {
+        let pfn = mm.pages().map.pfn_of(block.addr().get()).unwrap();
+        mm.pages().map.chunk(pfn).migratetype() == Migratetype::HighAtomic
+    };
+    let free = || mm.pages().zone_stats(NodeId::ZERO).unwrap().zone.nr_free;
+    let urgent: Vec<_> = urgent.filter(reserve).collect();
+    assert!(!urgent.is_empty(), "no reserve was made");
+    for block in urgent {
+        let before = free();
+        give(heap, block);
+        assert_eq!(free(), before + 8);
+    }
 }
 
 #[test]

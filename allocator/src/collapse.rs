@@ -1,0 +1,237 @@
+//! Sections that were holed get their huge pages back.
+//!
+//! To purge single pages of a section of huge pages, the kernel is told to leave it alone
+//! ([`Pages::hole_section`]), and what is wanted of it later comes as small pages. When that happens
+//! soon, holing it was a mistake: the age of cold memory grows, and the sections that are dense again
+//! go back to huge pages. What lies in them now is collapsed, as khugepaged would do some day.
+//!
+//! The kernel may fill what is still missing in such a section at any time. So free pages beside
+//! used ones count as resident from here on. Pages inside slabs stay holes by the accounts; a slab
+//! knows when its section was holed for them, and the next holing purges them again.
+
+use zonal_numa::{Errno, NodeId, ThpMode};
+
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pages::Pages;
+use crate::pfn::Pfn;
+use crate::purge::is_past;
+use crate::section::Section;
+use crate::watermark::WatermarkLevel;
+use crate::zone::{Env, Zone};
+
+/// A section is dense when less than one page in so many is missing in its used pageblocks.
+const MISSING_PART: usize = 8;
+
+impl Pages {
+    /// Makes the dense ones of the sections of `node` whole again that were holed up to the
+    /// generation `before`. Returns how many there were.
+    pub fn unhole(&self, node: NodeId, before: u32) -> usize {
+        let wanted = |section: &Section| {
+            section.node() == node.index()
+                && section.is_holed()
+                && is_past(section.holed_at(), before)
+        };
+        let sections = self.sections.iter().filter(|(_, section)| wanted(section));
+        sections.filter(|(_, section)| self.unhole_section(section)).count()
+    }
+
+    /// Asks for huge pages in place of the small ones of one pageblock that was holed and is full.
+    /// False when there is none left. A slow call of the system: for the background reclaimer.
+    pub fn collapse(&self, node: NodeId) -> bool {
+        if matches!(self.machine.thp_mode(), ThpMode::Never | ThpMode::Unknown) {
+            return false;
+        }
+        let mine = |section: &Section| section.node() == node.index() && !section.is_holed();
+        for (_, section) in self.sections.iter().filter(|(_, section)| mine(section)) {
+            while let Some(pageblock) = section.next_to_collapse() {
+                let first = pageblock * PAGEBLOCK_PAGES;
+                let chunk = self.map.chunk(section.start().add(first));
+                // What is missing would come with it.
+                if chunk.resident.count(0, PAGEBLOCK_PAGES) < PAGEBLOCK_PAGES
+                    || chunk.nr_holes() > 0
+                {
+                    continue;
+                }
+                let span = section.span(&self.map, first, PAGEBLOCK_PAGES);
+                if self.machine.collapse(span) == Err(Errno::EINVAL) {
+                    section.end_collapse();
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The pages that the used pageblocks of a dense section miss. An estimate, without the zone's
+    /// lock.
+    fn missing_in_dense(&self, section: &Section) -> Option<usize> {
+        let (mut nr_pages, mut nr_missing) = (0, 0);
+        for start in pageblocks(section) {
+            let chunk = self.map.chunk(start);
+            let nr_resident = chunk.resident.count(0, PAGEBLOCK_PAGES);
+            if nr_resident > 0 {
+                nr_pages += PAGEBLOCK_PAGES;
+                nr_missing += PAGEBLOCK_PAGES - nr_resident + chunk.nr_holes();
+            }
+        }
+        (nr_missing * MISSING_PART < nr_pages).then_some(nr_missing)
+    }
+
+    fn unhole_section(&self, section: &Section) -> bool {
+        // No more is committed to it, and nobody holes it, from here on.
+        let _window = self.window.lock();
+        let home = &self.nodes[section.node()];
+        let has_room = |nr_pages| {
+            [&self.budget, &home.budget].iter().all(|b| b.has_room(nr_pages, WatermarkLevel::High))
+        };
+        if !section.is_holed() || !self.missing_in_dense(section).is_some_and(has_room) {
+            return false;
+        }
+        let span = section.span(&self.map, 0, section.nr_pages());
+        if self.machine.advise_huge(span, true).is_err() {
+            return false;
+        }
+        let mut zone = home.lock();
+        let env = self.env(home);
+        section.end_holing();
+        for start in pageblocks(section) {
+            zone.unhole(&env, start);
+        }
+        section.begin_collapse();
+        true
+    }
+}
+
+impl Zone {
+    /// The pageblock at `start` is one of huge pages again: what is free in it counts as resident
+    /// beside what is used.
+    fn unhole(&mut self, env: &Env<'_>, start: Pfn) {
+        let chunk = env.map.chunk(start);
+        chunk.set_holed(false);
+        let block = env.map.word_at(start).as_buddy();
+        if let Some((_, mt, _)) = block.filter(|(order, ..)| *order >= Order::PAGEBLOCK) {
+            self.buddy.retype(env.map, start, mt);
+        }
+        if chunk.nr_free() == PAGEBLOCK_PAGES {
+            return;
+        }
+        let mut at = 0;
+        while at < PAGEBLOCK_PAGES {
+            let pfn = start.add(at);
+            let Some((order, ..)) = env.map.word_at(pfn).as_buddy() else {
+                at += 1;
+                continue;
+            };
+            let end = at + order.nr_pages();
+            let missing = order.nr_pages() - chunk.resident.count(at, end);
+            if missing > 0 {
+                self.buddy.remove(env.map, pfn);
+                chunk.resident.set(at, end);
+                chunk.adjust(0, missing as isize);
+                self.nr_free_resident += missing;
+                env.process.charge(missing);
+                env.node.charge(missing);
+                self.buddy.free(env.map, pfn, order);
+            }
+            at = end;
+        }
+    }
+}
+
+fn pageblocks(section: &Section) -> impl Iterator<Item = Pfn> {
+    let start = section.start();
+    (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES).map(move |at| start.add(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use zonal_numa::fake::{Call, FakeBuilder};
+
+    use super::*;
+    use crate::pages::PageConfig;
+    use crate::pages_tests::Rig;
+    use crate::purge::PurgeHow;
+    use crate::run::PageRun;
+
+    const N0: NodeId = NodeId::ZERO;
+
+    /// A dense heap that has moved on to huge pages; the runs in those, a pageblock each.
+    fn dense(config: &PageConfig) -> (Rig, Vec<PageRun>) {
+        let rig = Rig::new(FakeBuilder::new(), config);
+        let runs: Vec<PageRun> = (0..64).map(|_| rig.alloc(512).unwrap()).collect();
+        let huge = runs.into_iter().filter(|run| rig.pages.map.chunk(run.head()).is_huge());
+        let huge = huge.collect();
+        (rig, huge)
+    }
+
+    /// Purges half of the last pageblock, for which its section is holed.
+    fn hole(rig: &Rig, runs: &mut [PageRun]) -> Pfn {
+        let last = runs.last_mut().unwrap();
+        rig.pages.shrink_run(last, 256);
+        assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
+        assert!(!rig.pages.map.chunk(last.head()).is_whole());
+        last.head()
+    }
+
+    #[test]
+    fn a_holed_section_that_is_dense_becomes_whole_and_can_be_holed_again() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        rig.pages.set_generation(10);
+        let head = hole(&rig, &mut runs);
+        let charged = rig.pages.charged();
+        assert_eq!(rig.pages.unhole(N0, 9), 0, "holed later");
+        assert_eq!(rig.pages.unhole(N0, 10), 1);
+        rig.check();
+        // The kernel may fill the rest at any time, so it counts, and is to be had again.
+        let chunk = rig.pages.map.chunk(head);
+        assert!(chunk.is_whole() && chunk.nr_free_resident() == 256);
+        assert_eq!(rig.pages.charged(), charged + 256);
+        while rig.pages.collapse(N0) {}
+        assert!(rig.fake.calls(Call::Collapse) > 0);
+        assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
+        assert!(!chunk.is_whole());
+        assert_eq!(rig.pages.unhole(N0, 9), 0);
+        rig.check();
+    }
+
+    #[test]
+    fn a_sparse_section_stays_as_it_is() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+        rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+        assert_eq!(rig.pages.unhole(N0, 0), 0);
+        assert!(!rig.pages.collapse(N0));
+        rig.check();
+    }
+
+    #[test]
+    fn a_section_stays_as_it_is_where_a_limit_is_near() {
+        let config = PageConfig { limit: 100 << 9, ..PageConfig::default() };
+        let (rig, mut runs) = dense(&config);
+        hole(&rig, &mut runs);
+        let headroom = || rig.pages.limit() - rig.pages.charged();
+        while headroom() >= rig.pages.watermarks().high + 256 {
+            runs.push(rig.alloc(512).unwrap());
+        }
+        assert_eq!(rig.pages.unhole(N0, 0), 0);
+        rig.check();
+    }
+
+    #[test]
+    fn a_few_pages_are_not_worth_a_section() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        let how = PurgeHow { patience: Some(0), ..PurgeHow::ALL };
+        let last = runs.last_mut().unwrap();
+        rig.pages.shrink_run(last, 256);
+        for _ in 0..3 {
+            rig.pages.begin_wishes();
+            assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0);
+        }
+        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+        rig.pages.begin_wishes();
+        assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0, "it takes a round to know");
+        rig.pages.begin_wishes();
+        assert_eq!(rig.pages.purge(N0, usize::MAX, how), runs.len() * 256);
+        rig.check();
+    }
+}
