@@ -183,28 +183,27 @@ impl SizeClass {
 /// How slabs of a class are cut: what [`SizeClass::object_at`] needs, for many objects in a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slicing {
-    size: usize,
-    reciprocal: u64,
-    objects: usize,
+    reciprocal: u32,
+    /// Bytes in which objects start.
+    end: usize,
 }
 
 impl Slicing {
     #[inline]
     pub(crate) fn of(class: SizeClass) -> Slicing {
-        Slicing {
-            size: class.size(),
-            reciprocal: u64::from(RECIPROCALS[class.index()]),
-            objects: class.objects(),
-        }
+        let reciprocal = RECIPROCALS[class.index()];
+        Slicing { reciprocal, end: class.objects() * class.size() }
     }
 
-    /// As [`SizeClass::object_at`].
+    /// As [`SizeClass::object_at`], for any offset.
     #[inline]
     pub(crate) fn object_at(self, offset: usize) -> Option<usize> {
-        // Exact for offsets below 2^16: the reciprocal is too large by less than one part in
-        // 2^32/size, see `reciprocal_is_exact` in the tests.
-        let index = ((offset as u64 * self.reciprocal) >> 32) as usize;
-        (index * self.size == offset && index < self.objects).then_some(index)
+        // The reciprocal is 2^32/size and less than one more, offsets are below 2^16. So the product
+        // is the index in its upper half; the rest is below the reciprocal where an object starts,
+        // and not below it elsewhere: see `reciprocal_is_exact` in the tests.
+        let product = (offset as u64).wrapping_mul(u64::from(self.reciprocal));
+        let is_start = offset < self.end && (product as u32) < self.reciprocal;
+        is_start.then_some((product >> u32::BITS) as usize)
     }
 }
 

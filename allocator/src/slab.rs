@@ -186,21 +186,35 @@ impl Slab {
     pub(crate) fn take(&mut self, base: *mut u8, out: &mut [*mut u8]) -> usize {
         let nr = out.len().min(self.nr_free());
         let size = self.class.size();
-        let mut left = nr;
         let mut w = usize::from(self.hint);
         let words = self.words_mut();
-        while left > 0 {
-            let mut bits = words[w];
-            while bits != 0 && left > 0 {
-                let index = w * BITS + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                left -= 1;
-                out[left] = base.wrapping_add(index * size);
+        let mut out = &mut out[..nr];
+        while !out.is_empty() {
+            let first = base.wrapping_add(w * BITS * size);
+            if words[w] == u64::MAX && out.len() >= BITS {
+                // All of a word, as in a new slab.
+                let (rest, last) = out.split_at_mut(out.len() - BITS);
+                let mut object = first;
+                for slot in last.iter_mut().rev() {
+                    *slot = object;
+                    object = object.wrapping_add(size);
+                }
+                words[w] = 0;
+                out = rest;
+            } else {
+                let mut bits = words[w];
+                let mut slots = out.iter_mut().rev();
+                while bits != 0
+                    && let Some(slot) = slots.next()
+                {
+                    *slot = first.wrapping_add(bits.trailing_zeros() as usize * size);
+                    bits &= bits - 1;
+                }
+                words[w] = bits;
+                let left = slots.len();
+                out = &mut out[..left];
             }
-            words[w] = bits;
-            if bits == 0 && left > 0 {
-                w += 1;
-            }
+            w += usize::from(!out.is_empty());
         }
         self.hint = w as u8;
         self.nr_free -= nr as u16;
@@ -210,27 +224,27 @@ impl Slab {
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
     pub(crate) fn put(&mut self, base: usize, objects: &[*mut u8]) -> (usize, Option<BadKind>) {
-        let slicing = Slicing::of(self.class);
-        let len = Slab::pages(self.class) * PAGE_SIZE;
+        let class = self.class;
+        let slicing = Slicing::of(class);
         let mut hint = usize::from(self.hint);
         let words = self.words_mut();
         let mut bad = None;
         let mut nr = 0;
         for object in objects {
             let offset = object.addr().wrapping_sub(base);
-            if offset >= len {
-                break;
-            }
             let Some(index) = slicing.object_at(offset) else {
-                bad = Some(BadKind::Interior);
+                let is_inside = offset < Slab::pages(class) * PAGE_SIZE;
+                bad = is_inside.then_some(BadKind::Interior);
                 break;
             };
             let (w, bit) = (index / BITS, 1u64 << (index % BITS));
-            if words[w] & bit != 0 {
+            // SAFETY: the bitmap has a bit for every index of an object.
+            let word = unsafe { words.get_unchecked_mut(w) };
+            if *word & bit != 0 {
                 bad = Some(BadKind::DoubleFree);
                 break;
             }
-            words[w] |= bit;
+            *word |= bit;
             hint = hint.min(w);
             nr += 1;
         }
