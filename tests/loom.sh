@@ -21,6 +21,7 @@ inbox_post_relaxed        inbox::
 inbox_take_relaxed        inbox::
 registry_table_relaxed    registry::publication
 registry_publish_relaxed  registry::publication
+registry_common_unlocked  registry::commons
 deferred_push_relaxed     deferred::stack
 deferred_take_relaxed     deferred::stack
 deferred_free_relaxed     deferred::arena

@@ -22,6 +22,8 @@ impl Mm {
     pub fn check_bins(&self, own: Option<NonNull<Heap>>) -> Option<BadPointer> {
         self.visit_heaps(own, |entered| {
             let heap = entered.heap();
+            // What came for another heap goes on to it.
+            entered.collect(heap);
             entered.post_all(heap);
         });
         let mut bad = None;

@@ -146,27 +146,39 @@ impl Heap {
         if self.mm().heap(owner).is_none() {
             return Err(BadPointer::new(object.addr().get(), BadKind::NotAllocated));
         }
-        let mut inner = self.enter();
-        let slot = *inner.outbox.slot(word.raw());
+        if !self.enter().send(self, object, class, word) {
+            // No memory for a message: the slow way that needs none.
+            if self.mm().is_checked() {
+                self.seal_again(object);
+            }
+            self.mm().defer(object);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Puts an object into the message for the owner of pages with that word, and posts it when it is
+    /// full; false, and nothing done, when there is no memory for a message.
+    pub(crate) fn send(
+        &mut self,
+        heap: &Heap,
+        object: NonNull<u8>,
+        class: SizeClass,
+        word: PageWord,
+    ) -> bool {
+        let slot = *self.outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap.
         let message = match unsafe { slot.as_mut() } {
             Some(open) if open.is_for(word.raw()) => NonNull::from(open),
             _ => {
                 if let Some(other) = NonNull::new(slot) {
-                    inner.post(self, other);
+                    self.post(heap, other);
                 }
-                let message = inner.new_message(self);
-                *inner.outbox.slot(word.raw()) =
+                let message = self.new_message(heap);
+                *self.outbox.slot(word.raw()) =
                     message.map_or(core::ptr::null_mut(), NonNull::as_ptr);
-                let Some(message) = message else {
-                    // No memory for a message: the slow way that needs none.
-                    drop(inner);
-                    if self.mm().is_checked() {
-                        self.seal_again(object);
-                    }
-                    self.mm().defer(object);
-                    return Ok(());
-                };
+                let Some(message) = message else { return false };
                 // SAFETY: a spare message is ours.
                 unsafe {
                     (*message.as_ptr()).word = word.raw();
@@ -180,18 +192,16 @@ impl Heap {
         let m = unsafe { &mut *message.as_ptr() };
         let full = m.is_filled_by(class);
         m.add(object.as_ptr(), class);
-        inner.outbox.bytes += class.size();
+        self.outbox.bytes += class.size();
         if full {
-            *inner.outbox.slot(word.raw()) = core::ptr::null_mut();
-            inner.post(self, message);
-        } else if inner.outbox.bytes >= OUTBOX_BYTES {
-            inner.post_all(self);
+            *self.outbox.slot(word.raw()) = core::ptr::null_mut();
+            self.post(heap, message);
+        } else if self.outbox.bytes >= OUTBOX_BYTES {
+            self.post_all(heap);
         }
-        Ok(())
+        true
     }
-}
 
-impl Inner {
     /// Sends a message to the heap that its word names.
     fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
         // SAFETY: the message is ours until posted.

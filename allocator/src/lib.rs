@@ -19,6 +19,7 @@
 //! | `__isolate_free_page`, putback           | `Pages::purge`                              |
 //! | `zone_watermark_ok`                      | [`watermark`], `charge`                     |
 //! | `kmem_cache`, slab, partial list         | [`class`], `slab`, `refill`                 |
+//! | `kmem_cache_node`: partial slabs of a node | `commons`                                   |
 //! | `drain_all_pages`                        | `Mm::drain_all` in `visit`                  |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
 //! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
@@ -39,6 +40,7 @@ mod checked;
 pub mod chunk;
 pub mod class;
 mod collapse;
+mod commons;
 mod contig;
 mod deferred;
 pub mod describe;

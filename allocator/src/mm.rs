@@ -320,14 +320,16 @@ impl Mm {
         // SAFETY: heaps are never unmapped.
         let h = unsafe { heap.as_ref() };
         h.set_held(false);
-        if remains == Remains::Empty {
-            h.drain_owned();
-        } else {
+        if remains == Remains::Whole {
             let mut inner = h.enter();
             inner.collect(h);
             inner.post_all(h);
+            drop(inner);
+            self.registry.put_dead(heap, remains);
+        } else {
+            h.drain_owned();
+            self.share(heap);
         }
-        self.registry.put_dead(heap, remains);
         self.note_threads();
     }
 

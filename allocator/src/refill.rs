@@ -15,7 +15,7 @@ use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 use crate::bin::{Bin, HeapHot};
 use crate::class::SizeClass;
 use crate::error::AllocError;
-use crate::heap::{Entered, Heap, Inner};
+use crate::heap::{Entered, Heap, HeapId, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Attempt;
 use crate::pfn::Pfn;
@@ -188,12 +188,24 @@ impl Inner {
         }
     }
 
-    /// Puts an object back into its slab, whatever class that is of.
-    fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
+    /// Puts an object back into its slab, whatever class that is of, or sends it on where the slab
+    /// has changed hands.
+    pub(crate) fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
         let map = &heap.mm().pages().map;
         let word = map.pfn_of(object.addr()).map(|pfn| map.word_at(pfn));
-        match word.and_then(PageWord::as_slab).and_then(|(_, at)| SizeClass::from_offset(at)) {
-            Some(class) => self.put_object(heap, class, object),
+        let slab = word.and_then(|word| {
+            let (owner, at) = word.as_slab()?;
+            Some((HeapId::new(owner)?, SizeClass::from_offset(at)?, word))
+        });
+        match slab {
+            Some((owner, class, _)) if owner == heap.id() => self.put_object(heap, class, object),
+            Some((_, class, word)) => {
+                let object = NonNull::new(object);
+                if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word))
+                {
+                    heap.mm().defer(object);
+                }
+            }
             None => {
                 // Its slab was released although it was in a message: it was freed twice.
                 let bad = BadPointer::new(object.addr(), BadKind::DoubleFree);
@@ -224,6 +236,9 @@ impl Inner {
                 // Never build a new slab only to fill the bin.
                 if wanted < half {
                     return Ok(());
+                }
+                if from.node == heap.node() && self.adopt_common(heap, class) {
+                    continue;
                 }
                 slab = self.new_slab(heap, class, from)?;
             }
@@ -412,7 +427,7 @@ impl Inner {
     }
 
     /// One slab more or less on the lists of which all objects are free.
-    fn count_empty(&mut self, class: SizeClass, by: i32) {
+    pub(crate) fn count_empty(&mut self, class: SizeClass, by: i32) {
         let nr_empty = &mut self.classes[class.index()].nr_empty;
         *nr_empty = nr_empty.wrapping_add_signed(by);
         let bytes = (class.slab_order().nr_pages() * PAGE_SIZE) as isize;

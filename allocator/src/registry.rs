@@ -4,7 +4,7 @@
 //! threads may name it at any time. A thread that ends puts its heap into the pool with all it
 //! holds; the next thread on that node takes it over whole. So that many threads which end do not
 //! keep what the others could use, the pool holds few whole heaps: those that come when there are
-//! enough of them are emptied first, and taken last.
+//! enough of them are emptied first, and taken last. Their slabs are for all: [`crate::commons`].
 //!
 //! # Synchronisation
 //!
@@ -19,11 +19,12 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::Machine;
 
+use crate::class::SizeClass;
 use crate::fault::{fault, weakened_by};
 use crate::heap::{Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicUsize};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
 
 /// Heap numbers have 16 bits.
 const MAX_HEAPS: usize = NR_SHELVES * SHELF;
@@ -38,14 +39,16 @@ pub(crate) struct Registry {
     /// The table of heap pointers, index = number, cut into pieces that are null until used.
     shelves: [AtomicPtr<AtomicPtr<Heap>>; NR_SHELVES],
     len: AtomicUsize,
+    /// Bit `index` is set while the commons may have slabs of that class. Relaxed: a hint.
+    common_classes: AtomicU64,
     pool: Mutex<Pool>,
 }
 
 #[derive(Debug)]
 struct Pool {
-    /// Heaps without a thread: those that came whole, then those that came empty; last ended first.
-    dead: [*mut Heap; 2],
-    nr_dead: [usize; 2],
+    /// Heaps without a thread, by what remains of them; last ended first.
+    dead: [*mut Heap; 3],
+    nr_dead: [usize; 3],
 }
 
 /// What a heap in the pool holds, as far as its last holder knew: a hint.
@@ -55,7 +58,22 @@ pub(crate) enum Remains {
     Whole = 0,
     /// Next to nothing.
     Empty = 1,
+    /// Slabs for all threads of its node.
+    Common = 2,
 }
+
+impl Remains {
+    const ALL: [Remains; 3] = [Remains::Whole, Remains::Empty, Remains::Common];
+
+    /// What remains of it once its caches are empty.
+    pub(crate) fn emptied(self) -> Remains {
+        if self == Remains::Common { self } else { Remains::Empty }
+    }
+}
+
+/// Commons beyond this many may become heaps of threads again: a second one of a node comes up when
+/// the first is not in the pool.
+const MAX_COMMONS: usize = 8;
 
 // SAFETY: heaps in the pool belong to nobody; the pointer moves with the lock.
 unsafe impl Send for Pool {}
@@ -65,7 +83,8 @@ impl Registry {
         Registry {
             shelves: [(); NR_SHELVES].map(|()| AtomicPtr::new(ptr::null_mut())),
             len: AtomicUsize::new(1),
-            pool: Mutex::new(Pool { dead: [ptr::null_mut(); 2], nr_dead: [0; 2] }),
+            pool: Mutex::new(Pool { dead: [ptr::null_mut(); 3], nr_dead: [0; 3] }),
+            common_classes: AtomicU64::new(0),
         }
     }
 
@@ -103,7 +122,52 @@ impl Registry {
     /// A dead heap that `fits`, the last ended first, whole ones before empty ones.
     pub(crate) fn take_dead(&self, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
         let mut pool = self.pool.lock();
-        [Remains::Whole, Remains::Empty].into_iter().find_map(|of| pool.take(of, &fits))
+        let has_spare = pool.nr_dead[Remains::Common as usize] > MAX_COMMONS;
+        let nr_lists = if has_spare { 3 } else { 2 };
+        Remains::ALL[..nr_lists].iter().find_map(|&of| pool.take(of, &fits))
+    }
+
+    /// Any heap in the pool that `fits`, and what remained of it.
+    pub(crate) fn take_any(
+        &self,
+        fits: impl Fn(&Heap) -> bool,
+    ) -> Option<(NonNull<Heap>, Remains)> {
+        let mut pool = self.pool.lock();
+        Remains::ALL.into_iter().find_map(|of| Some((pool.take(of, &fits)?, of)))
+    }
+
+    /// Puts an emptied heap into the pool: `share` gives its slabs to the commons of its node, which
+    /// it becomes itself where there is none, and tells of which classes there are any.
+    pub(crate) fn put_common(&self, heap: NonNull<Heap>, share: impl FnOnce(Option<&Heap>) -> u64) {
+        let mut pool = self.pool.lock();
+        // SAFETY: the caller owned the heap and gives it away.
+        let h = unsafe { heap.as_ref() };
+        let commons = pool.find_common(|commons| commons.node() == h.node());
+        self.common_classes.fetch_or(share(commons), Relaxed);
+        pool.put(h, if commons.is_some() { Remains::Empty } else { Remains::Common });
+    }
+
+    /// Calls `work` with the commons that `fits`; none where there is none, or the pool is busy.
+    pub(crate) fn with_common<R>(
+        &self,
+        fits: impl Fn(&Heap) -> bool,
+        work: impl FnOnce(&Heap) -> R,
+    ) -> Option<R> {
+        let pool = self.pool.try_lock()?;
+        let commons = pool.find_common(fits)?;
+        let _held = (!fault("registry_common_unlocked")).then_some(pool);
+        Some(work(commons))
+    }
+
+    /// Whether the commons may have slabs of `class`.
+    #[inline]
+    pub(crate) fn has_common(&self, class: SizeClass) -> bool {
+        self.common_classes.load(Relaxed) & (1 << class.index()) != 0
+    }
+
+    /// They have none.
+    pub(crate) fn note_no_common(&self, class: SizeClass) {
+        self.common_classes.fetch_and(!(1 << class.index()), Relaxed);
     }
 
     /// Puts a heap into the pool, of which so much remains.
@@ -165,7 +229,7 @@ impl Registry {
     /// A forked child: every heap but `own` has lost its thread. Runs single-threaded.
     pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
         let mut pool = self.pool.lock();
-        (pool.dead, pool.nr_dead) = ([ptr::null_mut(); 2], [0; 2]);
+        (pool.dead, pool.nr_dead) = ([ptr::null_mut(); 3], [0; 3]);
         for heap in self.all() {
             if Some(NonNull::from(heap)) != own && !heap.is_held() {
                 pool.put(heap, Remains::Whole);
@@ -175,6 +239,19 @@ impl Registry {
 }
 
 impl Pool {
+    fn find_common(&self, fits: impl Fn(&Heap) -> bool) -> Option<&'static Heap> {
+        let mut next = self.dead[Remains::Common as usize];
+        while let Some(heap) = NonNull::new(next) {
+            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            let h: &'static Heap = unsafe { heap.as_ref() };
+            if !h.is_torn() && fits(h) {
+                return Some(h);
+            }
+            next = h.next_dead.get();
+        }
+        None
+    }
+
     fn take(&mut self, of: Remains, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
         let mut previous: *mut Heap = ptr::null_mut();
         let mut current = self.dead[of as usize];

@@ -12,7 +12,6 @@ use crate::gate::{self, Barrier};
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
-use crate::registry::Remains;
 use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
@@ -166,7 +165,7 @@ impl Mm {
         };
         let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
         while done.purged < max_pages
-            && let Some(heap) = self.registry.take_dead(wanted)
+            && let Some((heap, remains)) = self.registry.take_any(wanted)
         {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
@@ -182,7 +181,7 @@ impl Mm {
             if is_done {
                 h.drained.store(h.epoch(), Relaxed);
             }
-            self.registry.put_dead(heap, Remains::Empty);
+            self.registry.put_dead(heap, remains.emptied());
         }
         if sweep.is_some() {
             self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));

@@ -31,6 +31,12 @@ impl<T> Mutex<T> {
         MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) }
     }
 
+    /// Takes the lock if it is free.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = self.raw.try_acquire();
+        held.then(|| MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) })
+    }
+
     /// The lock without its data.
     ///
     /// # Safety

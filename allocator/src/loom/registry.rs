@@ -1,7 +1,7 @@
 //! The registry: who finds a heap finds it whole; a dead heap gets one new owner.
 //!
 //! Faults: `registry_table_relaxed` and `registry_publish_relaxed` (a reader follows a pointer to
-//! something that is not there yet for it).
+//! something that is not there yet for it), `registry_common_unlocked` (two at work on one heap).
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -99,6 +99,42 @@ fn succession() {
         registry.0.put_dead(NonNull::from(first), Remains::Empty);
         others.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(registry.0.nr_dead(), 1);
+        free_all(&registry.0);
+    });
+}
+
+/// Whoever is at work on the commons is alone there, also with a keeper that takes heaps out.
+#[test]
+fn commons() {
+    check("registry:commons", &["adopted", "busy-or-none", "kept"], || {
+        let registry = Arc::new((Registry::new(), UnsafeCell::new(0)));
+        let heap = publish(&registry.0);
+        // SAFETY: stands for the slabs of the heap, in turns by whoever the registry lets in.
+        let work = |cell: &UnsafeCell<u32>| cell.with_mut(|n| unsafe { *n += 1 });
+        let adopter = {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || {
+                let adopted = registry.0.with_common(|_| true, |_| work(&registry.1));
+                reached(if adopted.is_some() { "adopted" } else { "busy-or-none" });
+            })
+        };
+        let keeper = {
+            let registry = Arc::clone(&registry);
+            thread::spawn(move || {
+                if let Some((heap, remains)) = registry.0.take_any(|_| true) {
+                    reached("kept");
+                    work(&registry.1);
+                    registry.0.put_dead(heap, remains.emptied());
+                }
+            })
+        };
+        registry.0.put_common(heap, |none| {
+            assert!(none.is_none());
+            work(&registry.1);
+            1
+        });
+        [adopter, keeper].into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(registry.0.with_common(|_| true, |_| ()).is_some(), "it stays the commons");
         free_all(&registry.0);
     });
 }

@@ -1,0 +1,143 @@
+//! The commons: partly used slabs that ended threads left, for all threads of their node.
+//!
+//! ```text
+//!   a thread ends --> its heap is emptied --> its slabs --> commons --> whoever needs a slab
+//! ```
+//!
+//! Objects outlive the threads that allocated them, and each keeps a slab that may be free for the
+//! most part. So the slabs of a heap that is emptied move to another heap in the pool, the commons
+//! of the node, and a refill looks there before it takes new pages: what the kernel's list of
+//! partial slabs of a node is for.
+//!
+//! # How a slab changes its owner
+//!
+//! * It leaves only heaps in the pool, whose bins are empty, and whoever moves it holds the pool's
+//!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, no bin
+//!   holds an object of the slab, and the next owner of the old heap, who gets it under that lock,
+//!   sees the new page words.
+//! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
+//!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
+//! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.
+
+use core::ptr::NonNull;
+
+use crate::class::{NR_CLASSES, SizeClass};
+use crate::heap::{Heap, Inner};
+use crate::mm::Mm;
+use crate::registry::Remains;
+use crate::slab::Slab;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::PageWord;
+
+const _: () = assert!(NR_CLASSES <= u64::BITS as usize);
+
+/// A slab is for others when at least one in so many of its objects is free.
+const WORTH_PART: usize = 16;
+/// Slabs of the commons that a request looks at, and of each class of an emptied heap.
+const LOOKS: usize = 32;
+const MOST_SHARED: usize = 256;
+
+impl Mm {
+    /// Puts a heap that was just emptied into the pool, its slabs into the commons.
+    pub(crate) fn share(&self, heap: NonNull<Heap>) {
+        // SAFETY: heaps are never unmapped.
+        let h = unsafe { heap.as_ref() };
+        // Memory of a node by name stays there, and what is checked keeps its neighbours.
+        if h.is_pinned() || self.is_checked() {
+            return self.registry.put_dead(heap, Remains::Empty);
+        }
+        self.registry.put_common(heap, |commons| {
+            let mut from = h.enter();
+            let mut classes = 0;
+            for class in SizeClass::all() {
+                let is_found = from.worthy(h, class, MOST_SHARED).next().is_some();
+                classes |= u64::from(is_found) << class.index();
+                if let Some(commons) = commons.filter(|_| is_found) {
+                    commons.enter().adopt_all(commons, class, &mut from);
+                }
+            }
+            classes
+        });
+    }
+}
+
+impl Inner {
+    /// Takes a partly used slab of `class` from the commons of the heap's node; whether there was one.
+    pub(crate) fn adopt_common(&mut self, heap: &Heap, class: SizeClass) -> bool {
+        let registry = &heap.mm().registry;
+        if !registry.has_common(class) || heap.is_pinned() {
+            return false;
+        }
+        let fits = |commons: &Heap| commons.node() == heap.node();
+        let found = registry.with_common(fits, |commons| {
+            let mut theirs = commons.try_enter()?;
+            theirs.collect(commons);
+            let slab = theirs.worthy(heap, class, LOOKS).next();
+            if let Some(slab) = slab {
+                self.adopt(heap, slab, &mut theirs);
+            }
+            Some(slab.is_some())
+        });
+        // Nobody was asked, or somebody who has one.
+        let is_none_left = found.flatten() == Some(false);
+        if is_none_left {
+            registry.note_no_common(class);
+        }
+        found.flatten() == Some(true)
+    }
+
+    /// Takes all slabs of `class` from another heap that are worth it.
+    fn adopt_all(&mut self, heap: &Heap, class: SizeClass, from: &mut Inner) {
+        for slab in from.worthy(heap, class, MOST_SHARED) {
+            self.adopt(heap, slab, from);
+        }
+    }
+
+    /// Those of the first `looks` listed slabs of `class` that others can use: on the node of `heap`
+    /// and with enough that is free. One that was given out may leave the list before the next is
+    /// asked for.
+    fn worthy<'a>(
+        &self,
+        heap: &'a Heap,
+        class: SizeClass,
+        looks: usize,
+    ) -> impl Iterator<Item = NonNull<Slab>> + use<'a> {
+        let pages = heap.mm().pages();
+        let mut next = NonNull::new(self.classes[class.index()].partial.head);
+        let listed = core::iter::from_fn(move || {
+            let slab = next?;
+            // SAFETY: list members are live, and the caller is inside the gate.
+            next = NonNull::new(unsafe { slab.as_ref() }.next);
+            Some(slab)
+        });
+        listed.take(looks).filter(move |slab| {
+            // SAFETY: as above.
+            let s = unsafe { slab.as_ref() };
+            s.nr_free() * WORTH_PART >= class.objects() && pages.node_of(s.head()) == heap.node()
+        })
+    }
+
+    /// Takes a listed slab from another heap.
+    fn adopt(&mut self, heap: &Heap, slab: NonNull<Slab>, from: &mut Inner) {
+        let map = &heap.mm().pages().map;
+        let slab = slab.as_ptr();
+        // SAFETY: the slab is live and on a list of `from`; we are inside both gates.
+        unsafe {
+            let (class, head) = ((*slab).class(), (*slab).head());
+            let is_empty = (*slab).is_empty();
+            let word = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+            from.classes[class.index()].partial.remove(slab);
+            from.classes[class.index()].nr_slabs -= 1;
+            for i in 0..Slab::pages(class) {
+                // Relaxed: see the module doc.
+                map.word(head.add(i)).store(word, Relaxed);
+            }
+            self.classes[class.index()].partial.push(slab);
+            self.classes[class.index()].nr_slabs += 1;
+            if is_empty {
+                from.count_empty(class, -1);
+                self.count_empty(class, 1);
+            }
+        }
+    }
+}
