@@ -58,7 +58,9 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
     let age = Live::age(&snapshot);
     if age > OLD {
         let (pid, seconds) = (args.pid, age.as_secs_f64());
-        let _ = writeln!(io::stderr(), "zonal: {pid} sleeps: its figures are {seconds:.1} s old");
+        let asked = if snapshot.asked_kernel == 0 { "" } else { " (what is in memory: now)" };
+        let text = format!("{pid} sleeps: its figures are {seconds:.1} s old{asked}");
+        let _ = writeln!(io::stderr(), "zonal: {text}");
     }
     Ok(())
 }

@@ -232,6 +232,23 @@ fn killing_filter_after_the_start() {
     ]);
 }
 
+/// Publishing statistics asks the kernel nothing. What it takes to remove the page at the end depends
+/// on whether there is a filter, so that question must be allowed.
+#[test]
+fn killing_filter_beside_a_live_page() {
+    let _shared = MACHINE.read().unwrap();
+    if is_zonal() {
+        let calls = "mincore,move_pages,openat,open,unlinkat,mkdirat,ftruncate,fallocate";
+        Program::c("workload.c")
+            .arg(format!("late=KILL:{calls}"))
+            .arg("threads=0")
+            .env("ZONAL_CONF", "stats:live")
+            .run()
+            .success()
+            .quiet();
+    }
+}
+
 /// The calls that give memory back are left out when the user says so.
 #[test]
 fn killing_filter_with_minimal_calls() {

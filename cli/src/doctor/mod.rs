@@ -2,8 +2,9 @@
 //! change.
 //!
 //! Reading order: [`finding`] is what comes out; [`preload`] and [`allocators`] ask whether zonal
-//! serves the program at all, [`limits`] what bounds it, [`machine`] how the kernel is set; [`render`]
-//! prints. Everything is read from files of the kernel ([`crate::system`]); no process is stopped.
+//! serves the program at all, [`statistics`] what it says of itself, [`limits`] what bounds it,
+//! [`machine`] how the kernel is set; [`render`] prints. Everything else is read from files of the
+//! kernel ([`crate::system`]); no process is stopped.
 
 mod allocators;
 mod finding;
@@ -11,6 +12,7 @@ mod limits;
 mod machine;
 mod preload;
 mod render;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -53,7 +55,11 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<u8> {
         (Some(pid), None) => {
             let system = System::process(pid)?;
             let subject = format!("process {pid} ({})", system.name());
-            (subject, examine(&system, preload::of_process(&system)))
+            let mut findings = preload::of_process(&system);
+            if preload::is_loaded(&system) {
+                findings.extend(statistics::of_process(pid));
+            }
+            (subject, examine(&system, findings))
         }
         (None, Some(name)) => {
             let path = program::find(name)?;

@@ -59,6 +59,11 @@ fn no_effect(reason: String) -> Finding {
         .means("it runs, but on the C library's allocator or its own")
 }
 
+/// Whether a running process has the library.
+pub(super) fn is_loaded(system: &System) -> bool {
+    system.mapped_files().iter().any(|file| is_library(file))
+}
+
 fn is_library(file: &str) -> bool {
     let name = file.strip_suffix(" (deleted)").unwrap_or(file);
     Path::new(name).file_name().is_some_and(|name| name == "libzonal.so")
