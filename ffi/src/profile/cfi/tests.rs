@@ -2,6 +2,7 @@
 
 use super::super::module::Module;
 use super::*;
+use core::ptr;
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, NativeEndian, Register, RegisterRule,
     UnwindContext, UnwindSection as _,
