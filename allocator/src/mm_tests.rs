@@ -1,5 +1,7 @@
 //! The whole instance on the real machine.
 
+mod ended;
+
 use core::ptr::NonNull;
 use std::sync::mpsc;
 use std::vec::Vec;
@@ -587,115 +589,4 @@ fn an_interrupted_thread_waits_for_no_lock() {
     assert!(mm.usable_size_interrupted(huge).is_none());
     mm.huge().raw_lock().release();
     assert_eq!(mm.usable_size_interrupted(huge), Some(Ok(16 << 20)));
-}
-
-/// Of many threads that end, a few leave their heaps whole for the next ones; what the others held
-/// goes back to the zone, and those that follow find it there.
-#[test]
-fn few_heaps_of_ended_threads_stay_whole() {
-    let mm = new_mm();
-    let owners: Vec<_> = (0..12).map(|_| Owner::attach(mm)).collect();
-    for &owner in &owners {
-        let blocks: Vec<_> = (1..200).map(|i| owner.alloc(i * 40, 8)).collect();
-        blocks.into_iter().for_each(|p| owner.free(p));
-    }
-    let out = || mm.pages().zone_stats(zonal_numa::NodeId::ZERO).unwrap().zone.nr_out;
-    let before = out();
-    for &owner in &owners {
-        // SAFETY: the heap is not used any more.
-        unsafe { mm.detach(owner.0) };
-    }
-    assert_eq!(mm.registry.nr_dead(), 12);
-    assert!(mm.registry.nr_whole() < 4, "{}", mm.registry.nr_whole());
-    assert!(out() * 3 < before, "{} of {before} pages", out());
-    let whole = Owner::attach(mm);
-    let nr_slabs: u32 = whole.heap().enter().classes.iter().map(|class| class.nr_slabs).sum();
-    assert!(nr_slabs > 0, "whole ones come first");
-    mm.validate(Some(whole.0)).unwrap();
-}
-
-/// Empty slabs are for a few threads: among many each keeps next to none.
-#[test]
-fn many_threads_keep_no_empty_slabs() {
-    let mm = new_mm();
-    let owner = Owner::attach(mm);
-    let kept = |nr_threads| {
-        mm.pages().set_threads(nr_threads);
-        let blocks: Vec<_> = (1..400).map(|i| owner.alloc(i * 80, 8)).collect();
-        blocks.into_iter().for_each(|p| owner.free(p));
-        let mut inner = owner.heap().enter();
-        crate::SizeClass::all().for_each(|class| inner.flush_bin(owner.heap(), class));
-        inner.empty_bytes
-    };
-    let (few, many) = (kept(1), kept(2000));
-    assert!(few > 1 << 20 && many < 64 << 10, "{few} and {many} bytes");
-    mm.validate(Some(owner.0)).unwrap();
-}
-
-/// As many heaps of ended threads as stay whole: those that end from here on are emptied.
-fn fill_pool(mm: &'static Mm) {
-    let owners: Vec<_> = (0..4).map(|_| Owner::attach(mm)).collect();
-    for owner in owners {
-        // SAFETY: the heap is not used any more.
-        unsafe { mm.detach(owner.0) };
-    }
-}
-
-/// What an ended thread's objects leave free in their slabs serves the other threads.
-#[test]
-fn slabs_of_ended_threads_serve_others() {
-    let mm = new_mm();
-    let (first, second, third) = (Owner::attach(mm), Owner::attach(mm), Owner::attach(mm));
-    fill_pool(mm);
-    let mut blocks: Vec<_> =
-        (0..20_000).map(|i| Filled::new(first, 16 + i % 900, 8, i as u8)).collect();
-    let mut nr = 0;
-    let (kept, gone): (Vec<_>, Vec<_>) = blocks.drain(..).partition(|_| {
-        nr += 1;
-        nr % 16 == 0
-    });
-    gone.into_iter().for_each(|block| block.release(first));
-    // Some are on their way to the first thread's heap when its slabs change hands.
-    let (travelling, kept) = (kept.len() / 2, kept);
-    let mut kept = kept.into_iter();
-    kept.by_ref().take(travelling).for_each(|block| block.release(third));
-    // SAFETY: the heap is not used any more.
-    unsafe { mm.detach(first.0) };
-    let out = || mm.pages().zone_stats(zonal_numa::NodeId::ZERO).unwrap().zone.nr_out;
-    let before = out();
-    let others: Vec<_> =
-        (0..10_000).map(|i| Filled::new(second, 16 + i % 900, 8, i as u8)).collect();
-    assert!(out() < before + before / 4, "{before} pages before, {} after", out());
-    assert_eq!(mm.check_bins(Some(second.0)), None);
-    mm.validate(Some(second.0)).unwrap();
-    kept.for_each(|block| block.release(third));
-    others.into_iter().for_each(|block| block.release(second));
-    // Everything has found its slab, wherever that went.
-    mm.drain_all(Some(second.0));
-    mm.drain_all(Some(second.0));
-    for owner in [second, third] {
-        // SAFETY: the test's thread owns these heaps.
-        unsafe { mm.drain_own(owner.0) };
-    }
-    mm.drain_all(Some(second.0));
-    assert_eq!(out(), 0);
-    mm.validate(Some(second.0)).unwrap();
-}
-
-/// A double free is found although the slab has a new owner by the time that it arrives.
-#[test]
-fn a_double_free_follows_its_slab() {
-    let mm = new_mm();
-    let (first, other) = (Owner::attach(mm), Owner::attach(mm));
-    fill_pool(mm);
-    let blocks: Vec<_> = (0..100).map(|_| first.alloc(48, 8)).collect();
-    let victim = blocks[50];
-    // SAFETY: the test's thread owns the heap; that the second free is wrong is what is tested.
-    let free = |p| unsafe { other.heap().free(p) };
-    free(victim).unwrap();
-    free(victim).unwrap();
-    // SAFETY: the heap is not used any more.
-    unsafe { mm.detach(first.0) };
-    let bad = mm.check_bins(Some(other.0)).expect("a double free");
-    assert_eq!((bad.addr, bad.kind), (victim.addr().get(), BadKind::DoubleFree));
 }
