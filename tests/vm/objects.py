@@ -11,7 +11,7 @@ kept = []
 
 def work(cpu):
     os.sched_setaffinity(0, {cpu})
-    rows = [{"id": i, "name": f"row {i}", "values": list(range(i % 50))} for i in range(12_000)]
+    rows = [{"id": i, "name": f"row {i}", "values": list(range(i % 50))} for i in range(8_000)]
     assert json.loads(json.dumps(rows)) == rows
     kept.append((rows, bytearray(os.urandom(1 << 20)) * 24))
 

@@ -25,7 +25,7 @@ static void *nothing(void *arg)
 int main(int argc, char **argv)
 {
 	const char *what = t_arg(argv, "case", "bind");
-	size_t bytes = MIB(t_long(argv, "mib", 192)), room, nr = 0, done = 0;
+	size_t bytes = MIB(t_long(argv, "mib", 96)), room, nr = 0, done = 0;
 	uint64_t nodes = t_long(argv, "nodes", 0), seed = 31;
 	long mode = t_long(argv, "mode", -1);
 	int huge = t_long(argv, "huge", 0), node, full = !strcmp(what, "full");
