@@ -2,6 +2,8 @@
  *
  * sparse: a block larger than the group, of which little is touched, and a reallocation of it.
  * filtered: memory goes back under a filter that kills who opens a file; who started before it did.
+ * phases: a third to two thirds of the group in one size after the other, each freed before the next; `threads=1`: beside
+ *   another thread.
  * workers: eight forked processes take turns in using most of the group. Each keeps what it freed, and
  *   sleeps; only if the sleepers give it back has the next one room. The kernel kills a process if not.
  */
@@ -100,6 +102,28 @@ static void filtered(void)
 	}
 }
 
+/* At no moment more than the group has, but all that was freed together is many times that. */
+static void phases(int has_thread)
+{
+	static const size_t sizes[] = { 64, MIB(5), 200, 40000, 1000, MIB(1), 30000, MIB(9), 48, 300000 };
+	static char *blocks[MIB(2)];
+	pthread_t thread;
+
+	if (has_thread)
+		CHECK(pthread_create(&thread, NULL, sleeper, NULL) == 0);
+	for (int round = 0; round < 20; round++) {
+		size_t size = sizes[round % 10], nr = live_bytes / size;
+
+		CHECK(nr <= MIB(2));
+		for (size_t i = 0; i < nr; i++) {
+			CHECK(blocks[i] = malloc(size));
+			memset(blocks[i], 1, size);
+		}
+		for (size_t i = 0; i < nr; i++)
+			free(blocks[i]);
+	}
+}
+
 static void workers(void)
 {
 	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -128,6 +152,8 @@ int main(int argc, char **argv)
 		sparse();
 	else if (!strcmp(argv[1], "filtered"))
 		filtered();
+	else if (!strcmp(argv[1], "phases"))
+		phases(t_long(argv, "threads", 0));
 	else if (!strcmp(argv[1], "workers"))
 		workers();
 	else

@@ -34,6 +34,19 @@ fn eight_workers_share_a_group() {
     group.run("", &program, &["workers", "mib=64"]).success().quiet();
 }
 
+/// What was freed in one size is given back before the group is full of another. A program with one
+/// thread has to allow that its own calls look at the group.
+#[test]
+fn one_size_after_the_other_at_the_edge_of_the_group() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(group) = memory_group(128 * MIB) else { return };
+    let program = compile("pressure.c");
+    for mib in ["mib=60", "mib=80"] {
+        group.run("", &program, &["phases", mib, "threads=1"]).success().quiet();
+        group.run("pressure:always", &program, &["phases", mib]).success().quiet();
+    }
+}
+
 #[test]
 fn a_sparse_block_larger_than_the_group() {
     let _alone = ONE_AT_A_TIME.lock();
