@@ -180,7 +180,10 @@ impl Block {
     /// for the compiler, and a thread sees its own stores in order.)
     ///
     /// Then marks it with the place on the stack. In this order: whoever interrupts between the
-    /// two sees an old mark, and may believe that nobody uses the heap, which is still true.
+    /// two sees an old mark, and may believe that nobody uses the heap, which is still true. When
+    /// he is done he puts the heap back, though; a second signal in the few instructions that are
+    /// left of the same call would find it there. To close that takes one more store in each call, for
+    /// a signal at one instruction followed by another within nanoseconds.
     #[inline(always)]
     pub(crate) fn take(self) -> *mut HeapHot {
         let heap = core::ptr::with_exposed_provenance_mut(self.load::<0>());

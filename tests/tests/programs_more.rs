@@ -13,8 +13,8 @@ use zonal_tests::{Program, have, skipped, source};
 
 /// Runs without zonal and with it; both must succeed with the same output.
 fn same(describe: impl Fn(Program) -> Program, program: &str) -> String {
-    let expected = describe(Program::plain(program)).run().success().stdout;
-    describe(Program::new(program)).timeout(300).run().success().stdout_is(&expected).stdout
+    let expected = describe(Program::plain(program)).timeout(300).run().success().stdout;
+    describe(Program::new(program)).timeout(400).run().success().stdout_is(&expected).stdout
 }
 
 fn directory() -> TempDir {
