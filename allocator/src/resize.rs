@@ -43,12 +43,17 @@ impl Mm {
         if self.is_checked() {
             return size.max(1) != usable;
         }
+        // Blocks for signal handlers are of no class.
+        if self.is_deferred(block.addr().get()) {
+            return size > usable;
+        }
         let rounded = size.max(1).checked_next_multiple_of(align).unwrap_or(usize::MAX);
-        let is_tight = match SizeClass::of(rounded.min(MAX_SMALL + 1)) {
-            Some(class) => class.size() == usable,
-            None => usable > MAX_SMALL,
-        };
-        rounded > usable || !(is_tight || fits(rounded, usable))
+        match SizeClass::of(rounded.min(MAX_SMALL + 1)) {
+            Some(class) => class.size() != usable && !fits(rounded, usable),
+            // Pages, as many as the size asks for. No more than an object has only where it is the
+            // alignment that asks for pages.
+            None => size > usable || (usable <= MAX_SMALL && align <= MAX_SMALL),
+        }
     }
 }
 
