@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde_json::json;
 
 use crate::size::size;
 use dump::Dump;
@@ -58,6 +59,10 @@ pub(crate) struct ProfileArgs {
     /// With --folded: all bytes that were allocated, rather than those still alive.
     #[arg(long, requires = "folded")]
     total: bool,
+
+    /// Print the line about the result as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Takes or reads a profile and writes it.
@@ -93,16 +98,23 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
         return io::stdout().lock().write_all(&bytes).context("standard output");
     }
     fs::write(&path, bytes).with_context(|| path.display().to_string())?;
-    let (live, total) = (dump.live_bytes(), dump.total_bytes());
-    writeln!(
-        io::stdout(),
-        "{}: {} alive, {} allocated, from {} stacks",
-        path.display(),
-        size(live),
-        size(total),
-        dump.stacks.len()
-    )
-    .context("standard output")
+    let (live, total, stacks) = (dump.live_bytes(), dump.total_bytes(), dump.stacks.len());
+    let text = if args.json {
+        json!({
+            "version": 1,
+            "file": path.to_string_lossy(),
+            "rate_bytes": dump.rate,
+            "live_bytes": live,
+            "total_bytes": total,
+            "nr_stacks": stacks,
+            "nr_lost": dump.lost,
+        })
+        .to_string()
+    } else {
+        let (live, total) = (size(live), size(total));
+        format!("{}: {live} alive, {total} allocated, from {stacks} stacks", path.display())
+    };
+    writeln!(io::stdout(), "{text}").context("standard output")
 }
 
 fn read(path: &Path) -> Result<String> {

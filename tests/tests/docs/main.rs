@@ -3,6 +3,7 @@
 
 mod blocks;
 mod examples;
+mod forms;
 mod scratch;
 mod settings;
 

@@ -90,8 +90,13 @@ fn pprof_reads_it() {
     let file = dir.path().join("heap");
     let _ = profiled("shares", &file, "profile_rate:64K").run().success().quiet();
     let out = dir.path().join("out.pb.gz");
-    let status = Command::new(zonal).arg("profile").arg(&file).arg("-o").arg(&out).status();
-    assert!(status.unwrap().success());
+    let mut command = Command::new(zonal);
+    let written = command.arg("profile").arg(&file).arg("--json").arg("-o").arg(&out).output();
+    let written = written.unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let told: serde_json::Value = serde_json::from_slice(&written.stdout).unwrap();
+    assert_eq!(told["file"], out.display().to_string());
+    assert_near("all", told["total_bytes"].as_u64().unwrap(), 180 * MB, 64 << 10);
 
     let profile = protobuf::Profile::read(&fs::read(&out).unwrap());
     let types: Vec<&str> = profile.sample_types.iter().map(String::as_str).collect();

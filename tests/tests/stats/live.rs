@@ -246,6 +246,48 @@ fn a_process_that_was_killed_leaves_nothing_for_long() {
     assert!(!page.exists(), "the reader removes it");
 }
 
+/// Containers of one pod share `/dev/shm`, and each has a process 1.
+#[test]
+fn containers_that_share_the_folder_are_told_apart() {
+    if !is_zonal() {
+        return;
+    }
+    if user() != 0 {
+        return skipped("needs root to make namespaces");
+    }
+    let start = |blocks: &str| {
+        let mut child = Program::plain("unshare")
+            .args(["--pid", "--fork", "--kill-child", "env", "ZONAL_CONF=stats:live"])
+            .arg(format!("LD_PRELOAD={}", library().unwrap().display()))
+            .arg(zonal_tests::compile("stats.c"))
+            .args(["wait", blocks, "1000"])
+            .piped()
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "1\n", "the first of its namespace");
+        child
+    };
+    let mut children = [start("2000"), start("20000")];
+    let used = |child: &Child| {
+        let pid = child.id();
+        let inner = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let outcome = stats(inner.trim().parse().unwrap()).run().success();
+        let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(report["pid"], 1);
+        report["memory"]["used_small_bytes"].as_u64().unwrap()
+    };
+    let [small, large] = [used(&children[0]), used(&children[1])];
+    assert!(small < 4_000_000 && large > 15_000_000, "{small} {large}");
+    // One that goes takes its own page only.
+    drop(children[1].stdin.take());
+    assert!(children[1].wait().unwrap().success());
+    assert_eq!(used(&children[0]), small);
+    drop(children[0].stdin.take());
+    assert!(children[0].wait().unwrap().success());
+}
+
 #[test]
 fn a_forked_child_has_a_page_of_its_own() {
     if !is_zonal() {
