@@ -78,7 +78,12 @@ fn boot(layout: &str, steps: &[&str]) {
     }
     let of_line = |line| str::strip_prefix(line, "ok ").and_then(|rest| rest.split(' ').next());
     let passed: Vec<&str> = outcome.stdout.lines().filter_map(of_line).collect();
-    for step in steps.iter().chain(command.is_some().then_some(&"hwloc")) {
+    let by_command: &[&str] = match (&command, steps.contains(&"python")) {
+        (None, _) => &[],
+        (Some(_), true) => &["hwloc", "python-outside"],
+        (Some(_), false) => &["hwloc"],
+    };
+    for step in steps.iter().chain(by_command) {
         if !passed.contains(step) {
             outcome.fail(&format!("step {step} did not pass"));
         }

@@ -1,11 +1,14 @@
-"""Builds objects in threads on all processors, then writes what zonal and the kernel say about it."""
+"""objects.py FOLDER COMMAND: builds objects in threads on all processors, then writes what zonal and
+the kernel say about it; the command, too, if there is one.
+"""
 import ctypes
 import json
 import os
+import subprocess
 import sys
 import threading
 
-scratch = sys.argv[1]
+scratch, command = sys.argv[1:]
 kept = []
 
 
@@ -31,3 +34,7 @@ source = os.open("/proc/self/numa_maps", os.O_RDONLY)
 target = os.open(f"{scratch}/python.maps", os.O_WRONLY | os.O_CREAT)
 while part := os.read(source, 1 << 14):
     os.write(target, part)
+if command:
+    with open(f"{scratch}/python.outside", "wb") as outside:
+        stats = [command, "stats", "--json", str(os.getpid())]
+        subprocess.run(stats, stdout=outside, check=True, env={"PATH": os.environ["PATH"]})
