@@ -56,6 +56,50 @@ fn a_sparse_block_larger_than_the_group() {
     }
 }
 
+/// 1.1 times the working set is enough, whoever sets the bound.
+#[test]
+fn a_churning_program_completes_under_tight_bounds() {
+    let _alone = ONE_AT_A_TIME.lock();
+    if !is_zonal() {
+        return;
+    }
+    for key in ["limit:", "node_limit:0="] {
+        for (mib, threads) in [(64, 1), (160, 2)] {
+            let set = format!("mib={mib}");
+            let limit = mib * 11 / 10 + 1;
+            Program::c("churn.c")
+                .args([set, format!("threads={threads}"), "phases=9".to_owned()])
+                .env("ZONAL_CONF", format!("{key}{limit}M"))
+                .run()
+                .success()
+                .quiet();
+        }
+    }
+    // The bound is one: nothing completes with less than it holds.
+    let less = Program::c("churn.c").arg("mib=64").env("ZONAL_CONF", "node_limit:0=60M").run();
+    assert!(less.stderr.contains("no "), "{less:?}");
+}
+
+/// Address space does not come back by purging; twice the working set is what it takes.
+#[test]
+fn a_churning_program_completes_in_little_address_space() {
+    Program::c("churn.c")
+        .args(["mib=64", "phases=9"])
+        .limit(libc::RLIMIT_AS, 144 * MIB)
+        .run()
+        .success()
+        .quiet();
+}
+
+/// The kernel kills whoever needs more. Beside its blocks the program has 16 MiB of its own.
+#[test]
+fn a_churning_program_completes_in_a_tight_group() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(group) = memory_group((160 + 16 + 16) * MIB) else { return };
+    let program = compile("churn.c");
+    group.run("", &program, &["mib=160", "threads=2", "phases=9"]).success().quiet();
+}
+
 #[test]
 fn over_the_soft_limit_there_is_one_line() {
     if !is_zonal() {
