@@ -63,6 +63,8 @@ pub(crate) struct Budget {
     cap_min: AtomicUsize,
     cap_low: AtomicUsize,
     cap_high: AtomicUsize,
+    /// Up to so many charged pages the cap does not count: it gave way.
+    grace: AtomicUsize,
 }
 
 impl Budget {
@@ -81,6 +83,7 @@ impl Budget {
             cap_min: AtomicUsize::new(0),
             cap_low: AtomicUsize::new(0),
             cap_high: AtomicUsize::new(0),
+            grace: AtomicUsize::new(0),
         }
     }
 
@@ -89,6 +92,7 @@ impl Budget {
         self.cap_low.store(cap.marks.low, Relaxed);
         self.cap_high.store(cap.marks.high, Relaxed);
         self.cap.store(cap.pages, Relaxed);
+        self.grace.store(0, Relaxed);
     }
 
     pub(crate) fn cap(&self) -> Cap {
@@ -102,11 +106,14 @@ impl Budget {
 
     /// Lets the next `nr_pages` pass the cap, whatever it says: reclaim found nothing.
     pub(crate) fn yield_cap(&self, nr_pages: usize) {
-        let cap = self.cap();
-        if cap.pages != UNLIMITED {
-            let pages = self.charged() + cap.marks.low + nr_pages;
-            self.cap.store(cap.pages.max(pages), Relaxed);
+        if self.cap.load(Relaxed) != UNLIMITED {
+            self.grace.store(self.charged() + nr_pages, Relaxed);
         }
+    }
+
+    /// Whether `nr_pages` more are beyond the cap itself, not only within the headroom below it.
+    pub(crate) fn is_spent(&self, nr_pages: usize) -> bool {
+        !leaves(self.cap.load(Relaxed), self.charged(), nr_pages, 0)
     }
 
     /// Pages to reclaim for the headroom to be what the high marks ask, if it is below a low one.
@@ -125,8 +132,7 @@ impl Budget {
     /// Whether `nr_pages` more fail only because of the cap.
     pub(crate) fn is_capped(&self, nr_pages: usize) -> bool {
         let charged = self.charged();
-        let cap = self.cap();
-        !leaves(cap.pages, charged, nr_pages, cap.marks.min)
+        !self.cap_admits(charged, nr_pages, WatermarkLevel::Min)
             && leaves(self.limit, charged, nr_pages, self.marks.min)
     }
 
@@ -191,6 +197,7 @@ impl Budget {
     fn cap_admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
         let cap = self.cap();
         leaves(cap.pages, charged, nr_pages, cap.marks.mark(level))
+            || charged.saturating_add(nr_pages) <= self.grace.load(Relaxed)
     }
 }
 
@@ -219,6 +226,20 @@ mod tests {
         assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
         budget.set_cap(Cap::NONE);
         assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
+    }
+
+    #[test]
+    fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
+        let budget = Budget::new(UNLIMITED, 10);
+        budget.set_cap(Cap { pages: 100, marks: MARKS });
+        budget.charge(95);
+        assert!(!budget.is_spent(5) && budget.is_spent(6) && budget.is_capped(1));
+        budget.yield_cap(20);
+        assert!(!budget.is_capped(20) && budget.is_capped(21));
+        assert_eq!(budget.shortfall(), 25);
+        // The next reading counts again.
+        budget.set_cap(Cap { pages: 100, marks: MARKS });
+        assert!(budget.is_capped(1));
     }
 
     #[test]

@@ -532,6 +532,14 @@ impl Pages {
         of_node || self.budget.is_capped(nr_pages)
     }
 
+    /// Whether `nr_pages` more on `node` are more than the control group or the node has left.
+    pub fn is_spent(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_spent(nr_pages));
+        // The soft limit is a wish.
+        let of_group = self.cap() != self.soft_cap && self.budget.is_spent(nr_pages);
+        of_node || of_group
+    }
+
     /// Lets `nr_pages` pass the bounds that give way, since there is nothing to reclaim.
     pub fn yield_caps(&self, node: NodeId, nr_pages: usize) {
         self.budget.yield_cap(nr_pages);

@@ -17,6 +17,8 @@ use crate::shrink::{ScanControl, shrink_node};
 const DIRECT_AGE: u32 = 8;
 /// How long a request reclaims for a bound that gives way.
 const LONGEST_STALL_NS: u64 = 1_000_000;
+/// The same where the group or the node has nothing left: what follows is the kernel's killer.
+const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
 /// How long a request sleeps for the background reclaimer's next step.
 const LONGEST_WAIT_NS: u64 = 500_000;
 /// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
@@ -216,7 +218,9 @@ impl Stall {
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
-            self.control.deadline_ns = Some(now + LONGEST_STALL_NS);
+            let is_spent = pages.is_spent(self.node, self.nr_pages);
+            let longest = if is_spent { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
+            self.control.deadline_ns = Some(now + longest);
         }
     }
 
