@@ -102,6 +102,21 @@ impl Live {
         Ok(Self { pid, system, page, start_ticks })
     }
 
+    /// Asks all of them for fresh figures, and waits a little for those who write some.
+    pub(crate) fn ask_all(lives: &[Live]) {
+        let requests: Vec<u64> = lives.iter().map(|live| live.page.ask()).collect();
+        let deadline = Instant::now() + PATIENCE;
+        let is_served = |(live, request): (&Live, &u64)| live.page.is_served(*request);
+        while !lives.iter().zip(&requests).all(is_served) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The process's name for people.
     pub(crate) fn name(&self) -> String {
         self.system.name()
@@ -122,6 +137,11 @@ impl Live {
         while !self.page.is_served(request) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
+        self.last()
+    }
+
+    /// The last snapshot that the process wrote.
+    pub(crate) fn last(&self) -> Result<Box<Snapshot>> {
         let mut snapshot = Box::<Snapshot>::default();
         // Torn by a publisher that is at it: it will not be the next time.
         for _ in 0..20 {

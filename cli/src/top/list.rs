@@ -3,51 +3,74 @@
 use std::io::{self, Write as _};
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
+use zonal_stats::Snapshot;
 
 use crate::live::Live;
 use crate::size::size;
 use crate::style::Style;
 
+/// A process that publishes.
+pub(super) struct Entry {
+    pub(super) pid: u32,
+    name: String,
+    snapshot: Box<Snapshot>,
+}
+
+/// What stands above the lines of [`Entry::line`].
+pub(super) fn head() -> String {
+    format!("{:>8} {:>10} {:>10} {:>8}  {}", "PID", "RESIDENT", "FREE", "THREADS", "NAME")
+}
+
+pub(super) const NOBODY: &str =
+    "No process publishes its statistics. Start one with: zonal run -- PROGRAM";
+
+impl Entry {
+    /// All of them. Each is asked before the first is waited for.
+    pub(super) fn all() -> Vec<Entry> {
+        // Some may have ended meanwhile.
+        let lives: Vec<Live> =
+            Live::all().into_iter().filter_map(|pid| Live::open(pid).ok()).collect();
+        Live::ask_all(&lives);
+        let entry = |live: &Live| {
+            let snapshot = live.last().ok()?;
+            Some(Entry { pid: live.pid(), name: live.name(), snapshot })
+        };
+        let mut found: Vec<Entry> = lives.iter().filter_map(entry).collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.snapshot.memory().resident_bytes));
+        found
+    }
+
+    pub(super) fn line(&self) -> String {
+        let (memory, process) = (self.snapshot.memory(), &self.snapshot.process);
+        let (resident, free) = (size(memory.resident_bytes), size(memory.free_resident_bytes));
+        let threads = process.nr_heaps - process.nr_dead_heaps.min(process.nr_heaps);
+        format!("{:>8} {resident:>10} {free:>10} {threads:>8}  {}", self.pid, self.name)
+    }
+
+    fn json(&self) -> Value {
+        let memory = self.snapshot.memory();
+        json!({
+            "pid": self.pid,
+            "name": self.name,
+            "resident_bytes": memory.resident_bytes,
+            "free_resident_bytes": memory.free_resident_bytes,
+            "nr_heaps": self.snapshot.process.nr_heaps,
+        })
+    }
+}
+
 /// Prints a line for each process.
 pub(super) fn print(as_json: bool) -> Result<()> {
-    let mut found = Vec::new();
-    for pid in Live::all() {
-        // It may have ended meanwhile.
-        if let Ok(live) = Live::open(pid)
-            && let Ok(snapshot) = live.read()
-        {
-            found.push((pid, live.name(), snapshot.memory(), snapshot.process));
-        }
-    }
-    found.sort_by_key(|(_, _, memory, _)| std::cmp::Reverse(memory.resident_bytes));
+    let found = Entry::all();
     let mut out = io::stdout().lock();
     if as_json {
-        let processes: Vec<_> = found
-            .iter()
-            .map(|(pid, name, memory, process)| {
-                json!({
-                    "pid": pid,
-                    "name": name,
-                    "resident_bytes": memory.resident_bytes,
-                    "free_resident_bytes": memory.free_resident_bytes,
-                    "nr_heaps": process.nr_heaps,
-                })
-            })
-            .collect();
+        let processes: Vec<Value> = found.iter().map(Entry::json).collect();
         return Ok(writeln!(out, "{:#}", json!({ "version": 1, "processes": processes }))?);
     }
     if found.is_empty() {
-        let text = "No process publishes its statistics. Start one with: zonal run -- PROGRAM";
-        return Ok(writeln!(out, "{text}")?);
+        return Ok(writeln!(out, "{NOBODY}")?);
     }
-    let head =
-        format!("{:>8} {:>10} {:>10} {:>8}  {}", "PID", "RESIDENT", "FREE", "THREADS", "NAME");
-    writeln!(out, "{}", Style::of_stdout().bold(&head))?;
-    for (pid, name, memory, process) in found {
-        let (resident, free) = (size(memory.resident_bytes), size(memory.free_resident_bytes));
-        let threads = process.nr_heaps - process.nr_dead_heaps.min(process.nr_heaps);
-        writeln!(out, "{pid:>8} {resident:>10} {free:>10} {threads:>8}  {name}")?;
-    }
-    Ok(())
+    writeln!(out, "{}", Style::of_stdout().bold(&head()))?;
+    found.iter().try_for_each(|entry| Ok(writeln!(out, "{}", entry.line())?))
 }

@@ -35,6 +35,7 @@ fn a_process_that_publishes() {
     a_large_screen();
     lines_without_a_terminal();
     the_list_of_processes();
+    a_process_is_chosen_from_the_list();
     the_picture_of_sections();
     one_report_in_three_forms();
     drop(publisher);
@@ -124,6 +125,26 @@ fn the_list_of_processes() {
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut processes = list["processes"].as_array().unwrap().iter();
     assert!(processes.any(|process| process["pid"] == std::process::id()), "{list}");
+}
+
+/// Others may publish on this machine, too: each is looked at until it is this one.
+fn a_process_is_chosen_from_the_list() {
+    let mut terminal = Terminal::start(zonal(&["top", "-i", "0.1"]));
+    terminal.wait_for(|screen| screen.contains("RESIDENT") && screen.contains("Enter"));
+    for tries in 1.. {
+        terminal.press("\r");
+        let screen = terminal.wait_for(|screen| screen.contains("p pause"));
+        terminal.press("q");
+        terminal.wait_for(|screen| screen.contains("Enter"));
+        if screen.contains(&format!("(pid {})", own_pid())) {
+            break;
+        }
+        assert!(tries < 100, "this process is not on the list:\n{screen}");
+        terminal.press("j");
+    }
+    terminal.press("q");
+    let (status, screen) = terminal.end();
+    assert!(status.success() && screen.trim().is_empty(), "{status} {screen}");
 }
 
 fn the_picture_of_sections() {
