@@ -61,9 +61,9 @@ pub struct HeapHot {
     pub(crate) words: *const AtomicU32,
     /// This heap's number in the position that page words have it.
     pub(crate) tag: u64,
-    /// Where the owner's stack stood when it last took the heap: the low half of the address.
-    /// Written by assembly of the caller's. For the calls of signal handlers, which find no heap
-    /// to take: they tell from it whether the call that took it still runs.
+    /// Where the owner's stack stood when it took the heap, the low half of the address; 0 while
+    /// nobody has it. Written by assembly of the caller's. From it the calls of signal handlers know
+    /// that they must not take the heap, and whether the call that took it still runs.
     frame: Cell<u32>,
     pub(crate) bins: [Bin; NR_CLASSES],
 }
@@ -83,6 +83,10 @@ impl HeapHot {
         frame: Cell::new(0),
         bins: [Bin::EMPTY; NR_CLASSES],
     };
+
+    /// The same, and always taken: nobody marks it.
+    #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
+    pub const TAKEN: HeapHot = HeapHot { frame: Cell::new(1), ..HeapHot::EMPTY };
 
     /// The same, for a thread that has a heap and whose hits shall miss: told apart by its tag. See
     /// [`crate::Heap::detour`].
@@ -111,9 +115,16 @@ impl HeapHot {
         unsafe { (*to).frame.set((*from).frame.get()) };
     }
 
-    /// The low half of the stack pointer of the call that took this heap last.
+    /// The low half of the stack pointer of the call that has this heap; 0 for none.
+    #[inline(always)]
     pub fn frame(&self) -> u32 {
         self.frame.get()
+    }
+
+    /// Takes the mark of the call that had this heap away.
+    #[inline(always)]
+    pub fn clear_frame(&self) {
+        self.frame.set(0);
     }
 
     /// Takes an object of at least `size` bytes; null when it misses.

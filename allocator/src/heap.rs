@@ -289,25 +289,45 @@ impl Heap {
     /// `taken` came from [`Heap::hot`] or [`Heap::detour`], and the calling thread owns the heap.
     #[inline]
     pub unsafe fn from_taken(taken: *mut HeapHot) -> NonNull<Heap> {
-        // SAFETY: both are fields of a repr(C) struct, `hot` the first.
+        // SAFETY: the caller's promise; both are fields of a repr(C) struct, `hot` the first.
         unsafe {
-            if !HeapHot::is_detour(taken) {
+            let Some(heap) = Heap::from_detour(taken) else {
                 return NonNull::new_unchecked(taken.cast());
-            }
-            let heap = NonNull::new_unchecked(taken.byte_sub(offset_of!(Heap, detour)).cast());
+            };
             HeapHot::copy_frame(heap.cast().as_ptr(), taken);
             heap
         }
     }
 
-    /// As [`Heap::from_taken`], for a detour only.
+    /// Whoever has the heap gives it back, whichever way it was taken.
     ///
     /// # Safety
-    /// As there; or `taken` is `EMPTY`.
+    /// As for [`Heap::from_taken`].
+    #[inline]
+    pub unsafe fn release(taken: *mut HeapHot) {
+        // SAFETY: both are fields of a repr(C) struct, `hot` the first; the caller owns the heap.
+        unsafe {
+            let detour = if HeapHot::is_detour(taken) {
+                taken
+            } else {
+                taken.byte_add(offset_of!(Heap, detour))
+            };
+            (*detour).clear_frame();
+            (*detour.byte_sub(offset_of!(Heap, detour))).clear_frame();
+        }
+    }
+
+    /// The heap whose `detour` was taken, if that was one; the mark stays there.
+    ///
+    /// # Safety
+    /// As for [`Heap::from_taken`]; or `taken` is the empty heap.
     #[inline(always)]
     pub unsafe fn from_detour(taken: *mut HeapHot) -> Option<NonNull<Heap>> {
-        // SAFETY: the caller's promise.
-        unsafe { HeapHot::is_detour(taken).then(|| Heap::from_taken(taken)) }
+        // SAFETY: the caller's promise; the detour is a field of a repr(C) struct.
+        unsafe {
+            HeapHot::is_detour(taken)
+                .then(|| NonNull::new_unchecked(taken.byte_sub(offset_of!(Heap, detour)).cast()))
+        }
     }
 
     /// The owner's way to the next sample of the heap profile. The owner's alone.

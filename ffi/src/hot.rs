@@ -12,7 +12,7 @@ use zonal_numa::PAGE_SIZE;
 
 use crate::foreign::Foreign;
 use crate::slow;
-use crate::tls::Block;
+use crate::tls::{self, Block};
 
 /// `size` bytes, aligned as C demands; null when there is no memory.
 #[inline(always)]
@@ -49,28 +49,32 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
 /// An object of at least `size` bytes, or what `miss` gives.
 #[inline(always)]
 fn take(size: usize, miss: impl FnOnce(*mut HeapHot) -> *mut u8) -> *mut u8 {
-    let block = Block::get();
-    let heap = block.take();
-    // SAFETY: `heap` is EMPTY or this thread's heap, and it was taken.
+    let heap = Block::get().current();
+    if !tls::try_mark(heap) {
+        return miss(tls::empty());
+    }
+    // SAFETY: `heap` is this thread's heap, and it was taken.
     let object = unsafe { HeapHot::pop(heap, size) };
     if object.is_null() {
         return miss(heap);
     }
-    block.put(heap);
+    tls::unmark(heap);
     object
 }
 
 /// The same with zeros.
 #[inline(always)]
 fn take_zeros(size: usize, miss: impl FnOnce(*mut HeapHot) -> *mut u8) -> *mut u8 {
-    let block = Block::get();
-    let heap = block.take();
+    let heap = Block::get().current();
+    if !tls::try_mark(heap) {
+        return miss(tls::empty());
+    }
     // SAFETY: as in `take`.
     let object = unsafe { HeapHot::pop(heap, size) };
     if object.is_null() {
         return miss(heap);
     }
-    block.put(heap);
+    tls::unmark(heap);
     // SAFETY: `object` has at least `size` bytes and nobody else knows it.
     unsafe { ptr::write_bytes(object, 0, size) };
     object
@@ -94,11 +98,14 @@ fn small(size: usize, align: usize) -> Option<usize> {
 /// `object` is null or was returned by this allocator (or by `F`'s) and is not used any more.
 #[inline(always)]
 pub unsafe fn free<F: Foreign>(object: *mut u8) {
-    let block = Block::get();
-    let heap = block.take();
+    let heap = Block::get().current();
+    if !tls::try_mark(heap) {
+        // SAFETY: the caller's promise.
+        return unsafe { slow::free::<F>(object, tls::empty()) };
+    }
     // SAFETY: `heap` as in `take`; the caller gives `object` up.
     if unsafe { HeapHot::push(heap, object) } {
-        block.put(heap);
+        tls::unmark(heap);
     } else {
         // SAFETY: the caller's promise.
         unsafe { slow::free::<F>(object, heap) };
@@ -112,12 +119,15 @@ pub unsafe fn free<F: Foreign>(object: *mut u8) {
 /// As for [`free`].
 #[inline(always)]
 pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize) {
-    let block = Block::get();
-    let heap = block.take();
+    let heap = Block::get().current();
+    if !tls::try_mark(heap) {
+        // SAFETY: the caller's promise.
+        return unsafe { slow::free_sized::<F>(object, tls::empty(), size, align) };
+    }
     let class_size = if align <= 1 { size } else { small(size, align).unwrap_or(usize::MAX) };
     // SAFETY: as in `free`.
     if unsafe { HeapHot::push_sized(heap, object, class_size) } {
-        block.put(heap);
+        tls::unmark(heap);
     } else {
         // SAFETY: the caller's promise.
         unsafe { slow::free_sized::<F>(object, heap, size, align) };

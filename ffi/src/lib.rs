@@ -25,14 +25,14 @@
 //!
 //! # The first malloc
 //!
-//! 1. `hot::malloc` takes `current` from TLS: the static empty heap. Its bins are empty: a miss.
+//! 1. `hot::malloc` reads `current` from TLS: the static empty heap. It is marked as taken: a miss.
 //! 2. `slow::malloc` begins a `Visit`. `home` is null: the thread attaches.
 //! 3. `init::start` finds no core and builds it: settings from the environment, the machine, the
 //!    core itself. Other threads wait.
 //! 4. The core gives a heap; `home` and `current` name it; the exit hook is armed.
 //! 5. `init::finish` registers the fork handlers and, if asked for, the report at exit.
-//! 6. [`zonal_reclaim::alloc`] refills the bin and answers. `current` is put back: the next call
-//!    of that size is a hit.
+//! 6. [`zonal_reclaim::alloc`] refills the bin and answers. The heap in `current` is given back: the
+//!    next call of that size is a hit.
 //!
 //! A library that uses [`Zonal`] and is opened with `dlopen` must not be unloaded (link it with
 //! `-z nodelete`): threads that used it run its exit hook when they end.

@@ -96,7 +96,7 @@ fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
     let object = unsafe { HeapHot::pop(own.hot(), size) };
     if !object.is_null() {
         own.countdown().spend(size);
-        tls::Block::get().put(heap);
+        tls::unmark(heap);
     }
     object
 }
@@ -172,7 +172,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         // SAFETY: the heap is the thread's own; the caller gives the object up.
         && unsafe { HeapHot::push(own.hot(), object) }
     {
-        tls::Block::get().put(heap);
+        tls::unmark(heap);
         return;
     }
     // SAFETY: the caller's promise.

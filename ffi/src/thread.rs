@@ -113,6 +113,8 @@ impl Visit {
     fn change_heap(&mut self, heap: NonNull<Heap>) {
         let block = Block::get();
         let _blocked = Blocked::always();
+        // Another thread may have the old one soon.
+        block.vacate();
         block.set_home(BUSY);
         // SAFETY: the heap is this thread's, and only the answer is used from here on.
         let heap = unsafe { self.mm.exchange(heap) };
@@ -180,9 +182,7 @@ fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     signal::seen();
     // SAFETY: heaps are never unmapped, and this is the thread's own.
     let heap = unsafe { &*home };
-    let current = heap.hot();
-    // SAFETY: as above.
-    if !signal::is_gone(unsafe { &*current }.frame()) {
+    if !signal::is_gone(block.frame()) {
         return interrupted();
     }
     if heap.is_entered() {
@@ -190,7 +190,7 @@ fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
         return attach(block);
     }
     // Gone out of a hit, which has lost a block at most.
-    tls::mark(current);
+    tls::mark(heap.hot());
     Some(Visit::with_heap(init::mm()?, NonNull::from(heap), Blocked::if_needed()))
 }
 
@@ -208,6 +208,7 @@ fn interrupted() -> Option<Visit> {
 /// process, without a heap.
 fn attach(block: Block) -> Option<Visit> {
     let blocked = Blocked::always();
+    block.vacate();
     block.set_home(BUSY);
     let Some((mm, heap)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
         block.set_home(ptr::null_mut());
@@ -267,7 +268,7 @@ unsafe extern "C" fn hook(round: *mut c_void) {
     if heap.as_ptr() == DEAD || heap.as_ptr() == BUSY {
         return;
     }
-    block.take();
+    block.vacate();
     block.set_home(BUSY);
     // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
     unsafe { mm.detach(heap) };

@@ -19,9 +19,9 @@
 //! whoever drains it are the two sides of `gate` and `life`.
 //!
 //! Not here: bins against signal handlers of the same thread. loom knows no signals, and the
-//! processor reorders nothing for a handler on its own thread; only the compiler could. A call takes
-//! the bins away by one store of assembly that the compiler moves nothing across, so a handler sees
-//! either all of the bins, with no call begun, or the empty heap. `tests/c/storm.c` and
+//! processor reorders nothing for a handler on its own thread; only the compiler could. A call marks
+//! the heap by one store of assembly that the compiler moves nothing across, so a handler sees either
+//! all of the bins, with no call begun, or a marked heap. `tests/c/storm.c` and
 //! `tests/c/jumps.c` interrupt real threads everywhere, some hundred thousand times.
 //!
 //! Nor the membarrier: loom sees a fence on both sides of the gate. That the call is as strong as
