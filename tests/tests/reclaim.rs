@@ -91,17 +91,17 @@ fn a_churning_program_completes_in_little_address_space() {
         .quiet();
 }
 
-/// The kernel kills whoever needs more. A process that nobody disturbs can do with less; here the
-/// background thread may have to wait for a processor.
+/// The kernel kills whoever needs more. With small pages: of a huge page that was purged in part the
+/// kernel frees nothing before it splits the page, which may come too late for a group this tight.
 #[test]
 fn a_churning_program_completes_in_a_group() {
     let _alone = ONE_AT_A_TIME.lock();
-    let Some(group) = memory_group(2 * 160 * MIB) else { return };
+    let Some(group) = memory_group((160 + 96) * MIB) else { return };
     let program = compile("churn.c");
     let set = ["mib=160", "threads=2", "phases=9"];
-    group.run("", &program, &set).success().quiet();
+    group.run("thp:never", &program, &set).success().quiet();
     if is_zonal() {
-        let blind = group.run("pressure:off", &program, &set);
+        let blind = group.run("thp:never,pressure:off", &program, &set);
         assert!(!blind.is_success(), "the load does not need the pressure");
     }
 }
