@@ -68,22 +68,20 @@ impl Inner {
         if !registry.has_common(class) || heap.is_pinned() {
             return false;
         }
-        let fits = |commons: &Heap| commons.node() == heap.node();
-        let found = registry.with_common(fits, |commons| {
+        let found = registry.ask_commons(|commons| {
+            if commons.node() != heap.node() {
+                return None;
+            }
             let mut theirs = commons.try_enter()?;
             theirs.collect(commons);
-            let slab = theirs.worthy(heap, class, LOOKS).next();
-            if let Some(slab) = slab {
-                self.adopt(heap, slab, &mut theirs);
-            }
-            Some(slab.is_some())
+            let slab = theirs.worthy(heap, class, LOOKS).next()?;
+            self.adopt(heap, slab, &mut theirs);
+            Some(())
         });
-        // Nobody was asked, or somebody who has one.
-        let is_none_left = found.flatten() == Some(false);
-        if is_none_left {
+        if found == Some(None) {
             registry.note_no_common(class);
         }
-        found.flatten() == Some(true)
+        found.flatten().is_some()
     }
 
     /// Takes all slabs of `class` from another heap that are worth it.

@@ -142,21 +142,21 @@ impl Registry {
         let mut pool = self.pool.lock();
         // SAFETY: the caller owned the heap and gives it away.
         let h = unsafe { heap.as_ref() };
-        let commons = pool.find_common(|commons| commons.node() == h.node());
+        let commons = pool.commons().find(|commons| commons.node() == h.node());
         self.common_classes.fetch_or(share(commons), Relaxed);
         pool.put(h, if commons.is_some() { Remains::Empty } else { Remains::Common });
     }
 
-    /// Calls `work` with the commons that `fits`; none where there is none, or the pool is busy.
-    pub(crate) fn with_common<R>(
+    /// Asks one commons after the other until `work` has something, and gives that; the outer none
+    /// where the pool is busy.
+    pub(crate) fn ask_commons<R>(
         &self,
-        fits: impl Fn(&Heap) -> bool,
-        work: impl FnOnce(&Heap) -> R,
-    ) -> Option<R> {
+        work: impl FnMut(&'static Heap) -> Option<R>,
+    ) -> Option<Option<R>> {
         let pool = self.pool.try_lock()?;
-        let commons = pool.find_common(fits)?;
+        let mut commons = pool.commons();
         let _held = (!fault("registry_common_unlocked")).then_some(pool);
-        Some(work(commons))
+        Some(commons.find_map(work))
     }
 
     /// Whether the commons may have slabs of `class`.
@@ -239,17 +239,16 @@ impl Registry {
 }
 
 impl Pool {
-    fn find_common(&self, fits: impl Fn(&Heap) -> bool) -> Option<&'static Heap> {
+    /// The commons of all nodes, for as long as the lock is held.
+    fn commons(&self) -> impl Iterator<Item = &'static Heap> + use<> {
         let mut next = self.dead[Remains::Common as usize];
-        while let Some(heap) = NonNull::new(next) {
+        let all = core::iter::from_fn(move || {
             // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
-            let h: &'static Heap = unsafe { heap.as_ref() };
-            if !h.is_torn() && fits(h) {
-                return Some(h);
-            }
-            next = h.next_dead.get();
-        }
-        None
+            let heap: &'static Heap = unsafe { next.as_ref() }?;
+            next = heap.next_dead.get();
+            Some(heap)
+        });
+        all.filter(|heap| !heap.is_torn())
     }
 
     fn take(&mut self, of: Remains, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {

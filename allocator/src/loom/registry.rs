@@ -114,7 +114,7 @@ fn commons() {
         let adopter = {
             let registry = Arc::clone(&registry);
             thread::spawn(move || {
-                let adopted = registry.0.with_common(|_| true, |_| work(&registry.1));
+                let adopted = registry.0.ask_commons(|_| Some(work(&registry.1))).flatten();
                 reached(if adopted.is_some() { "adopted" } else { "busy-or-none" });
             })
         };
@@ -134,7 +134,7 @@ fn commons() {
             1
         });
         [adopter, keeper].into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(registry.0.with_common(|_| true, |_| ()).is_some(), "it stays the commons");
+        assert_eq!(registry.0.ask_commons(|_| Some(())), Some(Some(())), "it stays the commons");
         free_all(&registry.0);
     });
 }
