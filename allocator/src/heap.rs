@@ -441,6 +441,10 @@ impl Heap {
     /// Goes inside after the visitor has left, and counts the time.
     #[cold]
     fn wait_for_visitor(&self) {
+        if cfg!(zonal_loom) {
+            // The heaps of models belong to no instance that could count.
+            return self.gate.enter(self.barrier);
+        }
         let machine = self.mm.machine();
         let since = machine.now_ns();
         self.gate.enter(self.barrier);
