@@ -11,7 +11,7 @@
 //! | `live`     | publisher and reader of the live page                | `seq_*`                     |
 //! | `section`  | publication of sections                              | `section_*`                 |
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |
-//! | `doorbell` | ringers, and a keeper that comes and goes            | `doorbell_*`                |
+//! | `doorbell` | ringers, and a keeper that comes, sleeps and goes    | `doorbell_*`                |
 //! | `profile`  | slots of sampled objects; stacks against a dump      | `live_*`, `stacks_*`        |
 //! | `life`     | threads register, end and inherit beside visitors    | those of the above          |
 //!
