@@ -62,8 +62,10 @@ impl Doorbell {
     pub fn ring(&self) {
         // Relaxed: if it reads 1, the keeper has not yet cleared it and will look around later.
         if self.garbage.load(Relaxed) == 0 {
-            // ORDERING: SeqCst, before the load of `keeper` in `wants_keeper`.
-            self.garbage.store(1, weakened_by("doorbell_ring_relaxed", SeqCst));
+            // ORDERING: SeqCst, before the load of `keeper` in `wants_keeper`. An exchange, which on
+            // x86-64 such a store is anyhow: in a model a store may seem to come before an exchange
+            // that did not see it.
+            self.garbage.swap(1, weakened_by("doorbell_ring_relaxed", SeqCst));
         }
     }
 
