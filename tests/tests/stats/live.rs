@@ -165,15 +165,17 @@ fn what_a_process_touches_is_seen_without_its_help() {
 }
 
 /// Real programs of some size, seen from outside: what zonal says is resident is what the kernel
-/// counts, but for the program's own data and stacks.
+/// counts, but for the program's own data and stacks. A program that sleeps may have grown by a
+/// sixteenth since it published.
 #[test]
 fn sums_agree_with_the_kernel_for_real_programs() {
     const PYTHON: &str = "
-import json, sys
+import json, select, sys
 kept = [json.loads('{\"a\": [1.5, 2.5, \"text\"], \"b\": %d}' % i) for i in range(150_000)]
 kept += [bytes(i % 100_000) for i in range(0, 1_000_000, 997)]
 print('ready', flush=True)
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], .01)[0]:
+    bytes(1_000_000)
 ";
     const PERL: &str = "
 $| = 1; my %kept;
@@ -189,12 +191,12 @@ insert into t select i, hex(randomblob(100)) from n;
     if !is_zonal() {
         return;
     }
-    let programs: [(&str, &[&str], &str); 3] = [
-        ("python3", &["-c", PYTHON], ""),
-        ("perl", &["-e", PERL], ""),
-        ("sqlite3", &["-batch", ":memory:"], SQLITE),
+    let programs: [(&str, &[&str], &str, f64); 3] = [
+        ("python3", &["-c", PYTHON], "", 0.02),
+        ("perl", &["-e", PERL], "", 0.02 + 1.0 / 16.0),
+        ("sqlite3", &["-batch", ":memory:"], SQLITE, 0.02 + 1.0 / 16.0),
     ];
-    for (program, arguments, input) in programs {
+    for (program, arguments, input, behind) in programs {
         if !zonal_tests::have(program, program) {
             continue;
         }
@@ -225,7 +227,7 @@ insert into t select i, hex(randomblob(100)) from n;
         const ELSEWHERE: f64 = 2_500_000.0;
         let apart = theirs - ours;
         assert!(
-            (-0.02 * theirs..0.02 * theirs + ELSEWHERE).contains(&apart),
+            (-0.02 * theirs..behind * theirs + ELSEWHERE).contains(&apart),
             "{program}: zonal {ours}, the kernel {theirs}: {:#}",
             report["memory"]
         );
