@@ -41,9 +41,21 @@ fn one_size_after_the_other_at_the_edge_of_the_group() {
     let _alone = ONE_AT_A_TIME.lock();
     let Some(group) = memory_group(128 * MIB) else { return };
     let program = compile("pressure.c");
-    for mib in ["mib=60", "mib=80"] {
-        group.run("", &program, &["phases", mib, "threads=1"]).success().quiet();
-        group.run("pressure:always", &program, &["phases", mib]).success().quiet();
+    // Near the edge with small pages, see below, and more than once: on a busy machine the
+    // background thread may come too late.
+    for (mib, tries) in [("mib=60", 3), ("mib=80", 6)] {
+        let (usual, always) = ("thp:never", "thp:never,pressure:always");
+        for (conf, arguments) in
+            [(usual, &["phases", mib, "threads=1"][..]), (always, &["phases", mib])]
+        {
+            let mut last = group.run(conf, &program, arguments);
+            for _ in 1..tries {
+                if !last.is_success() {
+                    last = group.run(conf, &program, arguments);
+                }
+            }
+            last.success().quiet();
+        }
     }
 }
 
