@@ -25,9 +25,9 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
-/// A huge page is given up for less than all of it after so many times the age: it takes long to
-/// come back.
-const HOLING_AGES: u32 = 5;
+/// A huge page is given up for less than all of it after so many times the age. What a worker left
+/// shall be back within a tenth of a second, and those of a dense section come back.
+const HOLING_AGES: u32 = 1;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
 /// A generation is a time stamp in units of about 17 ms.
