@@ -1,0 +1,165 @@
+//! Cached mappings: freed huge blocks that are kept for reuse.
+//!
+//! They are reused best-fit, because mapping and first touch cost far more than the block's own
+//! use; where none is large enough, the largest is extended. Kept mappings never raise the peak:
+//! together with the blocks in use they hold no more than those held at their highest in recent
+//! time. They leave by age, and when others need the room.
+
+use zonal_numa::{MemPolicy, NodeId, Span};
+
+use super::index::{Index, Mapping, State};
+use super::{Huge, unmap};
+use crate::pages::Pages;
+use crate::watermark::WatermarkLevel;
+
+/// What all cached mappings together may hold, in bytes.
+pub(super) const CACHE_BYTES: usize = 512 << 20;
+/// Part of the request that a cached mapping must have to be extended.
+const EXTEND_PART: usize = 4;
+/// A cached mapping unused for this long is unmapped.
+pub(super) const CACHE_NS: u64 = 1_000_000_000;
+/// A cached mapping is cut if more than one eighth of it is too much.
+const FIT_SHIFT: u32 = 3;
+
+impl Huge {
+    /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
+    pub(crate) fn age(&self, pages: &Pages, now: u64, age_ns: u64) -> usize {
+        let bytes = self.evict(pages, |_, since| now.saturating_sub(since) >= age_ns);
+        let mut index = self.index.lock();
+        index.peak_bytes = index.live_bytes + index.cached_bytes;
+        bytes
+    }
+
+    /// Unmaps all cached mappings; returns the bytes.
+    pub(crate) fn drain(&self, pages: &Pages) -> usize {
+        self.evict(pages, |_, _| true)
+    }
+
+    /// Unmaps cached mappings, the oldest first, that would make for a new peak.
+    pub(super) fn keep_to_peak(&self, pages: &Pages) {
+        self.evict(pages, |index, _| index.live_bytes + index.cached_bytes > index.peak_bytes);
+    }
+
+    /// Unmaps the oldest cached mapping as long as `may_go`, which gets the time that it was freed.
+    fn evict(&self, pages: &Pages, may_go: impl Fn(&Index, u64) -> bool) -> usize {
+        let mut bytes = 0;
+        loop {
+            let mut index = self.index.lock();
+            if index.cached_bytes == 0 {
+                return bytes;
+            }
+            let times = index.items_mut().iter().enumerate().filter_map(|(i, m)| match m.state {
+                State::Cached(since) => Some((since, i)),
+                State::Live => None,
+            });
+            let Some((_, i)) = times.min().filter(|&(since, _)| may_go(&index, since)) else {
+                return bytes;
+            };
+            let mapping = index.remove(i);
+            index.cached_bytes -= mapping.span.len();
+            drop(index);
+            bytes += mapping.span.len();
+            unmap(pages, mapping);
+        }
+    }
+
+    /// A cached mapping for a request of `len` bytes, extended if none is large enough.
+    pub(super) fn take_cached(
+        &self,
+        pages: &Pages,
+        place: (NodeId, MemPolicy),
+        len: usize,
+        align: usize,
+    ) -> Option<Span> {
+        let mut index = self.index.lock();
+        if let Some(span) = index.take_fitting(place, len, align) {
+            return Some(span);
+        }
+        // A move keeps no alignment beyond that of a page.
+        if align > pages.machine.page_size() {
+            return None;
+        }
+        let i = index.largest(place).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
+        index.make_live(i);
+        let old = index.items_mut()[i].span;
+        let span = index.remap(pages, i, (len, WatermarkLevel::Low));
+        if span.is_none() {
+            // As it was, but for its age.
+            index.live_bytes -= old.len();
+            index.cached_bytes += old.len();
+            index.items_mut()[i].state = State::Cached(0);
+        }
+        drop(index);
+        self.keep_to_peak(pages);
+        span
+    }
+}
+
+impl Index {
+    /// The length and number of the largest cached mapping.
+    fn largest(&mut self, place: (NodeId, MemPolicy)) -> Option<(usize, usize)> {
+        let items = self.items_mut().iter().enumerate();
+        let cached = items.filter(|(_, m)| matches!(m.state, State::Cached(_)) && m.is_at(place));
+        cached.map(|(i, m)| (m.span.len(), i)).max()
+    }
+
+    /// The smallest cached mapping that `len` bytes fit into. What is much too large is cut: the
+    /// kernel needs no telling, since a mapping is only a range to it.
+    fn take_fitting(
+        &mut self,
+        place: (NodeId, MemPolicy),
+        len: usize,
+        align: usize,
+    ) -> Option<Span> {
+        if self.cached_bytes < len {
+            return None;
+        }
+        let items = self.items_mut().iter().enumerate();
+        let fits = items.filter(|(_, m)| {
+            matches!(m.state, State::Cached(_))
+                && m.is_at(place)
+                && m.span.len() >= len
+                && m.span.addr() % align == 0
+        });
+        let (i, found) = fits.min_by_key(|(_, m)| m.span.len()).map(|(i, m)| (i, *m))?;
+        let mut span = found.span;
+        if span.len() - len > span.len() >> FIT_SHIFT && self.has_slot() {
+            let (front, rest) = span.split_at(len);
+            span = front;
+            self.place(Mapping { span: rest, ..found });
+        }
+        self.items_mut()[i].span = span;
+        self.make_live(i);
+        Some(span)
+    }
+
+    /// Marks item `i` as cached since `now`, one with cached neighbours that it touches.
+    pub(super) fn cache(&mut self, mut i: usize, now: u64) {
+        let len = self.items_mut()[i].span.len();
+        self.live_bytes -= len;
+        self.cached_bytes += len;
+        self.items_mut()[i].state = State::Cached(now);
+        if i > 0 && self.join(i - 1) {
+            i -= 1;
+        }
+        self.join(i);
+    }
+
+    /// Joins item `i` with the one behind it, if both are cached and touch.
+    fn join(&mut self, i: usize) -> bool {
+        let items = self.items_mut();
+        let (Some(&first), Some(&second)) = (items.get(i), items.get(i + 1)) else { return false };
+        let (State::Cached(a), State::Cached(b)) = (first.state, second.state) else {
+            return false;
+        };
+        if first.span.end() != second.span.addr() || !first.is_at((second.node, second.turns)) {
+            return false;
+        }
+        // SAFETY: both ranges are ours, and they touch.
+        let span = unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
+        let strays = first.strays.saturating_add(second.strays);
+        items[i] = Mapping { span, state: State::Cached(a.max(b)), strays, ..first };
+        self.remove(i + 1);
+        true
+    }
+}

@@ -1,0 +1,75 @@
+//! Blocks that change their size: the system moves the pages, and nothing is copied.
+
+use zonal_numa::{PAGE_SIZE, Span};
+
+use super::Huge;
+use super::index::{Index, Mapping, State};
+use crate::pages::Pages;
+use crate::room::Footing;
+use crate::watermark::WatermarkLevel;
+
+/// A block that grows gets one part in so many more than asked for.
+const GROWTH_PART: usize = 8;
+
+impl Huge {
+    /// Grows or shrinks the live block at `addr` by `mremap`; the new address, or none when it has
+    /// to be copied. The caller owns the block.
+    pub(crate) fn resize(&self, pages: &Pages, addr: usize, size: usize) -> Option<usize> {
+        let len = size.checked_next_multiple_of(pages.machine.page_size())?;
+        let mut index = self.index.lock();
+        let i = index.find(addr)?;
+        let old = index.items_mut()[i];
+        if old.state != State::Live {
+            return None;
+        }
+        if len <= old.span.len() && len >= old.span.len() - old.span.len() / GROWTH_PART {
+            return Some(addr);
+        }
+        // What grows step by step goes on growing: some room saves most of the calls, and what is
+        // not touched takes no memory.
+        let more = if len > old.span.len() { len / GROWTH_PART } else { 0 };
+        let roomy = (len + more).next_multiple_of(pages.machine.page_size());
+        let span = index.remap(pages, i, (roomy, WatermarkLevel::Low)).or_else(|| {
+            // Moving pages is better than copying them, even where memory is short.
+            let last = (len, WatermarkLevel::Reserve);
+            (more > 0).then(|| index.find(addr)).flatten().and_then(|i| index.remap(pages, i, last))
+        });
+        drop(index);
+        self.keep_to_peak(pages);
+        span.map(|span| span.addr())
+    }
+}
+
+impl Index {
+    /// Changes the length of the live mapping number `i`; none, and nothing changed, when there is no
+    /// room or the system refuses.
+    pub(super) fn remap(
+        &mut self,
+        pages: &Pages,
+        i: usize,
+        (len, level): (usize, WatermarkLevel),
+    ) -> Option<Span> {
+        let old = self.items_mut()[i];
+        let (have, want) = (old.span.len() / PAGE_SIZE, len / PAGE_SIZE);
+        let more = want.saturating_sub(have);
+        // Near full, a new block is filled first.
+        let footing = || pages.footing(old.node, more * PAGE_SIZE, level);
+        let is_ample = more == 0 || footing() == Footing::Ample;
+        if !is_ample || !pages.charge_huge(old.node, more, level) {
+            return None;
+        }
+        // Under the lock: between the move and the update of the index the old address may be
+        // somebody else's new mapping.
+        let Ok(span) = pages.machine.remap(old.span, len, true) else {
+            pages.uncharge_huge(old.node, more);
+            return None;
+        };
+        pages.uncharge_huge(old.node, have.saturating_sub(want));
+        self.remove(i);
+        self.live_bytes -= old.span.len();
+        self.add_live(span.len());
+        // There is room: one was just removed.
+        self.place(Mapping { span, ..old });
+        Some(span)
+    }
+}

@@ -1,0 +1,110 @@
+//! What may be charged and what is: the limits and caps of the process and its nodes, and the
+//! charge of mappings that are not made of zone pages.
+
+use zonal_numa::NodeId;
+
+use super::Pages;
+use crate::charge::Cap;
+use crate::watermark::{WatermarkLevel, Watermarks};
+
+impl Pages {
+    /// Charges `nr_pages` of a mapping that is not made of the node's pages; false when the
+    /// limits do not allow it.
+    pub(crate) fn charge_huge(&self, node: NodeId, nr_pages: usize, level: WatermarkLevel) -> bool {
+        let Some(home) = self.node(node) else { return true };
+        let mut zone = home.lock();
+        if !self.budget.try_charge(nr_pages, level) {
+            return false;
+        }
+        if !home.budget.try_charge(nr_pages, level) {
+            self.budget.uncharge(nr_pages);
+            return false;
+        }
+        zone.nr_huge += nr_pages;
+        zone.events.pgfault += nr_pages as u64;
+        true
+    }
+
+    /// Takes off what [`Pages::charge_huge`] charged.
+    pub(crate) fn uncharge_huge(&self, node: NodeId, nr_pages: usize) {
+        let Some(home) = self.node(node) else { return };
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_huge -= nr_pages;
+    }
+
+    /// Pages charged to the process, handed out or free and resident.
+    pub fn charged(&self) -> usize {
+        self.budget.charged()
+    }
+
+    /// The limit of the process in pages, [`UNLIMITED`] for none.
+    pub fn limit(&self) -> usize {
+        self.budget.limit()
+    }
+
+    /// The marks of the process's limit.
+    pub fn watermarks(&self) -> Watermarks {
+        self.budget.marks()
+    }
+
+    /// The bound that the soft limit sets.
+    pub fn soft_cap(&self) -> Cap {
+        self.soft_cap
+    }
+
+    /// Bounds what the process shall have charged.
+    pub fn set_cap(&self, cap: Cap) {
+        self.budget.set_cap(cap);
+    }
+
+    /// Bounds what shall be charged to a node.
+    pub fn set_node_cap(&self, node: NodeId, cap: Cap) {
+        if let Some(home) = self.node(node) {
+            home.budget.set_cap(cap);
+        }
+    }
+
+    /// The bound of the process.
+    pub fn cap(&self) -> Cap {
+        self.budget.cap()
+    }
+
+    /// Pages charged to a node.
+    pub fn charged_to(&self, node: NodeId) -> usize {
+        self.node(node).map_or(0, |home| home.budget.charged())
+    }
+
+    /// Pages to reclaim anywhere for the process to have its high mark, if it is below the low one.
+    pub fn shortfall(&self) -> usize {
+        self.budget.shortfall()
+    }
+
+    /// The same for a node.
+    pub fn node_shortfall(&self, node: NodeId) -> usize {
+        self.node(node).map_or(0, |home| home.budget.shortfall())
+    }
+
+    /// Whether `nr_pages` more on `node` are refused by a bound that gives way, and by no limit.
+    pub fn is_capped(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_capped(nr_pages));
+        of_node || self.budget.is_capped(nr_pages)
+    }
+
+    /// Whether `nr_pages` more on `node` are more than the control group or the node has left.
+    pub fn is_spent(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_spent(nr_pages));
+        // The soft limit is a wish.
+        let of_group = self.cap() != self.soft_cap && self.budget.is_spent(nr_pages);
+        of_node || of_group
+    }
+
+    /// Lets `nr_pages` pass the bounds that give way, since there is nothing to reclaim.
+    pub fn yield_caps(&self, node: NodeId, nr_pages: usize) {
+        self.budget.yield_cap(nr_pages);
+        if let Some(home) = self.node(node) {
+            home.budget.yield_cap(nr_pages);
+        }
+    }
+}

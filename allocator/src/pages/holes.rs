@@ -1,0 +1,67 @@
+//! The accounts of holes: pages of live slabs that were purged because no object touches them.
+
+use super::Pages;
+use crate::pfn::Pfn;
+use crate::purge::Reclaimer;
+use crate::watermark::WatermarkLevel;
+
+impl Pages {
+    /// Takes pages of a live run, now empty, off the accounts.
+    pub(crate) fn note_holes(&self, pfn: Pfn, nr_pages: usize, by: Reclaimer) {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_holes += nr_pages;
+        self.map.chunk(pfn).adjust_holes(nr_pages as isize);
+        zone.note_scan(by, nr_pages);
+        zone.note_steal(by, nr_pages);
+    }
+
+    /// Charges what [`Pages::note_holes`] took off, since the pages of these bits are about to be
+    /// used; false when the limits, or the node that they are bound to, do not allow it.
+    pub(crate) fn fill_holes(&self, pfn: Pfn, holes: u16, level: WatermarkLevel) -> bool {
+        let nr_pages = holes.count_ones() as usize;
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        if !self.budget.try_charge(nr_pages, level) {
+            return false;
+        }
+        if !home.budget.try_charge(nr_pages, level) {
+            self.budget.uncharge(nr_pages);
+            return false;
+        }
+        zone.nr_holes -= nr_pages;
+        self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
+        zone.events.pgfault += nr_pages as u64;
+        if home.spend(nr_pages) {
+            return true;
+        }
+        drop(zone);
+        if self.secure_holes(home, pfn, holes, level) {
+            return true;
+        }
+        let mut zone = home.lock();
+        self.budget.uncharge(nr_pages);
+        home.budget.uncharge(nr_pages);
+        zone.nr_holes += nr_pages;
+        self.map.chunk(pfn).adjust_holes(nr_pages as isize);
+        zone.events.pgfault -= nr_pages as u64;
+        false
+    }
+
+    /// The same for a slab that is given back, whatever the limits say.
+    pub(crate) fn drop_holes(&self, pfn: Pfn, nr_pages: usize) {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        self.budget.charge(nr_pages);
+        home.budget.charge(nr_pages);
+        zone.nr_holes -= nr_pages;
+        self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
+    }
+
+    /// The system refused to take pages inside a slab.
+    pub(crate) fn note_purge_fail(&self, pfn: Pfn, nr_pages: usize) {
+        self.home(pfn).lock().events.purge_fail += nr_pages as u64;
+    }
+}

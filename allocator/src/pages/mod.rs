@@ -1,0 +1,220 @@
+//! The page allocator of all nodes.
+//!
+//! ```text
+//!   alloc_run ----> zone lock: Zone::alloc ----> PageRun                     (rmqueue)
+//!                        | Shortage::Grow
+//!                        v (zone unlocked)
+//!                   window lock: commit the section's next step, or add a section
+//!                        | zone lock: Zone::online
+//!                        '---> again
+//!   free_run -----> zone lock: Zone::free        purge -> purge.rs       fork -> fork.rs
+//! ```
+//!
+//! Lock order: window -> zones by node number. No system call under a zone lock.
+//!
+//! Every operation is all-or-nothing: on an error all counters and lists are as before (memory
+//! committed on the way stays, free and cold).
+
+mod charging;
+mod config;
+mod holes;
+mod lruvec;
+mod rmqueue;
+
+use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
+
+use crate::charge::{Budget, Cap};
+use crate::lock::Mutex;
+use crate::node::Node;
+use crate::order::Order;
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::room::NodeReclaimMode;
+use crate::section::Sections;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use crate::window::Window;
+use crate::zone::{Env, Thp};
+
+pub use crate::charge::UNLIMITED;
+pub use config::{PageConfig, Placement};
+pub use lruvec::Lruvec;
+
+/// All page caches together hold at most one page in so many.
+const PCP_PART: usize = 64;
+/// What all page caches together may hold of each order in any case, in pages.
+const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+
+/// The page allocator.
+///
+/// Large and mostly untouched: made in place by [`Pages::init`], in zeroed memory. The fields
+/// stand in an order that lets a small process touch few pages of it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Pages {
+    pub(crate) sections: Sections,
+    /// From addresses to metadata.
+    pub map: PageMap,
+    /// The OS below.
+    pub machine: Machine,
+    pub(crate) thp: Thp,
+    pub(crate) placement: Placement,
+    pub(crate) node_reclaim: NodeReclaimMode,
+    pub(crate) os_page: Order,
+    pub(crate) online: NodeMask,
+    /// Bits of the nodes that the process may use, as last read.
+    allowed: AtomicU64,
+    pub(crate) budget: Budget,
+    soft_cap: Cap,
+    generation: AtomicU32,
+    nr_threads: AtomicUsize,
+    pub(crate) window: Mutex<Window>,
+    pub(crate) nodes: [Node; MAX_NODES],
+}
+
+impl Pages {
+    /// Makes a page allocator at `at`. Maps nothing: the first request does.
+    ///
+    /// # Errors
+    /// `EINVAL` when the OS page is larger than a pageblock.
+    ///
+    /// # Safety
+    /// `at` is valid for writes of a `Pages`, aligned, and all zeros, and nobody else looks at it
+    /// before this returns.
+    pub unsafe fn init(at: *mut Pages, machine: Machine, config: &PageConfig) -> Result<(), Errno> {
+        let os_pages = machine.page_size() / zonal_numa::PAGE_SIZE;
+        let os_page = Order::holding(os_pages).filter(|&order| order <= Order::PAGEBLOCK);
+        let os_page = os_page.ok_or(Errno::EINVAL)?;
+        // A huge page of the OS is one pageblock only where its page is ours.
+        let thp = if os_page == Order::ZERO { config.thp } else { Thp::Never };
+        let topology = machine.topology();
+        let with_memory = topology.nodes_with_memory();
+        let online = if with_memory.is_empty() { topology.nodes_online() } else { with_memory };
+        let scale = config.watermark_scale;
+        // Field by field, since a `Pages` is too large for the stack. What is left out (the
+        // sections, the nodes not online) is valid as zeros.
+        // SAFETY: each write goes to a field of `*at`, which is valid for writes and unshared.
+        unsafe {
+            for node in online.iter() {
+                let slot = &raw mut (*at).nodes[node.index()];
+                slot.write(Node::new(node, config.node_limits[node.index()], scale));
+            }
+            (&raw mut (*at).map).write(PageMap::unplaced());
+            let allowed = machine.allowed_nodes().bits();
+            (&raw mut (*at).allowed).write(AtomicU64::new(allowed));
+            (&raw mut (*at).machine).write(machine);
+            (&raw mut (*at).thp).write(thp);
+            (&raw mut (*at).placement).write(config.placement);
+            (&raw mut (*at).node_reclaim).write(config.node_reclaim);
+            (&raw mut (*at).os_page).write(os_page);
+            (&raw mut (*at).online).write(online);
+            let budget = Budget::new(config.limit, scale);
+            let soft_cap = Cap::of_soft_limit(config.soft_limit, scale);
+            budget.set_cap(soft_cap);
+            (&raw mut (*at).budget).write(budget);
+            (&raw mut (*at).soft_cap).write(soft_cap);
+            (&raw mut (*at).generation).write(AtomicU32::new(0));
+            (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
+            (&raw mut (*at).window).write(Mutex::new(Window::new()));
+        }
+        Ok(())
+    }
+
+    /// The nodes that have a zone.
+    pub fn online(&self) -> NodeMask {
+        self.online
+    }
+
+    /// The nodes of them that the process may use, as last read: cpusets change.
+    pub(crate) fn allowed(&self) -> NodeMask {
+        // Relaxed: as good as read a moment ago.
+        NodeMask::from_bits(self.allowed.load(Relaxed))
+    }
+
+    /// Reads them again.
+    pub(crate) fn refresh_allowed(&self) {
+        if self.online.count() > 1 {
+            self.allowed.store(self.machine.allowed_nodes().bits(), Relaxed);
+        }
+    }
+
+    /// The node whose zone a page belongs to.
+    #[inline]
+    pub fn node_of(&self, pfn: Pfn) -> NodeId {
+        self.map.chunk(pfn).node().unwrap_or(NodeId::ZERO)
+    }
+
+    /// The figures of a node's zone, if the node has one; what heaps and surveys know is left at
+    /// zero.
+    pub fn zone_stats(&self, node: NodeId) -> Option<zonal_stats::Node> {
+        self.node(node).map(Node::stats)
+    }
+
+    /// A request went into direct reclaim on a node.
+    pub fn note_allocstall(&self, node: NodeId) {
+        if let Some(home) = self.node(node) {
+            home.lock().events.allocstall += 1;
+        }
+    }
+
+    /// Reclaim under pressure counts so many pages as inactive that are not cold.
+    pub fn note_refill(&self, node: NodeId, nr_pages: usize) {
+        if let Some(home) = self.node(node) {
+            home.lock().events.pgrefill += nr_pages as u64;
+        }
+    }
+
+    /// Gives one pageblock of the node's high-atomic reserve to ordinary requests, if it has one.
+    pub fn unreserve_highatomic(&self, node: NodeId) -> bool {
+        self.node(node).is_some_and(|home| home.lock().unreserve(&self.map))
+    }
+
+    /// Threads that have a heap.
+    pub fn nr_threads(&self) -> usize {
+        self.nr_threads.load(Relaxed)
+    }
+
+    /// The reclaimer's clock, which chunks are stamped with.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Sets the clock of the reclaimer. Relaxed: a stamp may be one tick late.
+    pub fn set_generation(&self, generation: u32) {
+        self.generation.store(generation, Relaxed);
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> Option<&Node> {
+        self.online.contains(node).then(|| &self.nodes[node.index()])
+    }
+
+    pub(crate) fn env<'a>(&'a self, node: &'a Node) -> Env<'a> {
+        Env {
+            map: &self.map,
+            process: &self.budget,
+            node: &node.budget,
+            generation: self.generation(),
+            os_page: self.os_page,
+            thp: self.thp,
+            nr_threads: self.nr_threads(),
+            allowance: node.allowance(),
+        }
+    }
+
+    /// Runs of that order that one page cache may hold: the caches of all threads together get
+    /// 1/64 of the charged memory and 4 MiB in any case, each at least two runs.
+    pub(crate) fn pcp_share(&self, order: Order) -> usize {
+        let all = (self.charged() / PCP_PART).max(PCP_LEAST);
+        (all / self.nr_threads().max(1) / order.nr_pages()).max(2)
+    }
+
+    /// Tells how many threads have a heap.
+    pub(crate) fn set_threads(&self, nr: usize) {
+        // Relaxed: a matter of taste only.
+        self.nr_threads.store(nr, Relaxed);
+    }
+
+    fn home(&self, pfn: Pfn) -> &Node {
+        &self.nodes[self.node_of(pfn).index()]
+    }
+}

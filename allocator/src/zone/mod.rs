@@ -1,0 +1,232 @@
+//! A zone: the free pages of one node, and who gets which.
+//!
+//! ```text
+//!   alloc -> find: a block, by stages -> cut: the run out of it -> charging: enters the counts
+//!   highatomic: a reserve for urgent requests
+//!   isolate: blocks off the lists while something is done to them without the lock
+//! ```
+//!
+//! Everything here runs under the zone lock, calls nothing that sleeps, and changes nothing when
+//! it fails.
+
+mod charging;
+mod cut;
+mod find;
+mod highatomic;
+mod isolate;
+
+use zonal_numa::{NodeId, probe};
+use zonal_stats::ZoneEvents;
+
+use crate::buddy::{BlockList, Buddy};
+use crate::charge::Budget;
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::purge::Reclaimer;
+use crate::run::PageRun;
+use crate::sync::atomic::AtomicUsize;
+use crate::watermark::WatermarkLevel;
+use crate::word::Migratetype;
+
+/// What a zone works on: shared by all zones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Env<'a> {
+    pub(crate) map: &'a PageMap,
+    pub(crate) process: &'a Budget,
+    pub(crate) node: &'a Budget,
+    /// Now, in the clock of the reclaimer.
+    pub(crate) generation: u32,
+    /// The OS page: residency in base sections comes in units of it.
+    pub(crate) os_page: Order,
+    pub(crate) thp: Thp,
+    pub(crate) nr_threads: usize,
+    /// Pages that may get memory by being handed out before somebody looks whether the node has
+    /// room: none where nothing is bound to it.
+    pub(crate) allowance: Option<&'a AtomicUsize>,
+}
+
+/// When new pageblocks come from sections of huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thp {
+    /// Once the heap of the node is large and dense.
+    #[default]
+    Auto,
+    /// From the first page.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// One request for a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) nr_pages: usize,
+    /// Order of the block that the run is cut from.
+    pub(crate) order: Order,
+    pub(crate) mt: Migratetype,
+    pub(crate) level: WatermarkLevel,
+    pub(crate) may_grow: bool,
+    /// It may begin in free pages in front of the block that serves it.
+    pub(crate) packs: bool,
+}
+
+/// Why a zone could not serve a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// More memory of that kind would help, and the budget has room for it.
+    Grow { huge: bool },
+    /// Nothing would help but reclaim.
+    Exhausted,
+}
+
+/// The state under the zone lock.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    pub(crate) node: NodeId,
+    pub(crate) buddy: Buddy,
+    pub(crate) isolated: BlockList,
+    /// Committed pages.
+    pub(crate) nr_managed: usize,
+    pub(crate) nr_free: usize,
+    pub(crate) nr_free_resident: usize,
+    pub(crate) nr_isolated: usize,
+    /// Handed out.
+    pub(crate) nr_out: usize,
+    /// Charged for huge blocks, which have no pages here.
+    pub(crate) nr_huge: usize,
+    /// Handed out, but purged while their slab does not use them.
+    pub(crate) nr_holes: usize,
+    /// Pageblocks in the high-atomic reserve.
+    pub(crate) nr_highatomic: usize,
+    /// Where the search for purgeable holes goes on, in (section, pageblock).
+    pub(crate) purge_cursor: (u32, u32),
+    /// Splits and merges are counted by the buddy core.
+    pub(crate) events: ZoneEvents,
+}
+
+impl Zone {
+    pub(crate) fn new(node: NodeId) -> Zone {
+        Zone {
+            node,
+            buddy: Buddy::new(),
+            isolated: BlockList::EMPTY,
+            nr_managed: 0,
+            nr_free: 0,
+            nr_free_resident: 0,
+            nr_isolated: 0,
+            nr_out: 0,
+            nr_huge: 0,
+            nr_holes: 0,
+            nr_highatomic: 0,
+            purge_cursor: (0, 0),
+            events: ZoneEvents::default(),
+        }
+    }
+
+    /// Counts pages that `by` looked at.
+    pub(crate) fn note_scan(&mut self, by: Reclaimer, nr_pages: usize) {
+        match by {
+            Reclaimer::Kswapd => self.events.pgscan_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.events.pgscan_direct += nr_pages as u64,
+        }
+    }
+
+    /// Counts pages that `by` gave back.
+    pub(crate) fn note_steal(&mut self, by: Reclaimer, nr_pages: usize) {
+        self.events.pgsteal += nr_pages as u64;
+        match by {
+            Reclaimer::Kswapd => self.events.pgsteal_kswapd += nr_pages as u64,
+            Reclaimer::Direct => self.events.pgsteal_direct += nr_pages as u64,
+        }
+    }
+
+    /// Hands out a run, or says what would help.
+    pub(crate) fn alloc(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
+        if req.mt == Migratetype::HighAtomic {
+            self.alloc_highatomic(env, req)
+        } else {
+            self.alloc_from(env, req)
+        }
+    }
+
+    /// Takes a run back. Its head has no word any more.
+    pub(crate) fn free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
+        self.take_back(env, head, nr_pages, nr_pages);
+    }
+
+    /// The same for one that was purged.
+    pub(crate) fn free_purged(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
+        let mut gone = 0;
+        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
+            chunk.dirty.clear(lo, hi);
+            gone += chunk.resident.clear(lo, hi);
+        }
+        env.process.uncharge(gone);
+        env.node.uncharge(gone);
+        self.take_back(env, head, nr_pages, 0);
+    }
+
+    fn take_back(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
+        debug_assert!(env.map.word_at(head).is_nothing());
+        debug_assert!(nr_pages <= self.nr_out);
+        self.nr_out -= nr_pages;
+        self.events.pgfree += nr_pages as u64;
+        probe::mm_page_free(env.map.addr_of(head).addr(), nr_pages, self.node.index());
+        self.add_free(env, head, nr_pages, nr_resident);
+        self.free_blocks(env.map, head, nr_pages);
+    }
+
+    /// Takes newly committed memory into service, which is resident already or not.
+    pub(crate) fn online(
+        &mut self,
+        env: &Env<'_>,
+        (section, huge): (u16, bool),
+        (start, nr_pages): (Pfn, usize),
+        resident: bool,
+        mt: Migratetype,
+    ) {
+        for (chunk, lo, hi) in env.map.pieces(start, nr_pages) {
+            chunk.online(self.node, section, huge, mt);
+            if resident {
+                chunk.resident.set(lo, hi);
+            }
+        }
+        self.nr_managed += nr_pages;
+        let nr_resident = if resident { nr_pages } else { 0 };
+        env.process.charge(nr_resident);
+        env.node.charge(nr_resident);
+        self.add_free(env, start, nr_pages, nr_resident);
+        // From the top down: lists are taken from the end that was filled last, so that zones grow
+        // upwards and runs meet the tail that the one before left.
+        for i in (0..nr_pages / PAGEBLOCK_PAGES).rev() {
+            self.buddy.free(env.map, start.add(i * PAGEBLOCK_PAGES), Order::PAGEBLOCK);
+        }
+    }
+
+    fn add_free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
+        debug_assert!(nr_resident == 0 || nr_resident == nr_pages);
+        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
+            let len = (hi - lo) as isize;
+            if nr_resident == 0 {
+                chunk.adjust(len, 0);
+                continue;
+            }
+            if chunk.nr_free_resident() == 0 {
+                chunk.stamp(env.generation);
+            }
+            chunk.adjust(len, len);
+        }
+        self.nr_free += nr_pages;
+        self.nr_free_resident += nr_resident;
+    }
+
+    fn free_blocks(&mut self, map: &PageMap, mut pfn: Pfn, mut nr_pages: usize) {
+        while nr_pages > 0 {
+            let order = pfn.largest_block(nr_pages);
+            self.buddy.free(map, pfn, order);
+            pfn = pfn.add(order.nr_pages());
+            nr_pages -= order.nr_pages();
+        }
+    }
+}
