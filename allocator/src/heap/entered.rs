@@ -1,0 +1,136 @@
+//! Who is inside the gate of a heap: its owner on a slow path, or one visitor.
+
+use core::ops::{Deref, DerefMut};
+
+use super::{Heap, Inner};
+use crate::misuse::BadPointer;
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// The one inside a heap's gate: the only way to [`Inner`].
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    heap: &'a Heap,
+    visitor: bool,
+}
+
+impl<'a> Entered<'a> {
+    /// Whether the owner may be at work on the bins meanwhile.
+    pub(crate) fn is_visitor(&self) -> bool {
+        self.visitor
+    }
+
+    /// Whether the owner waits for this visitor.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.visitor && self.heap.gate.is_wanted()
+    }
+
+    /// The heap, for what is not behind the gate.
+    pub(crate) fn heap(&self) -> &'a Heap {
+        self.heap
+    }
+}
+
+impl Deref for Entered<'_> {
+    type Target = Inner;
+    #[inline]
+    fn deref(&self) -> &Inner {
+        // SAFETY: the gate lets one in at a time.
+        unsafe { &*self.heap.inner.get() }
+    }
+}
+
+impl DerefMut for Entered<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Inner {
+        // SAFETY: the gate lets one in at a time.
+        unsafe { &mut *self.heap.inner.get() }
+    }
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.visitor {
+            self.heap.gate.end_visit();
+        } else {
+            self.heap.gate.leave();
+        }
+    }
+}
+
+impl Heap {
+    /// Owner only: goes inside the gate.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        if !self.gate.try_enter(self.barrier) {
+            self.wait_for_visitor();
+        }
+        self.note_entry()
+    }
+
+    /// Goes inside after the visitor has left, and counts the time.
+    #[cold]
+    fn wait_for_visitor(&self) {
+        if cfg!(zonal_loom) {
+            // The heaps of models belong to no instance that could count.
+            return self.gate.enter(self.barrier);
+        }
+        let machine = self.mm.machine();
+        let since = machine.now_ns();
+        self.gate.enter(self.barrier);
+        self.mm.vmstat().note_blocked(machine.now_ns().saturating_sub(since));
+    }
+
+    /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.
+    #[inline]
+    pub(crate) fn try_enter(&self) -> Option<Entered<'_>> {
+        self.gate.try_enter(self.barrier).then(|| self.note_entry())
+    }
+
+    #[inline]
+    fn note_entry(&self) -> Entered<'_> {
+        // Relaxed: one writer; the keeper only compares for change.
+        self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
+        Entered { heap: self, visitor: false }
+    }
+
+    /// First half of a visit, see [`Gate`]. The caller issues the heavy barrier for all heaps of
+    /// its round, then calls [`Heap::finish_visit`].
+    pub(crate) fn begin_visit(&self) -> bool {
+        self.gate.begin_visit()
+    }
+
+    /// Second half: the heap, or none when its owner stayed inside for too long.
+    pub(crate) fn finish_visit(&self, patience: u32) -> Option<Entered<'_>> {
+        if self.gate.settle(patience) {
+            return Some(Entered { heap: self, visitor: true });
+        }
+        self.gate.end_visit();
+        None
+    }
+
+    /// Second half of a visit for fork: whether the owner is out. The visit goes on.
+    pub(crate) fn is_settled(&self, patience: u32) -> bool {
+        self.gate.settle(patience)
+    }
+
+    /// Ends a visit that handed out no [`Entered`].
+    pub(crate) fn leave_open(&self) {
+        self.gate.end_visit();
+    }
+
+    /// A forked child: nobody is inside any more.
+    pub(crate) fn reopen_gate(&self) {
+        self.gate.reinit();
+    }
+
+    /// Whether somebody is inside its gate.
+    pub fn is_entered(&self) -> bool {
+        self.gate.is_inside()
+    }
+
+    /// The misuse that a slow path came upon, once.
+    pub fn take_fault(&self) -> Option<BadPointer> {
+        self.enter().fault.take()
+    }
+}

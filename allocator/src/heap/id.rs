@@ -1,0 +1,33 @@
+//! The number of a heap, and where page words carry it.
+
+/// Bits of a page word below the heap's number.
+pub(crate) const TAG_SHIFT: u32 = 10;
+const _: () = assert!(crate::class::CLASS_LIMIT <= 1 << TAG_SHIFT);
+
+/// Number of a heap, 1 to 65535.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(transparent)]
+pub struct HeapId(u16);
+
+impl HeapId {
+    /// None for 0, which means "no heap" in page words.
+    pub fn new(id: u16) -> Option<HeapId> {
+        (id != 0).then_some(HeapId(id))
+    }
+
+    /// The owner that a slab page's word names.
+    #[inline]
+    pub fn from_word(word: u32) -> Option<HeapId> {
+        Self::new((word >> TAG_SHIFT) as u16)
+    }
+
+    /// Position in the registry's table.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    #[inline]
+    pub(crate) fn tag(self) -> u64 {
+        u64::from(self.0) << TAG_SHIFT
+    }
+}

@@ -1,0 +1,102 @@
+//! What a heap keeps behind its gate: slabs, caches and unsent messages.
+
+use core::ptr;
+
+use zonal_stats::HeapEvents;
+
+use crate::checked::Quarantine;
+use crate::class::NR_CLASSES;
+use crate::large_cache::LargeCache;
+use crate::misuse::BadPointer;
+use crate::mm::Mm;
+use crate::outbox::Outbox;
+use crate::pcp::Pcp;
+use crate::slab::SlabList;
+
+/// What a heap keeps for one class besides its bin.
+#[derive(Debug)]
+pub(crate) struct ClassState {
+    /// Slabs with free objects.
+    pub(crate) partial: SlabList,
+    pub(crate) nr_slabs: u32,
+    /// Slabs on `partial` of which all objects are free.
+    pub(crate) nr_empty: u32,
+    /// The bin's array, slot 0 null; null while the class was never used.
+    pub(crate) array: *mut *mut u8,
+    /// Slots of the array, with slot 0.
+    pub(crate) slots: u16,
+    /// Refills since the array last grew.
+    pub(crate) refills: u8,
+    /// The bin overflowed since the array last grew.
+    pub(crate) spilled: bool,
+    /// Requests that found the bin empty, and the bytes that they asked for: a sample of all.
+    pub(crate) sampled: u32,
+    pub(crate) sampled_bytes: u64,
+}
+
+impl ClassState {
+    const NEW: ClassState = ClassState {
+        partial: SlabList::EMPTY,
+        nr_slabs: 0,
+        nr_empty: 0,
+        array: ptr::null_mut(),
+        slots: 0,
+        refills: 0,
+        spilled: false,
+        sampled: 0,
+        sampled_bytes: 0,
+    };
+
+    /// Notes the size of a request that found the bin empty.
+    pub(crate) fn sample(&mut self, size: usize) {
+        // After four thousand million requests the sample is good enough.
+        if let Some(sampled) = self.sampled.checked_add(1) {
+            self.sampled = sampled;
+            self.sampled_bytes += size as u64;
+        }
+    }
+}
+
+/// What only the one inside the gate may touch.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) classes: [ClassState; NR_CLASSES],
+    pub(crate) pcp: Pcp,
+    pub(crate) large: LargeCache,
+    pub(crate) outbox: Outbox,
+    pub(crate) quarantine: Quarantine,
+    /// Of the random order in which objects of a page are handed out. Not 0.
+    pub(crate) seed: u64,
+    /// Bytes that all bins together can hold, against the budget.
+    pub(crate) bin_bytes: usize,
+    /// Bytes of the slabs on lists of which all objects are free.
+    pub(crate) empty_bytes: usize,
+    /// The first misuse found where it could not be returned.
+    pub(crate) fault: Option<BadPointer>,
+    /// Counted here; those of the page cache, in it.
+    pub(crate) events: HeapEvents,
+}
+
+impl Inner {
+    /// Writes each field of `*place`, as [`Heap::init`] does.
+    ///
+    /// # Safety
+    /// `place` is valid for an `Inner`.
+    pub(super) unsafe fn init(place: *mut Inner, mm: &Mm) {
+        // SAFETY: each write goes to a field of `*place`, which the caller gives.
+        unsafe {
+            for class in 0..NR_CLASSES {
+                (&raw mut (*place).classes[class]).write(ClassState::NEW);
+            }
+            (&raw mut (*place).pcp).write(Pcp::new());
+            (&raw mut (*place).large).write(LargeCache::EMPTY);
+            (&raw mut (*place).outbox).write(Outbox::new());
+            (&raw mut (*place).quarantine).write(Quarantine::EMPTY);
+            (&raw mut (*place).seed).write(mm.machine().random() | 1);
+            (&raw mut (*place).bin_bytes).write(0);
+            (&raw mut (*place).empty_bytes).write(0);
+            (&raw mut (*place).fault).write(None);
+            (&raw mut (*place).events).write(HeapEvents::default());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the memory of a heap comes from: the NUMA policy of its owner.
+
+use core::ptr::NonNull;
+
+use zonal_numa::MemPolicy;
+
+use super::Heap;
+use crate::policy::is_in_turn;
+use crate::turns::Turns;
+
+impl Heap {
+    /// The owner's memory policy, as last read.
+    pub(crate) fn policy(&self) -> MemPolicy {
+        self.policy.get()
+    }
+
+    /// A thread takes the heap that asked for `asked` and so has that policy.
+    pub(crate) fn take_over(&self, policy: MemPolicy, asked: Option<MemPolicy>) {
+        self.policy.set(policy);
+        self.strays.set(0);
+        self.asked.set(asked);
+        self.prepare_turns();
+    }
+
+    /// The owner asks for a policy, or for none of its own. Owner only.
+    pub(crate) fn ask_for(&self, asked: Option<MemPolicy>) {
+        self.asked.set(asked);
+        self.prepare_turns();
+        self.read_policy();
+    }
+
+    /// The policy that the owner asked for by itself. Owner only.
+    pub fn asked_policy(&self) -> Option<MemPolicy> {
+        self.asked.get()
+    }
+
+    fn prepare_turns(&self) {
+        if self.turns.get().is_null() && self.asked.get().is_some_and(is_in_turn) {
+            let memory = self.mm.meta().alloc(self.mm.machine(), size_of::<Turns>());
+            // Without memory it goes by the turns of the process.
+            let Some(place) = memory.map(NonNull::cast::<Turns>) else { return };
+            // SAFETY: a fresh block of that size, aligned to it, for as long as the heap.
+            unsafe { place.write(Turns::new()) };
+            self.turns.set(place.as_ptr());
+        }
+    }
+
+    /// Whose turn it is, where the owner has turns of its own. Owner only.
+    pub(crate) fn turns(&self) -> Option<&Turns> {
+        self.asked.get()?;
+        // SAFETY: null or made by `prepare_turns`, for ever.
+        unsafe { self.turns.get().as_ref() }
+    }
+
+    /// Whether all its memory is of its node.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.is_pinned.get()
+    }
+
+    /// For whoever made it.
+    pub(crate) fn pin(&self) {
+        self.is_pinned.set(true);
+    }
+
+    /// Reads the owner's memory policy again. Owner only.
+    pub(crate) fn read_policy(&self) {
+        if !self.mm.is_one_node() {
+            self.policy.set(self.mm.policy_now(self.asked.get()));
+        }
+    }
+
+    /// Whether the owner's memory should come from another node: at the second slow path in a row
+    /// that finds it there. Owner only.
+    pub(crate) fn is_astray(&self) -> bool {
+        let here = self.mm.home_for(self.policy(), self.mm.machine().current_node());
+        let strays = if here == self.node { 0 } else { self.strays.get() + 1 };
+        self.strays.set(strays % 2);
+        strays == 2
+    }
+}
