@@ -14,6 +14,7 @@ use crate::class::SizeClass;
 use crate::error::Mismatch;
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
+use crate::slab::Slab;
 
 const _: () = assert!(crate::class::NR_CLASSES <= zonal_stats::MAX_CLASSES);
 const _: () = assert!(zonal_numa::MAX_NODES == zonal_stats::MAX_NODES);
@@ -175,7 +176,7 @@ impl Entered<'_> {
                 let bits: u32 = s.words().iter().map(|w| w.count_ones()).sum();
                 Mismatch::check("slab: free objects", at, bits as usize, s.nr_free())?;
                 Mismatch::check("slab: on a list", at, 1, usize::from(s.listed))?;
-                let home = mm.slab_at(at, class) == NonNull::from(s);
+                let home = Slab::of(&mm.pages().map, at, class) == NonNull::from(s);
                 Mismatch::check("slab: header in place", at, 1, usize::from(home))?;
                 let owner = mm.pages().map.word_at(at).as_slab().map_or(0, |(id, _)| id);
                 let id = self.heap().id().index();

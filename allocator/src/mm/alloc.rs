@@ -1,0 +1,123 @@
+//! Requests: what a caller wants, where it is looked for, and what is handed out.
+
+use core::ptr::NonNull;
+
+use zonal_numa::{NodeId, PAGE_SIZE};
+
+use crate::bin::HeapHot;
+use crate::class::SizeClass;
+use crate::error::AllocError;
+use crate::grow::HugePolicy;
+use crate::heap::Heap;
+use crate::huge;
+use crate::large::MAX_LARGE;
+use crate::order::PAGEBLOCK_PAGES;
+use crate::watermark::WatermarkLevel;
+
+/// The largest alignment offered, in bytes.
+pub const MAX_ALIGN: usize = 1 << 30;
+
+const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
+
+/// What a caller wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Bytes; 0 counts as 1.
+    pub size: usize,
+    /// A power of two, at most [`MAX_ALIGN`].
+    pub align: usize,
+    /// The caller wants zeros, and so may leave much of it untouched: a hint.
+    pub zeroed: bool,
+}
+
+/// Where and how hard one attempt looks for pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// The node whose zones are asked.
+    pub node: NodeId,
+    /// How deep it may dip into the reserve.
+    pub level: WatermarkLevel,
+}
+
+/// Memory handed out.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// The first byte.
+    pub start: NonNull<u8>,
+    /// Every byte is zero already.
+    pub known_zero: bool,
+}
+
+impl Heap {
+    /// Memory for `request`, from the bins, slabs and zones of one node.
+    ///
+    /// # Errors
+    /// `Exhausted` changes nothing: after reclaim the same call can be made again.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    pub unsafe fn alloc(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
+        let (size, align) = (request.size.max(1), request.align);
+        if !align.is_power_of_two() || align > MAX_ALIGN {
+            return Err(AllocError::BadAlign);
+        }
+        if size > isize::MAX as usize - align {
+            return Err(AllocError::TooLarge);
+        }
+        self.mm().run_deferred(self);
+        if self.mm().is_checked() {
+            return self.alloc_checked(request, from);
+        }
+        self.alloc_plain(request, from)
+    }
+
+    /// [`Heap::alloc`] of a valid request, without any checks.
+    pub(crate) fn alloc_plain(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
+        let (size, align) = (request.size.max(1), request.align);
+        // Only objects of 8 bytes and less may be aligned to less than 16.
+        let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
+        if let Some(class) = SizeClass::of(rounded) {
+            return self.alloc_class(class, size, from);
+        }
+        self.read_policy();
+        let block = if size <= MAX_LARGE && align <= MAX_LARGE {
+            self.mm().alloc_large(self, size, align, from)?
+        } else {
+            self.alloc_huge(request, from)?
+        };
+        self.mm().note_taken(self, from.node, size.div_ceil(PAGE_SIZE));
+        Ok(block)
+    }
+
+    fn alloc_huge(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
+        let mm = self.mm();
+        let Request { size, align, .. } = request;
+        let policy = self.policy();
+        let policy = HugePolicy { policy, weights: mm.weights_of(policy) };
+        match mm.huge().alloc(mm.pages(), (from.node, policy), request, from.level) {
+            Ok(block) => {
+                let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;
+                Ok(Block { start, known_zero: block.known_zero })
+            }
+            // Rows of pageblocks are aligned to one.
+            Err(_) if align <= PAGEBLOCK_BYTES => mm.alloc_row(size, from),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn alloc_class(
+        &self,
+        class: SizeClass,
+        size: usize,
+        from: Attempt,
+    ) -> Result<Block, AllocError> {
+        loop {
+            // SAFETY: `alloc`'s caller owns the heap.
+            let object = unsafe { HeapHot::pop_class(self.hot(), class) };
+            if let Some(start) = NonNull::new(object) {
+                return Ok(Block { start, known_zero: false });
+            }
+            self.refill(class, size, from)?;
+        }
+    }
+}

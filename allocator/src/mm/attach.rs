@@ -1,0 +1,145 @@
+//! Heaps for threads: taken when they start, exchanged when they move, given back when they end.
+
+use core::ptr::NonNull;
+
+use zonal_numa::{MemPolicy, NodeId, NodeMask};
+
+use super::Mm;
+use crate::bin::HeapHot;
+use crate::error::AllocError;
+use crate::heap::Heap;
+use crate::registry::Remains;
+
+/// Heaps of ended threads that wait whole for the next ones; where more threads end than begin, what
+/// the others held is for those that still run.
+const WHOLE_HEAPS: usize = 2;
+
+impl Mm {
+    /// A heap for a thread that starts: one that a thread on this node left, or a new one.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no memory for it.
+    pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
+        self.attach_asking(None)
+    }
+
+    /// The same for a thread that asked for a policy before.
+    fn attach_asking(&'static self, asked: Option<MemPolicy>) -> Result<NonNull<Heap>, AllocError> {
+        self.pages.refresh_allowed();
+        let policy = self.policy_now(asked);
+        let node = self.home_for(policy, self.machine().current_node());
+        let heap = self.heap_on(node, false)?;
+        self.note_threads();
+        // SAFETY: heaps are never unmapped, and this one is the caller's now.
+        unsafe { heap.as_ref() }.take_over(policy, asked);
+        Ok(heap)
+    }
+
+    /// A heap whose memory is all of `node`, for whoever holds it: not to be used by two threads at
+    /// a time, and to be given back by [`Mm::detach`]. `held`: it stays with its holder in a child.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is no memory for it, or the node has none that may be used.
+    pub fn attach_on(&'static self, node: NodeId, held: bool) -> Result<NonNull<Heap>, AllocError> {
+        self.pages.refresh_allowed();
+        let exhausted = AllocError::Exhausted { node, order: 0 };
+        let policy = MemPolicy::bind(NodeMask::of(node));
+        if !self.pages.allowed().contains(node) {
+            return Err(exhausted);
+        }
+        let heap = self.heap_on(node, true)?;
+        // SAFETY: heaps are never unmapped, and this one is the caller's now.
+        let h = unsafe { heap.as_ref() };
+        h.take_over(policy, Some(policy));
+        h.set_held(held);
+        self.bound_from_now_on(policy);
+        Ok(heap)
+    }
+
+    fn heap_on(&'static self, node: NodeId, pinned: bool) -> Result<NonNull<Heap>, AllocError> {
+        let fits = |heap: &Heap| heap.is_pinned() == pinned && heap.node() == node;
+        if let Some(heap) = self.registry.take_dead(fits) {
+            return Ok(heap);
+        }
+        let fresh = self.registry.publish(self.machine(), |id| {
+            let place = self.meta.alloc(self.machine(), size_of::<Heap>())?.cast::<Heap>();
+            // SAFETY: a fresh block of that size, aligned to its size; the number is new.
+            unsafe {
+                Heap::init(place, self, id, node, self.barrier);
+                if pinned {
+                    place.as_ref().pin();
+                }
+            }
+            Some(place)
+        });
+        let any = || self.registry.take_dead(|heap| !pinned && !heap.is_pinned());
+        fresh.or_else(any).ok_or(AllocError::Exhausted { node, order: 0 })
+    }
+
+    /// Takes the heap of a thread that ends.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap` and does not touch it afterwards.
+    pub unsafe fn detach(&'static self, heap: NonNull<Heap>) {
+        let is_one_too_many = self.registry.nr_whole() >= WHOLE_HEAPS;
+        self.bury(heap, if is_one_too_many { Remains::Empty } else { Remains::Whole });
+    }
+
+    /// Takes a heap that the calling thread owned, as it is or emptied before.
+    fn bury(&'static self, heap: NonNull<Heap>, remains: Remains) {
+        // SAFETY: heaps are never unmapped.
+        let h = unsafe { heap.as_ref() };
+        h.set_held(false);
+        if remains == Remains::Whole {
+            let mut inner = h.enter();
+            inner.collect(h);
+            inner.post_all(h);
+            drop(inner);
+            self.registry.put_dead(heap, remains);
+        } else {
+            h.drain_owned();
+            self.share(heap);
+        }
+        self.note_threads();
+    }
+
+    fn note_threads(&self) {
+        // Read one after the other: another thread may come and go between.
+        let nr_dead = self.registry.nr_dead();
+        self.pages.set_threads(self.registry.nr_heaps().saturating_sub(nr_dead));
+    }
+
+    /// Whether the owner of `heap` is to [`Mm::exchange`] it: its thread has moved to another node,
+    /// or its policy has.
+    ///
+    /// # Safety
+    /// The calling thread owns `heap`.
+    #[inline]
+    pub unsafe fn is_astray(&self, heap: NonNull<Heap>) -> bool {
+        // SAFETY: heaps are never unmapped.
+        !self.one_node && unsafe { heap.as_ref() }.is_astray()
+    }
+
+    /// A heap of the node where the thread is now, for the thread's old one. That stays behind with
+    /// all its slabs, which so remain at home, and goes to another thread of its node.
+    ///
+    /// # Safety
+    /// The calling thread owns `old` and uses only the answer afterwards.
+    #[cold]
+    pub unsafe fn exchange(&'static self, old: NonNull<Heap>) -> NonNull<Heap> {
+        // SAFETY: heaps are never unmapped.
+        let asked = unsafe { old.as_ref() }.asked_policy();
+        let Ok(new) = self.attach_asking(asked) else { return old };
+        // SAFETY: both are the calling thread's own.
+        unsafe {
+            HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
+            self.note_migration(new.as_ref().node());
+            if let Some(bad) = old.as_ref().take_fault() {
+                new.as_ref().enter().fault.get_or_insert(bad);
+            }
+        }
+        // Whole, for the next thread there.
+        self.bury(old, Remains::Whole);
+        new
+    }
+}

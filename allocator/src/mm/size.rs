@@ -1,0 +1,82 @@
+//! Sizes of blocks: what lies at an address, and how many bytes it can hold.
+
+use core::ptr::NonNull;
+
+use zonal_numa::PAGE_SIZE;
+
+use super::Mm;
+use crate::class::SizeClass;
+use crate::large::MAX_LARGE;
+use crate::misuse::{BadKind, BadPointer};
+use crate::pfn::Pfn;
+use crate::word::Kind;
+
+impl Mm {
+    /// Bytes that the live block at `block` can hold.
+    ///
+    /// # Errors
+    /// A [`BadPointer`] when no live block starts there.
+    pub fn usable_size(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
+        if self.is_checked() { self.checked_size(block) } else { self.capacity(block) }
+    }
+
+    /// Bytes of the live block at `block`, with what its checks take.
+    pub(crate) fn capacity(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
+        let addr = block.addr().get();
+        let map = &self.pages.map;
+        let Some(pfn) = map.pfn_of(addr) else {
+            return match self.deferred.size_of(addr) {
+                Some(size) => Ok(size),
+                None => self.huge.size_of(addr),
+            };
+        };
+        let word = map.word_at(pfn);
+        match word.kind() {
+            Kind::Slab => {
+                let class = word.as_slab().and_then(|(_, offset)| SizeClass::from_offset(offset));
+                let Some(class) = class else {
+                    return Err(BadPointer::new(addr, self.kind_of_nothing(pfn)));
+                };
+                let start = map.addr_of(pfn.block(class.slab_order())).addr();
+                match self.object_at(class, addr - start) {
+                    Some(_) => Ok(class.size()),
+                    None => Err(BadPointer::new(addr, BadKind::Interior)),
+                }
+            }
+            Kind::Large if addr.is_multiple_of(PAGE_SIZE) => {
+                Ok(word.payload() as usize * PAGE_SIZE)
+            }
+            Kind::Large => Err(BadPointer::new(addr, BadKind::Interior)),
+            _ => Err(BadPointer::new(addr, BadKind::NotAllocated)),
+        }
+    }
+
+    /// The same for a call that interrupted zonal on its own thread; none where that would take a
+    /// lock which the thread may hold.
+    pub fn usable_size_interrupted(&self, block: NonNull<u8>) -> Option<Result<usize, BadPointer>> {
+        (self.is_sized_without_lock(block) || !self.huge.is_locked())
+            .then(|| self.usable_size(block))
+    }
+
+    /// Whether [`Mm::usable_size`] of `block` takes no lock: all but huge blocks.
+    pub fn is_sized_without_lock(&self, block: NonNull<u8>) -> bool {
+        let addr = block.addr().get();
+        self.pages.map.pfn_of(addr).is_some() || self.deferred.size_of(addr).is_some()
+    }
+
+    /// What a page without a word means for a pointer into it.
+    pub(crate) fn kind_of_nothing(&self, pfn: Pfn) -> BadKind {
+        // A large run has a word on its head only: look back for it inside the largest block.
+        let first = pfn.index().saturating_sub(MAX_LARGE / PAGE_SIZE);
+        for i in (first..pfn.index()).rev() {
+            let word = self.pages.map.word_at(Pfn::new(i as u32));
+            if word.kind() == Kind::Large && i + word.payload() as usize > pfn.index() {
+                return BadKind::Interior;
+            }
+            if !word.is_nothing() {
+                break;
+            }
+        }
+        BadKind::NotAllocated
+    }
+}
