@@ -1,0 +1,121 @@
+//! Bins against slabs: refill when a bin is empty, spill when it is full.
+//!
+//! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
+//! free objects of partly used slabs, and a new slab. A spill returns the older half of the bin to
+//! the slabs' bitmaps; the younger half is still warm in the cache.
+
+mod depth;
+mod inbox;
+mod objects;
+mod slabs;
+
+use crate::bin::Bin;
+use crate::class::SizeClass;
+use crate::error::AllocError;
+use crate::heap::{Entered, Heap, Inner};
+use crate::mm::Attempt;
+
+impl Heap {
+    /// Puts at least one object of `class` into its bin, for a request of `size` bytes. Owner only.
+    pub(crate) fn refill(
+        &self,
+        class: SizeClass,
+        size: usize,
+        from: Attempt,
+    ) -> Result<(), AllocError> {
+        let mut inner = self.enter();
+        inner.classes[class.index()].sample(size);
+        inner.events.bin_refill += 1;
+        self.sync_hot();
+        inner.prepare_bin(self, class)?;
+        inner.receive(self);
+        if inner.has_in_bin(self, class) {
+            return Ok(());
+        }
+        inner.take_from_slabs(self, class, from)
+    }
+
+    /// Makes room in the bin of `class`. Owner only.
+    pub(crate) fn spill(&self, class: SizeClass) {
+        self.mm().doorbell().ring();
+        let mut inner = self.enter();
+        inner.events.bin_spill += 1;
+        inner.classes[class.index()].spilled = true;
+        if inner.grow_bin(self, class) {
+            return;
+        }
+        if inner.classes[class.index()].array.is_null() {
+            return;
+        }
+        inner.spill_half(self, class);
+    }
+
+    /// Refreshes the heap's copy of what the page map covers. Owner only.
+    pub(crate) fn sync_hot(&self) {
+        let map = &self.mm().pages().map;
+        let hot = self.hot();
+        // First: the bases are those of what it covers.
+        let covered = map.covered();
+        // SAFETY: the owner's own fields, and no hit is under way.
+        unsafe {
+            (*hot).base = map.base();
+            (*hot).words = map.words();
+            (*hot).covered = covered;
+        }
+    }
+
+    fn bin(&self, class: SizeClass) -> *mut Bin {
+        // SAFETY: only the address is computed.
+        unsafe { &raw mut (*self.hot()).bins[class.index()] }
+    }
+}
+
+impl Inner {
+    fn has_in_bin(&self, heap: &Heap, class: SizeClass) -> bool {
+        // SAFETY: the owner's own bin; slot 0 below `top` always exists.
+        unsafe { !(*(*heap.bin(class)).top.sub(1)).is_null() }
+    }
+
+    /// Returns the older half of the bin to the slabs.
+    fn spill_half(&mut self, heap: &Heap, class: SizeClass) {
+        let bin = heap.bin(class);
+        let array = self.classes[class.index()].array;
+        // SAFETY: `array..top` are the bin's slots; slot 0 is the null floor. The objects leave
+        // the slots before they enter the bitmaps only in the view of others, who see `top` last.
+        unsafe {
+            let used = (*bin).top.offset_from_unsigned(array) - 1;
+            let half = used.div_ceil(2);
+            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), half));
+            array.add(1).copy_from(array.add(1 + half), used - half);
+            (*bin).top = array.add(1 + used - half);
+        }
+    }
+
+    /// Empties the bin of `class` into the slabs. Only when no owner can be on the hit path.
+    pub(crate) fn flush_bin(&mut self, heap: &Heap, class: SizeClass) {
+        if self.classes[class.index()].array.is_null() {
+            return;
+        }
+        let bin = heap.bin(class);
+        let array = self.classes[class.index()].array;
+        // SAFETY: as in `spill_half`.
+        unsafe {
+            let used = (*bin).top.offset_from_unsigned(array) - 1;
+            (*bin).top = array.add(1);
+            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), used));
+        }
+    }
+}
+
+impl Entered<'_> {
+    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page caches.
+    /// Returns the pages that went back to the zones.
+    pub(crate) fn drain(&mut self) -> usize {
+        let heap = self.heap();
+        self.collect(heap);
+        self.post_all(heap);
+        self.release_empty_slabs(heap);
+        let pages = heap.mm().pages();
+        self.large.drain(pages) + self.pcp.drain(pages)
+    }
+}

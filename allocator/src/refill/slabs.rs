@@ -1,0 +1,150 @@
+//! Slabs of a heap come and go: a new one from the page cache, an empty one back to it.
+
+use core::ptr::NonNull;
+
+use zonal_numa::PAGE_SIZE;
+
+use super::depth::share_of_heap;
+use crate::class::SizeClass;
+use crate::error::AllocError;
+use crate::heap::{Heap, Inner};
+use crate::mm::Attempt;
+use crate::slab::Slab;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::{Migratetype, PageWord};
+
+/// Slabs of a class that stay although they are empty: one, and one of so many, as long as those of
+/// all classes together hold no more than the bins may.
+const EMPTY_SHARE: u32 = 16;
+
+impl Inner {
+    /// A slab of `class` with all objects free, on the partial list.
+    pub(super) fn new_slab(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        from: Attempt,
+    ) -> Result<*mut Slab, AllocError> {
+        let mm = heap.mm();
+        let pages = mm.pages();
+        let order = class.slab_order();
+        heap.read_policy();
+        let run = if from.node == heap.node() {
+            self.pcp.alloc(pages, order, from)?
+        } else {
+            let nr_pages = order.nr_pages();
+            pages.alloc_run(from.node, nr_pages, order, Migratetype::Slab, from.level)?
+        };
+        let head = run.head();
+        // SAFETY: the run is ours.
+        let slab = unsafe {
+            let nr_objects = mm.objects_in(class);
+            Slab::create(&pages.map, mm.meta(), mm.machine(), (head, class), nr_objects)
+        };
+        let Some(slab) = slab else {
+            self.pcp.free(pages, heap.node(), order, run);
+            return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
+        };
+        if mm.is_checked() {
+            if !run.known_zero() {
+                // SAFETY: the pages of the run, which is ours.
+                unsafe { pages.map.addr_of(head).write_bytes(0, order.nr_pages() * PAGE_SIZE) };
+            }
+            mm.close_guard(mm.slab_guard(head, class));
+        }
+        let _ = run.into_head();
+        mm.note_taken(heap, from.node, order.nr_pages());
+        let word = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+        for i in 0..order.nr_pages() {
+            // Relaxed: another thread learns of the slab only with an object of it.
+            pages.map.word(head.add(i)).store(word, Relaxed);
+        }
+        heap.sync_hot();
+        let state = &mut self.classes[class.index()];
+        // SAFETY: just made, on no list.
+        unsafe { state.partial.push(slab.as_ptr()) };
+        state.nr_slabs += 1;
+        self.count_empty(class, 1);
+        self.events.slab_alloc += 1;
+        Ok(slab.as_ptr())
+    }
+
+    /// After objects of `slab` came back: puts it on the list, or gives it up when it is one empty
+    /// slab too many.
+    pub(super) fn note_freed(&mut self, heap: &Heap, slab: &mut Slab) {
+        slab.touch(heap.mm().pages().generation());
+        let state = &mut self.classes[slab.class().index()];
+        if !slab.listed {
+            // SAFETY: it was full and so on no list.
+            unsafe { state.partial.push(slab) };
+        }
+        if slab.is_empty() {
+            let class = slab.class();
+            self.count_empty(class, 1);
+            let state = &self.classes[class.index()];
+            let share = share_of_heap(heap.mm().pages().nr_threads());
+            if state.nr_empty > 1 + state.nr_slabs / EMPTY_SHARE || self.empty_bytes > share {
+                self.release_slab(heap, slab);
+            }
+        }
+    }
+
+    /// One slab more or less on the lists of which all objects are free.
+    pub(crate) fn count_empty(&mut self, class: SizeClass, by: i32) {
+        let nr_empty = &mut self.classes[class.index()].nr_empty;
+        *nr_empty = nr_empty.wrapping_add_signed(by);
+        let bytes = (class.slab_order().nr_pages() * PAGE_SIZE) as isize;
+        self.empty_bytes = self.empty_bytes.wrapping_add_signed(by as isize * bytes);
+    }
+
+    /// Gives the pages of an empty, listed slab back to the page cache. Returns how many: none, and
+    /// the slab stays, if the system does not open its guard page.
+    pub(crate) fn release_slab(&mut self, heap: &Heap, slab: *mut Slab) -> usize {
+        let mm = heap.mm();
+        let pages = mm.pages();
+        // SAFETY: the slab is live, listed and ours.
+        unsafe {
+            let class = (*slab).class();
+            let head = (*slab).head();
+            if mm.is_checked() && !mm.open_guard(mm.slab_guard(head, class)) {
+                return 0;
+            }
+            let order = class.slab_order();
+            let state = &mut self.classes[class.index()];
+            state.partial.remove(slab);
+            state.nr_slabs -= 1;
+            self.count_empty(class, -1);
+            let holes = (*slab).holes.count_ones() as usize;
+            if holes > 0 {
+                pages.drop_holes(head, holes);
+            }
+            (*slab).destroy(mm.meta());
+            for i in 0..order.nr_pages() {
+                // Relaxed: no live object names these pages any more.
+                pages.map.word(head.add(i)).store(PageWord::NOTHING.raw(), Relaxed);
+            }
+            let run = pages.run_from_head(head, order.nr_pages());
+            self.pcp.free(pages, heap.node(), order, run);
+            self.events.slab_free += 1;
+            order.nr_pages()
+        }
+    }
+
+    /// Releases every empty slab; returns the pages given to the page cache.
+    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap) -> usize {
+        let mut released = 0;
+        for class in SizeClass::all() {
+            let mut slab = self.classes[class.index()].partial.head;
+            while let Some(s) = NonNull::new(slab) {
+                // SAFETY: list members are live; the successor is read before the release.
+                unsafe {
+                    slab = s.as_ref().next;
+                    if s.as_ref().is_empty() {
+                        released += self.release_slab(heap, s.as_ptr());
+                    }
+                }
+            }
+        }
+        released
+    }
+}
