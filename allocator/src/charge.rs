@@ -11,7 +11,7 @@
 //! # Synchronisation
 //!
 //! `charged` is changed by compare-exchange and by subtraction, Relaxed: it bounds a sum and
-//! carries no data. The two levels (process, node) are charged one after the other and rolled back
+//! carries no data. The two levels (node, process) are charged one after the other and rolled back
 //! when the second refuses; a concurrent request may see the first for a moment and is then
 //! refused too, as if it had come later. The cap's words are replaced one by one, Relaxed: whoever
 //! reads them meanwhile judges one request by a mark of another reading.
@@ -198,6 +198,42 @@ impl Budget {
         let cap = self.cap();
         leaves(cap.pages, charged, nr_pages, cap.marks.mark(level))
             || charged.saturating_add(nr_pages) <= self.grace.load(Relaxed)
+    }
+}
+
+/// Both levels that a page is charged to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels<'a> {
+    pub(crate) process: &'a Budget,
+    pub(crate) node: &'a Budget,
+}
+
+impl Levels<'_> {
+    /// Whether both have the headroom that `level` asks for.
+    pub(crate) fn have_room(self, nr_pages: usize, level: WatermarkLevel) -> bool {
+        self.process.has_room(nr_pages, level) && self.node.has_room(nr_pages, level)
+    }
+
+    /// Charges `nr_pages` to both, or to none.
+    pub(crate) fn try_charge(self, nr_pages: usize, level: WatermarkLevel) -> bool {
+        if !self.node.try_charge(nr_pages, level) {
+            return false;
+        }
+        let passed = self.process.try_charge(nr_pages, level);
+        if !passed {
+            self.node.uncharge(nr_pages);
+        }
+        passed
+    }
+
+    pub(crate) fn charge(self, nr_pages: usize) {
+        self.process.charge(nr_pages);
+        self.node.charge(nr_pages);
+    }
+
+    pub(crate) fn uncharge(self, nr_pages: usize) {
+        self.process.uncharge(nr_pages);
+        self.node.uncharge(nr_pages);
     }
 }
 

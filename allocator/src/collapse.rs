@@ -81,9 +81,7 @@ impl Pages {
         // No more is committed to it, and nobody holes it, from here on.
         let _window = self.window.lock();
         let home = &self.nodes[section.node()];
-        let has_room = |nr_pages| {
-            [&self.budget, &home.budget].iter().all(|b| b.has_room(nr_pages, WatermarkLevel::High))
-        };
+        let has_room = |nr_pages| self.levels(home).have_room(nr_pages, WatermarkLevel::High);
         if !section.is_holed() || !self.missing_in_dense(section).is_some_and(has_room) {
             return false;
         }
@@ -129,8 +127,7 @@ impl Zone {
                 chunk.resident.set(at, end);
                 chunk.adjust(0, missing as isize);
                 self.nr_free_resident += missing;
-                env.process.charge(missing);
-                env.node.charge(missing);
+                env.levels.charge(missing);
                 self.buddy.free(env.map, pfn, order);
             }
             at = end;

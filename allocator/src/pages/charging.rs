@@ -13,11 +13,7 @@ impl Pages {
     pub(crate) fn charge_huge(&self, node: NodeId, nr_pages: usize, level: WatermarkLevel) -> bool {
         let Some(home) = self.node(node) else { return true };
         let mut zone = home.lock();
-        if !self.budget.try_charge(nr_pages, level) {
-            return false;
-        }
-        if !home.budget.try_charge(nr_pages, level) {
-            self.budget.uncharge(nr_pages);
+        if !self.levels(home).try_charge(nr_pages, level) {
             return false;
         }
         zone.nr_huge += nr_pages;
@@ -29,8 +25,7 @@ impl Pages {
     pub(crate) fn uncharge_huge(&self, node: NodeId, nr_pages: usize) {
         let Some(home) = self.node(node) else { return };
         let mut zone = home.lock();
-        self.budget.uncharge(nr_pages);
-        home.budget.uncharge(nr_pages);
+        self.levels(home).uncharge(nr_pages);
         zone.nr_huge -= nr_pages;
     }
 

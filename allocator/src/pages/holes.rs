@@ -10,8 +10,7 @@ impl Pages {
     pub(crate) fn note_holes(&self, pfn: Pfn, nr_pages: usize, by: Reclaimer) {
         let home = self.home(pfn);
         let mut zone = home.lock();
-        self.budget.uncharge(nr_pages);
-        home.budget.uncharge(nr_pages);
+        self.levels(home).uncharge(nr_pages);
         zone.nr_holes += nr_pages;
         self.map.chunk(pfn).adjust_holes(nr_pages as isize);
         zone.note_scan(by, nr_pages);
@@ -24,11 +23,7 @@ impl Pages {
         let nr_pages = holes.count_ones() as usize;
         let home = self.home(pfn);
         let mut zone = home.lock();
-        if !self.budget.try_charge(nr_pages, level) {
-            return false;
-        }
-        if !home.budget.try_charge(nr_pages, level) {
-            self.budget.uncharge(nr_pages);
+        if !self.levels(home).try_charge(nr_pages, level) {
             return false;
         }
         zone.nr_holes -= nr_pages;
@@ -42,8 +37,7 @@ impl Pages {
             return true;
         }
         let mut zone = home.lock();
-        self.budget.uncharge(nr_pages);
-        home.budget.uncharge(nr_pages);
+        self.levels(home).uncharge(nr_pages);
         zone.nr_holes += nr_pages;
         self.map.chunk(pfn).adjust_holes(nr_pages as isize);
         zone.events.pgfault -= nr_pages as u64;
@@ -54,8 +48,7 @@ impl Pages {
     pub(crate) fn drop_holes(&self, pfn: Pfn, nr_pages: usize) {
         let home = self.home(pfn);
         let mut zone = home.lock();
-        self.budget.charge(nr_pages);
-        home.budget.charge(nr_pages);
+        self.levels(home).charge(nr_pages);
         zone.nr_holes -= nr_pages;
         self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
     }

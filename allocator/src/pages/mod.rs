@@ -23,7 +23,7 @@ mod rmqueue;
 
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
-use crate::charge::{Budget, Cap};
+use crate::charge::{Budget, Cap, Levels};
 use crate::lock::Mutex;
 use crate::node::Node;
 use crate::order::Order;
@@ -191,14 +191,18 @@ impl Pages {
     pub(crate) fn env<'a>(&'a self, node: &'a Node) -> Env<'a> {
         Env {
             map: &self.map,
-            process: &self.budget,
-            node: &node.budget,
+            levels: self.levels(node),
             generation: self.generation(),
             os_page: self.os_page,
             thp: self.thp,
             nr_threads: self.nr_threads(),
             allowance: node.allowance(),
         }
+    }
+
+    /// What pages of that node are charged to.
+    pub(crate) fn levels<'a>(&'a self, node: &'a Node) -> Levels<'a> {
+        Levels { process: &self.budget, node: &node.budget }
     }
 
     /// Runs of that order that one page cache may hold: the caches of all threads together get

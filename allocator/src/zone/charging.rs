@@ -47,14 +47,7 @@ pub(super) fn charge(
 ) -> Option<usize> {
     let fresh = nr_fresh(env, head, nr_pages);
     let left = env.allowance.map_or(usize::MAX, |allowance| allowance.load(Relaxed));
-    if fresh > left {
-        return None;
-    }
-    if !env.node.try_charge(fresh, level) {
-        return None;
-    }
-    if !env.process.try_charge(fresh, level) {
-        env.node.uncharge(fresh);
+    if fresh > left || !env.levels.try_charge(fresh, level) {
         return None;
     }
     if let Some(allowance) = env.allowance {

@@ -39,9 +39,7 @@ impl Zone {
     /// Hands out a run of the request's migratetype, or says what would help.
     pub(super) fn alloc_from(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
         let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
-        let has_room = |nr_pages| {
-            env.process.has_room(nr_pages, req.level) && env.node.has_room(nr_pages, req.level)
-        };
+        let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
         let huge = self.wants_huge(env, req) && has_room(huge_pages);
         let easy =
             [Stage::Warm, Stage::WarmPageblock, Stage::Cold(huge), Stage::ColdPageblock(huge)];

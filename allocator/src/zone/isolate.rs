@@ -57,8 +57,7 @@ impl Zone {
     pub(crate) fn note_filled(&mut self, env: &Env<'_>, pfn: Pfn, order: Order) {
         let pieces = env.map.pieces(pfn, order.nr_pages());
         let fresh = pieces.map(|(chunk, lo, hi)| chunk.resident.set(lo, hi)).sum();
-        env.process.charge(fresh);
-        env.node.charge(fresh);
+        env.levels.charge(fresh);
     }
 
     /// Puts an isolated block back. Returns how many of its pages were resident.
@@ -91,8 +90,7 @@ impl Zone {
         self.nr_free += order.nr_pages();
         match state {
             Isolated::Purged(by) => {
-                env.process.uncharge(resident);
-                env.node.uncharge(resident);
+                env.levels.uncharge(resident);
                 self.note_steal(by, resident);
             }
             Isolated::Refused => self.events.purge_fail += resident as u64,

@@ -19,7 +19,7 @@ use zonal_numa::{NodeId, probe};
 use zonal_stats::ZoneEvents;
 
 use crate::buddy::{BlockList, Buddy};
-use crate::charge::Budget;
+use crate::charge::Levels;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -33,8 +33,7 @@ use crate::word::Migratetype;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Env<'a> {
     pub(crate) map: &'a PageMap,
-    pub(crate) process: &'a Budget,
-    pub(crate) node: &'a Budget,
+    pub(crate) levels: Levels<'a>,
     /// Now, in the clock of the reclaimer.
     pub(crate) generation: u32,
     /// The OS page: residency in base sections comes in units of it.
@@ -162,8 +161,7 @@ impl Zone {
             chunk.dirty.clear(lo, hi);
             gone += chunk.resident.clear(lo, hi);
         }
-        env.process.uncharge(gone);
-        env.node.uncharge(gone);
+        env.levels.uncharge(gone);
         self.take_back(env, head, nr_pages, 0);
     }
 
@@ -194,8 +192,7 @@ impl Zone {
         }
         self.nr_managed += nr_pages;
         let nr_resident = if resident { nr_pages } else { 0 };
-        env.process.charge(nr_resident);
-        env.node.charge(nr_resident);
+        env.levels.charge(nr_resident);
         self.add_free(env, start, nr_pages, nr_resident);
         // From the top down: lists are taken from the end that was filled last, so that zones grow
         // upwards and runs meet the tail that the one before left.
