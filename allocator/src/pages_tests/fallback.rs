@@ -1,0 +1,58 @@
+//! Migratetypes: who keeps to what, and who takes from whom.
+
+use std::vec::Vec;
+
+use zonal_numa::Errno;
+use zonal_numa::fake::Call;
+
+use super::{N0, Rig, exhausted};
+use crate::run::PageRun;
+use crate::word::Migratetype;
+
+#[test]
+fn migratetypes_keep_to_their_pageblocks() {
+    let rig = Rig::plain();
+    let mut blocks: [std::collections::HashSet<usize>; 2] = Default::default();
+    for i in 0..200 {
+        let large = i % 2;
+        let mt = [Migratetype::Slab, Migratetype::Large][large];
+        blocks[large].insert(rig.alloc_as(8, mt).unwrap().head().pageblock());
+    }
+    assert!(blocks[0].is_disjoint(&blocks[1]));
+    rig.check();
+}
+
+#[test]
+fn without_growth_a_type_steals_from_the_other() {
+    let rig = Rig::plain();
+    let slab = rig.alloc_as(8, Migratetype::Slab).unwrap();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    let large = rig.alloc_as(8, Migratetype::Large).unwrap();
+    assert_eq!(slab.head().pageblock(), large.head().pageblock());
+    // Most of the pageblock was free, so it changed sides.
+    assert_eq!(rig.pages.map.chunk(large.head()).migratetype(), Migratetype::Large);
+    let events = rig.events();
+    assert_eq!((events.fallback_steal, events.fallback_claim), (1, 1));
+    rig.check();
+}
+
+#[test]
+fn the_reserve_is_for_urgent_requests_only() {
+    let rig = Rig::plain();
+    let held: Vec<PageRun> = (0..20).map(|_| rig.alloc(512).unwrap()).collect();
+    let urgent = rig.alloc_as(1, Migratetype::HighAtomic).unwrap();
+    assert_eq!(rig.zone().nr_highatomic, 1);
+    rig.check();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    let mut ordinary = Vec::new();
+    while let Ok(run) = rig.alloc(1) {
+        assert_ne!(run.head().pageblock(), urgent.head().pageblock());
+        ordinary.push(run);
+    }
+    assert!(rig.alloc_as(16, Migratetype::HighAtomic).is_ok());
+    assert!(exhausted(rig.alloc(1)));
+    assert!(rig.pages.unreserve_highatomic(N0));
+    rig.check();
+    assert!(rig.alloc(1).is_ok());
+    drop(held);
+}

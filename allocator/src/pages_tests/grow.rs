@@ -1,0 +1,125 @@
+//! Growth: the first request, sections, and an OS that refuses.
+
+use std::vec::Vec;
+
+use zonal_numa::fake::{Call, FakeBuilder};
+use zonal_numa::{Errno, NodeId};
+
+use super::{Rig, exhausted};
+use crate::order::Order;
+use crate::pages::PageConfig;
+use crate::run::PageRun;
+use crate::watermark::WatermarkLevel;
+use crate::word::Migratetype;
+
+#[test]
+fn nothing_is_mapped_before_the_first_request() {
+    // A window may by chance land on that of another test, and is then placed again.
+    let placed_at_once = (0..8).any(|_| {
+        let rig = Rig::plain();
+        let calls = || [Call::Reserve, Call::MapAt, Call::Commit].map(|call| rig.fake.calls(call));
+        assert_eq!(calls(), [0, 0, 0]);
+        assert_eq!(rig.pages.map.pfn_of(0x1234), None);
+        rig.check();
+        let run = rig.alloc(1).unwrap();
+        rig.check();
+        rig.pages.free_run(run);
+        rig.check();
+        // A section, its metadata, one commit: what start-up pays.
+        calls() == [1, 1, 1]
+    });
+    assert!(placed_at_once);
+}
+
+#[test]
+fn a_refused_commit_changes_nothing() {
+    let rig = Rig::plain();
+    let run = rig.alloc(512).unwrap();
+    let before = rig.zone();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    assert!(exhausted(rig.alloc(1)));
+    let after = rig.zone();
+    assert_eq!(before.nr_managed, after.nr_managed);
+    assert_eq!((before.nr_free, before.nr_charged), (after.nr_free, after.nr_charged));
+    rig.check();
+    rig.fake.fail_no_more();
+    assert!(rig.alloc(1).is_ok());
+    rig.pages.free_run(run);
+    rig.check();
+}
+
+#[test]
+fn a_first_request_survives_every_single_failure() {
+    for call in [Call::Reserve, Call::MapAt, Call::Commit, Call::AdviseHuge] {
+        for nth in 1..=3 {
+            for errno in [Errno::ENOMEM, Errno::EEXIST, Errno::EPERM] {
+                let rig = Rig::plain();
+                rig.fake.fail(call, nth, errno);
+                let run = rig.alloc(3);
+                // A single refusal is always survived: there is another place, or less to ask for.
+                let run = run.unwrap_or_else(|_| rig.alloc(3).unwrap());
+                rig.touch(&run, 1);
+                rig.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn without_any_address_space_a_request_fails_and_later_works() {
+    for call in [Call::Reserve, Call::MapAt] {
+        let rig = Rig::plain();
+        rig.fake.fail_from(call, 1, Errno::ENOMEM);
+        assert!(exhausted(rig.alloc(3)));
+        rig.check();
+        rig.fake.fail_no_more();
+        assert!(rig.alloc(3).is_ok());
+        rig.check();
+    }
+}
+
+#[test]
+fn a_foreign_mapping_in_the_window_is_stepped_over_and_not_ours() {
+    let rig = Rig::plain();
+    let first = rig.alloc(1).unwrap();
+    let end = rig.pages.map.base() + rig.pages.map.covered();
+    let foreign = rig.pages.machine.map_at(end, 1 << 20).unwrap();
+    let runs: Vec<PageRun> = (0..40).map(|_| rig.alloc(1024).unwrap()).collect();
+    assert!(rig.pages.map.covered() > (64 << 20) * 2);
+    let inside = rig.pages.map.pfn_of(foreign.addr()).expect("covered");
+    assert!(rig.pages.map.word_at(inside).is_nothing());
+    rig.check();
+    for run in runs {
+        rig.pages.free_run(run);
+    }
+    rig.pages.free_run(first);
+    rig.check();
+}
+
+#[test]
+fn sections_double_and_shrink_when_address_space_is_short() {
+    let rig = Rig::plain();
+    // Every reservation of the next size fails until the smallest.
+    let mut held = Vec::new();
+    for _ in 0..15 {
+        held.push(rig.alloc(1024).unwrap());
+    }
+    let covered = rig.pages.map.covered();
+    assert_eq!(covered, (4 + 8 + 16 + 32) << 20);
+    for nth in 1..=4 {
+        rig.fake.fail(Call::Reserve, nth, Errno::ENOMEM);
+    }
+    held.push(rig.alloc(1024).unwrap());
+    assert_eq!(rig.pages.map.covered() - covered, (64 << 20) >> 4);
+    rig.check();
+}
+
+#[test]
+fn nodes_without_memory_have_no_zone() {
+    let builder = FakeBuilder::new().node_numbers(&[0, 3]).cpus_only(3);
+    let rig = Rig::new(builder, &PageConfig::default());
+    let n3 = NodeId::new(3).unwrap();
+    assert!(rig.pages.zone_stats(n3).is_none());
+    let (mt, level) = (Migratetype::Slab, WatermarkLevel::Min);
+    assert!(exhausted(rig.pages.alloc_run(n3, 1, Order::ZERO, mt, level)));
+}

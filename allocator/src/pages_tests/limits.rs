@@ -1,0 +1,106 @@
+//! Charging against the limits, and the check of the accounts.
+
+use std::vec::Vec;
+
+use zonal_numa::NodeId;
+use zonal_numa::fake::FakeBuilder;
+
+use super::{N0, Rig, exhausted};
+use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::pages::{PageConfig, UNLIMITED};
+use crate::purge::PurgeHow;
+use crate::watermark::{WatermarkLevel, Watermarks};
+use crate::word::{Migratetype, PageWord};
+use crate::zone::Thp;
+
+#[test]
+fn a_limit_counts_resident_pages_and_purging_makes_room() {
+    let rig = Rig::limited(4096);
+    let marks = rig.pages.watermarks();
+    assert!(0 < marks.min && marks.min < marks.low && marks.low < marks.high);
+    let mut held = Vec::new();
+    while let Ok(run) = rig.alloc(64) {
+        held.push(run);
+    }
+    assert!(4096 - rig.pages.charged() < marks.min + 64);
+    assert!(4096 - rig.pages.charged() >= marks.min);
+    rig.check();
+    // Below the mark, warm memory still passes: it consumes nothing.
+    let freed = held.pop().unwrap();
+    rig.pages.free_run(freed);
+    held.push(rig.alloc(64).unwrap());
+    // The reserve goes deeper.
+    let (mt, level) = (Migratetype::Slab, WatermarkLevel::Reserve);
+    assert!(rig.pages.alloc_run(N0, marks.min, Order::ZERO, mt, level).is_ok());
+    // Free resident pages hold headroom until they are purged.
+    for run in held.drain(..held.len() / 2) {
+        rig.pages.free_run(run);
+    }
+    let charged = rig.pages.charged();
+    let purged = rig.pages.purge(N0, 512, PurgeHow::ALL);
+    assert!(purged >= 512);
+    assert_eq!(rig.pages.charged(), charged - purged);
+    rig.check();
+}
+
+#[test]
+fn a_limit_of_a_node_is_its_own() {
+    let mut node_limits = [UNLIMITED; zonal_numa::MAX_NODES];
+    node_limits[0] = 600;
+    let config = PageConfig { node_limits, thp: Thp::Never, ..PageConfig::default() };
+    let rig = Rig::new(FakeBuilder::new().nodes(2), &config);
+    let n1 = NodeId::new(1).unwrap();
+    assert!(exhausted(rig.alloc(1024)));
+    assert!(rig.alloc(256).is_ok());
+    let (mt, level) = (Migratetype::Slab, WatermarkLevel::Min);
+    let run = rig.pages.alloc_run(n1, 1024, Order::ZERO, mt, level).unwrap();
+    assert_eq!(rig.pages.node_of(run.head()), n1);
+    rig.touch(&run, 1);
+    let addr = rig.pages.map.addr_of(run.head()).addr();
+    assert_eq!(rig.fake.node_of_addr(addr), Some(n1));
+    rig.check();
+    rig.pages.free_run(run);
+    assert_eq!(rig.pages.zone_stats(n1).unwrap().zone.nr_out, 0);
+    rig.check();
+}
+
+#[test]
+fn a_page_of_a_huge_section_charges_its_pageblock() {
+    let config = PageConfig { thp: Thp::Always, ..PageConfig::default() };
+    let rig = Rig::new(FakeBuilder::new(), &config);
+    let run = rig.alloc(1).unwrap();
+    assert!(run.known_zero());
+    assert_eq!(rig.pages.charged(), PAGEBLOCK_PAGES);
+    let next = rig.alloc(1).unwrap();
+    assert!(next.known_zero());
+    assert_eq!(rig.pages.charged(), PAGEBLOCK_PAGES);
+    rig.check();
+}
+
+#[test]
+fn validate_finds_what_is_wrong() {
+    let rig = Rig::plain();
+    let run = rig.alloc(8).unwrap();
+    let word = rig.pages.map.word_at(run.head().add(8));
+    assert!(word.as_buddy().is_some());
+    rig.pages.map.set_word(run.head().add(8), PageWord::NOTHING);
+    assert!(rig.pages.validate().is_err());
+    rig.pages.map.set_word(run.head().add(8), word);
+    rig.check();
+    rig.pages.nodes[0].lock().nr_free += 1;
+    assert_eq!(rig.pages.validate().unwrap_err().what, "pages free");
+    rig.pages.nodes[0].lock().nr_free -= 1;
+    assert!(rig.pages.budget.try_charge(1, WatermarkLevel::Reserve));
+    assert_eq!(rig.pages.validate().unwrap_err().what, "pages charged to the process");
+}
+
+#[test]
+fn watermarks_follow_the_kernels_formula() {
+    // 1 GiB: sqrt(1048576 KiB * 16) = 4096 KiB.
+    let marks = Watermarks::for_budget(1 << 18, 10);
+    assert_eq!(marks, Watermarks { min: 1024, low: 1024 + 260, high: 1024 + 520 });
+    // The bounds of min_free_kbytes, and no more than an eighth of what there is.
+    assert_eq!(Watermarks::for_budget(1 << 30, 0).min, 65536);
+    assert_eq!(Watermarks::for_budget(64, 0).min, 8);
+    assert_eq!(Watermarks::for_budget(0, 10), Watermarks::default());
+}
