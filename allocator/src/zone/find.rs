@@ -3,7 +3,8 @@
 //! The order in which blocks are tried:
 //!
 //! 1. warm blocks of the own migratetype, smallest first: they cost nothing;
-//! 2. warm whole pageblocks of other migratetypes;
+//! 2. warm whole pageblocks of other migratetypes, then the largest warm parts of those that are
+//!    half free: a program that goes from small blocks to large ones need not grow for them;
 //! 3. cold blocks of the own migratetype, then cold whole pageblocks of others;
 //! 4. the caller commits more memory (`Shortage::Grow`) and asks again;
 //! 5. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
@@ -30,6 +31,7 @@ const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 enum Stage {
     Warm,
     WarmPageblock,
+    WarmClaim,
     Cold(bool),
     ColdPageblock(bool),
     Steal { warm: bool },
@@ -41,8 +43,13 @@ impl Zone {
         let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
         let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
         let huge = self.wants_huge(env, req) && has_room(huge_pages);
-        let easy =
-            [Stage::Warm, Stage::WarmPageblock, Stage::Cold(huge), Stage::ColdPageblock(huge)];
+        let easy = [
+            Stage::Warm,
+            Stage::WarmPageblock,
+            Stage::WarmClaim,
+            Stage::Cold(huge),
+            Stage::ColdPageblock(huge),
+        ];
         if let Some(run) = self.try_stages(env, req, &easy) {
             return Ok(run);
         }
@@ -91,6 +98,12 @@ impl Zone {
                 let order = self.buddy.smallest(pageblock_up, mt, true)?;
                 self.buddy.list(order, mt, true).head()
             }),
+            Stage::WarmClaim => req.order.and_up().rev().find_map(|order| {
+                others(req.mt).find_map(|mt| {
+                    let block = self.buddy.list(order, mt, true).head();
+                    block.filter(|&pfn| is_claimed(map, pfn))
+                })
+            }),
             Stage::Cold(huge) => {
                 let order = self.buddy.smallest(req.order, req.mt, false)?;
                 if order < Order::PAGEBLOCK {
@@ -132,11 +145,16 @@ impl Zone {
         let addr = map.addr_of(block).addr();
         probe::mm_page_alloc_extfrag(addr, order.index(), from as usize, mt as usize);
         self.events.fallback_steal += 1;
-        if order >= Order::PAGEBLOCK || map.chunk(block).nr_free() >= PAGEBLOCK_PAGES / 2 {
+        if order >= Order::PAGEBLOCK || is_claimed(map, block) {
             self.buddy.retype(map, block, mt);
             self.events.fallback_claim += 1;
         }
     }
+}
+
+/// Whether so much of the block's pageblock is free that stealing from it claims it.
+fn is_claimed(map: &PageMap, block: Pfn) -> bool {
+    map.chunk(block).nr_free() >= PAGEBLOCK_PAGES / 2
 }
 
 /// The migratetypes that may serve requests of `mt` besides itself: never the reserve.
