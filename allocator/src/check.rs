@@ -99,7 +99,7 @@ impl Heap {
     ) -> Result<(NonNull<Slab>, usize), BadKind> {
         let mm = self.mm();
         let map = &mm.pages().map;
-        let ours = PageWord::slab(self.id().index() as u16, class.offset());
+        let ours = PageWord::slab(self.id(), class);
         let pfn = map.pfn_of(object.addr()).filter(|&pfn| map.word_at(pfn) == ours);
         // If not, the slab was released although this object was in a bin: it was freed twice.
         let pfn = pfn.ok_or(BadKind::DoubleFree)?;

@@ -26,7 +26,7 @@ use zonal_numa::{PAGE_SHIFT, Span};
 
 use crate::class::SizeClass;
 use crate::error::AllocError;
-use crate::heap::{Heap, HeapId};
+use crate::heap::Heap;
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm, Request};
 use crate::sync::atomic::AtomicU64;
@@ -133,9 +133,7 @@ impl Mm {
         let map = &self.pages().map;
         let addr = object.addr().get();
         let pfn = map.pfn_of(addr)?;
-        let (owner, offset) = map.word_at(pfn).as_slab()?;
-        HeapId::new(owner)?;
-        let class = SizeClass::from_offset(offset)?;
+        let (_, class) = map.word_at(pfn).as_slab()?;
         let slab = pfn.block(class.slab_order()).index() << PAGE_SHIFT;
         self.object_at(class, addr - map.base() - slab)?;
         Some(Extent { start: object, len: class.size(), key: self.key() })

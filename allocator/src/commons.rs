@@ -123,7 +123,7 @@ impl Inner {
         unsafe {
             let (class, head) = ((*slab).class(), (*slab).head());
             let is_empty = (*slab).is_empty();
-            let word = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+            let word = PageWord::slab(heap.id(), class).raw();
             from.classes[class.index()].partial.remove(slab);
             from.classes[class.index()].nr_slabs -= 1;
             for i in 0..Slab::pages(class) {

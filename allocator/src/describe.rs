@@ -7,7 +7,6 @@ use core::ptr::NonNull;
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::class::SizeClass;
-use crate::heap::HeapId;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::slab::Slab;
@@ -56,12 +55,8 @@ impl Mm {
     pub fn place_of(&self, addr: usize) -> Place {
         let map = &self.pages().map;
         let Some(pfn) = map.pfn_of(addr) else { return Place::Outside };
-        if let Some((owner, class_offset)) = map.word_at(pfn).as_slab() {
-            let class = SizeClass::from_offset(class_offset);
-            return match (HeapId::new(owner), class) {
-                (Some(_), Some(class)) => self.place_in_slab(addr, pfn, class),
-                _ => Place::Free,
-            };
+        if let Some((_, class)) = map.word_at(pfn).as_slab() {
+            return self.place_in_slab(addr, pfn, class);
         }
         let first = pfn.index().saturating_sub((crate::large::MAX_LARGE >> PAGE_SHIFT) - 1);
         for i in (first..=pfn.index()).rev() {

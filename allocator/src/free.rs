@@ -73,12 +73,9 @@ impl Heap {
         let addr = object.addr().get();
         let Some(pfn) = map.pfn_of(addr) else { return false };
         let word = map.word_at(pfn);
-        let Some((owner, offset)) = word.as_slab() else { return false };
-        let Some(class) = SizeClass::from_offset(offset) else { return false };
+        let Some((owner, class)) = word.as_slab() else { return false };
         let start = pfn.block(class.slab_order()).index() << PAGE_SHIFT;
-        if usize::from(owner) == self.id().index()
-            || class.object_at(addr - map.base() - start).is_none()
-        {
+        if owner == self.id() || class.object_at(addr - map.base() - start).is_none() {
             return false;
         }
         let Some(mut inner) = self.try_enter() else { return false };
@@ -103,11 +100,7 @@ impl Heap {
         let addr = object.addr().get();
         let mm = self.mm();
         let map = &mm.pages().map;
-        let (owner, class) = match word.as_slab() {
-            Some((owner, offset)) => (HeapId::new(owner), SizeClass::from_offset(offset)),
-            None => (None, None),
-        };
-        let (Some(owner), Some(class)) = (owner, class) else {
+        let Some((owner, class)) = word.as_slab() else {
             return Err(BadPointer::new(addr, BadKind::NotAllocated));
         };
         let head = pfn.block(class.slab_order());

@@ -97,7 +97,7 @@ impl Mm {
                 let map = &self.pages().map;
                 let word = map.pfn_of(addr).map(|pfn| (pfn, map.word_at(pfn)));
                 word.and_then(|(pfn, word)| {
-                    let class = SizeClass::from_offset(word.as_slab()?.1)?;
+                    let (_, class) = word.as_slab()?;
                     Some(self.slab_guard(pfn.block(class.slab_order()), class))
                 }) == Some(page)
             }

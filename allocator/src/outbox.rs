@@ -5,8 +5,8 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::heap::TAG_SHIFT;
 use crate::remote::Message;
+use crate::word::HEAP_SHIFT;
 
 /// Messages that can be open at a time.
 pub(crate) const SLOTS: usize = 64;
@@ -32,7 +32,7 @@ impl Outbox {
     /// The slot for objects whose slab pages carry `word`.
     #[inline]
     pub(crate) fn slot(&mut self, word: u32) -> &mut *mut Message {
-        &mut self.open[(word >> TAG_SHIFT) as usize % SLOTS]
+        &mut self.open[(word >> HEAP_SHIFT) as usize % SLOTS]
     }
 
     /// Takes the message out of slot number `slot`.

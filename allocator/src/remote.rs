@@ -21,9 +21,9 @@ use core::ptr;
 
 use crate::class::SizeClass;
 use crate::fault::weakened_by;
-use crate::heap::TAG_SHIFT;
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::word::HEAP_SHIFT;
 
 /// Pointers a message can hold: it fills 512 bytes.
 pub(crate) const MESSAGE_OBJECTS: usize = 61;
@@ -48,7 +48,7 @@ impl Message {
     /// Whether it is meant for the owner of pages with that word.
     #[inline]
     pub(crate) fn is_for(&self, word: u32) -> bool {
-        (self.word ^ word) >> TAG_SHIFT == 0
+        (self.word ^ word) >> HEAP_SHIFT == 0
     }
 
     /// Whether an object of `class` fills it.

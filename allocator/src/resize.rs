@@ -75,8 +75,7 @@ impl Heap {
         let map = &self.mm().pages().map;
         let addr = object.addr().get();
         let pfn = map.pfn_of(addr)?;
-        let (_, offset) = map.word_at(pfn).as_slab()?;
-        let class = SizeClass::from_offset(offset)?;
+        let (_, class) = map.word_at(pfn).as_slab()?;
         let slab = map.addr_of(pfn.block(class.slab_order())).addr();
         class.object_at(addr - slab)?;
         if fits(size, class.size()) {

@@ -178,9 +178,9 @@ impl Entered<'_> {
                 Mismatch::check("slab: on a list", at, 1, usize::from(s.listed))?;
                 let home = Slab::of(&mm.pages().map, at, class) == NonNull::from(s);
                 Mismatch::check("slab: header in place", at, 1, usize::from(home))?;
-                let owner = mm.pages().map.word_at(at).as_slab().map_or(0, |(id, _)| id);
+                let owner = mm.pages().map.word_at(at).as_slab().map_or(0, |(id, _)| id.index());
                 let id = self.heap().id().index();
-                Mismatch::check("slab: owner", at, id, usize::from(owner))?;
+                Mismatch::check("slab: owner", at, id, owner)?;
                 listed += 1;
                 empty += usize::from(s.is_empty());
                 slab = s.next;

@@ -274,8 +274,8 @@ impl Run {
         let order = |bits: u32| 1 << (bits & 0xf).min(10);
         match word.kind() {
             Kind::Slab => {
-                let class = word.as_slab().and_then(|(_, offset)| SizeClass::from_offset(offset));
-                Run { what: class.map_or(What::Other, What::Slab), left: 1 }
+                let what = word.as_slab().map_or(What::Other, |(_, class)| What::Slab(class));
+                Run { what, left: 1 }
             }
             Kind::Large => Run { what: What::Large, left: (word.payload() as usize).max(1) },
             Kind::Pcp => Run { what: What::Pcp, left: (word.payload() as usize).max(1) },

@@ -13,6 +13,8 @@
 //! of other blocks and runs only the head has one. **`[W1]` A page that is neither a head nor a
 //! slab page has word 0**: that is what makes a word met by chance trustworthy.
 
+use crate::class::{CLASS_LIMIT, SizeClass};
+use crate::heap::HeapId;
 use crate::order::Order;
 
 /// Number of migratetypes.
@@ -77,7 +79,9 @@ pub enum Kind {
 }
 
 const KIND_SHIFT: u32 = 26;
-const HEAP_SHIFT: u32 = 10;
+/// Bits below the heap's number, for the class.
+pub(crate) const HEAP_SHIFT: u32 = 10;
+const _: () = assert!(CLASS_LIMIT <= 1 << HEAP_SHIFT);
 const PAYLOAD_MASK: u32 = (1 << KIND_SHIFT) - 1;
 const MIGRATETYPE_SHIFT: u32 = 4;
 const WARM: u32 = 1 << 8;
@@ -103,17 +107,10 @@ impl PageWord {
         self.0
     }
 
-    /// What XOR turns the words of that heap's slab pages into class offsets.
+    /// A page of a slab of `class` that `owner` has.
     #[inline]
-    pub const fn heap_tag(heap: u16) -> u32 {
-        (heap as u32) << HEAP_SHIFT
-    }
-
-    /// A page of a slab of heap `heap` (at least 1); the bin of its class lies at `class_offset`.
-    #[inline]
-    pub const fn slab(heap: u16, class_offset: u32) -> PageWord {
-        debug_assert!(heap != 0 && class_offset < 1 << HEAP_SHIFT);
-        PageWord(Self::heap_tag(heap) | class_offset)
+    pub fn slab(owner: HeapId, class: SizeClass) -> PageWord {
+        PageWord(owner.tag() as u32 | class.offset())
     }
 
     /// Head of a run in a page cache.
@@ -163,13 +160,15 @@ impl PageWord {
         self.0 == 0
     }
 
-    /// Heap and class offset, for a page of a slab.
+    /// Owner and class, for a page of a slab.
     #[inline]
-    pub const fn as_slab(self) -> Option<(u16, u32)> {
-        if self.0 == 0 || self.0 >> KIND_SHIFT != 0 {
+    pub fn as_slab(self) -> Option<(HeapId, SizeClass)> {
+        // One comparison for the kind and for an owner there is.
+        if !(1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0) {
             return None;
         }
-        Some(((self.0 >> HEAP_SHIFT) as u16, self.0 & ((1 << HEAP_SHIFT) - 1)))
+        let class = SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))?;
+        Some((HeapId::from_word(self.0)?, class))
     }
 
     /// The 26 bits below the kind.
@@ -202,5 +201,30 @@ impl PageWord {
 
     const fn migratetype(self) -> Migratetype {
         Migratetype::from_bits(self.0 >> MIGRATETYPE_SHIFT & 0xf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_slabs_name_an_owner_and_a_class() {
+        for owner in [1, 2, 0x1234, u16::MAX].map(|id| HeapId::new(id).unwrap()) {
+            for class in SizeClass::all() {
+                assert_eq!(PageWord::slab(owner, class).as_slab(), Some((owner, class)));
+                // As a hit sees it.
+                assert_eq!(
+                    u64::from(PageWord::slab(owner, class).raw()) ^ owner.tag(),
+                    u64::from(class.offset())
+                );
+            }
+            assert_eq!(PageWord(owner.tag() as u32 | CLASS_LIMIT).as_slab(), None);
+        }
+        for class in SizeClass::all() {
+            assert_eq!(PageWord(class.offset()).as_slab(), None);
+        }
+        assert_eq!(PageWord::pcp(1 << HEAP_SHIFT).as_slab(), None);
+        assert_eq!(PageWord::large(1 << HEAP_SHIFT).as_slab(), None);
     }
 }

@@ -1,8 +1,6 @@
 //! The number of a heap, and where page words carry it.
 
-/// Bits of a page word below the heap's number.
-pub(crate) const TAG_SHIFT: u32 = 10;
-const _: () = assert!(crate::class::CLASS_LIMIT <= 1 << TAG_SHIFT);
+use crate::word::HEAP_SHIFT;
 
 /// Number of a heap, 1 to 65535.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,7 +16,7 @@ impl HeapId {
     /// The owner that a slab page's word names.
     #[inline]
     pub fn from_word(word: u32) -> Option<HeapId> {
-        Self::new((word >> TAG_SHIFT) as u16)
+        Self::new((word >> HEAP_SHIFT) as u16)
     }
 
     /// Position in the registry's table.
@@ -26,8 +24,9 @@ impl HeapId {
         usize::from(self.0)
     }
 
+    /// What XOR turns the words of its slab pages into class offsets.
     #[inline]
     pub(crate) fn tag(self) -> u64 {
-        u64::from(self.0) << TAG_SHIFT
+        u64::from(self.0) << HEAP_SHIFT
     }
 }

@@ -35,7 +35,6 @@ use crate::turns::Turns;
 
 pub(crate) use entered::Entered;
 pub use id::HeapId;
-pub(crate) use id::TAG_SHIFT;
 pub(crate) use inner::{ClassState, Inner};
 
 /// A thread's heap.

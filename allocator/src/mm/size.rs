@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use super::Mm;
-use crate::class::SizeClass;
 use crate::large::MAX_LARGE;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pfn::Pfn;
@@ -33,8 +32,7 @@ impl Mm {
         let word = map.word_at(pfn);
         match word.kind() {
             Kind::Slab => {
-                let class = word.as_slab().and_then(|(_, offset)| SizeClass::from_offset(offset));
-                let Some(class) = class else {
+                let Some((_, class)) = word.as_slab() else {
                     return Err(BadPointer::new(addr, self.kind_of_nothing(pfn)));
                 };
                 let start = map.addr_of(pfn.block(class.slab_order())).addr();

@@ -3,8 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::bin::HeapHot;
-use crate::class::SizeClass;
-use crate::heap::{Heap, HeapId, Inner};
+use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
 
 impl Inner {
@@ -41,13 +40,11 @@ impl Inner {
     fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
         let map = &heap.mm().pages().map;
         let word = map.pfn_of(object.addr()).map(|pfn| map.word_at(pfn));
-        let slab = word.and_then(|word| {
-            let (owner, at) = word.as_slab()?;
-            Some((HeapId::new(owner)?, SizeClass::from_offset(at)?, word))
-        });
-        match slab {
-            Some((owner, class, _)) if owner == heap.id() => self.put_object(heap, class, object),
-            Some((_, class, word)) => {
+        match word.and_then(|word| Some((word, word.as_slab()?))) {
+            Some((_, (owner, class))) if owner == heap.id() => {
+                self.put_object(heap, class, object);
+            }
+            Some((word, (_, class))) => {
                 let object = NonNull::new(object);
                 if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word))
                 {

@@ -92,7 +92,7 @@ impl Inner {
     /// and the object passed over.
     pub(super) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
         let map = &heap.mm().pages().map;
-        let expected = PageWord::slab(heap.id().index() as u16, class.offset()).raw();
+        let expected = PageWord::slab(heap.id(), class).raw();
         while let Some(first) = objects.first() {
             let addr = first.addr();
             let pfn = Pfn::new(((addr - map.base()) >> PAGE_SHIFT) as u32);
