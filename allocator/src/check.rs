@@ -103,8 +103,7 @@ impl Heap {
         let pfn = map.pfn_of(object.addr()).filter(|&pfn| map.word_at(pfn) == ours);
         // If not, the slab was released although this object was in a bin: it was freed twice.
         let pfn = pfn.ok_or(BadKind::DoubleFree)?;
-        let head = pfn.block(class.slab_order());
-        let index = mm.object_at(class, object.addr() - map.addr_of(head).addr());
+        let index = mm.object_at(class, Slab::offset_of(map, pfn, class, object.addr()));
         Ok((Slab::of(map, pfn, class), index.ok_or(BadKind::Interior)?))
     }
 }

@@ -22,13 +22,14 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{PAGE_SHIFT, Span};
+use zonal_numa::Span;
 
 use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm, Request};
+use crate::slab::Slab;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -134,8 +135,7 @@ impl Mm {
         let addr = object.addr().get();
         let pfn = map.pfn_of(addr)?;
         let (_, class) = map.word_at(pfn).as_slab()?;
-        let slab = pfn.block(class.slab_order()).index() << PAGE_SHIFT;
-        self.object_at(class, addr - map.base() - slab)?;
+        self.object_at(class, Slab::offset_of(map, pfn, class, addr))?;
         Some(Extent { start: object, len: class.size(), key: self.key() })
     }
 

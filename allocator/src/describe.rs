@@ -75,8 +75,8 @@ impl Mm {
 
     fn place_in_slab(&self, addr: usize, pfn: Pfn, class: SizeClass) -> Place {
         let map = &self.pages().map;
-        let start = map.addr_of(pfn.block(class.slab_order())).addr();
-        let (index, offset) = ((addr - start) / class.size(), (addr - start) % class.size());
+        let in_slab = Slab::offset_of(map, pfn, class, addr);
+        let (index, offset) = (in_slab / class.size(), in_slab % class.size());
         if index >= self.objects_in(class) {
             return Place::Tail;
         }

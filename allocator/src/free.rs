@@ -2,8 +2,6 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::PAGE_SHIFT;
-
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::heap::{Heap, HeapId, Inner};
@@ -11,6 +9,7 @@ use crate::misuse::{BadKind, BadPointer};
 use crate::outbox::{OUTBOX_BYTES, SLOTS};
 use crate::pfn::Pfn;
 use crate::remote::Message;
+use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 
@@ -74,8 +73,8 @@ impl Heap {
         let Some(pfn) = map.pfn_of(addr) else { return false };
         let word = map.word_at(pfn);
         let Some((owner, class)) = word.as_slab() else { return false };
-        let start = pfn.block(class.slab_order()).index() << PAGE_SHIFT;
-        if owner == self.id() || class.object_at(addr - map.base() - start).is_none() {
+        let offset = Slab::offset_of(map, pfn, class, addr);
+        if owner == self.id() || class.object_at(offset).is_none() {
             return false;
         }
         let Some(mut inner) = self.try_enter() else { return false };
@@ -103,9 +102,7 @@ impl Heap {
         let Some((owner, class)) = word.as_slab() else {
             return Err(BadPointer::new(addr, BadKind::NotAllocated));
         };
-        let head = pfn.block(class.slab_order());
-        let offset = addr - map.base() - (head.index() << PAGE_SHIFT);
-        if mm.object_at(class, offset).is_none() {
+        if mm.object_at(class, Slab::offset_of(map, pfn, class, addr)).is_none() {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
         if owner != self.id() {

@@ -8,6 +8,7 @@ use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::mm::Mm;
+use crate::slab::Slab;
 use crate::word::Kind;
 
 impl Mm {
@@ -76,8 +77,7 @@ impl Heap {
         let addr = object.addr().get();
         let pfn = map.pfn_of(addr)?;
         let (_, class) = map.word_at(pfn).as_slab()?;
-        let slab = map.addr_of(pfn.block(class.slab_order())).addr();
-        class.object_at(addr - slab)?;
+        class.object_at(Slab::offset_of(map, pfn, class, addr))?;
         if fits(size, class.size()) {
             return Some(object);
         }

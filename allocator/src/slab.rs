@@ -74,6 +74,12 @@ impl Slab {
         map.cold_area(head).cast()
     }
 
+    /// How many bytes into its slab of `class` an address is that lies in the page `pfn`.
+    #[inline]
+    pub(crate) fn offset_of(map: &PageMap, pfn: Pfn, class: SizeClass, addr: usize) -> usize {
+        addr - map.addr_of(pfn.block(class.slab_order())).addr()
+    }
+
     /// Makes the header for a run of `class.slab_order()` that starts at `head`, of which the first
     /// `nr_objects` objects are handed out, all free.
     /// None when there is no metadata for the bitmap; nothing is changed then.

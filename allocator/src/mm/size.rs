@@ -8,6 +8,7 @@ use super::Mm;
 use crate::large::MAX_LARGE;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pfn::Pfn;
+use crate::slab::Slab;
 use crate::word::Kind;
 
 impl Mm {
@@ -35,8 +36,7 @@ impl Mm {
                 let Some((_, class)) = word.as_slab() else {
                     return Err(BadPointer::new(addr, self.kind_of_nothing(pfn)));
                 };
-                let start = map.addr_of(pfn.block(class.slab_order())).addr();
-                match self.object_at(class, addr - start) {
+                match self.object_at(class, Slab::offset_of(map, pfn, class, addr)) {
                     Some(_) => Ok(class.size()),
                     None => Err(BadPointer::new(addr, BadKind::Interior)),
                 }
