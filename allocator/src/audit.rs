@@ -65,8 +65,7 @@ impl Pages {
             }
             truth.managed += section.nr_committed();
             let mut skip = 0;
-            for at in (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES) {
-                let start = section.start().add(at);
+            for start in section.pageblocks() {
                 let chunk = self.map.chunk(start);
                 let of = Mismatch::check;
                 of("section of chunk", start, usize::from(index), usize::from(chunk.section()))?;

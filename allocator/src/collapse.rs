@@ -11,7 +11,7 @@
 
 use zonal_numa::{Errno, NodeId, ThpMode};
 
-use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::is_past;
@@ -66,7 +66,7 @@ impl Pages {
     /// lock.
     fn missing_in_dense(&self, section: &Section) -> Option<usize> {
         let (mut nr_pages, mut nr_missing) = (0, 0);
-        for start in pageblocks(section) {
+        for start in section.pageblocks() {
             let chunk = self.map.chunk(start);
             let nr_resident = chunk.resident.count(0, PAGEBLOCK_PAGES);
             if nr_resident > 0 {
@@ -92,7 +92,7 @@ impl Pages {
         let mut zone = home.lock();
         let env = self.env(home);
         section.end_holing();
-        for start in pageblocks(section) {
+        for start in section.pageblocks() {
             zone.unhole(&env, start);
         }
         section.begin_collapse();
@@ -106,10 +106,7 @@ impl Zone {
     fn unhole(&mut self, env: &Env<'_>, start: Pfn) {
         let chunk = env.map.chunk(start);
         chunk.set_holed(false);
-        let block = env.map.word_at(start).as_buddy();
-        if let Some((_, mt, _)) = block.filter(|(order, ..)| *order >= Order::PAGEBLOCK) {
-            self.buddy.retype(env.map, start, mt);
-        }
+        self.relist(env.map, start);
         if chunk.nr_free() == PAGEBLOCK_PAGES {
             return;
         }
@@ -133,11 +130,6 @@ impl Zone {
             at = end;
         }
     }
-}
-
-fn pageblocks(section: &Section) -> impl Iterator<Item = Pfn> {
-    let start = section.start();
-    (0..section.nr_committed()).step_by(PAGEBLOCK_PAGES).map(move |at| start.add(at))
 }
 
 #[cfg(test)]

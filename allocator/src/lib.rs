@@ -55,6 +55,7 @@ mod grow;
 mod guard;
 pub mod heap;
 mod holes;
+mod holing;
 mod huge;
 mod large;
 mod large_cache;

@@ -163,6 +163,12 @@ impl Section {
         self.holed.store(REFUSED, Relaxed);
     }
 
+    /// The first pages of its pageblocks, as far as it is committed.
+    pub(crate) fn pageblocks(&self) -> impl Iterator<Item = Pfn> + use<> {
+        let start = self.start();
+        (0..self.nr_committed()).step_by(PAGEBLOCK_PAGES).map(move |at| start.add(at))
+    }
+
     /// Address range of `nr_pages` pages from the `first`th on.
     pub(crate) fn span(&self, map: &PageMap, first: usize, nr_pages: usize) -> Span {
         debug_assert!(first + nr_pages <= self.nr_pages());

@@ -7,7 +7,7 @@
 //!                   window lock: commit the section's next step, or add a section
 //!                        | zone lock: Zone::online
 //!                        '---> again
-//!   free_run -----> zone lock: Zone::free        purge -> purge.rs       fork -> fork.rs
+//!   free_run -----> zone lock: Zone::free        purge -> `purge`         fork -> `fork`
 //! ```
 //!
 //! Lock order: window -> zones by node number. No system call under a zone lock.

@@ -1,0 +1,161 @@
+//! Purging: free resident pages go back to the OS.
+//!
+//! ```text
+//!   zone lock: isolate up to a batch -> unlock -> Machine::purge -> zone lock: put back
+//! ```
+//!
+//! Isolated blocks stand on a list of the zone, so that a forked child can put back what a thread
+//! of its parent held. What is looked at, and in which order, is in `scan`.
+
+mod scan;
+
+use zonal_numa::{Errno, NodeId, Span, probe};
+
+use self::scan::{BATCH, Batch, Search};
+use crate::node::Node;
+use crate::order::Order;
+use crate::pages::Pages;
+
+/// In whose name memory is given back: for the figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reclaimer {
+    /// The background reclaimer, or a round of its work by a caller.
+    Kswapd,
+    /// A request in need, or the program by `malloc_trim` and the like.
+    Direct,
+}
+
+/// What to purge.
+#[derive(Clone, Copy, Debug)]
+pub struct PurgeHow {
+    /// Only what was not used after this generation; none for all, whatever its age.
+    pub up_to: Option<u32>,
+    /// A section of huge pages is holed only for what rests so many generations more, and where that
+    /// is a good part of it; none to hole it for anything.
+    pub patience: Option<u32>,
+    /// Holes smaller than this order are not worth a call.
+    pub smallest: Order,
+    /// Pageblocks to look at, at most; the next search goes on where this one ends.
+    pub looks: usize,
+    /// Who asks.
+    pub by: Reclaimer,
+}
+
+impl PurgeHow {
+    /// Everything that can be given back at all.
+    pub const ALL: PurgeHow = PurgeHow {
+        up_to: None,
+        patience: None,
+        smallest: Order::ZERO,
+        looks: usize::MAX,
+        by: Reclaimer::Direct,
+    };
+
+    /// Whether what was last used in `generation` is old enough.
+    fn takes(&self, generation: u32) -> bool {
+        self.up_to.is_none_or(|border| is_past(generation, border))
+    }
+
+    /// Up to which generation a huge page is given up for less than all of it.
+    pub(crate) fn holing_up_to(&self) -> Option<u32> {
+        self.up_to.map(|border| border.wrapping_sub(self.patience.unwrap_or(0)))
+    }
+}
+
+/// Whether `generation` is not after `border`. The clock wraps after two years: what rested for
+/// more than one counts as young again.
+pub fn is_past(generation: u32, border: u32) -> bool {
+    border.wrapping_sub(generation).cast_signed() >= 0
+}
+
+/// What the system refused to take counts as used for so many generations: ten seconds.
+const REFUSED_REST: u32 = 600;
+
+impl Pages {
+    /// Gives up to about `goal_pages` free resident pages of `node` back to the OS; returns how
+    /// many it gave.
+    pub fn purge(&self, node: NodeId, goal_pages: usize, how: PurgeHow) -> usize {
+        let Some(home) = self.node(node) else { return 0 };
+        let mut done = 0;
+        let mut search = Search::Pageblocks;
+        while done < goal_pages {
+            let mut batch = Batch::new();
+            let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
+            if batch.nr_blocks > 0 {
+                let purged = self.purge_batch(home, &batch, how.by);
+                done += purged;
+                // Locked or forbidden, and so probably all the rest.
+                if purged == 0 {
+                    break;
+                }
+            }
+            if batch.to_hole.is_some_and(|index| self.hole_section(index)) {
+                search = Search::Pageblocks;
+                continue;
+            }
+            match next {
+                Some(next) => search = next,
+                None => break,
+            }
+        }
+        done
+    }
+
+    /// Purges what the batch holds and puts it back. Returns the pages given back.
+    fn purge_batch(&self, home: &Node, batch: &Batch, by: Reclaimer) -> usize {
+        let gone = self.purge_spans(&batch.spans[..batch.nr_spans]);
+        let env = self.env(home);
+        let mut zone = home.lock();
+        let mut purged = 0;
+        for &(pfn, span) in &batch.blocks[..batch.nr_blocks] {
+            let state =
+                if gone & 1 << span == 0 { Isolated::Refused } else { Isolated::Purged(by) };
+            let nr_pages = zone.putback(&env, pfn, state);
+            purged += if state == Isolated::Refused { 0 } else { nr_pages };
+        }
+        probe::mm_page_purge(zone.node.index(), purged, gone.count_ones() as usize);
+        purged
+    }
+
+    /// Purges up to 64 spans and says which are gone, one bit each. One that is locked does not
+    /// keep the others; any other refusal is meant for all.
+    pub(crate) fn purge_spans(&self, spans: &[Span]) -> u64 {
+        debug_assert!(spans.len() <= BATCH);
+        let mut gone = 0;
+        let mut at = 0;
+        while at < spans.len() {
+            let rest = &spans[at..];
+            let (nr_done, is_over) = match self.machine.purge(rest) {
+                Ok(()) => (rest.len(), true),
+                Err((nr_done, errno)) => (nr_done, errno != Errno::EINVAL),
+            };
+            (at..at + nr_done).for_each(|i| gone |= 1 << i);
+            at += nr_done + 1;
+            if is_over {
+                break;
+            }
+        }
+        gone
+    }
+
+    /// What the system refused to take rests so long: the generation that it gets.
+    pub(crate) fn generation_after_refusal(&self) -> u32 {
+        refused_at(self.generation())
+    }
+}
+
+/// The generation of what the system refused to take now: not to be asked for it all the time.
+pub(crate) fn refused_at(now: u32) -> u32 {
+    now.wrapping_add(REFUSED_REST)
+}
+
+/// What became of an isolated block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Isolated {
+    /// It is empty and zero.
+    Purged(Reclaimer),
+    /// The system did not take it.
+    Refused,
+    /// It is as it was, or nobody knows.
+    Kept,
+}
