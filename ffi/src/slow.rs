@@ -249,7 +249,9 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
         if detour::is_checked() {
             abort::wrong_size(block, size);
         } else if is_first {
+            let before = Errno::save();
             abort::tell_wrong_size(block, size);
+            before.restore();
         }
     }
     // SAFETY: the caller's promise.

@@ -127,6 +127,15 @@ fn level_2() {
     compare(2, |&(.., found)| found);
 }
 
+/// A line that cannot be written leaves errno as it was.
+#[test]
+fn a_wrong_size_that_nobody_reads_of() {
+    if is_zonal() {
+        let program = Program::c("misuse.c").arg("kind=free_sized_wrong").arg("mute=1");
+        assert_eq!(program.run().code(), Some(3));
+    }
+}
+
 /// What the processor notices first belongs to the program, if it wants to know.
 #[test]
 fn faults_go_to_the_program_first() {
