@@ -182,16 +182,20 @@ fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     signal::seen();
     // SAFETY: heaps are never unmapped, and this is the thread's own.
     let heap = unsafe { &*home };
-    if !signal::is_gone(block.frame()) {
+    if block.current() == empty() || !signal::is_gone(block.frame()) {
         return interrupted();
     }
     if heap.is_entered() {
         // It may be half-changed: nobody uses it any more. Its blocks stay valid.
         return attach(block);
     }
-    // Gone out of a hit, which has lost a block at most.
-    tls::mark(heap.hot());
-    Some(Visit::with_heap(init::mm()?, NonNull::from(heap), Blocked::if_needed()))
+    // Gone out of a hit, which has lost a block at most. The heap or its detour has the mark by which
+    // calls know whether it is taken.
+    let current = block.current();
+    tls::mark(current);
+    // SAFETY: a mark of a call that is gone is in no empty heap, so it is one of this thread.
+    let heap = unsafe { Heap::from_taken(current) };
+    Some(Visit::with_heap(init::mm()?, heap, Blocked::if_needed()))
 }
 
 fn interrupted() -> Option<Visit> {
