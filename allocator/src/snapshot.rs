@@ -31,8 +31,6 @@ impl Mm {
         snapshot.taken_ns = self.machine().now_ns();
         self.process_figures(snapshot);
         let online = pages.online().iter().filter_map(|node| pages.zone_stats(node));
-        // Cpusets change, and memory goes offline.
-        pages.refresh_allowed();
         let usable = pages.allowed();
         snapshot.nr_nodes = 0;
         for (slot, node) in snapshot.nodes.iter_mut().zip(online) {

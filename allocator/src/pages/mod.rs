@@ -132,7 +132,7 @@ impl Pages {
     }
 
     /// Reads them again.
-    pub(crate) fn refresh_allowed(&self) {
+    pub fn refresh_allowed(&self) {
         if self.online.count() > 1 {
             self.allowed.store(self.machine.allowed_nodes().bits(), Relaxed);
         }

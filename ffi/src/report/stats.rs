@@ -56,16 +56,21 @@ impl Stats {
     }
 }
 
-/// Writes all figures of this moment into `snapshot`. The kernel is asked what is in memory if it
-/// may be.
+/// Writes all figures of this moment into `snapshot`. The kernel is asked what is in memory, and which
+/// nodes may be used, if it may be.
 pub(crate) fn fill(
     mm: &Mm,
     own: Option<NonNull<Heap>>,
     snapshot: &mut Snapshot,
     may_ask_kernel: bool,
 ) {
+    let asks_kernel = may_ask_kernel && !MINIMAL.load(Relaxed);
+    if asks_kernel {
+        // Cpusets change, and memory goes offline.
+        mm.pages().refresh_allowed();
+    }
     mm.snapshot(own, snapshot);
-    mm.survey(snapshot, may_ask_kernel && !MINIMAL.load(Relaxed));
+    mm.survey(snapshot, asks_kernel);
     let version = crate::VERSION.as_bytes();
     let nr = version.len().min(snapshot.version.len());
     snapshot.version[..nr].copy_from_slice(&version[..nr]);
