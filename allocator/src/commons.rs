@@ -65,23 +65,18 @@ impl Inner {
     /// Takes a partly used slab of `class` from the commons of the heap's node; whether there was one.
     pub(crate) fn adopt_common(&mut self, heap: &Heap, class: SizeClass) -> bool {
         let registry = &heap.mm().registry;
-        if !registry.has_common(class) || heap.is_pinned() {
+        if !registry.has_common(heap.node(), class) || heap.is_pinned() {
             return false;
         }
-        let found = registry.ask_commons(|commons| {
-            if commons.node() != heap.node() {
-                return None;
-            }
+        registry.ask_commons(heap.node(), class, |commons| {
             let mut theirs = commons.try_enter()?;
             theirs.collect(commons);
-            let slab = theirs.worthy(heap, class, LOOKS).next()?;
-            self.adopt(heap, slab, &mut theirs);
-            Some(())
-        });
-        if found == Some(None) {
-            registry.note_no_common(class);
-        }
-        found.flatten().is_some()
+            let slab = theirs.worthy(heap, class, LOOKS).next();
+            if let Some(slab) = slab {
+                self.adopt(heap, slab, &mut theirs);
+            }
+            Some(slab.is_some())
+        })
     }
 
     /// Takes all slabs of `class` from another heap that are worth it.

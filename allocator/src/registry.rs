@@ -17,7 +17,7 @@
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::Machine;
+use zonal_numa::{MAX_NODES, Machine, NodeId};
 
 use crate::class::SizeClass;
 use crate::fault::{fault, weakened_by};
@@ -32,6 +32,7 @@ const MAX_HEAPS: usize = NR_SHELVES * SHELF;
 const SHELF: usize = if cfg!(zonal_loom) { 4 } else { 512 };
 const NR_SHELVES: usize = if cfg!(zonal_loom) { 1 } else { 128 };
 const _: () = assert!(cfg!(zonal_loom) || MAX_HEAPS == 1 << 16);
+const NR_NODES: usize = if cfg!(zonal_loom) { 1 } else { MAX_NODES };
 
 /// The heaps of an instance.
 #[derive(Debug)]
@@ -39,8 +40,9 @@ pub(crate) struct Registry {
     /// The table of heap pointers, index = number, cut into pieces that are null until used.
     shelves: [AtomicPtr<AtomicPtr<Heap>>; NR_SHELVES],
     len: AtomicUsize,
-    /// Bit `index` is set while the commons may have slabs of that class. Relaxed: a hint.
-    common_classes: AtomicU64,
+    /// By node: bit `index` is set while the commons may have slabs of that class. Written under the
+    /// lock. Relaxed: a hint.
+    common_classes: [AtomicU64; NR_NODES],
     pool: Mutex<Pool>,
 }
 
@@ -84,7 +86,7 @@ impl Registry {
             shelves: [(); NR_SHELVES].map(|()| AtomicPtr::new(ptr::null_mut())),
             len: AtomicUsize::new(1),
             pool: Mutex::new(Pool { dead: [ptr::null_mut(); 3], nr_dead: [0; 3] }),
-            common_classes: AtomicU64::new(0),
+            common_classes: [(); NR_NODES].map(|()| AtomicU64::new(0)),
         }
     }
 
@@ -142,38 +144,53 @@ impl Registry {
         let mut pool = self.pool.lock();
         // SAFETY: the caller owned the heap and gives it away.
         let h = unsafe { heap.as_ref() };
-        let commons = pool.commons().find(|commons| commons.node() == h.node());
-        self.common_classes.fetch_or(share(commons), Relaxed);
+        let commons = pool.commons(h.node()).next();
+        self.common_classes[h.node().index()].fetch_or(share(commons), Relaxed);
         pool.put(h, if commons.is_some() { Remains::Empty } else { Remains::Common });
     }
 
-    /// Asks one commons after the other until `work` has something, and gives that; the outer none
-    /// where the pool is busy.
-    pub(crate) fn ask_commons<R>(
+    /// Lets `take` look at one commons of `node` after the other for a slab of `class`: until it has
+    /// one, which it says, or none if somebody is at work there. Whether it has one; not where the
+    /// pool is busy.
+    pub(crate) fn ask_commons(
         &self,
-        work: impl FnMut(&'static Heap) -> Option<R>,
-    ) -> Option<Option<R>> {
-        let pool = self.pool.try_lock()?;
-        let mut commons = pool.commons();
+        node: NodeId,
+        class: SizeClass,
+        mut take: impl FnMut(&'static Heap) -> Option<bool>,
+    ) -> bool {
+        let Some(pool) = self.pool.try_lock() else { return false };
+        let commons = pool.commons(node);
         let _held = (!fault("registry_common_unlocked")).then_some(pool);
-        Some(commons.find_map(work))
+        // Not if the commons are not here because somebody empties their caches.
+        let mut has_none = false;
+        for heap in commons {
+            match take(heap) {
+                Some(false) => has_none = true,
+                other => return other.unwrap_or(false),
+            }
+        }
+        if has_none {
+            self.common_classes[node.index()].fetch_and(!(1 << class.index()), Relaxed);
+        }
+        false
     }
 
-    /// Whether the commons may have slabs of `class`.
+    /// Whether the commons of `node` may have slabs of `class`.
     #[inline]
-    pub(crate) fn has_common(&self, class: SizeClass) -> bool {
-        self.common_classes.load(Relaxed) & (1 << class.index()) != 0
-    }
-
-    /// They have none.
-    pub(crate) fn note_no_common(&self, class: SizeClass) {
-        self.common_classes.fetch_and(!(1 << class.index()), Relaxed);
+    pub(crate) fn has_common(&self, node: NodeId, class: SizeClass) -> bool {
+        self.common_classes[node.index()].load(Relaxed) & (1 << class.index()) != 0
     }
 
     /// Puts a heap into the pool, of which so much remains.
     pub(crate) fn put_dead(&self, heap: NonNull<Heap>, remains: Remains) {
         // SAFETY: the caller owned the heap and gives it away.
-        self.pool.lock().put(unsafe { heap.as_ref() }, remains);
+        let h = unsafe { heap.as_ref() };
+        let mut pool = self.pool.lock();
+        if remains == Remains::Common {
+            // Objects came back to it, of whatever class.
+            self.common_classes[h.node().index()].store(u64::MAX, Relaxed);
+        }
+        pool.put(h, remains);
     }
 
     /// Makes a number for a new heap: `make` builds it, and gets the number it will have.
@@ -239,8 +256,8 @@ impl Registry {
 }
 
 impl Pool {
-    /// The commons of all nodes, for as long as the lock is held.
-    fn commons(&self) -> impl Iterator<Item = &'static Heap> + use<> {
+    /// The commons of a node, for as long as the lock is held.
+    fn commons(&self, node: NodeId) -> impl Iterator<Item = &'static Heap> + use<> {
         let mut next = self.dead[Remains::Common as usize];
         let all = core::iter::from_fn(move || {
             // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
@@ -248,7 +265,7 @@ impl Pool {
             next = heap.next_dead.get();
             Some(heap)
         });
-        all.filter(|heap| !heap.is_torn())
+        all.filter(move |heap| !heap.is_torn() && heap.node() == node)
     }
 
     fn take(&mut self, of: Remains, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {

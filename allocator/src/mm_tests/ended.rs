@@ -5,12 +5,13 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-use zonal_numa::NodeId;
+use zonal_numa::fake::FakeBuilder;
+use zonal_numa::{Machine, NodeId};
 
 use super::{Filled, Owner, Rng, new_mm};
 use crate::purge::PurgeHow;
 use crate::sweep::Sweep;
-use crate::{BadKind, Mm, SizeClass};
+use crate::{BadKind, Config, Mm, SizeClass};
 
 /// Pages handed out by the zone.
 fn nr_out(mm: &Mm) -> u64 {
@@ -106,6 +107,35 @@ fn slabs_of_ended_threads_serve_others() {
     mm.drain_all(Some(second.0));
     assert_eq!(nr_out(mm), 0);
     mm.validate(Some(second.0)).unwrap();
+}
+
+/// Whoever finds nothing for himself in the commons of his node hides those of no other.
+#[test]
+fn each_node_has_its_commons() {
+    let machine = FakeBuilder::new().nodes(2).build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let [here, there] = [0, 1].map(|index| NodeId::from_index(index).unwrap());
+    let [(gone_here, here_too), (gone_there, there_too)] = [here, there].map(|node| {
+        machine.run_on(node);
+        (Owner::attach(mm), Owner::attach(mm))
+    });
+    fill_pool(mm);
+    for owner in [gone_here, gone_there] {
+        let blocks: Vec<_> = (0..2000).map(|_| owner.alloc(200, 8)).collect();
+        blocks.into_iter().step_by(2).for_each(|p| owner.free(p));
+        // SAFETY: the heap is not used any more.
+        unsafe { mm.detach(owner.0) };
+    }
+    (0..2000).for_each(|_| _ = here_too.alloc(200, 8));
+    let class = SizeClass::of(200).unwrap();
+    assert!(!mm.registry.has_common(here, class), "all of it was taken");
+    assert!(mm.registry.has_common(there, class));
+    there_too.alloc(200, 8);
+    assert_eq!(there_too.heap().enter().events.slab_alloc, 0, "what lies there serves");
+    // Nor does a drain that has the heap for a while.
+    mm.drain_all(Some(here_too.0));
+    assert!(mm.registry.has_common(there, class));
+    mm.validate(Some(here_too.0)).unwrap();
 }
 
 /// A double free is found although the slab has a new owner by the time that it arrives.
