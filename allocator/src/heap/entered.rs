@@ -94,7 +94,7 @@ impl Heap {
         Entered { heap: self, visitor: false }
     }
 
-    /// First half of a visit, see [`Gate`]. The caller issues the heavy barrier for all heaps of
+    /// First half of a visit, see [`crate::gate`]. The caller issues the heavy barrier for all heaps of
     /// its round, then calls [`Heap::finish_visit`].
     pub(crate) fn begin_visit(&self) -> bool {
         self.gate.begin_visit()

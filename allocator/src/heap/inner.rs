@@ -78,7 +78,7 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Writes each field of `*place`, as [`Heap::init`] does.
+    /// Writes each field of `*place`, as `Heap::init` does.
     ///
     /// # Safety
     /// `place` is valid for an `Inner`.

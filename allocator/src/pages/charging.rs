@@ -34,7 +34,7 @@ impl Pages {
         self.budget.charged()
     }
 
-    /// The limit of the process in pages, [`UNLIMITED`] for none.
+    /// The limit of the process in pages, [`UNLIMITED`](crate::UNLIMITED) for none.
     pub fn limit(&self) -> usize {
         self.budget.limit()
     }
