@@ -10,6 +10,9 @@
 //!
 //! Every field belongs to whoever is inside the gate of the heap that the header names.
 
+mod holes;
+mod list;
+
 use core::ptr::{self, NonNull};
 
 use zonal_numa::{Machine, PAGE_SIZE};
@@ -19,6 +22,8 @@ use crate::meta::Meta;
 use crate::misuse::BadKind;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
+
+pub(crate) use self::list::SlabList;
 
 const INLINE_WORDS: usize = 4;
 const BITS: usize = u64::BITS as usize;
@@ -275,109 +280,5 @@ impl Slab {
     #[inline]
     pub(crate) fn touch(&mut self, generation: u32) {
         self.stamp = generation as u16;
-    }
-
-    /// Whether no object came or went after `generation`. Stamps wrap after nine minutes, so that
-    /// a slab that old may count as young for as long again.
-    pub(crate) fn is_cold(&self, generation: u32) -> bool {
-        (generation as u16).wrapping_sub(self.stamp).cast_signed() >= 0
-    }
-
-    /// Enters pages, as a mask, that were purged; `holing` says how often the slab's section
-    /// was holed so far.
-    /// Returns how many are no holes by the accounts yet.
-    pub(crate) fn add_holes(&mut self, mask: u16, holing: u8) -> usize {
-        let new = mask & !self.holes;
-        self.holes |= mask;
-        self.holing = holing;
-        new.count_ones() as usize
-    }
-
-    /// Holes that the kernel may have filled, since the section was made whole and is, or was holed
-    /// again later.
-    pub(crate) fn stale_holes(&self, is_whole: bool, holing: u8) -> u16 {
-        if is_whole || self.holing != holing { self.holes } else { 0 }
-    }
-
-    /// Pages of the slab that no live object touches and that may still be resident, as a mask.
-    pub(crate) fn purgeable_pages(&self) -> u16 {
-        let mut mask = 0;
-        for page in 0..Slab::pages(self.class) {
-            if self.holes & (1 << page) == 0 && self.is_page_free(page) {
-                mask |= 1 << page;
-            }
-        }
-        mask
-    }
-
-    fn is_page_free(&self, page: usize) -> bool {
-        let size = self.class.size();
-        let first = page * PAGE_SIZE / size;
-        let end = ((page + 1) * PAGE_SIZE).div_ceil(size).min(self.class.objects());
-        first < end && self.are_free(first, end)
-    }
-
-    /// Whether all objects of `[first, end)` are free and in the slab.
-    fn are_free(&self, first: usize, end: usize) -> bool {
-        let words = self.words();
-        let mut at = first;
-        while at < end {
-            let stop = end.min((at | (BITS - 1)) + 1);
-            let mask = (u64::MAX >> (BITS - (stop - at))) << (at % BITS);
-            if words[at / BITS] & mask != mask {
-                return false;
-            }
-            at = stop;
-        }
-        true
-    }
-}
-
-/// A doubly linked list of slabs.
-#[derive(Debug)]
-pub(crate) struct SlabList {
-    pub(crate) head: *mut Slab,
-}
-
-impl SlabList {
-    pub(crate) const EMPTY: SlabList = SlabList { head: ptr::null_mut() };
-
-    /// Puts `slab` first.
-    ///
-    /// # Safety
-    /// `slab` is live, on no list, and the caller is inside the gate of its heap.
-    pub(crate) unsafe fn push(&mut self, slab: *mut Slab) {
-        // SAFETY: the caller's promise; list members are live.
-        unsafe {
-            debug_assert!(!(*slab).listed);
-            (*slab).next = self.head;
-            (*slab).prev = ptr::null_mut();
-            (*slab).listed = true;
-            if !self.head.is_null() {
-                (*self.head).prev = slab;
-            }
-        }
-        self.head = slab;
-    }
-
-    /// Takes `slab` out.
-    ///
-    /// # Safety
-    /// `slab` is on this list and the caller is inside the gate of its heap.
-    pub(crate) unsafe fn remove(&mut self, slab: *mut Slab) {
-        // SAFETY: the caller's promise; list members are live.
-        unsafe {
-            debug_assert!((*slab).listed);
-            let (prev, next) = ((*slab).prev, (*slab).next);
-            if prev.is_null() {
-                self.head = next;
-            } else {
-                (*prev).next = next;
-            }
-            if !next.is_null() {
-                (*next).prev = prev;
-            }
-            (*slab).listed = false;
-        }
     }
 }
