@@ -36,11 +36,14 @@ impl Pages {
     /// costs.
     pub(crate) fn hole_section(&self, index: u16) -> bool {
         let section = self.sections.get(index);
-        if self.thp == Thp::Always || !section.begin_holing(self.generation()) {
+        if self.thp == Thp::Always || !section.may_be_holed() {
             return false;
         }
-        // No more is committed to it from here on, or is by a thread that holds the window lock.
+        // No more is committed to it, and nobody makes it whole again, from here on.
         let _window = self.window.lock();
+        if !section.begin_holing(self.generation()) {
+            return false;
+        }
         let span = section.span(&self.map, 0, section.nr_pages());
         if self.machine.advise_huge(span, false).is_err() {
             // Not asked again: what the kernel refuses once, it refuses always.

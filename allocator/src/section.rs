@@ -93,7 +93,13 @@ impl Section {
         self.holed.load(Relaxed) == HOLED
     }
 
-    /// Marks it as holed in `generation`; false when that was done or refused before.
+    /// Whether it is neither holed, nor was that refused.
+    pub(crate) fn may_be_holed(&self) -> bool {
+        self.holed.load(Relaxed) == WHOLE
+    }
+
+    /// Marks it as holed in `generation`; false when that was done or refused before. For the holder
+    /// of the window lock.
     pub(crate) fn begin_holing(&self, generation: u32) -> bool {
         let is_first = self.holed.compare_exchange(WHOLE, HOLED, Relaxed, Relaxed).is_ok();
         if is_first {
@@ -115,9 +121,7 @@ impl Section {
     /// Whether there are enough in this round.
     pub(crate) fn has_wishes(&self) -> bool {
         let nr_pages = self.wishes[0].load(Relaxed) as usize;
-        nr_pages > 0
-            && nr_pages * WORTH_PART >= self.nr_committed()
-            && self.holed.load(Relaxed) == WHOLE
+        nr_pages > 0 && nr_pages * WORTH_PART >= self.nr_committed() && self.may_be_holed()
     }
 
     pub(crate) fn begin_wishes(&self) {
