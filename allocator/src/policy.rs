@@ -89,8 +89,7 @@ impl Mm {
                     node.note_shared();
                 }
             }
-            // Their weights stand in files.
-            PolicyMode::WeightedInterleave if !pages.machine.is_confined_since_start() => {
+            PolicyMode::WeightedInterleave => {
                 self.placing().weights.read(&pages.machine, pages.online());
             }
             _ => {}

@@ -47,10 +47,12 @@ impl Weights {
         Weights { by_node, are_own, are_read: AtomicBool::new(false) }
     }
 
-    /// Asks the kernel for those of the nodes, once.
+    /// Asks the kernel for those of the nodes, once. They stand in files, which a filter that came
+    /// after the start may forbid.
     pub(crate) fn read(&self, machine: &Machine, nodes: NodeMask) {
         // Relaxed: two that ask hear the same.
-        if self.are_own || self.are_read.swap(true, Relaxed) {
+        let is_first = !self.are_own && !self.are_read.swap(true, Relaxed);
+        if !is_first || machine.is_confined_since_start() {
             return;
         }
         for node in nodes {
