@@ -10,8 +10,9 @@
 //! A slot goes FREE -> CLAIMED -> address -> CLAIMED -> FREE. Whoever made it CLAIMED has the
 //! object in it alone; FREE is stored with Release and claimed with Acquire [live-slot], and so is the
 //! address: the program that frees an object got its pointer from the thread that allocated it, in
-//! order, but a profile that is started again clears the slots of all threads. Two frees of one object at a time, a mistake of the program, meet at the
-//! compare-exchange. A thread that vanishes in a fork leaves a slot CLAIMED: lost, and harmless.
+//! order, but a profile that is started again clears the slots of all threads. Two frees of one
+//! object at a time, a mistake of the program, meet at the compare-exchange. A thread that vanishes in
+//! a fork leaves a slot CLAIMED: lost, and harmless.
 
 use crate::fault::weakened_by;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
