@@ -48,13 +48,10 @@ impl Mm {
         }
         self.registry.put_common(heap, |commons| {
             let mut from = h.enter();
-            let mut classes = 0;
-            for class in SizeClass::all() {
-                let is_found = from.worthy(h, class, MOST_SHARED).next().is_some();
-                classes |= u64::from(is_found) << class.index();
-                if let Some(commons) = commons.filter(|_| is_found) {
-                    commons.enter().adopt_all(commons, class, &mut from);
-                }
+            let classes = from.worthy_classes(h);
+            if let Some(commons) = commons.filter(|_| classes != 0) {
+                let mut theirs = commons.enter();
+                SizeClass::all().for_each(|class| theirs.adopt_all(commons, class, &mut from));
             }
             classes
         });
@@ -69,14 +66,24 @@ impl Inner {
             return false;
         }
         registry.ask_commons(heap.node(), class, |commons| {
-            let mut theirs = commons.try_enter()?;
-            theirs.collect(commons);
+            // No use of the commons that a keeper should come for, or wait for the end of.
+            let mut theirs = commons.try_look_in()?;
+            if !commons.inbox.is_empty() {
+                commons.note_use();
+                theirs.collect(commons);
+            }
             let slab = theirs.worthy(heap, class, LOOKS).next();
             if let Some(slab) = slab {
                 self.adopt(heap, slab, &mut theirs);
             }
             Some(slab.is_some())
         })
+    }
+
+    /// The classes of which others can use slabs, one bit each.
+    pub(crate) fn worthy_classes(&self, heap: &Heap) -> u64 {
+        let worthy = |class: &SizeClass| self.worthy(heap, *class, MOST_SHARED).next().is_some();
+        SizeClass::all().filter(worthy).fold(0, |bits, class| bits | 1 << class.index())
     }
 
     /// Takes all slabs of `class` from another heap that are worth it.

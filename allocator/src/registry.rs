@@ -40,8 +40,7 @@ pub(crate) struct Registry {
     /// The table of heap pointers, index = number, cut into pieces that are null until used.
     shelves: [AtomicPtr<AtomicPtr<Heap>>; NR_SHELVES],
     len: AtomicUsize,
-    /// By node: bit `index` is set while the commons may have slabs of that class. Written under the
-    /// lock. Relaxed: a hint.
+    /// By node: bit `index` is set while the commons may have slabs of that class. Relaxed: a hint.
     common_classes: [AtomicU64; NR_NODES],
     pool: Mutex<Pool>,
 }
@@ -145,7 +144,7 @@ impl Registry {
         // SAFETY: the caller owned the heap and gives it away.
         let h = unsafe { heap.as_ref() };
         let commons = pool.commons(h.node()).next();
-        self.common_classes[h.node().index()].fetch_or(share(commons), Relaxed);
+        self.note_common(h.node(), share(commons));
         pool.put(h, if commons.is_some() { Remains::Empty } else { Remains::Common });
     }
 
@@ -175,6 +174,11 @@ impl Registry {
         false
     }
 
+    /// The commons of `node` may have slabs of these classes, one bit each.
+    pub(crate) fn note_common(&self, node: NodeId, classes: u64) {
+        self.common_classes[node.index()].fetch_or(classes, Relaxed);
+    }
+
     /// Whether the commons of `node` may have slabs of `class`.
     #[inline]
     pub(crate) fn has_common(&self, node: NodeId, class: SizeClass) -> bool {
@@ -184,13 +188,7 @@ impl Registry {
     /// Puts a heap into the pool, of which so much remains.
     pub(crate) fn put_dead(&self, heap: NonNull<Heap>, remains: Remains) {
         // SAFETY: the caller owned the heap and gives it away.
-        let h = unsafe { heap.as_ref() };
-        let mut pool = self.pool.lock();
-        if remains == Remains::Common {
-            // Objects came back to it, of whatever class.
-            self.common_classes[h.node().index()].store(u64::MAX, Relaxed);
-        }
-        pool.put(h, remains);
+        self.pool.lock().put(unsafe { heap.as_ref() }, remains);
     }
 
     /// Makes a number for a new heap: `make` builds it, and gets the number it will have.

@@ -12,6 +12,7 @@ use crate::gate::{self, Barrier};
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
+use crate::registry::Remains;
 use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
@@ -170,6 +171,11 @@ impl Mm {
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
             done.drained += h.drain_owned();
+            if remains == Remains::Common {
+                // Objects came back to it, of whatever class.
+                let classes = h.enter().worthy_classes(h);
+                self.registry.note_common(h.node(), classes);
+            }
             let mut is_done = true;
             if let Some(Sweep { how, .. }) = sweep {
                 // Nobody uses it, so its holes are cold whatever their age.

@@ -87,11 +87,22 @@ impl Heap {
         self.gate.try_enter(self.barrier).then(|| self.note_entry())
     }
 
+    /// The same for who leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
+    pub(crate) fn try_look_in(&self) -> Option<Entered<'_>> {
+        self.gate.try_enter(self.barrier).then(|| Entered { heap: self, visitor: false })
+    }
+
     #[inline]
     fn note_entry(&self) -> Entered<'_> {
+        self.note_use();
+        Entered { heap: self, visitor: false }
+    }
+
+    /// Something happens to the heap.
+    #[inline]
+    pub(crate) fn note_use(&self) {
         // Relaxed: one writer; the keeper only compares for change.
         self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
-        Entered { heap: self, visitor: false }
     }
 
     /// First half of a visit, see [`crate::gate`]. The caller issues the heavy barrier for all heaps of

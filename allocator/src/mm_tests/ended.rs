@@ -109,7 +109,8 @@ fn slabs_of_ended_threads_serve_others() {
     mm.validate(Some(second.0)).unwrap();
 }
 
-/// Whoever finds nothing for himself in the commons of his node hides those of no other.
+/// Whoever finds nothing for himself in the commons of his node hides those of no other, nor what comes
+/// back to it later.
 #[test]
 fn each_node_has_its_commons() {
     let machine = FakeBuilder::new().nodes(2).build();
@@ -120,21 +121,27 @@ fn each_node_has_its_commons() {
         (Owner::attach(mm), Owner::attach(mm))
     });
     fill_pool(mm);
+    let has_common = |node| mm.registry.has_common(node, SizeClass::of(200).unwrap());
+    let mut kept = Vec::new();
     for owner in [gone_here, gone_there] {
         let blocks: Vec<_> = (0..2000).map(|_| owner.alloc(200, 8)).collect();
-        blocks.into_iter().step_by(2).for_each(|p| owner.free(p));
+        let (full, half) = blocks.split_at(1000);
+        half.iter().step_by(2).for_each(|&p| owner.free(p));
+        kept.extend_from_slice(full);
         // SAFETY: the heap is not used any more.
         unsafe { mm.detach(owner.0) };
     }
+    assert!(has_common(here) && has_common(there));
     (0..2000).for_each(|_| _ = here_too.alloc(200, 8));
-    let class = SizeClass::of(200).unwrap();
-    assert!(!mm.registry.has_common(here, class), "all of it was taken");
-    assert!(mm.registry.has_common(there, class));
+    assert!(!has_common(here) && has_common(there), "all of it was taken");
     there_too.alloc(200, 8);
     assert_eq!(there_too.heap().enter().events.slab_alloc, 0, "what lies there serves");
-    // Nor does a drain that has the heap for a while.
-    mm.drain_all(Some(here_too.0));
-    assert!(mm.registry.has_common(there, class));
+    kept.into_iter().step_by(2).for_each(|p| there_too.free(p));
+    (0..3).for_each(|_| _ = mm.drain_all(Some(there_too.0)));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { mm.drain_own(there_too.0) };
+    mm.drain_all(Some(there_too.0));
+    assert!(has_common(here), "objects came back");
     mm.validate(Some(here_too.0)).unwrap();
 }
 
