@@ -118,15 +118,14 @@ impl Pages {
             let Some((pfn, order)) = isolated else { return Some(any) };
             let span = self.span_of(pfn, order.nr_pages());
             let filled = self.fill(id, span);
-            if !filled {
-                let _ = self.machine.purge(&[span]);
-            }
+            // What is locked stays as it is.
+            let is_empty = !filled && self.machine.purge(&[span]).is_ok();
             let env = self.env(node);
             let mut zone = node.lock();
             if filled {
                 zone.note_filled(&env, pfn, order);
             }
-            let state = if filled { Isolated::Kept } else { Isolated::Purged(Reclaimer::Direct) };
+            let state = if is_empty { Isolated::Purged(Reclaimer::Direct) } else { Isolated::Kept };
             zone.putback(&env, pfn, state);
             if !filled {
                 drop(zone);

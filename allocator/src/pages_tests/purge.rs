@@ -34,6 +34,31 @@ fn purging_takes_whole_pageblocks_first_and_then_holes() {
     rig.pages.free_run(kept);
 }
 
+/// A node that cannot be filled, and free pages that are locked: they are not taken for zeros.
+#[test]
+fn what_is_locked_on_a_full_node_keeps_its_content() {
+    let rig = Rig::new(FakeBuilder::new().nodes(2), &PageConfig::default());
+    // Half of its pageblock has no memory.
+    let run = rig.alloc(256).unwrap();
+    let chunk = rig.pages.map.chunk(run.head());
+    rig.touch(&run, 7);
+    rig.pages.free_run(run);
+    for (call, errno) in [
+        (Call::Place, Errno::EPERM),
+        (Call::Purge, Errno::EINVAL),
+        (Call::PurgeMany, Errno::EINVAL),
+    ] {
+        rig.fake.fail_from(call, 1, errno);
+    }
+    assert_eq!(rig.pages.fill_free(N0), None);
+    assert_eq!(chunk.dirty.count(0, 512), 256);
+    rig.check();
+    rig.fake.fail_no_more();
+    assert_eq!(rig.pages.fill_free(N0), Some(true));
+    assert_eq!(chunk.dirty.count(0, 512), 256);
+    rig.check();
+}
+
 #[test]
 fn purging_spares_young_chunks_and_small_holes() {
     let rig = Rig::plain();
