@@ -1,7 +1,8 @@
 //! `compare`: loads x allocators, interleaved, in child processes with `LD_PRELOAD`.
 //!
 //! One round runs every allocator on one load before the next load, so that a slow minute of the
-//! machine falls on all of them alike. Medians over the rounds are compared.
+//! machine falls on all of them alike, in an order drawn anew each time: what a run leaves behind,
+//! huge pages or none, is met by another one the next time. Medians over the rounds are compared.
 
 mod allocators;
 mod plot;
@@ -117,6 +118,8 @@ fn measure(
     scale: f64,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
+    let mut random = fastrand::Rng::with_seed(0);
+    let mut order: Vec<_> = allocators.iter().collect();
     for round in 0..=rounds {
         let idle = round == rounds;
         for row in rows {
@@ -124,9 +127,8 @@ fn measure(
                 continue;
             }
             eprint!("\r\x1b[Kround {} of {rounds}: {}", (round + 1).min(rounds), row.name);
-            // Another allocator goes first in each round.
-            for turn in 0..allocators.len() {
-                let allocator = &allocators[(turn + round) % allocators.len()];
+            random.shuffle(&mut order);
+            for &allocator in &order {
                 if allocator.rust_only && !matches!(row.kind, Kind::Rust { .. }) {
                     continue;
                 }
