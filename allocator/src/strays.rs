@@ -25,6 +25,9 @@ impl Pages {
         let growing = window.growing(id.index(), huge);
         let Some(section) = growing.section.map(|index| self.sections.get(index)) else { return };
         let nr_pages = growing.last_step as usize;
+        if nr_pages == 0 {
+            return;
+        }
         let span = section.span(&self.map, section.nr_committed() - nr_pages, nr_pages);
         // Where the kernel does not tell, there is nothing to count.
         let Ok((came, stayed)) = self.machine.bring_home(span, id) else { return };

@@ -54,9 +54,10 @@ impl Growing {
         (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
     }
 
-    /// A section was added; the next one is `doublings` times twice as large.
+    /// A section was added, of which nothing is committed; the next one is `doublings` times twice as
+    /// large.
     pub(crate) fn advance(&mut self, section: u16, doublings: u8) {
-        self.section = Some(section);
+        (self.section, self.last_step, self.strays) = (Some(section), 0, 0);
         self.doublings =
             (self.doublings + doublings).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
     }
