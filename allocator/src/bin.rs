@@ -15,6 +15,7 @@ use core::ptr;
 use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::PageWord;
 use zonal_numa::PAGE_SHIFT;
 
 /// A stack of pointers to free objects of one class.
@@ -162,6 +163,24 @@ impl HeapHot {
                 (*bin).top = slot;
             }
             object
+        }
+    }
+
+    /// Where `object` lies from the start of the window, and the word of its page; none where this
+    /// heap knows of no word.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`].
+    #[inline(always)]
+    pub(crate) unsafe fn word_of(this: *mut HeapHot, object: *mut u8) -> Option<(usize, PageWord)> {
+        // SAFETY: the caller's promise; `words` has a word for every page below `covered`.
+        unsafe {
+            let offset = object.addr().wrapping_sub((*this).base);
+            if offset >= (*this).covered {
+                return None;
+            }
+            let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
+            Some((offset, PageWord::from_raw(word)))
         }
     }
 

@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use zonal_numa::PAGE_SIZE;
+
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::heap::{Heap, HeapId, Inner};
@@ -12,6 +14,14 @@ use crate::remote::Message;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
+
+/// An object of another heap, freed by this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote {
+    object: NonNull<u8>,
+    word: PageWord,
+    class: SizeClass,
+}
 
 /// Spare messages a heap keeps before it returns half of them to the shared store.
 const MAX_SPARE: u32 = 16;
@@ -66,30 +76,44 @@ impl Heap {
     ///
     /// # Safety
     /// As for [`Heap::free`].
-    #[inline]
     pub unsafe fn try_free_remote(&self, object: NonNull<u8>) -> bool {
-        let map = &self.mm().pages().map;
-        let addr = object.addr().get();
-        let Some(pfn) = map.pfn_of(addr) else { return false };
-        let word = map.word_at(pfn);
-        let Some((owner, class)) = word.as_slab() else { return false };
-        let offset = Slab::offset_of(map, pfn, class, addr);
-        if owner == self.id() || class.object_at(offset).is_none() {
-            return false;
-        }
+        // SAFETY: the caller's promise.
+        unsafe { Heap::remote(self.hot(), object).is_some_and(|remote| self.try_send(remote)) }
+    }
+
+    /// `object` as one of another heap's, if it is; never for who has no heap to send it from.
+    ///
+    /// # Safety
+    /// As for [`crate::HeapHot::push`].
+    #[inline(always)]
+    pub unsafe fn remote(taken: *mut HeapHot, object: NonNull<u8>) -> Option<Remote> {
+        // SAFETY: the caller's promise.
+        let (offset, word) = unsafe { HeapHot::word_of(taken, object.as_ptr())? };
+        let (owner, class) = word.as_slab()?;
+        // SAFETY: what has page words is no detour and not `EMPTY`, but the start of a heap.
+        let own = unsafe { &*taken.cast::<Heap>() }.id();
+        let is_start = class.object_at(offset % (Slab::pages(class) * PAGE_SIZE)).is_some();
+        (owner != own && is_start).then_some(Remote { object, word, class })
+    }
+
+    /// Adds the object to the open message for its owner; false, and nothing changed, when there is
+    /// none or it would be the last one there.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    #[inline(always)]
+    pub unsafe fn try_send(&self, Remote { object, word, class }: Remote) -> bool {
         let Some(mut inner) = self.try_enter() else { return false };
         let outbox = &mut inner.outbox;
+        let bytes = outbox.bytes + class.size();
         let message = *outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         match unsafe { message.as_mut() } {
-            // The last place is left to `free_remote`, which posts.
-            Some(m) if m.is_for(word.raw()) && !m.is_filled_by(class) => {
+            // What makes anything full is left to `free_remote`, which posts.
+            Some(m) if m.is_for(word.raw()) && !m.is_filled_by(class) && bytes < OUTBOX_BYTES => {
                 m.add(object.as_ptr(), class);
-                outbox.bytes += class.size();
-                outbox.bytes < OUTBOX_BYTES || {
-                    inner.post_all(self);
-                    true
-                }
+                outbox.bytes = bytes;
+                true
             }
             _ => false,
         }
@@ -105,10 +129,10 @@ impl Heap {
         if mm.object_at(class, Slab::offset_of(map, pfn, class, addr)).is_none() {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
+        self.sync_hot();
         if owner != self.id() {
             return self.free_remote(object, owner, class, word);
         }
-        self.sync_hot();
         // SAFETY: the caller owns the heap.
         if unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) } {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));

@@ -176,7 +176,34 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     }
     // SAFETY: the caller's promise.
-    unsafe { free_missed::<F>(object, heap) };
+    if !unsafe { send(object, heap) } {
+        // SAFETY: as above.
+        unsafe { free_missed::<F>(object, heap) };
+    }
+}
+
+/// Sends an object of another heap on its way, if that takes no more than a place in a message that
+/// is there. Nobody watches: who is watched has a detour, which knows of no pages.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(always)]
+unsafe fn send(object: *mut u8, heap: *mut HeapHot) -> bool {
+    let Some(object) = NonNull::new(object) else { return false };
+    // SAFETY: the caller's promise.
+    let Some(remote) = (unsafe { Heap::remote(heap, object) }) else { return false };
+    // SAFETY: what knows of pages is a heap of this thread.
+    let own = unsafe { Heap::from_hot(heap) };
+    let section = Section::begin(own);
+    // SAFETY: as above.
+    let is_sent = unsafe { own.as_ref().try_send(remote) };
+    if is_sent {
+        tls::unmark(heap);
+        jump::resume();
+    } else {
+        section.end();
+    }
+    is_sent
 }
 
 /// Apart, so that what is above saves no registers.

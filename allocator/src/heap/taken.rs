@@ -20,6 +20,16 @@ impl Heap {
         self.detour.get()
     }
 
+    /// The heap with that `hot`.
+    ///
+    /// # Safety
+    /// `hot` came from [`Heap::hot`].
+    #[inline(always)]
+    pub unsafe fn from_hot(hot: *mut HeapHot) -> NonNull<Heap> {
+        // SAFETY: the first field of a repr(C) struct.
+        unsafe { NonNull::new_unchecked(hot.cast()) }
+    }
+
     /// The heap whose `hot` or `detour` its owner took, as its slow path begins. The mark of the
     /// place on the stack is in `hot` from here on.
     ///
