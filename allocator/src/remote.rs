@@ -2,9 +2,9 @@
 //!
 //! The freeing thread collects pointers in a [`Message`], one per owner, and posts it when it is
 //! full: by count, or by bytes for large objects. Posting is one compare-and-swap per message. The
-//! owner takes its whole inbox with one swap and puts the pointers into its bins, those for which
-//! there is no room into the slabs' bitmaps. Neither side touches an object, and no lock is on the
-//! way.
+//! owner takes its whole inbox with one swap, opens messages as it needs objects, and puts the
+//! pointers into its bins, those for which there is no room into the slabs' bitmaps. Neither side
+//! touches an object, and no lock is on the way.
 //!
 //! # Synchronisation
 //!

@@ -78,7 +78,7 @@ impl Entered<'_> {
             self.drain();
         } else {
             // An owner that runs now and then may not look for long.
-            self.collect(heap);
+            self.collect_surplus(heap);
         }
         let holes = self.purge_holes(sweep.how, sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.

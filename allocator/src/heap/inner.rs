@@ -11,6 +11,7 @@ use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
+use crate::remote::Message;
 use crate::slab::SlabList;
 
 /// What a heap keeps for one class besides its bin.
@@ -64,6 +65,11 @@ pub(crate) struct Inner {
     pub(crate) pcp: Pcp,
     pub(crate) large: LargeCache,
     pub(crate) outbox: Outbox,
+    /// Messages taken out of the inbox and not opened yet, and the bytes of the objects in them.
+    pub(crate) received: *mut Message,
+    pub(crate) received_bytes: usize,
+    /// Refills so far when the keeper last looked.
+    pub(crate) refills_seen: u64,
     pub(crate) quarantine: Quarantine,
     /// Of the random order in which objects of a page are handed out. Not 0.
     pub(crate) seed: u64,
@@ -91,6 +97,9 @@ impl Inner {
             (&raw mut (*place).pcp).write(Pcp::new());
             (&raw mut (*place).large).write(LargeCache::EMPTY);
             (&raw mut (*place).outbox).write(Outbox::new());
+            (&raw mut (*place).received).write(ptr::null_mut());
+            (&raw mut (*place).received_bytes).write(0);
+            (&raw mut (*place).refills_seen).write(0);
             (&raw mut (*place).quarantine).write(Quarantine::EMPTY);
             (&raw mut (*place).seed).write(mm.machine().random() | 1);
             (&raw mut (*place).bin_bytes).write(0);

@@ -2,37 +2,83 @@
 
 use core::ptr::NonNull;
 
+use super::depth::share_of_heap;
 use crate::bin::HeapHot;
+use crate::class::SizeClass;
 use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
 
 impl Inner {
-    /// Takes what others sent back into the bins, what finds no room there into the slabs. Owner
-    /// only.
-    pub(super) fn receive(&mut self, heap: &Heap) {
-        self.empty_inbox(heap, |inner, object| {
+    /// Takes what others sent back into the bins, what finds no room there into the slabs: until there
+    /// is something for `class`. The other messages wait for later misses, so that their objects need
+    /// not pass through the bitmaps, as long as they hold no more than the bins may. Owner only.
+    pub(super) fn receive(&mut self, heap: &Heap, class: SizeClass) {
+        // Not at each miss: the line is with those who post.
+        if self.received.is_null() {
+            self.take_inbox(heap);
+        }
+        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let put = |inner: &mut Inner, object| {
             // SAFETY: the caller owns the heap, and whoever sent the object gave it up.
             if unsafe { !HeapHot::push(heap.hot(), object) } {
                 inner.put_stray(heap, object);
             }
-        });
+        };
+        while self.received_bytes > share || !self.has_in_bin(heap, class) {
+            if !self.open_received(heap, put) {
+                self.take_inbox(heap);
+                if self.received.is_null() {
+                    return;
+                }
+            }
+        }
     }
 
     /// Takes what others sent back into the slabs.
     pub(crate) fn collect(&mut self, heap: &Heap) {
-        self.empty_inbox(heap, |inner, object| inner.put_stray(heap, object));
+        self.collect_down_to(heap, 0);
     }
 
-    fn empty_inbox(&mut self, heap: &Heap, mut put: impl FnMut(&mut Inner, *mut u8)) {
-        let mut message = heap.inbox.take();
-        while let Some(m) = NonNull::new(message) {
-            // SAFETY: a message from the inbox is ours alone.
-            let m = unsafe { &mut *m.as_ptr() };
-            message = m.next;
-            self.events.remote_free += u64::from(m.nr);
-            m.objects[..m.nr as usize].iter().for_each(|&object| put(self, object));
-            self.recycle(heap, NonNull::from(m));
+    /// The same for an owner that may be at work: what it would take at its next misses stays, if it
+    /// had any since this was asked last.
+    pub(crate) fn collect_surplus(&mut self, heap: &Heap) {
+        let refills = self.events.bin_refill;
+        let had_none = core::mem::replace(&mut self.refills_seen, refills) == refills;
+        let share = share_of_heap(heap.mm().pages().nr_threads());
+        self.collect_down_to(heap, if had_none { 0 } else { share });
+    }
+
+    fn collect_down_to(&mut self, heap: &Heap, bytes: usize) {
+        self.take_inbox(heap);
+        let put = |inner: &mut Inner, object| inner.put_stray(heap, object);
+        while self.received_bytes > bytes && self.open_received(heap, put) {}
+    }
+
+    /// Puts what others posted before what waits: it is the warmest.
+    fn take_inbox(&mut self, heap: &Heap) {
+        let first = heap.inbox.take();
+        let mut last = first;
+        // SAFETY: messages from the inbox are ours alone.
+        while let Some(message) = unsafe { last.as_mut() } {
+            self.received_bytes += message.bytes as usize;
+            if message.next.is_null() {
+                message.next = core::mem::replace(&mut self.received, first);
+                return;
+            }
+            last = message.next;
         }
+    }
+
+    /// Gives the objects of the first message that waits to `put`; false if there is none.
+    fn open_received(&mut self, heap: &Heap, mut put: impl FnMut(&mut Inner, *mut u8)) -> bool {
+        // SAFETY: as above.
+        let Some(message) = (unsafe { self.received.as_mut() }) else { return false };
+        self.received = message.next;
+        self.received_bytes -= message.bytes as usize;
+        self.events.remote_free += u64::from(message.nr);
+        message.objects[..message.nr as usize].iter().for_each(|&object| put(self, object));
+        self.recycle(heap, NonNull::from(message));
+        true
     }
 
     /// Puts an object back into its slab, whatever class that is of, or sends it on where the slab

@@ -28,7 +28,7 @@ impl Heap {
         inner.events.bin_refill += 1;
         self.sync_hot();
         inner.prepare_bin(self, class)?;
-        inner.receive(self);
+        inner.receive(self, class);
         if inner.has_in_bin(self, class) {
             return Ok(());
         }
