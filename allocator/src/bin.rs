@@ -8,6 +8,8 @@
 //! comparison. Every change of a bin has one committing store, that of `top`: whoever looks at a
 //! bin whose owner was stopped for ever (a forked child) finds either the state before or after.
 
+#[cfg(target_arch = "x86_64")]
+use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
@@ -156,7 +158,7 @@ impl HeapHot {
         // SAFETY: `offset` is below CLASS_LIMIT, so the bin lies in the heap. Slot 0 below `top`
         // always exists and holds null.
         unsafe {
-            let bin = (&raw mut (*this).bins).byte_add(offset as usize).cast::<Bin>();
+            let bin = Self::bin_at(this, offset as usize);
             let slot = (*bin).top.sub(1);
             let object = *slot;
             if !object.is_null() {
@@ -240,7 +242,7 @@ impl HeapHot {
             if word >= u64::from(CLASS_LIMIT) || !is_right(word as u32) {
                 return false;
             }
-            let bin = (&raw mut (*this).bins).byte_add(word as usize).cast::<Bin>();
+            let bin = Self::bin_at(this, word as usize);
             let top = (*bin).top;
             // The object freed last, freed again, is the one double free that is cheap to see
             // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
@@ -248,9 +250,40 @@ impl HeapHot {
                 return false;
             }
             *top = object;
-            // Read again: so it is one instruction on x86-64, an addition to memory.
-            (*bin).top = (*bin).top.add(1);
+            (*bin).top = top.add(1);
             true
         }
+    }
+
+    /// The bin at `offset`, its address in one register.
+    ///
+    /// The next hit on the bin reads the `top` that this one writes. Processors hand such a word
+    /// over at once where both addresses are a register and a constant (memory renaming); with an
+    /// index it takes 5 to 8 cycles, the longest chain there is in a row of hits. A compiler prefers
+    /// the index, which is one instruction less.
+    ///
+    /// # Safety
+    /// `offset` is below `CLASS_LIMIT` and that of a bin.
+    #[inline(always)]
+    unsafe fn bin_at(this: *mut HeapHot, offset: usize) -> *mut Bin {
+        #[cfg(target_arch = "x86_64")]
+        let moved = {
+            let moved: *mut HeapHot;
+            // SAFETY: an addition and nothing else.
+            unsafe {
+                asm!(
+                    "lea {moved}, [{this} + {offset}]",
+                    this = in(reg) this,
+                    offset = in(reg) offset,
+                    moved = lateout(reg) moved,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            moved
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let moved = this.wrapping_byte_add(offset);
+        // SAFETY: the bin lies in the heap.
+        unsafe { (&raw mut (*moved).bins).cast() }
     }
 }
