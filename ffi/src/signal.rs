@@ -19,6 +19,10 @@
 //! the functions of the C library wait for the end of a slow path from the start
 //! ([`crate::jump`]). What remains is the first jump that is made otherwise: out of a slow path it
 //! costs the heap, and out of a locked section, the lock. POSIX promises nothing for either.
+//!
+//! A handler that comes between a hit's look at `current` and its mark finds the heap free and works
+//! with it. When it ends the hit goes on with the same heap, so a handler must not exchange it for
+//! another node's: a second thread may have it by then ([`Blocked::may_be_in_handler`]).
 
 use core::ptr;
 use core::sync::atomic::AtomicBool;
@@ -81,6 +85,18 @@ impl Blocked {
     /// Blocks signals: for what is done once a thread, or rarely.
     pub(crate) fn always() -> Blocked {
         Blocked { before: Some(set_mask(JUMPERS)) }
+    }
+
+    /// Whether the thread may be in a handler: while one runs, its own signal is blocked, besides
+    /// those that the thread blocks as a rule. (One that was set with SA_NODEFER shows nothing, but
+    /// on an alternate stack.)
+    pub(crate) fn may_be_in_handler(&self, as_a_rule: u64) -> bool {
+        self.before.is_none_or(|before| before & !as_a_rule != 0) || !on_ordinary_stack()
+    }
+
+    /// The thread's mask before.
+    pub(crate) fn mask_before(&self) -> Option<u64> {
+        self.before
     }
 
     /// Blocks signals if this process needs it.

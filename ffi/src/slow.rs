@@ -16,7 +16,7 @@ use crate::errno::{self, Errno};
 use crate::foreign::Foreign;
 use crate::harden;
 use crate::init;
-use crate::jump::{self, Section};
+use crate::jump;
 use crate::profile;
 use crate::thread::{Seat, Visit};
 use crate::tls;
@@ -115,16 +115,15 @@ fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
     // SAFETY: as above.
     let object = unsafe { HeapHot::pop(own.as_ref().hot(), request.size) };
     let start = NonNull::new(object)?;
-    let section = Section::begin(own);
+    jump::begin_slow_path(own);
     detour::on_alloc(start, request.size);
-    leave(own, &section);
+    leave(own);
     Some(Block { start, known_zero: false })
 }
 
 /// Ends an operation that needed no visit.
-fn leave(own: NonNull<Heap>, section: &Section) {
+fn leave(own: NonNull<Heap>) {
     tls::Block::get().put(detour::resting(own));
-    section.end();
     jump::resume();
 }
 
@@ -194,14 +193,12 @@ unsafe fn send(object: *mut u8, heap: *mut HeapHot) -> bool {
     let Some(remote) = (unsafe { Heap::remote(heap, object) }) else { return false };
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
-    let section = Section::begin(own);
+    jump::begin_slow_path(own);
     // SAFETY: as above.
     let is_sent = unsafe { own.as_ref().try_send(remote) };
     if is_sent {
         tls::unmark(heap);
         jump::resume();
-    } else {
-        section.end();
     }
     is_sent
 }
@@ -220,7 +217,7 @@ unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     if is_short {
         // SAFETY: a heap that was taken is the thread's own.
         let own = unsafe { Heap::from_taken(heap) };
-        let section = Section::begin(own);
+        jump::begin_slow_path(own);
         // Watched, it would have been a hit.
         let is_hit = detour::is_on() && {
             detour::on_free(object);
@@ -229,7 +226,7 @@ unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         };
         // SAFETY: as above.
         if is_hit || unsafe { own.as_ref().try_free_remote(object) } {
-            leave(own, &section);
+            leave(own);
             return;
         }
     }

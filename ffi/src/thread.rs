@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use zonal_allocator::{Heap, HeapHot, Mm};
 
-use crate::jump::{self, Section};
+use crate::jump;
 use crate::live::{self, Occasion};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
@@ -49,8 +49,6 @@ pub(crate) struct Visit {
     seat: Seat,
     /// The heap is not the thread's for longer than this operation.
     borrowed: bool,
-    /// Jumps out of handlers wait for its end.
-    section: Option<Section>,
     /// Dropped last, when `current` is back.
     _blocked: Blocked,
 }
@@ -71,13 +69,8 @@ impl Visit {
 
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
-        Visit {
-            mm,
-            seat: Seat::Heap(heap),
-            borrowed: false,
-            section: Some(Section::begin(heap)),
-            _blocked: blocked,
-        }
+        jump::begin_slow_path(heap);
+        Visit { mm, seat: Seat::Heap(heap), borrowed: false, _blocked: blocked }
     }
 
     #[cold]
@@ -109,10 +102,15 @@ impl Visit {
         }
     }
 
+    /// Not in a signal handler: the hit that it may have interrupted works with the old one.
     #[cold]
     fn change_heap(&mut self, heap: NonNull<Heap>) {
         let block = Block::get();
-        let _blocked = Blocked::always();
+        let blocked = Blocked::always();
+        // SAFETY: the heap is this thread's.
+        if blocked.may_be_in_handler(unsafe { heap.as_ref() }.signals()) {
+            return;
+        }
         // Another thread may have the old one soon.
         block.vacate();
         block.set_home(BUSY);
@@ -120,9 +118,6 @@ impl Visit {
         let heap = unsafe { self.mm.exchange(heap) };
         block.set_home(heap.as_ptr());
         self.seat = Seat::Heap(heap);
-        if let Some(section) = &mut self.section {
-            section.move_to(heap);
-        }
     }
 
     /// Whether the heap is this operation's only.
@@ -160,9 +155,6 @@ impl Drop for Visit {
             }
         }
         block.put(current);
-        if let Some(section) = &self.section {
-            section.end();
-        }
         if wants_thread {
             kswapd::start(self.mm);
         }
@@ -203,7 +195,6 @@ fn interrupted() -> Option<Visit> {
         mm: init::mm()?,
         seat: Seat::Interrupted,
         borrowed: false,
-        section: None,
         _blocked: Blocked::no(),
     })
 }
@@ -219,6 +210,10 @@ fn attach(block: Block) -> Option<Visit> {
         return None;
     };
     block.set_home(heap.as_ptr());
+    if let Some(mask) = blocked.mask_before() {
+        // SAFETY: the heap is this thread's.
+        unsafe { heap.as_ref() }.set_signals(mask);
+    }
     // What follows may call malloc (a key above 31 makes glibc allocate): let it hit or miss as
     // any other call.
     block.put(detour::resting(heap));
@@ -239,7 +234,7 @@ fn borrow(block: Block) -> Option<Visit> {
     };
     let seat = Seat::Heap(heap);
     let _blocked = Blocked::if_needed();
-    Some(Visit { mm, seat, borrowed: true, section: None, _blocked })
+    Some(Visit { mm, seat, borrowed: true, _blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.
@@ -277,4 +272,43 @@ unsafe extern "C" fn hook(round: *mut c_void) {
     // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
     unsafe { mm.detach(heap) };
     block.set_home(DEAD);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::foreign::Alone;
+    use crate::hot;
+
+    /// Whether a slow path that is to move to another heap does so.
+    fn moves() -> bool {
+        let mut visit = Visit::begin(Block::get().take()).unwrap();
+        let Seat::Heap(old) = visit.seat() else { panic!("no heap") };
+        visit.change_heap(old);
+        let Seat::Heap(new) = visit.seat() else { panic!("no heap") };
+        assert_eq!(Block::get().home(), new.as_ptr());
+        new != old
+    }
+
+    /// A hit that was interrupted before its mark goes on with the heap that it saw.
+    #[test]
+    fn a_handler_keeps_its_thread_s_heap() {
+        thread::spawn(|| {
+            // The thread blocks one signal as a rule.
+            let rule = signal::set_mask(0) | 1 << (libc::SIGUSR1 - 1);
+            signal::set_mask(rule);
+            // SAFETY: a live block, given up.
+            unsafe { hot::free::<Alone>(hot::malloc(100)) };
+            assert!(moves());
+            // While a handler runs, its own signal is blocked, too.
+            signal::set_mask(rule | 1 << (libc::SIGUSR2 - 1));
+            assert!(!moves());
+            signal::set_mask(rule);
+            assert!(moves());
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -61,6 +61,8 @@ pub struct Heap {
     mm: &'static Mm,
     /// The owner's way to the next sample of the heap profile.
     countdown: Countdown,
+    /// The signals that the owner's thread blocks as a rule: the caller's word.
+    signals: Cell<u64>,
     /// Next heap in the registry's pool, while it is there.
     pub(crate) next_dead: Cell<*mut Heap>,
     /// In the pool: its holder, not a visitor, takes care of it.
@@ -79,9 +81,9 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown` are the owner's, `inner`
-// belongs to whoever is inside the gate, `next_dead` to the holder of the registry lock; the rest is
-// atomic or immutable.
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `signals` are the owner's,
+// `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry lock; the
+// rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -123,6 +125,7 @@ impl Heap {
             (&raw mut (*heap).barrier).write(barrier);
             (&raw mut (*heap).mm).write(mm);
             (&raw mut (*heap).countdown).write(Countdown::new());
+            (&raw mut (*heap).signals).write(Cell::new(0));
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
             (&raw mut (*heap).dead).write(AtomicBool::new(false));
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
@@ -149,6 +152,7 @@ impl Heap {
             barrier: _,
             mm: _,
             countdown: _,
+            signals: _,
             next_dead: _,
             dead: _,
             torn: _,
@@ -182,6 +186,17 @@ impl Heap {
     #[inline(always)]
     pub fn countdown(&self) -> &Countdown {
         &self.countdown
+    }
+
+    /// The signals that the owner's thread blocks as a rule, as it said: the heap only keeps the word,
+    /// which the caller has no room for. The owner's alone.
+    pub fn signals(&self) -> u64 {
+        self.signals.get()
+    }
+
+    /// Says so. The owner's alone.
+    pub fn set_signals(&self, mask: u64) {
+        self.signals.set(mask);
     }
 
     pub(crate) fn is_held(&self) -> bool {

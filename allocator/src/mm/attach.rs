@@ -133,6 +133,7 @@ impl Mm {
         // SAFETY: both are the calling thread's own.
         unsafe {
             HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
+            new.as_ref().set_signals(old.as_ref().signals());
             self.note_migration(new.as_ref().node());
             if let Some(bad) = old.as_ref().take_fault() {
                 new.as_ref().enter().fault.get_or_insert(bad);

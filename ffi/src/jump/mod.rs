@@ -44,44 +44,31 @@ pub type LongJump = unsafe extern "C" fn(*mut c_void, c_int) -> !;
 /// In the mark of a heap: a slow path runs, to whose end jumps are put off.
 const SLOW: u32 = 1;
 
+/// The thread has taken `heap`, and marked it: a slow path begins. It ends as the heap is put back.
+#[inline]
+pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
+    let mark = Mark(heap);
+    mark.set(mark.get() | SLOW);
+}
+
 /// The process ends: a handler of SIGABRT may jump as it likes.
 pub(crate) fn give_up() {
     if let Some(heap) = Block::get().heap() {
-        Section(heap).end();
+        let mark = Mark(heap);
+        mark.set(mark.get() & !SLOW);
     }
 }
 
-/// A slow path of the calling thread, in which jumps are put off.
-#[derive(Debug)]
-pub(crate) struct Section(NonNull<Heap>);
+/// The mark in a heap of the calling thread.
+struct Mark(NonNull<Heap>);
 
-impl Section {
-    /// The thread has taken `heap`, and marked it.
-    #[inline]
-    pub(crate) fn begin(heap: NonNull<Heap>) -> Section {
-        let section = Section(heap);
-        section.set(section.mark() | SLOW);
-        section
-    }
-
-    /// The operation works on another heap of the thread from here on, which has the mark of this
-    /// one.
-    pub(crate) fn move_to(&mut self, heap: NonNull<Heap>) {
-        self.0 = heap;
-    }
-
-    /// Ends it. Everything is as it was, so [`resume`] may follow at once.
-    #[inline]
-    pub(crate) fn end(&self) {
-        self.set(self.mark() & !SLOW);
-    }
-
+impl Mark {
     fn word(&self) -> *mut u32 {
         self.0.as_ptr().cast::<u8>().wrapping_add(HeapHot::FRAME).cast()
     }
 
     #[inline]
-    fn mark(&self) -> u32 {
+    fn get(&self) -> u32 {
         // SAFETY: the mark is the thread's, as the heap is.
         unsafe { self.word().read() }
     }
@@ -142,7 +129,7 @@ impl Waiting {
     }
 }
 
-/// Does the jump that waited for the slow path that just ended, if there is one.
+/// Does the jump that waited for the slow path that just ended, if there is one. The heap is back.
 #[inline]
 pub(crate) fn resume() {
     if NR.load(Relaxed) != 0 {

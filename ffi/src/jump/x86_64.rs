@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::{LongJump, SLOW, Section, Waiting};
+use super::{LongJump, Mark, SLOW, Waiting};
 use crate::signal;
 use crate::tls::Block;
 
@@ -43,7 +43,7 @@ const ROTATION: u32 = 17;
 #[inline]
 pub(super) unsafe fn put_off(env: *mut c_void, value: c_int, jump: LongJump) {
     let Some(heap) = Block::get().heap() else { return };
-    let mark = Section(heap).mark();
+    let mark = Mark(heap).get();
     if mark & SLOW != 0 {
         // SAFETY: the caller's promise.
         unsafe { out_of_slow_path(mark & !SLOW, env, value, jump) };
