@@ -85,7 +85,8 @@ fn start() -> u8 {
     match execute(cli.command) {
         Ok(status) => status,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "zonal: {error:#}");
+            let text = system::printable(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "zonal: {text}");
             error.downcast_ref::<run::NotStarted>().map_or(OWN_FAILURE, run::NotStarted::status)
         }
     }

@@ -128,6 +128,23 @@ impl System {
         self.status("Uid")?.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// Does `work` with no more rights to files than the process's user has: what root does at a place
+    /// that the process names, it could otherwise be made to do anywhere.
+    pub(crate) fn with_its_rights<R>(&self, work: impl FnOnce() -> R) -> R {
+        let group = || self.status("Gid")?.split_whitespace().nth(1)?.parse::<u32>().ok();
+        let (Some(user), Some(group)) = (self.effective_user(), group()) else { return work() };
+        // SAFETY: these change the ids by which this thread opens files, or nothing where it may not,
+        // and answer those before.
+        let before = unsafe { (libc::setfsgid(group), libc::setfsuid(user)) };
+        let result = work();
+        // SAFETY: as above.
+        unsafe {
+            libc::setfsuid(before.1.cast_unsigned());
+            libc::setfsgid(before.0.cast_unsigned());
+        }
+        result
+    }
+
     /// The number by which the process knows itself, inside its container.
     pub(crate) fn number_inside(&self) -> Option<u32> {
         self.status("NSpid")?.split_whitespace().last()?.parse().ok()
@@ -141,7 +158,7 @@ impl System {
 
     /// The process's name for people.
     pub(crate) fn name(&self) -> String {
-        self.of_process("comm").map_or_else(|| "?".into(), |name| name.trim_end().into())
+        self.of_process("comm").map_or_else(|| "?".into(), |name| printable(name.trim_end()))
     }
 
     /// Files that are mapped in the process, each once, in order of address.
@@ -163,6 +180,11 @@ impl System {
         let folder = self.pid.map_or_else(|| "self".into(), |pid| pid.to_string());
         self.root.join("proc").join(folder).join(file)
     }
+}
+
+/// The text without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// The value of `field` in lines of `field: value`.

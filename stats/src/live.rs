@@ -8,9 +8,10 @@
 //!              words of a Snapshot              only those in use
 //! ```
 //!
-//! The file belongs to the user who runs the process, with all rights for that user alone, so
-//! reader and publisher trust each other: at worst one user's reader sees nonsense of the same
-//! user's process. Nothing that is read from the page is used as an index without a check.
+//! The file belongs to the user who runs the process, with all rights for that user alone. The
+//! reader may be root, and whoever writes the page may mean harm: nothing that is read from it is
+//! used as an index, a length, or text for a terminal without a check, and a reader that is to
+//! survive a file that is cut short under it reads copies instead of a mapping ([`LivePage::of`]).
 //!
 //! # Synchronisation
 //!
@@ -29,6 +30,7 @@
 //! the odd `seq` of that one, too, and reads again. All words are atomics, Relaxed.
 
 use core::fmt;
+use core::mem::offset_of;
 use core::ops::Range;
 
 use crate::snapshot::{LAYOUT, Snapshot};
@@ -93,6 +95,21 @@ pub enum Unfit {
 }
 
 impl LivePage {
+    /// Bytes before the words of the snapshot.
+    pub const HEAD_BYTES: usize = offset_of!(LivePage, words);
+    /// Where a reader asks, by the next number.
+    pub const REQUEST_AT: usize = offset_of!(LivePage, request);
+    /// Where it sees that it was heard.
+    pub const SERVED_AT: usize = offset_of!(LivePage, served);
+    /// Where it sees that a copy is whole: an even number, the same before and after.
+    pub const SEQ_AT: usize = offset_of!(LivePage, seq);
+
+    /// A copy of a page as a page; none if there are too few words.
+    pub fn of(words: &mut [u64]) -> Option<&LivePage> {
+        // SAFETY: long enough, aligned, atomics of `u64` all through, and borrowed by nobody else.
+        (size_of_val(words) >= PAGE_BYTES).then(|| unsafe { &*words.as_mut_ptr().cast() })
+    }
+
     /// Says whose page it is. Before the first publication.
     pub fn describe(&self, pid: u64, start_ticks: u64) {
         self.layout.store(LAYOUT, Relaxed);
@@ -183,7 +200,7 @@ impl LivePage {
 
     /// Bytes of the page that hold `part` of a snapshot.
     pub fn bytes_of(part: &Range<usize>) -> Range<usize> {
-        let at = |word: usize| core::mem::offset_of!(LivePage, words) + word * size_of::<u64>();
+        let at = |word: usize| Self::HEAD_BYTES + word * size_of::<u64>();
         at(part.start)..at(part.end)
     }
 }

@@ -87,3 +87,10 @@ figures! {
         stall_full_ns: Counter Nanoseconds,
     }
 }
+
+impl Process {
+    /// Threads with a heap.
+    pub fn nr_threads(&self) -> u64 {
+        self.nr_heaps.saturating_sub(self.nr_dead_heaps)
+    }
+}

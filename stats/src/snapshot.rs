@@ -95,7 +95,9 @@ impl Snapshot {
     /// The version of the library.
     pub fn version(&self) -> &str {
         let text = self.version.split(|&byte| byte == 0).next().unwrap_or_default();
-        core::str::from_utf8(text).unwrap_or("?")
+        // It may come from a page of somebody else's, and go to a terminal.
+        let is_plain = text.iter().all(u8::is_ascii_graphic);
+        core::str::from_utf8(text).ok().filter(|_| is_plain).unwrap_or("?")
     }
 
     /// Size classes, smallest first.

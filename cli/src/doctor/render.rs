@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::finding::{Finding, Level};
 use crate::style::Style;
+use crate::system::printable;
 
 /// Width of the column with the name of the check.
 const NAME: usize = 12;
@@ -14,16 +15,16 @@ const INDENT: usize = 2 + 8 + NAME;
 
 /// One finding a paragraph, what matters most first.
 pub(super) fn text(subject: &str, findings: &[Finding], style: Style) -> String {
-    let mut out = format!("zonal doctor: {subject}\n\n");
+    let mut out = format!("zonal doctor: {}\n\n", printable(subject));
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     for finding in sorted {
         let word = style.paint(paint(finding.level), &format!("{:<8}", finding.level));
         let name = style.bold(&format!("{:<NAME$}", finding.check));
-        let _ = writeln!(out, "  {word}{name}{}", finding.found);
+        let _ = writeln!(out, "  {word}{name}{}", printable(&finding.found));
         for (label, text) in [("", &finding.means), ("-> ", &finding.change)] {
             if let Some(text) = text {
-                paragraph(&mut out, label, text, style.width());
+                paragraph(&mut out, label, &printable(text), style.width());
             }
         }
     }

@@ -1,8 +1,11 @@
 //! The statistics that a process publishes in a file of its user's, from outside.
 //!
-//! The process is neither stopped nor traced: the file is mapped, a fresh snapshot is asked for by a
-//! word in it, and what is there is read ([`zonal_stats::live`]). What of it is in memory the kernel
-//! tells ([`resident`]).
+//! The process is neither stopped nor traced: a fresh snapshot is asked for by a word in the file, and
+//! what is there is read ([`zonal_stats::live`]). What of it is in memory the kernel tells
+//! ([`resident`]).
+//!
+//! The process may be anybody's, and mean harm to a reader that is root. So its files are opened with
+//! its user's rights, copied, not mapped, and none of the figures is trusted.
 
 mod page;
 mod resident;
@@ -87,15 +90,16 @@ impl Live {
             Ok(None) => return Err(why_silent(pid, &system).into()),
             Err(error) => return Err(Silent::Unreadable(pid, error).into()),
         };
-        match page.check() {
-            Ok(()) => {}
+        let head = page.look_at_head(|page| page.check().map(|()| page.start_ticks()));
+        let written = match head.map_err(|error| Silent::Unreadable(pid, error))? {
+            Ok(ticks) => ticks,
             Err(Unfit::OtherLayout) => return Err(Silent::OtherVersion(pid).into()),
             Err(Unfit::NotAPage) => return Err(Silent::NotPublished(pid).into()),
-        }
+        };
         let Some(start_ticks) = system.start_ticks() else { return Err(Silent::Ended(pid).into()) };
         // The number may have belonged to another process, which left its page behind, or the
         // process has become another program.
-        let is_other = page.start_ticks() != 0 && page.start_ticks() != start_ticks;
+        let is_other = written != 0 && written != start_ticks;
         if is_other || !is_mapped(pid, &system) {
             return Err(why_silent(pid, &system).into());
         }
@@ -104,12 +108,9 @@ impl Live {
 
     /// Asks all of them for fresh figures, and waits a little for those who write some.
     pub(crate) fn ask_all(lives: &[Live]) {
-        let requests: Vec<u64> = lives.iter().map(|live| live.page.ask()).collect();
-        let deadline = Instant::now() + PATIENCE;
-        let is_served = |(live, request): (&Live, &u64)| live.page.is_served(*request);
-        while !lives.iter().zip(&requests).all(is_served) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let asked: Vec<_> =
+            lives.iter().filter_map(|live| Some((&live.page, live.page.ask().ok()?))).collect();
+        wait(&asked, PATIENCE);
     }
 
     /// The number of the process.
@@ -132,11 +133,8 @@ impl Live {
         if self.system.start_ticks() != Some(self.start_ticks) {
             return Err(Silent::Ended(self.pid).into());
         }
-        let request = self.page.ask();
-        let deadline = Instant::now() + patience;
-        while !self.page.is_served(request) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let request = self.page.ask().map_err(|error| Silent::Unreadable(self.pid, error))?;
+        wait(&[(&self.page, request)], patience);
         self.last()
     }
 
@@ -145,7 +143,8 @@ impl Live {
         let mut snapshot = Box::<Snapshot>::default();
         // Torn by a publisher that is at it: it will not be the next time.
         for _ in 0..20 {
-            if self.page.read(&mut snapshot) {
+            let is_read = self.page.read(&mut snapshot);
+            if is_read.map_err(|error| Silent::Unreadable(self.pid, error))? {
                 // Where the kernel does not say, zonal's own accounts stand.
                 let _ = resident::ask(self.pid, &mut snapshot);
                 return Ok(snapshot);
@@ -177,7 +176,18 @@ impl Live {
             .filter_map(|name| name.pid.try_into().ok())
             .collect();
         found.sort_unstable();
+        found.dedup();
         found
+    }
+}
+
+/// Until all requests are served, or the time is over.
+fn wait(asked: &[(&Page, u64)], patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while !asked.iter().all(|(page, request)| page.is_served(*request))
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -187,7 +197,8 @@ fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
     let Some(user) = system.effective_user() else { return Ok(None) };
     for name in names(pid, system) {
         for root in [format!("/proc/{pid}/root"), String::new()] {
-            match Page::map(format!("{root}{FOLDER}{user}/{name}").as_ref(), user) {
+            let path = format!("{root}{FOLDER}{user}/{name}");
+            match system.with_its_rights(|| Page::open(path.as_ref(), user)) {
                 Ok(page) => return Ok(Some(page)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -3,11 +3,15 @@
 //! A process that publishes does not ask the kernel for itself: a seccomp filter may kill who asks.
 //! Its reader may, by `/proc/PID/pagemap`, or by `move_pages` where there are several nodes. Neither
 //! stops the process; the answer is of this moment, however old the snapshot is.
+//!
+//! What to ask about stands in the snapshot, which may be made to keep the reader busy: it asks about
+//! no more pages than the process has address space, and not for longer than [`PATIENCE`].
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use zonal_stats::{MAX_NODES, PAGE_SIZE, Snapshot};
@@ -16,6 +20,9 @@ use zonal_stats::{MAX_NODES, PAGE_SIZE, Snapshot};
 const PAGES: u64 = 512;
 /// In an entry of the page map: the page is in memory.
 const IS_PRESENT: u64 = 1 << 63;
+
+/// The kernel looks at some hundred GiB in that time.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Pages by node.
 type OnNodes = [u64; MAX_NODES];
@@ -29,6 +36,12 @@ pub(super) fn ask(pid: u32, snapshot: &mut Box<Snapshot>) -> Result<()> {
     if snapshot.nr_sections_left_out > 0 {
         bail!("not all sections are known");
     }
+    let map_bytes = snapshot.process.map_mapped_bytes;
+    let sections = snapshot.sections().iter().map(|section| section.nr_committed);
+    let nr_pages = sections.fold(map_bytes / PAGE_SIZE, u64::saturating_add);
+    if nr_pages > address_space(pid)? / PAGE_SIZE {
+        bail!("more than the process has");
+    }
     let kernel = Kernel::of(pid, snapshot.nodes().len())?;
     let mut asked = snapshot.clone();
     let (mut resident, mut misplaced) = ([0; MAX_NODES], [0; MAX_NODES]);
@@ -38,24 +51,23 @@ pub(super) fn ask(pid: u32, snapshot: &mut Box<Snapshot>) -> Result<()> {
         section.nr_resident = 0;
         for block in 0..section.nr_committed.div_ceil(PAGES) {
             let nr_pages = PAGES.min(section.nr_committed - block * PAGES);
-            let start = section.start + block * PAGES * PAGE_SIZE;
+            let start = section.start.saturating_add(block * PAGES * PAGE_SIZE);
             let on = kernel.resident(start, nr_pages, home)?;
             let nr = on.iter().sum::<u64>();
             section.nr_resident += nr;
             if block < section.nr_pageblocks
-                && let Some(slot) = usize::try_from(section.first_pageblock + block)
-                    .ok()
-                    .and_then(|slot| asked.pageblocks.get_mut(slot))
+                && let Some(slot) = section.first_pageblock.checked_add(block)
+                && let Some(slot) = asked.pageblocks.get_mut(usize::try_from(slot)?)
             {
                 slot.resident = u16::try_from(nr)?;
             }
             for (there, nr) in on.into_iter().enumerate() {
                 resident[there] += nr * PAGE_SIZE;
-                misplaced[home] += if there == home { 0 } else { nr * PAGE_SIZE };
+                let elsewhere = misplaced.get_mut(home).context("no such node")?;
+                *elsewhere += if there == home { 0 } else { nr * PAGE_SIZE };
             }
         }
     }
-    let map_bytes = asked.process.map_mapped_bytes;
     let in_map: u64 = kernel.resident_range(asked.map_start, map_bytes / PAGE_SIZE)?;
     let meta = &mut asked.process.meta_resident_bytes;
     *meta = meta.saturating_sub(map_bytes) + in_map * PAGE_SIZE;
@@ -71,46 +83,64 @@ pub(super) fn ask(pid: u32, snapshot: &mut Box<Snapshot>) -> Result<()> {
     Ok(())
 }
 
-/// Who answers.
-enum Kernel {
+/// Bytes of all that the process has mapped.
+fn address_space(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages: u64 = text.split_whitespace().next().context("no statm")?.parse()?;
+    pages.checked_mul(os_page()).context("no such size")
+}
+
+fn os_page() -> u64 {
+    // SAFETY: only asks.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.unsigned_abs()
+}
+
+/// Who answers, in pages of the OS, and until when.
+struct Kernel {
+    by: By,
+    os_page: u64,
+    deadline: Instant,
+}
+
+enum By {
     /// Whether a page is in memory.
-    Pagemap { file: File, os_page: u64 },
+    Pagemap(File),
     /// And on which node.
-    MovePages { pid: libc::pid_t, os_page: u64 },
+    MovePages(libc::pid_t),
 }
 
 impl Kernel {
     fn of(pid: u32, nr_nodes: usize) -> Result<Kernel> {
-        // SAFETY: only asks.
-        let os_page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })?;
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
-        let pid = libc::pid_t::try_from(pid)?;
-        let several = Kernel::MovePages { pid, os_page };
-        let one = Kernel::Pagemap { file, os_page };
-        Ok(if nr_nodes > 1 && several.resident(os_page, 1, 0).is_ok() { several } else { one })
+        let by = By::MovePages(libc::pid_t::try_from(pid)?);
+        let kernel = Kernel { by, os_page: os_page(), deadline: Instant::now() + PATIENCE };
+        let tells_nodes = nr_nodes > 1 && kernel.resident(kernel.os_page, 1, 0).is_ok();
+        Ok(if tells_nodes { kernel } else { Kernel { by: By::Pagemap(file), ..kernel } })
     }
 
     /// Pages from `start` on that are in memory, at most those of a pageblock: by node, or all of
     /// them on `home`.
     fn resident(&self, start: u64, nr_pages: u64, home: usize) -> Result<OnNodes> {
+        if Instant::now() > self.deadline {
+            bail!("more than can be asked about");
+        }
+        let unit = self.os_page / PAGE_SIZE;
         let mut on = [0; MAX_NODES];
         let mut count = |node: usize, nr| on.get_mut(node).map(|sum| *sum += nr);
-        match *self {
-            Kernel::Pagemap { ref file, os_page } => {
-                let unit = os_page / PAGE_SIZE;
+        match self.by {
+            By::Pagemap(ref file) => {
                 let mut bytes = [0; 8 * PAGES as usize];
                 let entries = bytes.get_mut(..8 * usize::try_from(nr_pages.div_ceil(unit))?);
                 let entries = entries.context("more than a pageblock")?;
-                file.read_exact_at(entries, start / os_page * 8)?;
+                file.read_exact_at(entries, start / self.os_page * 8)?;
                 let present = entries.chunks_exact(8).filter(|entry| {
                     let entry = <[u8; 8]>::try_from(*entry).map_or(0, u64::from_ne_bytes);
                     entry & IS_PRESENT != 0
                 });
                 count(home, present.count() as u64 * unit).context("no such node")?;
             }
-            Kernel::MovePages { pid, os_page } => {
-                let unit = os_page / PAGE_SIZE;
-                for node in nodes_of(pid, start, nr_pages.div_ceil(unit), os_page)? {
+            By::MovePages(pid) => {
+                for node in nodes_of(pid, start, nr_pages.div_ceil(unit), self.os_page)? {
                     // What is negative says why there is no page.
                     if let Ok(node) = usize::try_from(node) {
                         count(node, unit).context("no such node")?;
@@ -125,7 +155,7 @@ impl Kernel {
     fn resident_range(&self, start: u64, nr_pages: u64) -> Result<u64> {
         let mut sum = 0;
         for first in (0..nr_pages).step_by(PAGES as usize) {
-            let on = self.resident(start + first * PAGE_SIZE, PAGES.min(nr_pages - first), 0)?;
+            let on = self.resident(start.saturating_add(first * PAGE_SIZE), PAGES.min(nr_pages - first), 0)?;
             sum += on.iter().sum::<u64>();
         }
         Ok(sum)
@@ -134,7 +164,7 @@ impl Kernel {
 
 /// The node of each page, or a negative number.
 fn nodes_of(pid: libc::pid_t, start: u64, count: u64, os_page: u64) -> Result<Vec<i32>> {
-    let pages: Vec<u64> = (0..count).map(|page| start + page * os_page).collect();
+    let pages: Vec<u64> = (0..count).map(|page| start.saturating_add(page * os_page)).collect();
     let mut status = vec![0_i32; pages.len()];
     let no_nodes = ptr::null::<i32>();
     // SAFETY: both tables are as long as the number says; without nodes nothing moves.
@@ -194,5 +224,33 @@ mod tests {
         snapshot.nr_sections_left_out = 1;
         snapshot.asked_kernel = 0;
         assert!(ask(std::process::id(), &mut snapshot).is_err());
+    }
+
+    /// Whoever writes the page may write anything: no figure of it is followed for long, or out of a
+    /// table.
+    #[test]
+    fn nonsense_is_not_asked_about() {
+        let whole = |change: fn(&mut Snapshot)| {
+            let mut snapshot = Box::<Snapshot>::default();
+            (snapshot.nr_nodes, snapshot.nr_sections) = (2, 2);
+            change(&mut snapshot);
+            let before = Instant::now();
+            let answer = ask(std::process::id(), &mut snapshot);
+            assert!(before.elapsed() < PATIENCE / 2, "{:?}", before.elapsed());
+            (answer.is_ok(), snapshot.asked_kernel)
+        };
+        assert_eq!(whole(|_| {}), (true, 1));
+        assert_eq!(whole(|page| page.sections[1].nr_committed = u64::MAX), (false, 0));
+        assert_eq!(whole(|page| page.sections[1].nr_committed = 1 << 34), (false, 0));
+        assert_eq!(whole(|page| page.process.map_mapped_bytes = 1 << 50), (false, 0));
+        for node in [64, u64::MAX] {
+            let mut snapshot = Box::<Snapshot>::default();
+            (snapshot.nr_nodes, snapshot.nr_sections) = (2, 1);
+            (snapshot.sections[0].node, snapshot.sections[0].nr_committed) = (node, 1);
+            assert!(ask(std::process::id(), &mut snapshot).is_err());
+            (snapshot.sections[0].node, snapshot.nodes[1].id) = (0, node);
+            snapshot.sections[0].start = u64::MAX;
+            assert!(ask(std::process::id(), &mut snapshot).is_err());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Pages that nobody publishes any more: a process that was killed leaves its own behind.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use zonal_stats::live::{FOLDER, PageName};
@@ -17,7 +18,15 @@ pub(crate) fn tidy() {
     }
     // SAFETY: takes nothing and cannot fail.
     let user = unsafe { libc::geteuid() };
-    for entry in fs::read_dir(format!("{FOLDER}{user}")).into_iter().flatten().flatten() {
+    let folder = format!("{FOLDER}{user}");
+    // Everybody may write to `/dev/shm`: one that another made could be a link to anywhere.
+    let is_own = |found: fs::Metadata| {
+        found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0
+    };
+    if !fs::symlink_metadata(&folder).is_ok_and(is_own) {
+        return;
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         // Those of other containers that share the folder are none of ours.
         let name = entry.file_name().to_str().and_then(PageName::parse);
         let pid = name.filter(|name| is_here(*name)).and_then(|name| name.pid.try_into().ok());
@@ -32,6 +41,8 @@ pub(crate) fn tidy() {
 fn is_stale(path: &Path, user: u32, pid: u32) -> bool {
     let Some(start) = System::below("/", Some(pid)).start_ticks() else { return true };
     // One that is just being made cannot be mapped yet.
-    let written = Page::map(path, user).map_or(0, |page| page.start_ticks());
+    let page = Page::open(path, user);
+    let written = page.and_then(|page| page.look_at_head(zonal_stats::LivePage::start_ticks));
+    let written = written.unwrap_or(0);
     written != 0 && written != start
 }

@@ -98,7 +98,8 @@ pub(super) struct Module {
 
 impl Module {
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let loader = Loader::new(path).ok()?;
+        // A mapping may be named like a fifo, which would be waited for.
+        let loader = fs::metadata(path).ok()?.is_file().then(|| Loader::new(path).ok())??;
         let bytes = fs::read(path).ok()?;
         let file = ElfFile64::<Endianness>::parse(bytes.as_slice()).ok()?;
         let endian = file.endian();

@@ -4,8 +4,10 @@
 //! signal and which file are read from the environment that it was started with.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +21,8 @@ use crate::system::{System, Unreachable};
 pub(crate) const DEFAULT_SIGNAL: &str = "SIGRTMAX-7";
 const DEFAULT_FILE: &[u8] = b"zonal.heap.%p";
 const DEFAULT_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a profile; one of a large program is some MiB.
+const MOST: u64 = 1 << 30;
 /// How long a process may take to write its file. One that is stopped never does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -31,6 +35,7 @@ const WRITE: usize = 3;
 #[derive(Debug)]
 pub(super) struct Target {
     pid: u32,
+    system: System,
     signal: i32,
     /// As the process names it.
     file: Vec<u8>,
@@ -63,7 +68,7 @@ impl Target {
         let file =
             value("profile_file").map_or(DEFAULT_FILE.to_vec(), |file| file.as_bytes().into());
         let always = value("profile").is_some_and(|value| value == "on");
-        Ok(Self { pid, signal, file, always })
+        Ok(Self { pid, system, signal, file, always })
     }
 
     /// What the process sees as `/`.
@@ -80,11 +85,11 @@ impl Target {
         thread::sleep(time);
         let path = self.path();
         // A file of an earlier profile is none of ours, and stays if nothing new comes.
-        let before = stamp(&path);
+        let before = self.system.with_its_rights(|| stamp(&path));
         self.send(if self.always { WRITE } else { STOP_AND_WRITE })?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let now = stamp(&path);
+            let now = self.system.with_its_rights(|| stamp(&path));
             if now.is_some() && now != before {
                 break;
             }
@@ -96,9 +101,12 @@ impl Target {
             }
             thread::sleep(Duration::from_millis(2));
         }
-        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        // It was written for us.
-        let _ = fs::remove_file(&path);
+        let bytes = self.system.with_its_rights(|| {
+            let bytes = read(&path).with_context(|| path.display().to_string());
+            // It was written for us.
+            let _ = fs::remove_file(&path);
+            bytes
+        })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -144,6 +152,19 @@ impl Target {
             _ => Err(error).context(self.pid),
         }
     }
+}
+
+/// The process names the file, and may name anything: no fifo, and nothing without end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    if file.take(MOST + 1).read_to_end(&mut bytes)? as u64 > MOST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "too large for a profile"));
+    }
+    Ok(bytes)
 }
 
 /// What tells a file from one of the same name before it.

@@ -25,26 +25,32 @@ pub(super) fn head() -> String {
 pub(super) const NOBODY: &str =
     "No process publishes its statistics. Start one with: zonal run -- PROGRAM";
 
+/// Processes that are looked at together: each takes a descriptor.
+const AT_ONCE: usize = 256;
+
 impl Entry {
-    /// All of them. Each is asked before the first is waited for.
+    /// All of them. Many are asked before the first is waited for.
     pub(super) fn all() -> Vec<Entry> {
+        let mut found: Vec<Entry> = Live::all().chunks(AT_ONCE).flat_map(Self::some).collect();
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.snapshot.memory().resident_bytes));
+        found
+    }
+
+    fn some(pids: &[u32]) -> Vec<Entry> {
         // Some may have ended meanwhile.
-        let lives: Vec<Live> =
-            Live::all().into_iter().filter_map(|pid| Live::open(pid).ok()).collect();
+        let lives: Vec<Live> = pids.iter().filter_map(|&pid| Live::open(pid).ok()).collect();
         Live::ask_all(&lives);
         let entry = |live: &Live| {
             let snapshot = live.last().ok()?;
             Some(Entry { pid: live.pid(), name: live.name(), snapshot })
         };
-        let mut found: Vec<Entry> = lives.iter().filter_map(entry).collect();
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.snapshot.memory().resident_bytes));
-        found
+        lives.iter().filter_map(entry).collect()
     }
 
     pub(super) fn line(&self) -> String {
         let (memory, process) = (self.snapshot.memory(), &self.snapshot.process);
         let (resident, free) = (size(memory.resident_bytes), size(memory.free_resident_bytes));
-        let threads = process.nr_heaps - process.nr_dead_heaps.min(process.nr_heaps);
+        let threads = process.nr_threads();
         format!("{:>8} {resident:>10} {free:>10} {threads:>8}  {}", self.pid, self.name)
     }
 

@@ -34,7 +34,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
 
 fn title_line(app: &App, width: usize) -> Line<'static> {
     let left = format!(" zonal top  {} (pid {})", app.name, app.pid);
-    let heaps = app.snapshot.process.nr_heaps - app.snapshot.process.nr_dead_heaps;
+    let heaps = app.snapshot.process.nr_threads();
     let age = Live::age(&app.snapshot);
     let state = if app.is_paused {
         "paused".into()

@@ -201,3 +201,36 @@ fn odd_sizes_and_empty_processes() {
         }
     }
 }
+
+/// Whoever owns a page may write anything into it: no figure leads out of a table, or nowhere.
+#[test]
+fn nonsense_is_shown_as_nonsense() {
+    const VALUES: [u64; 8] = [0, 0, 1, 2, 3, 65, 512, 70_000];
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        VALUES[(seed >> 61) as usize]
+    };
+    for round in 1..30 {
+        let mut snapshot = Box::<Snapshot>::default();
+        snapshot.words_mut().iter_mut().for_each(|word| *word = random());
+        snapshot.version = *b"\x1b[31mzonal\x07\0\0\0\0\0";
+        snapshot.taken_ns = round;
+        let mut texts = [const { String::new() }; 4];
+        let [text, prometheus, sections, json] = &mut texts;
+        zonal_stats::text::write(text, &snapshot).unwrap();
+        zonal_stats::prometheus::write(prometheus, &snapshot).unwrap();
+        zonal_stats::json::write_sections(sections, &snapshot).unwrap();
+        zonal_stats::json::write(json, &snapshot).unwrap();
+        let is_plain = |c: char| c == '\n' || !c.is_control();
+        assert!(texts.iter().all(|text| text.chars().all(is_plain)));
+        let mut app = App::new("nonsense".into(), 1, Duration::from_secs(1));
+        app.update(snapshot);
+        for key in ['1', '2', '3'] {
+            press(&mut app, key);
+            drawn(&mut app, 80, 24);
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! A process that publishes statistics: this test itself. What the allocator publishes is tested
 //! elsewhere; here it is what the command makes of it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,8 @@ impl Publisher {
         // SAFETY: takes nothing and cannot fail.
         let user = unsafe { libc::geteuid() };
         let folder = PathBuf::from(format!("{FOLDER}{user}"));
-        fs::create_dir_all(&folder).unwrap();
+        // As the library makes it: it takes no folder that is open to others.
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
         let namespace = fs::metadata("/proc/self/ns/pid").unwrap().ino();
         let name = PageName { pid: u64::from(std::process::id()), namespace };
         let path = folder.join(name.to_string());
