@@ -38,11 +38,14 @@ impl Pages {
     /// Asks for huge pages in place of the small ones of one pageblock that was holed and is full.
     /// False when there is none left. A slow call of the system: for the background reclaimer.
     pub fn collapse(&self, node: NodeId) -> bool {
-        if matches!(self.machine.thp_mode(), ThpMode::Never | ThpMode::Unknown) {
-            return false;
-        }
-        let mine = |section: &Section| section.node() == node.index() && !section.is_holed();
-        for (_, section) in self.sections.iter().filter(|(_, section)| mine(section)) {
+        let wanted = |section: &Section| {
+            section.node() == node.index() && !section.is_holed() && section.is_to_collapse()
+        };
+        for (_, section) in self.sections.iter().filter(|(_, section)| wanted(section)) {
+            // A file of the kernel's: not read where nothing is to be done.
+            if matches!(self.machine.thp_mode(), ThpMode::Never | ThpMode::Unknown) {
+                return false;
+            }
             while let Some(pageblock) = section.next_to_collapse() {
                 let first = pageblock * PAGEBLOCK_PAGES;
                 let chunk = self.map.chunk(section.start().add(first));

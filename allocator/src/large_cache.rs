@@ -73,13 +73,11 @@ impl LargeCache {
         self.take(pages, nr_pages)
     }
 
-    /// Takes a run, whose words are all 0, or gives it back to its zone: when it is long, not at
-    /// home on `node`, or of the reserve for urgent requests.
+    /// Takes a run, whose words are all 0, or gives it back to its zone: when it is long, or may not
+    /// rest here.
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
         let share = pages.pcp_share(Order::ZERO);
-        let chunk = pages.map.chunk(run.head());
-        let is_home = chunk.node() == Some(node) && chunk.migratetype() != Migratetype::HighAtomic;
-        if run.nr_pages() > MAX_PAGES.min(share) || !is_home {
+        if run.nr_pages() > MAX_PAGES.min(share) || !pages.may_rest(run.head(), node) {
             pages.free_run(run);
             return;
         }

@@ -76,9 +76,9 @@ impl Pcp {
         Ok(run)
     }
 
-    /// Takes a run back; its words are all 0. One that is not at home on `node` goes to its zone.
+    /// Takes a run back; its words are all 0. One that may not rest here goes to its zone.
     pub(crate) fn free(&mut self, pages: &Pages, node: NodeId, order: Order, run: PageRun) {
-        if pages.node_of(run.head()) != node {
+        if !pages.may_rest(run.head(), node) {
             pages.free_run(run);
             return;
         }

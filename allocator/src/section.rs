@@ -150,6 +150,11 @@ impl Section {
         self.to_collapse.store(nr_pageblocks as u32, Relaxed);
     }
 
+    /// Whether any pageblocks are.
+    pub(crate) fn is_to_collapse(&self) -> bool {
+        self.to_collapse.load(Relaxed) > 0
+    }
+
     /// The next pageblock to be collapsed, which is the keeper's from here on.
     pub(crate) fn next_to_collapse(&self) -> Option<usize> {
         let next = self.to_collapse.load(Relaxed).checked_sub(1)?;

@@ -16,6 +16,8 @@ use crate::window::Window;
 const SAMPLE: usize = 128;
 /// So much of a huge block is moved before it shows whether there is room.
 const PIECE: usize = 4 << 20;
+/// And so much by one request: some 10 ms.
+const MOST: usize = 32 << 20;
 
 impl Pages {
     /// Looks at the last step of committing. Looks at it again for as long as there is no next step,
@@ -36,23 +38,36 @@ impl Pages {
         self.note_strays(node, came, new);
     }
 
-    /// Moves a huge block of the node home if a sample says that it is elsewhere; how many of its OS
-    /// pages stay there, of which `known` are counted already.
-    pub(crate) fn bring_block_home(&self, id: NodeId, span: Span, known: usize) -> usize {
-        let Some(node) = self.bound_node(id) else { return known };
+    /// Moves some of a huge block of the node home, from `done` bytes on, if a sample says that it is
+    /// elsewhere. How many of its OS pages stay there, of which `known` are counted already, and up to
+    /// where it was looked at.
+    pub(crate) fn bring_block_home(
+        &self,
+        id: NodeId,
+        span: Span,
+        (known, done): (usize, usize),
+    ) -> (usize, usize) {
+        let Some(node) = self.bound_node(id) else { return (known, span.len()) };
         if self.count_strays(id, span) == 0 {
-            return known;
+            return (known, span.len());
         }
-        let (mut came, mut stayed) = (0, 0);
-        let mut rest = span;
-        while !rest.is_empty() && stayed == 0 {
-            let (piece, after) = rest.split_at(PIECE);
-            let Ok((home, away)) = self.machine.bring_home(piece, id) else { break };
-            (came, stayed, rest) = (came + home, away, after);
+        let (mut came, mut stayed, mut done) = (0, 0, done.min(span.len()));
+        let end = span.len().min(done + MOST);
+        while done < end && stayed == 0 {
+            let (piece, _) = span.split_at(done).1.split_at(PIECE);
+            let Ok((home, away)) = self.machine.bring_home(piece, id) else {
+                stayed = 1;
+                break;
+            };
+            (came, stayed, done) = (came + home, away, done + piece.len());
+        }
+        if stayed == 0 && done < span.len() {
+            self.note_strays(node, came, 0);
+            return (known, done);
         }
         let strays = if stayed == 0 { 0 } else { self.count_strays(id, span) };
         self.note_strays(node, came, strays.saturating_sub(known));
-        strays
+        (strays, span.len())
     }
 
     /// Counts what of a huge block that is given up is elsewhere, but for what is `known`.

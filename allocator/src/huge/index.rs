@@ -5,7 +5,7 @@ use core::ptr;
 
 use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
-use crate::misuse::BadKind;
+use crate::misuse::{BadKind, BadPointer};
 use crate::pages::Pages;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,9 @@ pub(super) struct Index {
     capacity: usize,
     pub(super) live_bytes: usize,
     pub(super) cached_bytes: usize,
-    /// The block that was handed out last on a node that memory is bound to.
-    pub(super) last_bound: usize,
+    /// The block that was handed out last on a node that memory is bound to, and how much of it was
+    /// looked at.
+    pub(super) last_bound: (usize, usize),
     /// The most that `live_bytes` was since mappings were last aged.
     pub(super) peak_bytes: usize,
 }
@@ -59,7 +60,7 @@ impl Index {
         capacity: 0,
         live_bytes: 0,
         cached_bytes: 0,
-        last_bound: 0,
+        last_bound: (0, 0),
         peak_bytes: 0,
     };
 
@@ -75,7 +76,16 @@ impl Index {
         self.items_mut().binary_search_by_key(&addr, |m| m.span.addr()).ok()
     }
 
-    pub(super) fn kind_of(&mut self, addr: usize) -> BadKind {
+    /// The live block that starts at `addr`, and its number.
+    pub(super) fn find_live(&mut self, addr: usize) -> Result<(usize, Mapping), BadPointer> {
+        match self.find(addr) {
+            Some(i) if self.items_mut()[i].state == State::Live => Ok((i, self.items_mut()[i])),
+            Some(_) => Err(BadPointer::new(addr, BadKind::DoubleFree)),
+            None => Err(BadPointer::new(addr, self.kind_of(addr))),
+        }
+    }
+
+    fn kind_of(&mut self, addr: usize) -> BadKind {
         let items = self.items_mut();
         let i = items.partition_point(|m| m.span.addr() <= addr);
         match i.checked_sub(1).map(|i| items[i]) {

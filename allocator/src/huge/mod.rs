@@ -18,7 +18,7 @@ use self::index::{Index, Mapping, State};
 use crate::error::AllocError;
 use crate::grow::HugePolicy;
 use crate::lock::{FutexLock, Mutex};
-use crate::misuse::{BadKind, BadPointer};
+use crate::misuse::BadPointer;
 use crate::mm::Request;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
@@ -115,15 +115,13 @@ impl Huge {
     pub(crate) fn free(&self, pages: &Pages, addr: usize) -> Result<(), BadPointer> {
         let now = pages.machine.now_ns();
         let mut index = self.index.lock();
-        let Some(i) = index.find(addr) else {
-            return Err(BadPointer::new(addr, index.kind_of(addr)));
-        };
-        if index.items_mut()[i].state != State::Live {
-            return Err(BadPointer::new(addr, BadKind::DoubleFree));
-        }
-        let mapping = index.items_mut()[i];
-        if mapping.turns == MemPolicy::LOCAL {
+        let (mut i, mapping) = index.find_live(addr)?;
+        if mapping.turns == MemPolicy::LOCAL && pages.is_bound(mapping.node) {
+            // The kernel is asked without the lock.
+            drop(index);
             pages.note_stray_block(mapping.node, mapping.span, mapping.strays as usize);
+            index = self.index.lock();
+            i = index.find_live(addr)?.0;
         }
         let len = mapping.span.len();
         if len + index.cached_bytes <= CACHE_BYTES {
@@ -140,12 +138,13 @@ impl Huge {
     }
 
     /// `next` was handed out on a node that memory is bound to. Looks where the one before it is: by
-    /// now it was touched.
+    /// now it was touched. A large one takes several requests, and the blocks that these get are passed
+    /// over.
     fn look_at_last(&self, pages: &Pages, next: Span) {
         let mut index = self.index.lock();
-        let last = core::mem::replace(&mut index.last_bound, next.addr());
-        let Some(i) = index.find(last) else { return };
-        let mapping = index.items_mut()[i];
+        let (last, done) = index.last_bound;
+        index.last_bound = (next.addr(), 0);
+        let Ok((_, mapping)) = index.find_live(last) else { return };
         if mapping.turns != MemPolicy::LOCAL {
             return;
         }
@@ -153,10 +152,13 @@ impl Huge {
         // else of the process mapped there, that is moved to the node: a loss of time at most.
         drop(index);
         let known = mapping.strays as usize;
-        let strays = pages.bring_block_home(mapping.node, mapping.span, known);
+        let (strays, done) = pages.bring_block_home(mapping.node, mapping.span, (known, done));
         let mut index = self.index.lock();
         if let Some(i) = index.find(last) {
             index.items_mut()[i].strays = strays as u32;
+            if done < mapping.span.len() {
+                index.last_bound = (last, done);
+            }
         }
     }
 
@@ -173,14 +175,7 @@ impl Huge {
 
     /// Bytes of the live block that starts at `addr`.
     pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
-        let mut index = self.index.lock();
-        match index.find(addr) {
-            Some(i) if index.items_mut()[i].state == State::Live => {
-                Ok(index.items_mut()[i].span.len())
-            }
-            Some(_) => Err(BadPointer::new(addr, BadKind::DoubleFree)),
-            None => Err(BadPointer::new(addr, index.kind_of(addr))),
-        }
+        self.index.lock().find_live(addr).map(|(_, mapping)| mapping.span.len())
     }
 
     /// Calls `visit` with each block: its span, its node, and whether it is in use.

@@ -34,6 +34,7 @@ use crate::section::Sections;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use crate::window::Window;
+use crate::word::Migratetype;
 use crate::zone::{Env, Thp};
 
 pub use crate::charge::UNLIMITED;
@@ -142,6 +143,13 @@ impl Pages {
     #[inline]
     pub fn node_of(&self, pfn: Pfn) -> NodeId {
         self.map.chunk(pfn).node().unwrap_or(NodeId::ZERO)
+    }
+
+    /// Whether a run that starts there may rest in a page cache of `node`: it is at home on it, and not
+    /// of the reserve for urgent requests.
+    pub(crate) fn may_rest(&self, pfn: Pfn, node: NodeId) -> bool {
+        let chunk = self.map.chunk(pfn);
+        chunk.node() == Some(node) && chunk.migratetype() != Migratetype::HighAtomic
     }
 
     /// The figures of a node's zone, if the node has one; what heaps and surveys know is left at

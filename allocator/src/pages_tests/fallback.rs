@@ -49,6 +49,8 @@ fn the_reserve_is_for_urgent_requests_only() {
         assert_ne!(run.head().pageblock(), urgent.head().pageblock());
         ordinary.push(run);
     }
+    assert!(!rig.pages.may_rest(urgent.head(), N0), "in a page cache it would serve anybody");
+    assert!(rig.pages.may_rest(held[0].head(), N0));
     assert!(rig.alloc_as(16, Migratetype::HighAtomic).is_ok());
     assert!(exhausted(rig.alloc(1)));
     assert!(rig.pages.unreserve_highatomic(N0));

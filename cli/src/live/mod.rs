@@ -184,8 +184,7 @@ impl Live {
 /// Until all requests are served, or the time is over.
 fn wait(asked: &[(&Page, u64)], patience: Duration) {
     let deadline = Instant::now() + patience;
-    while !asked.iter().all(|(page, request)| page.is_served(*request))
-        && Instant::now() < deadline
+    while !asked.iter().all(|(page, request)| page.is_served(*request)) && Instant::now() < deadline
     {
         std::thread::sleep(Duration::from_millis(1));
     }

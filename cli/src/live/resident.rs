@@ -155,7 +155,11 @@ impl Kernel {
     fn resident_range(&self, start: u64, nr_pages: u64) -> Result<u64> {
         let mut sum = 0;
         for first in (0..nr_pages).step_by(PAGES as usize) {
-            let on = self.resident(start.saturating_add(first * PAGE_SIZE), PAGES.min(nr_pages - first), 0)?;
+            let on = self.resident(
+                start.saturating_add(first * PAGE_SIZE),
+                PAGES.min(nr_pages - first),
+                0,
+            )?;
             sum += on.iter().sum::<u64>();
         }
         Ok(sum)

@@ -20,9 +20,8 @@ pub(crate) fn tidy() {
     let user = unsafe { libc::geteuid() };
     let folder = format!("{FOLDER}{user}");
     // Everybody may write to `/dev/shm`: one that another made could be a link to anywhere.
-    let is_own = |found: fs::Metadata| {
-        found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0
-    };
+    let is_own =
+        |found: fs::Metadata| found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0;
     if !fs::symlink_metadata(&folder).is_ok_and(is_own) {
         return;
     }

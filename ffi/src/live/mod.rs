@@ -41,6 +41,10 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock, and before the first publication.
 const CALLS_PER_LOOK: u32 = 256;
 const FIRST_CALLS: u32 = 16;
+/// Where much has changed and it was not time to say so, so many pass before the next look. The
+/// count up to which they do:
+const CALLS_PER_REFUSAL: u32 = 16;
+static REFUSED_UNTIL: AtomicU32 = AtomicU32::new(0);
 /// When the last publication was, what it cost, and how many pages were charged then.
 static LAST_NS: AtomicU64 = AtomicU64::new(0);
 static COST_NS: AtomicU64 = AtomicU64::new(0);
@@ -133,6 +137,7 @@ pub(crate) fn after_fork(is_inside: bool) {
         }
         BUSY.store(false, Relaxed);
         CALLS.store(0, Relaxed);
+        REFUSED_UNTIL.store(0, Relaxed);
         LAST_NS.store(0, Relaxed);
         LAST_CHARGED.store(0, Relaxed);
         prepare(!is_confined());
@@ -156,8 +161,10 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
     let last = LAST_CHARGED.load(Relaxed);
     let is_changed = mm.pages().charged().abs_diff(last) > last / CHANGED_SHARE + CHANGED_PAGES;
     // A look at the clock costs more than most slow paths.
-    let looks =
-        is_changed || page.is_asked() || own.is_none() || calls.is_multiple_of(CALLS_PER_LOOK);
+    let looks = (is_changed && calls >= REFUSED_UNTIL.load(Relaxed))
+        || page.is_asked()
+        || own.is_none()
+        || calls.is_multiple_of(CALLS_PER_LOOK);
     if !is_early && !looks {
         return;
     }
@@ -168,9 +175,10 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
         || ((is_changed || (page.is_asked() && elapsed >= ASKED_NS))
             && credit(elapsed) >= cost.min(MOST_CREDIT_NS));
     // ORDERING: Acquire, pairs with Release below: the scratch is whole.
-    if (is_due || is_early || occasion == Occasion::Parting)
-        && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok()
-    {
+    let is_time = is_due || is_early || occasion == Occasion::Parting;
+    let until = if is_time { 0 } else { calls.saturating_add(CALLS_PER_REFUSAL) };
+    REFUSED_UNTIL.store(until, Relaxed);
+    if is_time && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
         if is_own(page) {
             publish(mm, own, page, now);
         }

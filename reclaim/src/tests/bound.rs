@@ -105,6 +105,30 @@ fn a_huge_block_that_is_elsewhere_is_brought_home_or_counted() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// No request stands still for a whole one.
+#[test]
+fn a_large_huge_block_comes_home_bit_by_bit() {
+    const SIZE: usize = 80 << 20;
+    const OTHER: usize = 9 << 20;
+    let machine = four_nodes().limit(1, 16 * SMALL).build();
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[1]));
+    let stray = take(heap, SIZE).unwrap();
+    let moved = || numastat(mm, heap)[1].pages_migrated as usize * PAGE_SIZE >> 20;
+    let mut blocks = Vec::new();
+    for home in [32, 64, 80] {
+        blocks.push(take(heap, OTHER).unwrap());
+        assert_eq!(moved(), home);
+    }
+    assert!(is_at(machine, stray, SIZE, 1));
+    // Those that came meanwhile were passed over, but for the last.
+    blocks.push(take(heap, OTHER).unwrap());
+    assert_eq!(moved(), 89);
+    assert_eq!(numastat(mm, heap)[1].bind_miss, 0);
+    blocks.into_iter().for_each(|block| give(heap, block));
+    give(heap, stray);
+    mm.validate(Some(heap)).unwrap();
+}
+
 #[test]
 fn blocks_of_nodes_in_turn_do_not_serve_bound_requests() {
     const SIZE: usize = 9 << 20;
