@@ -199,7 +199,7 @@ pub(crate) struct Sections {
 
 impl Sections {
     /// The empty table; zeros are no atomics of loom's.
-    #[cfg(zonal_loom)]
+    #[cfg(all(test, zonal_loom))]
     pub(crate) fn new() -> Sections {
         let number = || AtomicU32::new(0);
         let section = || Section {

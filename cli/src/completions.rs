@@ -9,6 +9,8 @@ use clap_complete::Shell;
 /// For which shell.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+A script is for the shell to read, so there is no --json.
+
 bash: zonal completions bash > ~/.local/share/bash-completion/completions/zonal
 zsh:  zonal completions zsh > a folder of $fpath, as _zonal
 fish: zonal completions fish > ~/.config/fish/completions/zonal.fish")]

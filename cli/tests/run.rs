@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use place::{Place, ZONAL, stderr, stdout};
+use serde_json::json;
 
 impl Place {
     fn executable(&self, name: &str, content: &[u8]) -> PathBuf {
@@ -190,6 +191,15 @@ fn warns_where_a_preload_has_no_effect() {
     let output = place.run(&["--", fixed]);
     assert_fails(&output, 3, "fixed: is statically linked: a preload has no effect");
     assert_eq!(stderr(&place.run(&["--quiet", "--", fixed])), "");
+
+    let output = place.run(&["--json", "--", fixed]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((&line["program"], &line["library"]), (&json!(fixed), &json!(place.library())));
+    assert!(line["warnings"][0].as_str().unwrap().contains("statically linked"), "{line}");
+    let output = place.run(&["--json", "--", "sh", "-c", r#"printf '%s %s' $$ "$ZONAL_CONF""#]);
+    let line: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    let expected = format!("{} stats_format:json,", line["pid"]);
+    assert!(stdout(&output).starts_with(&expected), "{output:?}");
 
     let script = place.executable("script", format!("#!{fixed} -x\n").as_bytes());
     let output = place.run(&["--", script.to_str().unwrap()]);

@@ -88,10 +88,9 @@ impl Blocked {
     }
 
     /// Whether the thread may be in a handler: while one runs, its own signal is blocked, besides
-    /// those that the thread blocks as a rule. (One that was set with SA_NODEFER shows nothing, but
-    /// on an alternate stack.)
+    /// those that the thread blocks as a rule. (One that was set with SA_NODEFER shows nothing.)
     pub(crate) fn may_be_in_handler(&self, as_a_rule: u64) -> bool {
-        self.before.is_none_or(|before| before & !as_a_rule != 0) || !on_ordinary_stack()
+        self.before.is_none_or(|before| before & !as_a_rule != 0)
     }
 
     /// The thread's mask before.

@@ -8,17 +8,7 @@ static int stop;
 
 static void *busy(void *arg)
 {
-	void *block[64] = { 0 };
-	uint64_t seed = 3 + (uintptr_t)arg;
-
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		int k = t_next(&seed) % 64;
-
-		free(block[k]);
-		CHECK((block[k] = malloc(t_size(&seed, KIB(100)))) != NULL);
-	}
-	for (int k = 0; k < 64; k++)
-		free(block[k]);
+	t_churn(3 + (uintptr_t)arg, &stop);
 	return NULL;
 }
 

@@ -72,6 +72,21 @@ __attribute__((unused)) static size_t t_size(uint64_t *seed, size_t max)
 	return size > max ? 1 + size % max : size;
 }
 
+/* Takes and frees blocks until `stop`. */
+__attribute__((unused)) static void t_churn(uint64_t seed, const int *stop)
+{
+	void *block[64] = { 0 };
+
+	while (!__atomic_load_n(stop, __ATOMIC_RELAXED)) {
+		int k = t_next(&seed) % 64;
+
+		free(block[k]);
+		CHECK((block[k] = malloc(t_size(&seed, KIB(100)))) != NULL);
+	}
+	for (int k = 0; k < 64; k++)
+		free(block[k]);
+}
+
 /* Every word of a block says which block it is: a block handed out twice shows. */
 static inline uint64_t t_word(uint64_t tag, size_t i)
 {

@@ -64,7 +64,7 @@ impl Slot {
     }
 }
 
-#[cfg(any(test, zonal_loom))]
+#[cfg(test)]
 impl Slot {
     pub(crate) fn new() -> Slot {
         let object = Object { addr: 0, size: 0, stack: 0, weight: Weight::default() };

@@ -14,10 +14,11 @@ pub(crate) mod warnings;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde_json::json;
 
 pub(crate) use program::NotStarted;
 
@@ -59,6 +60,11 @@ pub(crate) struct RunArgs {
     #[arg(long, short)]
     quiet: bool,
 
+    /// Print what zonal says as JSON: one line on stderr before the program starts, and the report of
+    /// --stats.
+    #[arg(long)]
+    json: bool,
+
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -71,14 +77,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
         .with_context(|| format!("{}: not an ELF file", library.display()))?;
     let name = args.program.first().context("no program given")?;
     let path = program::find(name)?;
-    if !args.quiet {
-        for warning in warnings::of(&path, &library_head) {
-            let _ = writeln!(io::stderr(), "zonal: warning: {}: {warning}", path.display());
-        }
-    }
+    let warnings = if args.quiet { Vec::new() } else { warnings::of(&path, &library_head) };
+    announce(args.json, &path, &library, &warnings);
     let mut added = args.conf.clone();
     if args.stats {
         added.push("stats:exit+live".into());
+    }
+    if args.json {
+        added.push("stats_format:json".into());
     }
     crate::live::tidy();
     if args.leaks {
@@ -99,4 +105,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<Infallible> {
     let variables = environment::with_zonal(std::env::vars_os(), &library, &added, &defaults)?;
     let error = exec::replace(&path, &args.program, variables)?;
     Err(NotStarted::from_exec(name, &error).into())
+}
+
+/// What there is to say before the program has stderr for itself.
+fn announce(as_json: bool, program: &Path, library: &Path, warnings: &[String]) {
+    let mut err = io::stderr();
+    if as_json {
+        let line = json!({
+            "version": 1,
+            // The program's, too.
+            "pid": std::process::id(),
+            "program": program.to_string_lossy(),
+            "library": library.to_string_lossy(),
+            "warnings": warnings,
+        });
+        let _ = writeln!(err, "{line}");
+    } else {
+        for warning in warnings {
+            let _ = writeln!(err, "zonal: warning: {}: {warning}", program.display());
+        }
+    }
 }

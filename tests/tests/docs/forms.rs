@@ -46,15 +46,19 @@ fn json_has_the_form_that_is_documented() {
     let server = scratch.server();
     let documented = documented();
     let commands: Vec<&str> = documented.iter().map(|(command, _)| command.as_str()).collect();
-    assert_eq!(commands, ["top", "maps", "doctor", "topology", "profile"]);
+    let known = ["top", "maps", "doctor", "topology", "profile", "symbolize", "run"];
+    assert_eq!(commands, known);
     for (command, expected) in &documented {
-        let arguments = match command.as_str() {
-            "top" => "",
-            "profile" => "$PID --seconds 1 -o profile.pb.gz",
-            _ => "$PID",
+        let line = match command.as_str() {
+            "top" => "zonal top --json".into(),
+            "profile" => "zonal profile --json $PID --seconds 1 -o profile.pb.gz".into(),
+            "symbolize" => "zonal run --leaks --conf profile_rate:4K -- python3 -c pass 2>&1 |
+                            zonal symbolize --json"
+                .into(),
+            "run" => "zonal run --json -- true 2>&1".into(),
+            _ => format!("zonal {command} --json $PID"),
         };
-        let outcome =
-            scratch.run(&format!("zonal {command} --json {arguments}"), Some(&server)).success();
+        let outcome = scratch.run(&line, Some(&server)).success();
         let report: Value = serde_json::from_str(&outcome.stdout)
             .unwrap_or_else(|e| panic!("{command}: {e}: {}", outcome.stdout));
         let mut found = BTreeSet::new();

@@ -1,0 +1,76 @@
+//! Pages inside used slabs that went back.
+
+use super::*;
+
+#[test]
+fn holes_in_used_slabs_go_back_and_come_again() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let mut survivors = Vec::new();
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 50 == 0 { survivors.push(block) } else { block.release(owner) }
+    }
+    let before = mm.pages().charged();
+    mm.drain_all(Some(owner.0));
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    mm.validate(Some(owner.0)).unwrap();
+    // 40,000 objects fill 5,000 pages; a survivor keeps one of about six.
+    assert!(purged > 3500, "{purged} pages");
+    assert!(mm.pages().charged() < before);
+    // The first pass may have holed a section after it passed over the denser slabs of it.
+    assert!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX) < 64);
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0);
+    let again: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    mm.validate(Some(owner.0)).unwrap();
+    for block in again.into_iter().chain(survivors) {
+        block.release(owner);
+    }
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.drain_own(owner.0) };
+    mm.validate(Some(owner.0)).unwrap();
+    assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
+}
+
+/// Once a section is whole again, the kernel may fill holes in its slabs; the accounts know nothing.
+#[test]
+fn holes_that_the_kernel_filled_go_back_again() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let (mut freed, mut kept) = (Vec::new(), Vec::new());
+    for (i, block) in blocks.into_iter().enumerate() {
+        if (36_000..37_000).contains(&i) && i % 50 != 0 {
+            freed.push(block.p);
+            block.release(owner);
+        } else {
+            kept.push(block);
+        }
+    }
+    mm.drain_all(Some(owner.0));
+    let nr_resident = || {
+        let page = |p: &NonNull<u8>| p.addr().get() & !(PAGE_SIZE - 1);
+        let pages: std::collections::BTreeSet<usize> = freed.iter().map(page).collect();
+        let is_resident = |addr: &usize| {
+            let mut out = [0];
+            // SAFETY: a page of the heap.
+            let span = unsafe { zonal_numa::Span::new(*addr, PAGE_SIZE) };
+            mm.machine().resident(span, &mut out).unwrap();
+            out[0] & 1 != 0
+        };
+        pages.iter().filter(|addr| is_resident(addr)).count()
+    };
+    let before = nr_resident();
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let left = nr_resident();
+    assert!(purged > 50 && left + 50 < before, "{purged} purged, {left} of {before} left");
+    assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
+    mm.validate(Some(owner.0)).unwrap();
+    // SAFETY: free memory inside slabs, which nobody else touches.
+    freed.iter().for_each(|p| unsafe { p.write_volatile(1) });
+    assert!(nr_resident() > left + 50);
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0, "by the accounts");
+    assert_eq!(nr_resident(), left);
+    mm.validate(Some(owner.0)).unwrap();
+    kept.into_iter().for_each(|block| block.release(owner));
+}

@@ -1,0 +1,55 @@
+//! Blocks with mappings of their own.
+
+use super::*;
+
+/// Each is a little larger than any that was freed before: what is kept is extended, it does not pile up.
+#[test]
+fn huge_blocks_of_growing_sizes_do_not_pile_up() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    for round in 0..24_u8 {
+        let size = (5 + 2 * usize::from(round)) << 20;
+        Filled::new(owner, size, 8, round).release(owner);
+        mm.validate(Some(owner.0)).unwrap();
+        let kept = snapshot(mm, Some(owner.0)).memory().huge_cached_bytes;
+        assert!(kept <= (size + size / 4) as u64, "{kept} bytes kept after one of {size}");
+    }
+    assert!(mm.drain_huge() > 0);
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+/// A huge block gets an eighth more than it asks for, which must not wrap to a small size.
+#[test]
+fn a_huge_block_is_not_resized_to_what_nothing_can_have() {
+    let owner = Owner::attach(new_mm());
+    let block = owner.alloc(8 << 20, 8);
+    let mm = owner.heap().mm();
+    let wraps = (0xe38e_38e3_8e38_0000_usize..).step_by(PAGE_SIZE).take(32);
+    for size in wraps.chain([usize::MAX, usize::MAX - PAGE_SIZE, isize::MAX as usize + 1]) {
+        assert_eq!(mm.resize(block, size), None, "{size:#x}");
+        assert_eq!(mm.usable_size(block).unwrap(), 8 << 20);
+    }
+    owner.free(block);
+}
+
+#[test]
+fn freed_huge_blocks_join_and_are_cut_again() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    for round in 0..20u8 {
+        // The pieces of one round have to be the block of the next.
+        let sizes: &[usize] = if round % 2 == 0 { &[40 << 20] } else { &[20 << 20, 19 << 20] };
+        let blocks: Vec<Filled> =
+            sizes.iter().map(|&size| Filled::new(owner, size, 8, round)).collect();
+        mm.validate(Some(owner.0)).unwrap();
+        for block in blocks {
+            block.release(owner);
+        }
+    }
+    let stats = snapshot(mm, Some(owner.0));
+    assert_eq!((stats.process.nr_huge_blocks, stats.memory().used_huge_bytes), (0, 0));
+    let cached = stats.memory().huge_cached_bytes;
+    assert!(cached <= 40 << 20, "{cached}");
+    assert_eq!(mm.drain_huge() as u64, cached);
+    mm.validate(Some(owner.0)).unwrap();
+}

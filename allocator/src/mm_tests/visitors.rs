@@ -1,0 +1,74 @@
+//! Heaps that others are in: visitors, forks, and calls that a signal interrupted.
+
+use super::*;
+
+/// A visitor in the heap of the thread that forks would leave it half-changed, and its gate shut.
+#[test]
+fn fork_waits_for_a_visitor_in_its_own_heap() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let heap = own.heap();
+    assert!(heap.begin_visit());
+    let forked = std::sync::atomic::AtomicBool::new(false);
+    let is_forked = || forked.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            mm.prefork(Some(NonNull::from(heap)));
+            forked.store(true, std::sync::atomic::Ordering::Relaxed);
+            mm.postfork_parent(Some(NonNull::from(heap)));
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!is_forked());
+        heap.leave_open();
+    });
+    assert!(is_forked());
+    own.alloc(100, 8);
+}
+
+/// A thread that waits for a visitor of its heap waits because of zonal.
+#[test]
+fn the_wait_for_a_visitor_is_counted() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let heap = own.heap();
+    assert!(heap.begin_visit());
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(heap.enter()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(mm.vmstat().stats().throttled, 0, "it still waits");
+        heap.leave_open();
+    });
+    let stats = mm.vmstat().stats();
+    assert_eq!(stats.throttled, 1);
+    assert!(stats.longest_block_ns > 10_000_000, "{stats:?}");
+    drop(heap.enter());
+    assert_eq!(mm.vmstat().stats().throttled, 1, "nobody was there");
+}
+
+/// What a fork left torn stays so when the child forks again.
+#[test]
+fn a_torn_heap_is_never_used_again() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let lost = Owner::attach(mm);
+    mm.prefork(Some(own.0));
+    lost.heap().set_torn(true);
+    // As in the child: the other heap has no thread any more.
+    mm.postfork_child(Some(own.0));
+    mm.prefork(Some(own.0));
+    mm.postfork_parent(Some(own.0));
+    assert_ne!(mm.attach().unwrap(), lost.0);
+}
+
+/// A signal handler may have interrupted the holder of the lock that it would wait for.
+#[test]
+fn an_interrupted_thread_waits_for_no_lock() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let [small, huge] = [100, 16 << 20].map(|size| own.alloc(size, 8));
+    mm.huge().raw_lock().acquire();
+    assert!(mm.usable_size_interrupted(small).unwrap().is_ok());
+    assert!(mm.usable_size_interrupted(huge).is_none());
+    mm.huge().raw_lock().release();
+    assert_eq!(mm.usable_size_interrupted(huge), Some(Ok(16 << 20)));
+}
