@@ -131,18 +131,11 @@ impl System {
     /// Does `work` with no more rights to files than the process's user has: what root does at a place
     /// that the process names, it could otherwise be made to do anywhere.
     pub(crate) fn with_its_rights<R>(&self, work: impl FnOnce() -> R) -> R {
-        let group = || self.status("Gid")?.split_whitespace().nth(1)?.parse::<u32>().ok();
-        let (Some(user), Some(group)) = (self.effective_user(), group()) else { return work() };
-        // SAFETY: these change the ids by which this thread opens files, or nothing where it may not,
-        // and answer those before.
-        let before = unsafe { (libc::setfsgid(group), libc::setfsuid(user)) };
-        let result = work();
-        // SAFETY: as above.
-        unsafe {
-            libc::setfsuid(before.1.cast_unsigned());
-            libc::setfsgid(before.0.cast_unsigned());
+        let group = || self.status("Gid")?.split_whitespace().nth(1)?.parse().ok();
+        match self.effective_user() {
+            Some(user) => with_rights_of(user, group(), work),
+            None => work(),
         }
-        result
     }
 
     /// The number by which the process knows itself, inside its container.
@@ -180,6 +173,21 @@ impl System {
         let folder = self.pid.map_or_else(|| "self".into(), |pid| pid.to_string());
         self.root.join("proc").join(folder).join(file)
     }
+}
+
+/// Does `work` with the rights to files of a user, and of a group; a caller that is not root has no
+/// others than its own anyway.
+pub(crate) fn with_rights_of<R>(user: u32, group: Option<u32>, work: impl FnOnce() -> R) -> R {
+    // SAFETY: these change the ids by which this thread opens files, or nothing where it may not, and
+    // answer those before.
+    let before = unsafe { (group.map(|group| libc::setfsgid(group)), libc::setfsuid(user)) };
+    let result = work();
+    // SAFETY: as above.
+    unsafe {
+        libc::setfsuid(before.1.cast_unsigned());
+        before.0.map(|group| libc::setfsgid(group.cast_unsigned()));
+    }
+    result
 }
 
 /// The text without what a terminal would obey.

@@ -4,8 +4,8 @@
 //! what is there is read ([`zonal_stats::live`]). What of it is in memory the kernel tells
 //! ([`resident`]).
 //!
-//! The process may be anybody's, and mean harm to a reader that is root. So its files are opened with
-//! its user's rights, copied, not mapped, and none of the figures is trusted.
+//! The process may be anybody's, and mean harm to a reader that is root. So the file is opened with the
+//! rights of the user whose it is, copied, not mapped, and none of the figures is trusted.
 
 mod page;
 mod resident;
@@ -21,7 +21,7 @@ use anyhow::Result;
 use zonal_stats::Snapshot;
 use zonal_stats::live::{FOLDER, PageName, Unfit};
 
-use crate::system::System;
+use crate::system::{self, System};
 use page::Page;
 pub(crate) use stale::tidy;
 
@@ -97,10 +97,8 @@ impl Live {
             Err(Unfit::NotAPage) => return Err(Silent::NotPublished(pid).into()),
         };
         let Some(start_ticks) = system.start_ticks() else { return Err(Silent::Ended(pid).into()) };
-        // The number may have belonged to another process, which left its page behind, or the
-        // process has become another program.
-        let is_other = written != 0 && written != start_ticks;
-        if is_other || !is_mapped(pid, &system) {
+        // The number may have belonged to another process, which left its page behind.
+        if written != 0 && written != start_ticks {
             return Err(why_silent(pid, &system).into());
         }
         Ok(Self { pid, system, page, start_ticks })
@@ -190,14 +188,18 @@ fn wait(asked: &[(&Page, u64)], patience: Duration) {
     }
 }
 
-/// Looks in the process's own file system first: it may live in a container, where it has another
-/// number, too.
+/// The page that the process has mapped; `execve` takes it away. Looks in the process's own file
+/// system first: it may live in a container, where it has another number, too.
 fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
-    let Some(user) = system.effective_user() else { return Ok(None) };
-    for name in names(pid, system) {
+    let names = names(pid, system);
+    for file in system.mapped_files() {
+        let Some((user, name)) = names.iter().find_map(|name| Some((owner(&file, name)?, name)))
+        else {
+            continue;
+        };
         for root in [format!("/proc/{pid}/root"), String::new()] {
             let path = format!("{root}{FOLDER}{user}/{name}");
-            match system.with_its_rights(|| Page::open(path.as_ref(), user)) {
+            match system::with_rights_of(user, None, || Page::open(path.as_ref(), user)) {
                 Ok(page) => return Ok(Some(page)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -205,6 +207,14 @@ fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
         }
     }
     Ok(None)
+}
+
+/// The user in whose folder the file lies, if it is a page of that name: the process's own, or the one
+/// that it was before it dropped its rights.
+fn owner(file: &str, name: &PageName) -> Option<u32> {
+    let file = file.strip_suffix(" (deleted)").unwrap_or(file);
+    let folder = file.strip_suffix(&format!("/{name}"))?;
+    folder.rsplit_once(FOLDER)?.1.parse().ok()
 }
 
 /// The names that the page may have: a process without `/proc` does not know its namespace.
@@ -219,17 +229,24 @@ fn is_here(name: PageName) -> bool {
     name.namespace == 0 || own.is_none_or(|own| own == name.namespace)
 }
 
-/// Whether the process still has its page: `execve` takes it away.
-fn is_mapped(pid: u32, system: &System) -> bool {
-    let user = system.effective_user().unwrap_or_default();
-    let names = names(pid, system).map(|name| format!("{FOLDER}{user}/{name}"));
-    system.mapped_files().iter().any(|file| {
-        let file = file.trim_end_matches(" (deleted)");
-        names.iter().any(|name| file.ends_with(name))
-    })
-}
-
 fn why_silent(pid: u32, system: &System) -> Silent {
     let is_loaded = system.mapped_files().iter().any(|file| file.contains("/libzonal.so"));
     if is_loaded { Silent::NotPublished(pid) } else { Silent::NotOnZonal(pid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_lies_in_the_folder_of_a_user() {
+        let name = PageName { pid: 17, namespace: 4 };
+        let of = |file| owner(file, &name);
+        assert_eq!(of("/dev/shm/zonal-1000/17.4"), Some(1000));
+        assert_eq!(of("/dev/shm/zonal-0/17.4 (deleted)"), Some(0));
+        assert_eq!(of("/container/dev/shm/zonal-7/17.4"), Some(7));
+        for file in ["/dev/shm/zonal-0/7.4", "/dev/shm/zonal-x/17.4", "/tmp/17.4", "17.4"] {
+            assert_eq!(of(file), None, "{file}");
+        }
+    }
 }

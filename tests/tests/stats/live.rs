@@ -91,6 +91,31 @@ fn a_running_process_is_read() {
     assert!(!page.exists(), "a process that exits removes its page");
 }
 
+/// A server that starts as root and drops its rights keeps its page, which is root's.
+#[test]
+fn a_process_that_became_another_user_is_read() {
+    const SERVER: &str = "
+import os, time
+os.setgid(65534)
+os.setuid(65534)
+print(os.getpid(), flush=True)
+time.sleep(60)
+";
+    if !is_zonal() || user() != 0 {
+        skipped("only root can become another user");
+        return;
+    }
+    let program = Program::new("python3").args(["-c", SERVER]).env("ZONAL_CONF", "stats:live");
+    let mut child = program.piped().spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let outcome = stats(line.trim().parse().unwrap()).run();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report: Value = serde_json::from_str(&outcome.success().stdout).unwrap();
+    assert_eq!(report["pid"], child.id());
+}
+
 /// A program at work is read while it works: the figures are fresh.
 #[test]
 fn a_busy_process_is_read_afresh() {
