@@ -65,6 +65,10 @@ pub(crate) struct Budget {
     cap_high: AtomicUsize,
     /// Up to so many charged pages the cap does not count: it gave way.
     grace: AtomicUsize,
+    /// Pages that were charged last.
+    newest: AtomicUsize,
+    /// Pages taken off so far, modulo the word.
+    gone: AtomicUsize,
 }
 
 impl Budget {
@@ -84,7 +88,14 @@ impl Budget {
             cap_low: AtomicUsize::new(0),
             cap_high: AtomicUsize::new(0),
             grace: AtomicUsize::new(0),
+            newest: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
         }
+    }
+
+    /// The pages that were charged last: their owner may not have touched them yet.
+    pub(crate) fn newest(&self) -> usize {
+        self.newest.load(Relaxed)
     }
 
     pub(crate) fn set_cap(&self, cap: Cap) {
@@ -104,16 +115,13 @@ impl Budget {
         Cap { pages: self.cap.load(Relaxed), marks }
     }
 
-    /// Lets the next `nr_pages` pass the cap, whatever it says: reclaim found nothing.
-    pub(crate) fn yield_cap(&self, nr_pages: usize) {
-        if self.cap.load(Relaxed) != UNLIMITED {
-            self.grace.store(self.charged() + nr_pages, Relaxed);
+    /// Lets the next `nr_pages` pass the marks of the cap, and with `beyond` the cap itself.
+    pub(crate) fn yield_cap(&self, nr_pages: usize, beyond: bool) {
+        let cap = self.cap.load(Relaxed);
+        if cap != UNLIMITED {
+            let grace = self.charged() + nr_pages;
+            self.grace.store(if beyond { grace } else { grace.min(cap) }, Relaxed);
         }
-    }
-
-    /// Whether `nr_pages` more are beyond the cap itself, not only within the headroom below it.
-    pub(crate) fn is_spent(&self, nr_pages: usize) -> bool {
-        !leaves(self.cap.load(Relaxed), self.charged(), nr_pages, 0)
     }
 
     /// Pages to reclaim for the headroom to be what the high marks ask, if it is below a low one.
@@ -160,21 +168,23 @@ impl Budget {
         if nr_pages == 0 {
             return true;
         }
-        if self.limit == UNLIMITED && self.cap.load(Relaxed) == UNLIMITED {
+        let passed = if self.limit == UNLIMITED && self.cap.load(Relaxed) == UNLIMITED {
             self.charged.fetch_add(nr_pages, Relaxed);
-            return true;
-        }
-        if fault("charge_in_two_steps") {
+            true
+        } else if fault("charge_in_two_steps") {
             let charged = self.charged();
             let admits = self.admits(charged, nr_pages, level);
             self.charge(if admits { nr_pages } else { 0 });
-            return admits;
+            admits
+        } else {
+            let more =
+                |charged| self.admits(charged, nr_pages, level).then_some(charged + nr_pages);
+            self.charged.fetch_update(Relaxed, Relaxed, more).is_ok()
+        };
+        if passed {
+            self.newest.store(nr_pages, Relaxed);
         }
-        self.charged
-            .fetch_update(Relaxed, Relaxed, |charged| {
-                self.admits(charged, nr_pages, level).then_some(charged + nr_pages)
-            })
-            .is_ok()
+        passed
     }
 
     /// Charges `nr_pages` whatever the limit says.
@@ -182,8 +192,14 @@ impl Budget {
         self.charged.fetch_add(nr_pages, Relaxed);
     }
 
+    /// Pages that were taken off so far, modulo the word.
+    pub(crate) fn gone(&self) -> usize {
+        self.gone.load(Relaxed)
+    }
+
     /// Takes `nr_pages` off.
     pub(crate) fn uncharge(&self, nr_pages: usize) {
+        self.gone.fetch_add(nr_pages, Relaxed);
         let old = self.charged.fetch_sub(nr_pages, Relaxed);
         debug_assert!(old >= nr_pages);
     }
@@ -258,7 +274,7 @@ mod tests {
         assert_eq!(budget.shortfall(), 20);
         assert!(budget.try_charge(50, Reserve));
         assert_eq!(budget.shortfall(), 70);
-        budget.yield_cap(5);
+        budget.yield_cap(5, true);
         assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
         budget.set_cap(Cap::NONE);
         assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
@@ -269,8 +285,10 @@ mod tests {
         let budget = Budget::new(UNLIMITED, 10);
         budget.set_cap(Cap { pages: 100, marks: MARKS });
         budget.charge(95);
-        assert!(!budget.is_spent(5) && budget.is_spent(6) && budget.is_capped(1));
-        budget.yield_cap(20);
+        assert!(budget.is_capped(1));
+        budget.yield_cap(20, false);
+        assert!(!budget.is_capped(5) && budget.is_capped(6));
+        budget.yield_cap(20, true);
         assert!(!budget.is_capped(20) && budget.is_capped(21));
         assert_eq!(budget.shortfall(), 25);
         // The next reading counts again.

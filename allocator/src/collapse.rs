@@ -187,6 +187,25 @@ mod tests {
     }
 
     #[test]
+    fn where_little_is_left_a_huge_page_is_split_before_a_part_of_it_goes_back() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        hole(&rig, &mut runs);
+        assert_eq!(rig.fake.calls(Call::Split), 0);
+        rig.pages.lookout().set_tight(true);
+        let mut run = runs.remove(0);
+        rig.pages.shrink_run(&mut run, 100);
+        assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 412);
+        let nr_splits = rig.fake.calls(Call::Split);
+        assert!(nr_splits > 0);
+        // All of one needs no splitting.
+        let whole = runs.remove(0);
+        rig.pages.free_run(whole);
+        assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 512);
+        assert_eq!(rig.fake.calls(Call::Split), nr_splits);
+        rig.check();
+    }
+
+    #[test]
     fn a_sparse_section_stays_as_it_is() {
         let (rig, mut runs) = dense(&PageConfig::default());
         runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
@@ -212,7 +231,7 @@ mod tests {
     #[test]
     fn a_few_pages_are_not_worth_a_section() {
         let (rig, mut runs) = dense(&PageConfig::default());
-        let how = PurgeHow { patience: Some(0), ..PurgeHow::ALL };
+        let how = PurgeHow { sparing: true, ..PurgeHow::ALL };
         let last = runs.last_mut().unwrap();
         rig.pages.shrink_run(last, 256);
         for _ in 0..3 {
@@ -224,6 +243,30 @@ mod tests {
         assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0, "it takes a round to know");
         rig.pages.begin_wishes();
         assert_eq!(rig.pages.purge(N0, usize::MAX, how), runs.len() * 256);
+        rig.check();
+    }
+
+    #[test]
+    fn what_was_wanted_back_is_holed_again_only_for_much_more() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        let how = PurgeHow { sparing: true, ..PurgeHow::ALL };
+        let purge = || {
+            rig.pages.begin_wishes();
+            rig.pages.purge(N0, usize::MAX, how)
+        };
+        let section = |run: &PageRun| rig.pages.map.chunk(run.head()).section();
+        let last = section(runs.last().unwrap());
+        runs.retain(|run| section(run) == last);
+        let nr_committed = rig.pages.sections.get(last).nr_committed();
+        // A tenth of the section.
+        let tenth = nr_committed / 10 / 256 + 1;
+        runs[..tenth].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+        assert_eq!([purge(), purge()], [0, tenth * 256]);
+        assert_eq!(rig.pages.unhole(N0, rig.pages.generation()), 1);
+        assert_eq!([purge(), purge(), purge()], [0; 3]);
+        let quarter = nr_committed / 4 / 256 + 1;
+        runs[tenth..quarter].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+        assert_eq!([purge(), purge()], [0, quarter * 256]);
         rig.check();
     }
 }

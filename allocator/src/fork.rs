@@ -35,6 +35,7 @@ impl Pages {
     /// The caller is the only thread of a process forked under [`Pages::lock_all`].
     pub unsafe fn child_after_fork(&self) {
         self.window_lock().reinit();
+        self.lookout().after_fork();
         for node in self.online_nodes() {
             node.raw_lock().reinit();
         }

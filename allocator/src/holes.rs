@@ -89,8 +89,7 @@ impl Entered<'_> {
         }
         if chunk.is_whole() {
             let nr_pages = mask.count_ones() as usize;
-            let is_ripe = how.holing_up_to().is_none_or(|border| slab.is_cold(border));
-            if nr_pages * 2 < Slab::pages(slab.class()) || !is_ripe {
+            if nr_pages * 2 < Slab::pages(slab.class()) {
                 return;
             }
             if !mm.pages().is_worth_holing(chunk, nr_pages, how) {

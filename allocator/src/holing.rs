@@ -15,7 +15,7 @@ impl Pages {
     /// Whether a section of huge pages is to be holed, of which `nr_pages` more could be had in this
     /// chunk.
     pub(crate) fn is_worth_holing(&self, chunk: &Chunk, nr_pages: usize, how: PurgeHow) -> bool {
-        how.patience.is_none() || self.sections.get(chunk.section()).wish(nr_pages)
+        !how.sparing || self.sections.get(chunk.section()).wish(nr_pages)
     }
 
     /// From here on it is counted anew what could be had of sections of huge pages if they were

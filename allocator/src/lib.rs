@@ -60,6 +60,7 @@ mod huge;
 mod large;
 mod large_cache;
 pub mod lock;
+mod lookout;
 #[cfg(zonal_loom)]
 mod loom;
 mod meta;
@@ -108,6 +109,7 @@ pub use describe::Place;
 pub use error::{AllocError, Mismatch};
 pub use heap::{Heap, HeapId};
 pub use holes::HolesPurged;
+pub use lookout::Lookout;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};

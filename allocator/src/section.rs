@@ -50,6 +50,9 @@ pub(crate) struct Section {
 
 /// A section is holed for one page in so many.
 const WORTH_PART: usize = 16;
+/// The same once it was made whole again: less than that is missing in a dense one, so that it does
+/// not change for the same pages in turns.
+const WORTH_PART_AGAIN: usize = 4;
 
 /// Its huge pages stay whole.
 const WHOLE: u8 = 0;
@@ -115,13 +118,18 @@ impl Section {
     pub(crate) fn wish(&self, nr_pages: usize) -> bool {
         let [now, last] = &self.wishes;
         now.fetch_add(nr_pages as u32, Relaxed);
-        last.load(Relaxed) as usize * WORTH_PART >= self.nr_committed()
+        self.is_worth(last)
     }
 
     /// Whether there are enough in this round.
     pub(crate) fn has_wishes(&self) -> bool {
-        let nr_pages = self.wishes[0].load(Relaxed) as usize;
-        nr_pages > 0 && nr_pages * WORTH_PART >= self.nr_committed() && self.may_be_holed()
+        self.is_worth(&self.wishes[0]) && self.may_be_holed()
+    }
+
+    fn is_worth(&self, wishes: &AtomicU32) -> bool {
+        let nr_pages = wishes.load(Relaxed) as usize;
+        let part = if self.nr_holings() == 0 { WORTH_PART } else { WORTH_PART_AGAIN };
+        nr_pages > 0 && nr_pages * part >= self.nr_committed()
     }
 
     pub(crate) fn begin_wishes(&self) {

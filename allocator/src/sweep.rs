@@ -82,7 +82,7 @@ impl Entered<'_> {
         }
         let holes = self.purge_holes(sweep.how, sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.
-        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.holing_up_to()) {
+        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.up_to) {
             heap.drained.store(epoch, Relaxed);
         }
         holes.nr_pages

@@ -62,7 +62,7 @@ fn build() -> Option<&'static Mm> {
         profile::prepare(&settings);
         thread::create_key();
         harden::prepare(settings.harden);
-        kswapd::prepare(settings.kswapd, settings.pressure, settings.purge);
+        kswapd::prepare(mm, settings.kswapd, settings.pressure, settings.purge);
         // ORDERING: Release, pairs with Acquire in `mm`.
         MM.store(ptr::from_ref(mm).cast_mut(), Release);
     }

@@ -14,11 +14,12 @@ use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
-use zonal_allocator::{Heap, Mm};
+use zonal_allocator::{Heap, Lookout, Mm};
 use zonal_numa::{probe, weak_symbol};
 use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
+use zonal_reclaim::pressure;
 
 use crate::live::{self, Occasion};
 
@@ -37,18 +38,19 @@ pub(crate) enum Mode {
 
 /// Who looks at what the control group and the nodes have left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u32)]
 pub(crate) enum PressureMode {
-    /// The background thread.
+    /// The first call and the background thread; where there is none, callers in a group with a limit,
+    /// once they have a part of it.
     #[default]
-    Auto = 0,
+    Auto,
     /// Nobody.
-    Off = 1,
+    Off,
     /// Callers too, where they do its work.
-    Always = 2,
+    Always,
 }
 
-static PRESSURE: AtomicU32 = AtomicU32::new(PressureMode::Auto as u32);
+/// From how many charged pages on the background thread looks at that.
+static LOOKS_FROM: AtomicUsize = AtomicUsize::new(0);
 /// Whether cold memory goes back without need.
 static PURGES_COLD: AtomicBool = AtomicBool::new(true);
 static MODE: AtomicU32 = AtomicU32::new(Mode::Auto as u32);
@@ -80,9 +82,16 @@ static ASLEEP: AtomicU64 = AtomicU64::new(0);
 const AWAKE_NS: u64 = 10_000_000;
 
 /// Before the first operation.
-pub(crate) fn prepare(mode: Mode, pressure: PressureMode, purges_cold: bool) {
+pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: bool) {
     MODE.store(mode as u32, Relaxed);
-    PRESSURE.store(pressure as u32, Relaxed);
+    if pressure == PressureMode::Off {
+        LOOKS_FROM.store(Lookout::NEVER, Relaxed);
+    } else {
+        pressure::begin(mm);
+    }
+    if pressure == PressureMode::Always {
+        mm.pages().lookout().open_from(0);
+    }
     PURGES_COLD.store(purges_cold, Relaxed);
     note_process();
 }
@@ -94,13 +103,10 @@ pub(crate) fn after_fork() {
 }
 
 /// What a round may do: on the background thread, or else on a program's.
-fn config(on_keeper: bool) -> KswapdConfig {
-    let pressure = PRESSURE.load(Relaxed);
-    KswapdConfig {
-        reads_pressure: pressure == PressureMode::Always as u32
-            || (on_keeper && pressure == PressureMode::Auto as u32),
-        purges_cold: PURGES_COLD.load(Relaxed),
-    }
+fn config(mm: &Mm, on_keeper: bool) -> KswapdConfig {
+    let looks_from =
+        if on_keeper { LOOKS_FROM.load(Relaxed) } else { mm.pages().lookout().callers_from() };
+    KswapdConfig { looks_from, purges_cold: PURGES_COLD.load(Relaxed) }
 }
 
 fn note_process() {
@@ -167,7 +173,7 @@ fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
         // SAFETY: `INLINE_BUSY` is ours.
         let state = unsafe { &mut *INLINE.0.get() };
         let asleep = ASLEEP.load(Relaxed);
-        let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config(false), asleep));
+        let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config(mm, false), asleep));
         keeper.note_sleep(asleep);
         keeper.round(mm, Some(own));
         // There may be more when it is cold.
@@ -207,7 +213,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     let name: *const c_char = c"zonal-kswapd0".as_ptr();
     // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
-    let mut keeper = Kswapd::new(mm, config(true), ASLEEP.load(Relaxed));
+    let mut keeper = Kswapd::new(mm, config(mm, true), ASLEEP.load(Relaxed));
     loop {
         probe::mm_vmscan_kswapd_wake();
         let next = keeper.round(mm, None);

@@ -27,6 +27,8 @@ pub enum Call {
     AdviseHuge,
     /// [`crate::Machine::collapse`]
     Collapse,
+    /// [`crate::Machine::split`]
+    Split,
     /// [`crate::Machine::bind`]
     Bind,
     /// [`crate::Machine::allowed_nodes`]

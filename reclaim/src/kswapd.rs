@@ -25,9 +25,6 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
-/// A huge page is given up for less than all of it after so many times the age. What a worker left
-/// shall be back within a tenth of a second, and those of a dense section come back.
-const HOLING_AGES: u32 = 1;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
 /// A generation is a time stamp in units of about 17 ms.
@@ -67,15 +64,16 @@ pub struct Kswapd {
 /// What a reclaimer may do.
 #[derive(Clone, Copy, Debug)]
 pub struct KswapdConfig {
-    /// Open the files that tell what the control group and the nodes have left.
-    pub reads_pressure: bool,
+    /// From so many charged pages on, open the files that tell what the control group and the nodes
+    /// have left.
+    pub looks_from: usize,
     /// Give memory back because it is cold, without need.
     pub purges_cold: bool,
 }
 
 impl Default for KswapdConfig {
     fn default() -> KswapdConfig {
-        KswapdConfig { reads_pressure: true, purges_cold: true }
+        KswapdConfig { looks_from: 0, purges_cold: true }
     }
 }
 
@@ -121,7 +119,7 @@ impl Kswapd {
             faults_seen: faults(mm),
             asleep_ns,
             slept_ns: 0,
-            pressure: Pressure::new(config.reads_pressure),
+            pressure: Pressure::new(config.looks_from),
             config,
             gains: false,
             garbage_left: 0,
@@ -183,10 +181,7 @@ impl Kswapd {
             Watch::Close => pressure::INTERVAL_NS,
         };
         let idle = now.saturating_sub(self.quiet_since);
-        if is_busy
-            || self.gains
-            || idle < u64::from(HOLING_AGES) * self.ageing.age_ns() + 2 * TICK_NS
-        {
+        if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
             Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             Next::Sleep(slowest)
@@ -274,8 +269,7 @@ impl Kswapd {
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        let patience = Some((HOLING_AGES - 1) * self.age());
-        let how = PurgeHow { up_to, patience, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        let how = PurgeHow { up_to, sparing: true, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         mm.pages().begin_wishes();
         purged += mm.sweep(own, Sweep { how, idle_for: self.age() / 4, max_pages: STEP_PAGES });
         for node in nodes(mm) {

@@ -6,12 +6,13 @@
 //! others fill the same budget between two readings: a tenth of it, as far as that is not more than
 //! a group can fill in that time. The soft limit is a cap that does not move.
 //!
-//! Whoever reads opens files, so it is the background reclaimer that does it, and callers only
-//! where the user says so; and nobody under a seccomp filter that came after the start.
+//! Whoever reads opens files. So it is done once before anybody has memory, and from then on by the
+//! background reclaimer, or where there is none by callers, once they have a part of what the group
+//! allows or where the user says so; by nobody under a seccomp filter that came after the start.
 
 use zonal_allocator::watermark::Watermarks;
-use zonal_allocator::{Cap, Mm, PAGE_SIZE};
-use zonal_numa::Room;
+use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages};
+use zonal_numa::{NodeId, Room};
 
 /// Time between two readings where there is a bound.
 pub const INTERVAL_NS: u64 = 100_000_000;
@@ -21,10 +22,24 @@ const UNBOUNDED_INTERVAL_NS: u64 = 1_000_000_000;
 /// two readings.
 const LARGEST_STEP: usize = (256 << 20) / PAGE_SIZE;
 
+/// The lowest mark is at least such a part of the budget, up to 16 MiB: what the process itself takes
+/// beside zonal between two readings.
+const MIN_PART: usize = 64;
+const LARGEST_MIN: usize = (16 << 20) / PAGE_SIZE;
+/// Callers look once they have one part in so many of what the group allows.
+const NEAR_PART: usize = 16;
+/// The youngest look that a caller relies on below the low mark, and when it reclaims.
+pub(crate) const BELOW_LOW_NS: u64 = 20_000_000;
+pub(crate) const IN_NEED_NS: u64 = 2_000_000;
+
+/// A reading during which that many pages were given back is repeated, so often at most.
+const MUCH: usize = (1 << 20) / PAGE_SIZE;
+const MAX_TRIES: u32 = 3;
+
 /// When to look next.
 #[derive(Debug)]
 pub struct Pressure {
-    reads: bool,
+    looks_from: usize,
     next_ns: u64,
     watch: Watch,
 }
@@ -40,10 +55,83 @@ pub enum Watch {
     Close,
 }
 
+/// The first look, before anybody has memory: a heap may fill the group before somebody comes to look
+/// again. Where there is a limit, callers are to look, too, once they have a part of it.
+pub fn begin(mm: &Mm) {
+    let pages = mm.pages();
+    if let Some(room) = mm.machine().group_room() {
+        pages.set_cap(pages.soft_cap().tighter(cap(Some(Reading { charged: 0, room }))));
+        pages.lookout().open_from(room.total / PAGE_SIZE / NEAR_PART);
+    }
+}
+
+/// A caller in need looks, if nobody did for so long and it is its part.
+pub(crate) fn look_if_older(mm: &Mm, age_ns: u64) {
+    let lookout = mm.pages().lookout();
+    if lookout.callers_from() == Lookout::NEVER {
+        return;
+    }
+    if lookout.is_due(mm.pages().charged(), mm.machine().now_ns(), age_ns) {
+        look(mm);
+    }
+}
+
+/// What is charged, and the room beside it.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    charged: usize,
+    room: Room,
+}
+
+impl Reading {
+    /// Whether less is left than what reclaim rests at.
+    fn is_tight(&self) -> bool {
+        self.room.available / PAGE_SIZE < marks(self.room.total / PAGE_SIZE).high
+    }
+}
+
+/// Reads the room while others work, and may keep this thread from its processor meanwhile. Their
+/// pages may count twice, never not at all: pages that were given back in between are neither charged
+/// nor room, and what is charged and has no memory yet, or no more, is no room.
+fn read(pages: &Pages, node: Option<NodeId>, room: impl Fn() -> Option<Room>) -> Option<Reading> {
+    let mut tries = 0;
+    loop {
+        let (charged, gone) = pages.ledger(node);
+        let unsure = pages.nr_unsure();
+        let Room { total, available } = room()?;
+        let unsure = unsure.max(pages.nr_unsure());
+        let lost = pages.ledger(node).1.wrapping_sub(gone);
+        tries += 1;
+        if lost < MUCH || tries == MAX_TRIES {
+            let available = available.saturating_sub(unsure * PAGE_SIZE);
+            let charged = charged.saturating_sub(lost);
+            return Some(Reading { charged, room: Room { total, available } });
+        }
+    }
+}
+
+/// Sets the caps anew.
+fn look(mm: &Mm) -> Watch {
+    let (machine, pages) = (mm.machine(), mm.pages());
+    let may_open = !machine.is_confined_since_start();
+    let soft = pages.soft_cap();
+    let mut watch = if soft == Cap::NONE { Watch::No } else { Watch::Loose };
+    let group = read(pages, None, || if may_open { machine.group_room() } else { None });
+    pages.set_cap(soft.tighter(cap(group)));
+    pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
+    watch = watch.max(closeness(group));
+    for node in pages.online().iter().filter(|_| may_open) {
+        let here = read(pages, Some(node), || machine.node_room(node));
+        pages.set_node_cap(node, cap(here));
+        watch = watch.max(closeness(here));
+    }
+    watch
+}
+
 impl Pressure {
-    /// With `reads`, files are opened.
-    pub fn new(reads: bool) -> Pressure {
-        Pressure { reads, next_ns: 0, watch: Watch::No }
+    /// Files are opened as soon as so many pages are charged.
+    pub fn new(looks_from: usize) -> Pressure {
+        Pressure { looks_from, next_ns: 0, watch: Watch::No }
     }
 
     /// How closely the bounds have to be watched.
@@ -53,35 +141,22 @@ impl Pressure {
 
     /// Sets the caps anew, if it is time.
     pub fn refresh(&mut self, mm: &Mm, now: u64) {
-        if now < self.next_ns {
+        let pages = mm.pages();
+        if now < self.next_ns || pages.charged() < self.looks_from {
             return;
         }
-        let (machine, pages) = (mm.machine(), mm.pages());
-        let reads = self.reads && !machine.is_confined_since_start();
-        let soft = pages.soft_cap();
-        let mut watch = if soft == Cap::NONE { Watch::No } else { Watch::Loose };
-        // Before the reading: what is charged meanwhile counts twice rather than not at all.
-        let charged = pages.charged();
-        let group = if reads { machine.group_room() } else { None };
-        pages.set_cap(soft.tighter(cap(charged, group)));
-        watch = watch.max(closeness(group));
-        for node in pages.online().iter().filter(|_| reads) {
-            let charged = pages.charged_to(node);
-            let room = machine.node_room(node);
-            pages.set_node_cap(node, cap(charged, room));
-            watch = watch.max(closeness(room));
-        }
-        self.watch = watch;
-        let interval = if watch == Watch::No { UNBOUNDED_INTERVAL_NS } else { INTERVAL_NS };
+        pages.lookout().note(now);
+        self.watch = look(mm);
+        let interval = if self.watch == Watch::No { UNBOUNDED_INTERVAL_NS } else { INTERVAL_NS };
         self.next_ns = now + interval;
     }
 }
 
 /// Near is twice the headroom at which reclaim rests.
-fn closeness(room: Option<Room>) -> Watch {
-    match room {
+fn closeness(reading: Option<Reading>) -> Watch {
+    match reading {
         None => Watch::No,
-        Some(Room { total, available }) => {
+        Some(Reading { room: Room { total, available }, .. }) => {
             let near = 2 * marks(total / PAGE_SIZE).high;
             if available / PAGE_SIZE < near { Watch::Close } else { Watch::Loose }
         }
@@ -90,16 +165,17 @@ fn closeness(room: Option<Room>) -> Watch {
 
 /// The marks of a budget that others share.
 fn marks(total_pages: usize) -> Watermarks {
-    let min = Watermarks::for_budget(total_pages, 0).min;
+    let min =
+        Watermarks::for_budget(total_pages, 0).min.max((total_pages / MIN_PART).min(LARGEST_MIN));
     let step = (total_pages / 10).min(LARGEST_STEP);
     Watermarks { min, low: min + step, high: min + 2 * step }
 }
 
-/// The cap of a process that has `charged` pages and that room beside them.
-fn cap(charged: usize, room: Option<Room>) -> Cap {
-    room.map_or(Cap::NONE, |Room { total, available }| Cap {
-        pages: charged + available / PAGE_SIZE,
-        marks: marks(total / PAGE_SIZE),
+/// The cap of a process where that was read.
+fn cap(reading: Option<Reading>) -> Cap {
+    reading.map_or(Cap::NONE, |Reading { charged, room }| Cap {
+        pages: charged + room.available / PAGE_SIZE,
+        marks: marks(room.total / PAGE_SIZE),
     })
 }
 
@@ -109,20 +185,25 @@ mod tests {
 
     const GIB: usize = 1 << 30;
 
+    fn reading(available: usize) -> Option<Reading> {
+        Some(Reading { charged: 1000, room: Room { total: GIB, available } })
+    }
+
     #[test]
     fn a_cap_is_what_is_there_and_what_is_left() {
-        let tight = cap(1000, Some(Room { total: GIB, available: 400 * PAGE_SIZE }));
+        let tight = cap(reading(400 * PAGE_SIZE));
         assert_eq!(tight.pages, 1400);
-        // 4 MiB by the kernel's formula, and twice a tenth of the budget.
+        // A sixty-fourth, and twice a tenth of the budget.
         let step = GIB / PAGE_SIZE / 10;
-        assert_eq!(tight.marks, Watermarks { min: 1024, low: 1024 + step, high: 1024 + 2 * step });
+        assert_eq!(tight.marks, Watermarks { min: 4096, low: 4096 + step, high: 4096 + 2 * step });
+        // By the kernel's formula.
         assert_eq!(marks(1024 * GIB / PAGE_SIZE).high, 32_768 + 2 * LARGEST_STEP);
-        assert_eq!(cap(1000, None), Cap::NONE);
+        assert_eq!(cap(None), Cap::NONE);
     }
 
     #[test]
     fn a_bound_is_watched_closely_when_it_is_near() {
-        let watch = |available| closeness(Some(Room { total: GIB, available }));
+        let watch = |available| closeness(reading(available));
         assert_eq!([watch(GIB / 2), watch(GIB / 4)], [Watch::Loose, Watch::Close]);
         assert!(closeness(None) < Watch::Loose && Watch::Loose < Watch::Close);
     }

@@ -10,14 +10,15 @@ use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ladder::{self, Action, Context, Rung};
 use crate::node_reclaim::{NodeReclaim, node_reclaim};
+use crate::pressure;
 use crate::scan::{self, SWAP_CLUSTER_MAX};
 use crate::shrink::{ScanControl, shrink_node};
 
 /// What a request in need takes first, in generations: what was idle for an eighth of a second.
 const DIRECT_AGE: u32 = 8;
-/// How long a request reclaims for a bound that gives way.
+/// How long a request reclaims for the soft limit.
 const LONGEST_STALL_NS: u64 = 1_000_000;
-/// The same where the group or the node has nothing left: what follows is the kernel's killer.
+/// The same where the group or the node has next to nothing left: what follows is the kernel's killer.
 const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
 /// How long a request sleeps for the background reclaimer's next step.
 const LONGEST_WAIT_NS: u64 = 500_000;
@@ -210,6 +211,7 @@ impl Stall {
         if self.since.is_some() {
             return;
         }
+        pressure::look_if_older(self.mm, pressure::IN_NEED_NS);
         let now = self.mm.machine().now_ns();
         let pages = self.mm.pages();
         self.since = Some(now);
@@ -218,8 +220,8 @@ impl Stall {
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
-            let is_spent = pages.is_spent(self.node, self.nr_pages);
-            let longest = if is_spent { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
+            let is_pressed = pages.is_pressed(self.node, self.nr_pages);
+            let longest = if is_pressed { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
             self.control.deadline_ns = Some(now + longest);
         }
     }
@@ -237,10 +239,10 @@ impl Stall {
     }
 
     /// The last try passed what nothing else would: the next requests need not try all that again
-    /// before there is something to reclaim.
+    /// before there is something to reclaim. Beyond the bound itself only if nothing was.
     fn give_way(&self) {
         let pages = self.mm.pages();
-        pages.yield_caps(self.node, self.nr_pages + GRACE_PAGES);
+        pages.yield_caps(self.node, self.nr_pages + GRACE_PAGES, self.nr_reclaimed == 0);
         if pages.charged() > pages.soft_cap().pages {
             self.mm.vmstat().note_over_soft_limit();
         }
@@ -263,6 +265,7 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
     match action {
         // Below the low mark: the background reclaimer shall not wait for its tick.
         Action::Dip => {
+            pressure::look_if_older(mm, pressure::BELOW_LOW_NS);
             if !mm.doorbell().is_hopeless() {
                 mm.vmstat().note_wakeup();
                 mm.doorbell().hurry();

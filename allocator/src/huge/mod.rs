@@ -213,8 +213,11 @@ impl Huge {
 }
 
 fn unmap(pages: &Pages, mapping: Mapping) {
+    let nr_pages = mapping.span.len() / PAGE_SIZE;
+    pages.lookout().begin_leaving(nr_pages);
     let _ = pages.machine.unmap(mapping.span);
-    pages.uncharge_huge(mapping.node, mapping.span.len() / PAGE_SIZE);
+    pages.uncharge_huge(mapping.node, nr_pages);
+    pages.lookout().end_leaving(nr_pages);
 }
 
 /// The start of a mapping as a pointer.

@@ -5,6 +5,7 @@ use zonal_numa::NodeId;
 
 use super::Pages;
 use crate::charge::Cap;
+use crate::lookout::Lookout;
 use crate::watermark::{WatermarkLevel, Watermarks};
 
 impl Pages {
@@ -34,6 +35,20 @@ impl Pages {
         self.budget.charged()
     }
 
+    /// Pages charged to the process or a node, and those taken off so far, modulo the word.
+    pub fn ledger(&self, node: Option<NodeId>) -> (usize, usize) {
+        let home = node.and_then(|node| self.node(node));
+        let budget = home.map_or(&self.budget, |home| &home.budget);
+        (budget.charged(), budget.gone())
+    }
+
+    /// Charged pages that may have no memory: those charged last, which nobody may have touched yet,
+    /// and those on their way out.
+    pub fn nr_unsure(&self) -> usize {
+        let isolated: usize = self.online.iter().map(|node| self.lruvec(node).nr_isolated).sum();
+        self.budget.newest() + self.lookout.leaving() + isolated
+    }
+
     /// The limit of the process in pages, [`UNLIMITED`](crate::UNLIMITED) for none.
     pub fn limit(&self) -> usize {
         self.budget.limit()
@@ -42,6 +57,11 @@ impl Pages {
     /// The marks of the process's limit.
     pub fn watermarks(&self) -> Watermarks {
         self.budget.marks()
+    }
+
+    /// Who looks at what is left outside, and when.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// The bound that the soft limit sets.
@@ -87,19 +107,20 @@ impl Pages {
         of_node || self.budget.is_capped(nr_pages)
     }
 
-    /// Whether `nr_pages` more on `node` are more than the control group or the node has left.
-    pub fn is_spent(&self, node: NodeId, nr_pages: usize) -> bool {
-        let of_node = self.node(node).is_some_and(|home| home.budget.is_spent(nr_pages));
+    /// Whether `nr_pages` more on `node` are refused by what the control group or the node has left.
+    pub fn is_pressed(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_capped(nr_pages));
         // The soft limit is a wish.
-        let of_group = self.cap() != self.soft_cap && self.budget.is_spent(nr_pages);
+        let of_group = self.cap() != self.soft_cap && self.budget.is_capped(nr_pages);
         of_node || of_group
     }
 
-    /// Lets `nr_pages` pass the bounds that give way, since there is nothing to reclaim.
-    pub fn yield_caps(&self, node: NodeId, nr_pages: usize) {
-        self.budget.yield_cap(nr_pages);
+    /// Lets `nr_pages` pass the marks of the bounds that give way; with `beyond` the bounds themselves,
+    /// since there is nothing to reclaim.
+    pub fn yield_caps(&self, node: NodeId, nr_pages: usize, beyond: bool) {
+        self.budget.yield_cap(nr_pages, beyond);
         if let Some(home) = self.node(node) {
-            home.budget.yield_cap(nr_pages);
+            home.budget.yield_cap(nr_pages, beyond);
         }
     }
 }

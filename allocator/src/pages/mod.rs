@@ -25,6 +25,7 @@ use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
 use crate::lock::Mutex;
+use crate::lookout::Lookout;
 use crate::node::Node;
 use crate::order::Order;
 use crate::pagemap::PageMap;
@@ -67,6 +68,7 @@ pub struct Pages {
     allowed: AtomicU64,
     pub(crate) budget: Budget,
     soft_cap: Cap,
+    lookout: Lookout,
     generation: AtomicU32,
     nr_threads: AtomicUsize,
     pub(crate) window: Mutex<Window>,
@@ -114,6 +116,7 @@ impl Pages {
             budget.set_cap(soft_cap);
             (&raw mut (*at).budget).write(budget);
             (&raw mut (*at).soft_cap).write(soft_cap);
+            (&raw mut (*at).lookout).write(Lookout::new());
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));

@@ -37,19 +37,19 @@ fn a_dense_heap_moves_on_to_huge_pages() {
         let [half, _other] = [held.pop().unwrap(), held.pop().unwrap()];
         rig.pages.free_run(half);
     }
-    // Unless that is not so long ago: small pages go when they are cold, huge ones rest longer.
+    // Unless that is not so long ago.
     let purge = |now: u32| {
         rig.pages.begin_wishes();
-        let how = PurgeHow { up_to: Some(now - 5), patience: Some(20), ..PurgeHow::ALL };
+        let how = PurgeHow { up_to: Some(now - 5), sparing: true, ..PurgeHow::ALL };
         rig.pages.purge(N0, usize::MAX, how)
     };
     let advice = rig.fake.calls(Call::AdviseHuge);
-    assert_eq!([purge(34), purge(34)], [0, 0]);
+    assert_eq!([purge(14), purge(14)], [0, 0]);
     assert!(!rig.pages.has_wishes());
-    assert_eq!(purge(35), 0, "it takes a round to know that it is worth it");
+    assert_eq!(purge(15), 0, "it takes a round to know that it is worth it");
     assert!(rig.pages.has_wishes());
     assert_eq!(rig.fake.calls(Call::AdviseHuge), advice);
-    assert_eq!(purge(35), 8 * 256);
+    assert_eq!(purge(15), 8 * 256);
     assert_eq!(rig.fake.calls(Call::AdviseHuge), advice + 1);
     rig.check();
     rig.pages.free_run(other);

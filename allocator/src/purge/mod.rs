@@ -9,11 +9,11 @@
 
 mod scan;
 
-use zonal_numa::{Errno, NodeId, Span, probe};
+use zonal_numa::{Errno, NodeId, PAGE_SIZE, Span, probe};
 
 use self::scan::{BATCH, Batch, Search};
 use crate::node::Node;
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 
 /// In whose name memory is given back: for the figures.
@@ -30,9 +30,8 @@ pub enum Reclaimer {
 pub struct PurgeHow {
     /// Only what was not used after this generation; none for all, whatever its age.
     pub up_to: Option<u32>,
-    /// A section of huge pages is holed only for what rests so many generations more, and where that
-    /// is a good part of it; none to hole it for anything.
-    pub patience: Option<u32>,
+    /// A section of huge pages is holed only for a good part of it.
+    pub sparing: bool,
     /// Holes smaller than this order are not worth a call.
     pub smallest: Order,
     /// Pageblocks to look at, at most; the next search goes on where this one ends.
@@ -45,7 +44,7 @@ impl PurgeHow {
     /// Everything that can be given back at all.
     pub const ALL: PurgeHow = PurgeHow {
         up_to: None,
-        patience: None,
+        sparing: false,
         smallest: Order::ZERO,
         looks: usize::MAX,
         by: Reclaimer::Direct,
@@ -54,11 +53,6 @@ impl PurgeHow {
     /// Whether what was last used in `generation` is old enough.
     fn takes(&self, generation: u32) -> bool {
         self.up_to.is_none_or(|border| is_past(generation, border))
-    }
-
-    /// Up to which generation a huge page is given up for less than all of it.
-    pub(crate) fn holing_up_to(&self) -> Option<u32> {
-        self.up_to.map(|border| border.wrapping_sub(self.patience.unwrap_or(0)))
     }
 }
 
@@ -121,6 +115,9 @@ impl Pages {
     /// keep the others; any other refusal is meant for all.
     pub(crate) fn purge_spans(&self, spans: &[Span]) -> u64 {
         debug_assert!(spans.len() <= BATCH);
+        if self.lookout().is_tight() {
+            spans.iter().for_each(|&span| self.split_ends(span));
+        }
         let mut gone = 0;
         let mut at = 0;
         while at < spans.len() {
@@ -136,6 +133,24 @@ impl Pages {
             }
         }
         gone
+    }
+
+    /// Splits the huge pages of which the span has a part only. Otherwise the kernel keeps the memory
+    /// until it splits them itself, which in a full control group may be too late.
+    fn split_ends(&self, span: Span) {
+        let is_huge = |addr| self.map.pfn_of(addr).is_some_and(|pfn| self.map.chunk(pfn).is_huge());
+        let granule = self.machine.page_size();
+        let (first, last) = (span.split_at(granule).0, span.split_at(span.len() - granule).1);
+        let border = PAGEBLOCK_PAGES * PAGE_SIZE;
+        let starts_inside = !first.addr().is_multiple_of(border);
+        let ends_inside = !last.end().is_multiple_of(border);
+        let is_same = first.addr() / border == last.addr() / border;
+        if starts_inside && is_huge(first.addr()) {
+            let _ = self.machine.split(first);
+        }
+        if ends_inside && !(starts_inside && is_same) && is_huge(last.addr()) {
+            let _ = self.machine.split(last);
+        }
     }
 
     /// What the system refused to take rests so long: the generation that it gets.

@@ -5,7 +5,7 @@
 
 use zonal_numa::{PAGE_SIZE, Span};
 
-use super::{PurgeHow, is_past};
+use super::PurgeHow;
 use crate::buddy::BlockList;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
@@ -146,10 +146,7 @@ impl Pages {
             }
             if chunk.is_whole() {
                 let nr_pages = chunk.nr_free_resident();
-                let is_ripe =
-                    how.holing_up_to().is_none_or(|border| is_past(chunk.generation(), border));
-                if nr_pages >= WORTH_HOLING && is_ripe && self.is_worth_holing(chunk, nr_pages, how)
-                {
+                if nr_pages >= WORTH_HOLING && self.is_worth_holing(chunk, nr_pages, how) {
                     batch.to_hole.get_or_insert(chunk.section());
                 }
                 continue;

@@ -83,7 +83,7 @@ fn every_kind_of_call_can_fail_and_then_changes_nothing() {
     let region = reserve(&machine, 8);
     let (span, beside) = region.split_at(4 * PAGE_SIZE);
     let policy = MemPolicy::preferred(node(1));
-    let kinds: [(Call, &dyn Fn() -> Option<Errno>); 13] = [
+    let kinds: [(Call, &dyn Fn() -> Option<Errno>); 14] = [
         (Call::Reserve, &|| machine.reserve_at(beside.addr(), PAGE_SIZE).err()),
         (Call::MapAt, &|| machine.map_at(beside.addr(), PAGE_SIZE).err()),
         (Call::Map, &|| machine.map(PAGE_SIZE, 1).err()),
@@ -95,6 +95,7 @@ fn every_kind_of_call_can_fail_and_then_changes_nothing() {
         (Call::Purge, &|| machine.purge(&[span]).err().map(|(_, errno)| errno)),
         (Call::AdviseHuge, &|| machine.advise_huge(span, true).err()),
         (Call::Collapse, &|| machine.collapse(span).err()),
+        (Call::Split, &|| machine.split(span).err()),
         (Call::Bind, &|| machine.bind(span, &policy).err()),
         (Call::Resident, &|| machine.resident(span, &mut [0; 4]).err()),
     ];

@@ -4,7 +4,7 @@ use zonal_allocator::{Cap, UNLIMITED};
 use zonal_numa::Room;
 
 use super::*;
-use crate::pressure::INTERVAL_NS;
+use crate::pressure::{self, INTERVAL_NS};
 
 const MIB: usize = 1 << 20;
 
@@ -52,6 +52,40 @@ fn a_full_group_takes_what_is_not_cold_yet() {
     assert!(cap.marks.min < cap.marks.low && cap.marks.low < cap.marks.high, "{cap:?}");
     assert!(cap.pages - mm.pages().charged() >= cap.marks.high, "up to the high mark");
     mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn the_group_is_known_before_anything_is_charged_and_callers_look_again_near_its_edge() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 64 * MIB, available: 60 * MIB }));
+    pressure::begin(mm);
+    assert_eq!(mm.pages().cap().pages, 60 * MIB / PAGE_SIZE);
+    let nr_calls = machine.calls(Call::Room);
+    machine.advance_ns(INTERVAL_NS);
+    let blocks: Vec<_> = (0..40).map(|_| take(heap, MIB).unwrap()).collect();
+    assert_eq!(machine.calls(Call::Room), nr_calls, "far from the edge");
+    // Others took 10 MiB meanwhile.
+    machine.set_group_room(Some(Room { total: 64 * MIB, available: 10 * MIB }));
+    take(heap, 14 * MIB).unwrap();
+    assert!(machine.calls(Call::Room) > nr_calls);
+    let cap = mm.pages().cap().pages * PAGE_SIZE;
+    assert!((45 * MIB..=51 * MIB).contains(&cap), "{} MiB", cap / MIB);
+    blocks.into_iter().for_each(|block| give(heap, block));
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn what_nobody_can_have_touched_is_no_room() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    take(heap, MIB).unwrap();
+    let charged = mm.pages().charged();
+    machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false }) }.unwrap();
+    keeper(mm).round(mm, None);
+    assert_eq!(mm.pages().cap().pages, charged + 900 * MIB / PAGE_SIZE);
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Who looks at what the control group and the nodes have left, and when somebody last did.
+//!
+//! # Synchronisation
+//!
+//! All words are Relaxed and carry no data: the exchange only keeps several threads from the same
+//! look, and what is on its way out is an estimate.
+
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// When callers look.
+#[derive(Debug)]
+pub struct Lookout {
+    callers_from: AtomicUsize,
+    at_ns: AtomicU64,
+    leaving: AtomicUsize,
+    tight: AtomicBool,
+}
+
+impl Lookout {
+    /// Callers never look.
+    pub const NEVER: usize = usize::MAX;
+
+    pub(crate) fn new() -> Lookout {
+        Lookout {
+            callers_from: AtomicUsize::new(Lookout::NEVER),
+            at_ns: AtomicU64::new(0),
+            leaving: AtomicUsize::new(0),
+            tight: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets callers look once so many pages are charged.
+    pub fn open_from(&self, nr_pages: usize) {
+        self.callers_from.store(nr_pages, Relaxed);
+    }
+
+    /// From how many charged pages on callers look.
+    pub fn callers_from(&self) -> usize {
+        self.callers_from.load(Relaxed)
+    }
+
+    /// Somebody looks now.
+    pub fn note(&self, now: u64) {
+        self.at_ns.store(now, Relaxed);
+    }
+
+    /// Whether a caller shall look, because `charged` is enough and the last look is so old; it has
+    /// to be told once.
+    pub fn is_due(&self, charged: usize, now: u64, age_ns: u64) -> bool {
+        let at = self.at_ns.load(Relaxed);
+        charged >= self.callers_from()
+            && now.saturating_sub(at) >= age_ns
+            && self.at_ns.compare_exchange(at, now, Relaxed, Relaxed).is_ok()
+    }
+
+    /// What is left is little: what is given back has to be back at once.
+    pub fn set_tight(&self, tight: bool) {
+        self.tight.store(tight, Relaxed);
+    }
+
+    pub(crate) fn is_tight(&self) -> bool {
+        self.tight.load(Relaxed)
+    }
+
+    /// So many pages are about to be unmapped, and charged until that is over.
+    pub(crate) fn begin_leaving(&self, nr_pages: usize) {
+        self.leaving.fetch_add(nr_pages, Relaxed);
+    }
+
+    pub(crate) fn end_leaving(&self, nr_pages: usize) {
+        self.leaving.fetch_sub(nr_pages, Relaxed);
+    }
+
+    /// Pages that are charged and may have no memory any more.
+    pub(crate) fn leaving(&self) -> usize {
+        self.leaving.load(Relaxed)
+    }
+
+    /// In a forked child: the threads that were at it stayed in the parent.
+    pub(crate) fn after_fork(&self) {
+        self.leaving.store(0, Relaxed);
+    }
+}
