@@ -47,7 +47,8 @@ impl Mm {
             return self.registry.put_dead(heap, Remains::Empty);
         }
         self.registry.put_common(heap, |commons| {
-            let mut from = h.enter();
+            // No use either, or whoever drains the dead would never be done with it.
+            let Some(mut from) = h.try_look_in() else { return 0 };
             let classes = from.worthy_classes(h);
             if let Some(commons) = commons.filter(|_| classes != 0) {
                 let mut theirs = commons.enter();

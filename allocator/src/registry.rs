@@ -65,11 +65,6 @@ pub(crate) enum Remains {
 
 impl Remains {
     const ALL: [Remains; 3] = [Remains::Whole, Remains::Empty, Remains::Common];
-
-    /// What remains of it once its caches are empty.
-    pub(crate) fn emptied(self) -> Remains {
-        if self == Remains::Common { self } else { Remains::Empty }
-    }
 }
 
 /// Commons beyond this many may become heaps of threads again: a second one of a node comes up when

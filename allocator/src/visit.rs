@@ -187,7 +187,12 @@ impl Mm {
             if is_done {
                 h.drained.store(h.epoch(), Relaxed);
             }
-            self.registry.put_dead(heap, remains.emptied());
+            if remains == Remains::Common {
+                self.registry.put_dead(heap, remains);
+            } else {
+                // What its objects left, since it was emptied, is for all.
+                self.share(heap);
+            }
         }
         if sweep.is_some() {
             self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));

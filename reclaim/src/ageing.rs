@@ -16,7 +16,9 @@ const WINDOW_NS: u64 = 10_000_000_000;
 const JUDGE_PAGES: u64 = 64;
 /// One refault for that many purged pages is too many.
 const TOLERATED: u64 = 4;
-const GROWTH: u64 = 4;
+const GROWTH: u64 = 16;
+/// Nor does it grow beyond so many times the one that would have done.
+const MARGIN: u64 = 2;
 /// Without refaults the age halves in this time.
 const RELAX_NS: u64 = 30_000_000_000;
 
@@ -26,6 +28,8 @@ pub struct Ageing {
     age_ns: u64,
     /// Pages purged within the window and not wanted since.
     owed: u64,
+    /// When they were, on average.
+    purged_at: u64,
     /// Pages that were wanted again soon after they were purged, since the age last changed.
     refaults: u64,
     window_start: u64,
@@ -40,6 +44,7 @@ impl Ageing {
         Ageing {
             age_ns: MIN_AGE_NS,
             owed: 0,
+            purged_at: now,
             refaults: 0,
             window_start: now,
             changed_at: now,
@@ -62,11 +67,19 @@ impl Ageing {
     /// handed out. Returns the refaults among these.
     pub fn observe(&mut self, purged: u64, faulted: u64, now: u64) -> u64 {
         let back = faulted.min(self.owed);
-        self.owed = self.owed - back + purged;
+        self.owed -= back;
+        if purged > 0 {
+            let since = now.saturating_sub(self.purged_at);
+            self.purged_at += since * purged / (self.owed + purged);
+            self.owed += purged;
+        }
         self.refaults += back;
         if self.refaults >= JUDGE_PAGES && self.refaults * TOLERATED > self.owed {
-            self.age_ns = (self.age_ns * GROWTH).min(MAX_AGE_NS);
-            self.refaults = 0;
+            // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
+            let needed = self.age_ns + now.saturating_sub(self.purged_at);
+            self.age_ns = (self.age_ns * GROWTH).min(needed * MARGIN).min(MAX_AGE_NS);
+            // What else was purged at the shorter age says nothing about this one.
+            (self.refaults, self.owed) = (0, 0);
             self.changed_at = now;
             self.grown_at = Some(now);
         } else if now.saturating_sub(self.changed_at) >= RELAX_NS {
@@ -101,6 +114,15 @@ mod tests {
             ageing.observe(0, purged, now + 999 * MS);
         }
         assert!(purges <= 3, "{purges} cycles paid for purging");
+    }
+
+    /// A busy load that wants all purged pages at once is no reason to wait for seconds.
+    #[test]
+    fn the_age_grows_no_further_than_what_was_wanted_asks_for() {
+        let mut ageing = Ageing::new(0);
+        ageing.observe(1000, 0, 100 * MS);
+        ageing.observe(0, 1000, 110 * MS);
+        assert_eq!(ageing.age_ns(), MARGIN * (MIN_AGE_NS + 10 * MS));
     }
 
     #[test]
