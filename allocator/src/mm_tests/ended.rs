@@ -109,6 +109,27 @@ fn slabs_of_ended_threads_serve_others() {
     mm.validate(Some(second.0)).unwrap();
 }
 
+/// The same for what comes back to it only after the thread has ended.
+#[test]
+fn what_comes_back_later_serves_others() {
+    let mm = new_mm();
+    let (commons, ended, other) = (Owner::attach(mm), Owner::attach(mm), Owner::attach(mm));
+    fill_pool(mm);
+    let blocks: Vec<_> = (0..2000).map(|_| ended.alloc(200, 8)).collect();
+    for owner in [commons, ended] {
+        // SAFETY: the heap is not used any more.
+        unsafe { mm.detach(owner.0) };
+    }
+    blocks.iter().step_by(2).for_each(|&p| other.free(p));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { mm.drain_own(other.0) };
+    mm.drain_all(Some(other.0));
+    let others: Vec<_> = (0..900).map(|_| other.alloc(200, 8)).collect();
+    assert_eq!(other.heap().enter().events.slab_alloc, 0, "what came back serves");
+    others.iter().chain(blocks.iter().skip(1).step_by(2)).for_each(|&p| other.free(p));
+    mm.validate(Some(other.0)).unwrap();
+}
+
 /// Whoever finds nothing for himself in the commons of his node hides those of no other, nor what comes
 /// back to it later.
 #[test]
