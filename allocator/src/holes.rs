@@ -43,6 +43,7 @@ impl Entered<'_> {
     /// Purges holes of this heap's slabs as `how` says, until `goal_pages` are back or the owner
     /// waits.
     pub(crate) fn purge_holes(&mut self, how: PurgeHow, goal_pages: usize) -> HolesPurged {
+        let mm = self.heap().mm();
         let mut done = HolesPurged::default();
         let mut batch = Batch {
             spans: [Span::EMPTY; BATCH],
@@ -59,7 +60,8 @@ impl Entered<'_> {
                 if how.up_to.is_none_or(|border| s.is_cold(border)) {
                     self.collect_holes(s, how, &mut batch, &mut done);
                 }
-                if done.nr_pages >= goal_pages || (batch.nr == 0 && self.is_wanted()) {
+                let is_over = mm.is_over(how.deadline_ns);
+                if done.nr_pages >= goal_pages || is_over || (batch.nr == 0 && self.is_wanted()) {
                     self.flush(&mut batch, &mut done);
                     done.is_partial = true;
                     return done;

@@ -30,7 +30,7 @@ impl Mm {
             // SAFETY: the caller's heap.
             purged += unsafe { own.as_ref() }.enter().sweep(sweep);
         }
-        purged += self.drain_dead(Some(sweep)).purged;
+        purged += self.drain_dead(Some(sweep), None).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {

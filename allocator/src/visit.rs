@@ -113,11 +113,27 @@ impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
-        let mut pages = self.drain_dead(None).drained;
-        self.visit_heaps(own, |entered| pages += entered.drain());
+        self.drain_all_until(own, None)
+    }
+
+    /// The same as far as it goes until `deadline_ns`, if there is one: to the heap that is being
+    /// drained then.
+    pub fn drain_all_until(&self, own: Option<NonNull<Heap>>, deadline_ns: Option<u64>) -> usize {
+        let mut pages = self.drain_dead(None, deadline_ns).drained;
+        let mut drain = |entered: &mut Entered<'_>| {
+            if !self.is_over(deadline_ns) {
+                pages += entered.drain();
+            }
+        };
+        self.visit_heaps(own, &mut drain);
         // What the round sent to heaps that it had already visited.
-        self.visit_heaps(own, |entered| pages += entered.drain());
+        self.visit_heaps(own, &mut drain);
         pages
+    }
+
+    /// Whether that time has come.
+    pub(crate) fn is_over(&self, deadline_ns: Option<u64>) -> bool {
+        deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 
     /// Gives the calling thread's caches back. Returns the pages that went back.
@@ -139,7 +155,7 @@ impl Mm {
     ) -> usize {
         let mut pages = 0;
         self.visit_heaps(own, |entered| {
-            if pages < goal_pages {
+            if pages < goal_pages && !self.is_over(how.deadline_ns) {
                 pages += entered.purge_holes(how, goal_pages - pages).nr_pages;
             }
         });
@@ -148,26 +164,36 @@ impl Mm {
 
     /// Unmaps huge mappings that were kept unused for that long. Returns the bytes.
     pub fn age_huge(&self, age_ns: u64) -> usize {
-        self.huge().age(self.pages(), self.machine().now_ns(), age_ns)
+        self.huge().age(self.pages(), self.pages().awake_ns(), age_ns)
     }
 
     /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
     pub fn drain_huge(&self) -> usize {
-        self.huge().drain(self.pages())
+        self.drain_huge_until(None)
+    }
+
+    /// The same until `deadline_ns`, if there is one.
+    pub fn drain_huge_until(&self, deadline_ns: Option<u64>) -> usize {
+        self.huge().drain(self.pages(), || !self.is_over(deadline_ns))
     }
 
     /// Empties the heaps of threads that have ended, bins too; for a `sweep` those that lay there
     /// since the keeper last looked, and their holes as far as it goes. One at a time, so that
-    /// threads that start meanwhile find the others.
-    pub(crate) fn drain_dead(&self, sweep: Option<Sweep>) -> DeadDrained {
+    /// threads that start meanwhile find the others. Until `deadline_ns` at most, and twice as
+    /// many in all as there are: others may send to them all the time.
+    pub(crate) fn drain_dead(&self, sweep: Option<Sweep>, deadline_ns: Option<u64>) -> DeadDrained {
         let mut done = DeadDrained::default();
+        let mut turns = 2 * self.registry.nr_dead();
         let wanted = |heap: &Heap| {
             !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
         };
         let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
         while done.purged < max_pages
+            && turns > 0
+            && !self.is_over(deadline_ns)
             && let Some((heap, remains)) = self.registry.take_any(wanted)
         {
+            turns -= 1;
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
             done.drained += h.drain_owned();

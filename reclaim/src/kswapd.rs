@@ -25,6 +25,9 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
+/// A round that comes so much later than it was to was kept from it with the whole process: a signal
+/// stopped it, or a debugger.
+const STOPPED_NS: u64 = 1_000_000_000;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
 /// A generation is a time stamp in units of about 17 ms.
@@ -53,6 +56,8 @@ pub struct Kswapd {
     /// Time that counts for nobody's age, in all and since the last round.
     asleep_ns: u64,
     slept_ns: u64,
+    /// How long it wanted to sleep.
+    asked_ns: u64,
     pressure: Pressure,
     config: KswapdConfig,
     /// The last round for a watermark gained something.
@@ -119,6 +124,7 @@ impl Kswapd {
             faults_seen: faults(mm),
             asleep_ns,
             slept_ns: 0,
+            asked_ns: 0,
             pressure: Pressure::new(config.looks_from),
             config,
             gains: false,
@@ -142,6 +148,12 @@ impl Kswapd {
         let work = Work::begin(mm, own);
         let passed = now.saturating_sub(self.last_ns);
         self.last_ns = now;
+        // On a thread of its own nobody tells; but so late is only who was stopped.
+        let late = passed.saturating_sub(self.asked_ns);
+        if own.is_none() && late >= STOPPED_NS {
+            self.slept_ns += late;
+        }
+        mm.pages().note_asleep(self.slept_ns);
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
         self.tick(mm, passed.saturating_sub(self.slept_ns));
 
@@ -163,7 +175,9 @@ impl Kswapd {
         if !self.gains {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
-        self.next(mm, now, purged > 0 || mm.pages().has_wishes())
+        let next = self.next(mm, now, purged > 0 || mm.pages().has_wishes());
+        self.asked_ns = if let Next::Sleep(ns) = next { ns } else { 0 };
+        next
     }
 
     /// Moves the clock of chunks and slabs on.
@@ -281,7 +295,7 @@ impl Kswapd {
                 }
             }
         }
-        purged + mm.age_huge(self.ageing.age_ns() + self.slept_ns) / PAGE_SIZE
+        purged + mm.age_huge(self.ageing.age_ns()) / PAGE_SIZE
     }
 }
 

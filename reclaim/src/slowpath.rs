@@ -287,9 +287,11 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         }
         Action::Throttle => throttle(mm),
         Action::DrainAll => {
-            let drained = mm.drain_all(Some(heap));
-            let huge = mm.drain_huge() / PAGE_SIZE;
-            let holes = mm.purge_holes(Some(heap), PurgeHow::ALL, stall.control.goal);
+            let deadline_ns = stall.control.deadline_ns;
+            let drained = mm.drain_all_until(Some(heap), deadline_ns);
+            let huge = mm.drain_huge_until(deadline_ns) / PAGE_SIZE;
+            let how = PurgeHow { deadline_ns, ..PurgeHow::ALL };
+            let holes = mm.purge_holes(Some(heap), how, stall.control.goal);
             stall.note(drained + huge + holes);
         }
         Action::Unreserve => {

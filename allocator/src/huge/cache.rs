@@ -30,9 +30,9 @@ impl Huge {
         bytes
     }
 
-    /// Unmaps all cached mappings; returns the bytes.
-    pub(crate) fn drain(&self, pages: &Pages) -> usize {
-        self.evict(pages, |_, _| true)
+    /// Unmaps all cached mappings, as long as it may; returns the bytes.
+    pub(crate) fn drain(&self, pages: &Pages, may_go_on: impl Fn() -> bool) -> usize {
+        self.evict(pages, |_, _| may_go_on())
     }
 
     /// Unmaps cached mappings, the oldest first, that would make for a new peak.

@@ -113,7 +113,7 @@ impl Huge {
 
     /// Frees the block at `addr`.
     pub(crate) fn free(&self, pages: &Pages, addr: usize) -> Result<(), BadPointer> {
-        let now = pages.machine.now_ns();
+        let now = pages.awake_ns();
         let mut index = self.index.lock();
         let (mut i, mapping) = index.find_live(addr)?;
         if mapping.turns == MemPolicy::LOCAL && pages.is_bound(mapping.node) {

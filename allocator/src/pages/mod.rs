@@ -70,6 +70,8 @@ pub struct Pages {
     soft_cap: Cap,
     lookout: Lookout,
     generation: AtomicU32,
+    /// Time in all that counts for nobody's age.
+    asleep_ns: AtomicU64,
     nr_threads: AtomicUsize,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
@@ -118,6 +120,7 @@ impl Pages {
             (&raw mut (*at).soft_cap).write(soft_cap);
             (&raw mut (*at).lookout).write(Lookout::new());
             (&raw mut (*at).generation).write(AtomicU32::new(0));
+            (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
         }
@@ -188,6 +191,17 @@ impl Pages {
     /// The reclaimer's clock, which chunks are stamped with.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
+    }
+
+    /// So much time passed that counts for nobody's age: the process slept.
+    pub fn note_asleep(&self, ns: u64) {
+        // Relaxed, as the clock: a stamp may be one pause late.
+        self.asleep_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// The time without such pauses, in nanoseconds.
+    pub(crate) fn awake_ns(&self) -> u64 {
+        self.machine.now_ns().saturating_sub(self.asleep_ns.load(Relaxed))
     }
 
     /// Sets the clock of the reclaimer. Relaxed: a stamp may be one tick late.

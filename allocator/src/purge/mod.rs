@@ -38,6 +38,8 @@ pub struct PurgeHow {
     pub looks: usize,
     /// Who asks.
     pub by: Reclaimer,
+    /// When a search through heaps stops, though there is more; none to see all.
+    pub deadline_ns: Option<u64>,
 }
 
 impl PurgeHow {
@@ -48,6 +50,7 @@ impl PurgeHow {
         smallest: Order::ZERO,
         looks: usize::MAX,
         by: Reclaimer::Direct,
+        deadline_ns: None,
     };
 
     /// Whether what was last used in `generation` is old enough.

@@ -291,3 +291,41 @@ fn a_cycling_load_keeps_its_memory_until_it_stops() {
     assert!(mm.pages().charged() * PAGE_SIZE < 2 * MIB, "{} pages", mm.pages().charged());
     mm.validate(Some(heap)).unwrap();
 }
+
+#[test]
+fn a_process_that_was_stopped_finds_its_memory() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = keeper(mm);
+    let mapping = take(heap, 20 * MIB).unwrap();
+    leave_garbage(heap, 100_000, 100, 100);
+    give(heap, mapping);
+    let Next::Sleep(tick) = keeper.round(mm, None) else { panic!("there is work") };
+    let charged = mm.pages().charged();
+    // Longer than anything stays, and longer than it asked for.
+    machine.advance_ns(60_000_000_000);
+    keeper.round(mm, None);
+    assert_eq!(mm.pages().charged(), charged);
+    // From here on it ages.
+    for _ in 0..100 {
+        machine.advance_ns(tick);
+        keeper.round(mm, None);
+    }
+    assert!(charged - mm.pages().charged() > 29 * MIB / PAGE_SIZE);
+    mm.validate(Some(heap)).unwrap();
+}
+
+#[test]
+fn what_others_hold_is_drained_until_the_deadline() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mapping = take(heap, 20 * MIB).unwrap();
+    leave_garbage(heap, 3000, 1000, 1000);
+    give(heap, mapping);
+    let over = Some(mm.machine().now_ns());
+    assert_eq!((mm.drain_all_until(Some(heap), over), mm.drain_huge_until(over)), (0, 0));
+    let later = Some(mm.machine().now_ns() + 1);
+    assert!(mm.drain_all_until(Some(heap), later) > 0);
+    assert_eq!(mm.drain_huge_until(later), 20 * MIB);
+    mm.validate(Some(heap)).unwrap();
+}
