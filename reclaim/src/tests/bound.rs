@@ -113,7 +113,7 @@ fn a_large_huge_block_comes_home_bit_by_bit() {
     let machine = four_nodes().limit(1, 16 * SMALL).build();
     let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[1]));
     let stray = take(heap, SIZE).unwrap();
-    let moved = || numastat(mm, heap)[1].pages_migrated as usize * PAGE_SIZE >> 20;
+    let moved = || (numastat(mm, heap)[1].pages_migrated as usize * PAGE_SIZE) >> 20;
     let mut blocks = Vec::new();
     for home in [32, 64, 80] {
         blocks.push(take(heap, OTHER).unwrap());
