@@ -33,7 +33,7 @@ impl Mm {
             let found = entered.fault.take().or_else(|| entered.check_bins());
             bad = bad.or(found);
         });
-        bad
+        bad.or_else(|| self.fence().check())
     }
 }
 

@@ -54,7 +54,13 @@ impl Mm {
     /// What stands at `addr`. Other threads may change it meanwhile.
     pub fn place_of(&self, addr: usize) -> Place {
         let map = &self.pages().map;
-        let Some(pfn) = map.pfn_of(addr) else { return Place::Outside };
+        let Some(pfn) = map.pfn_of(addr) else {
+            let fenced = self.fence().place_of(addr);
+            return fenced.map_or(Place::Outside, |(size, offset, is_free)| {
+                let state = if is_free { State::Cleared } else { State::Out };
+                Place::Small { size, offset, state }
+            });
+        };
         if let Some((_, class)) = map.word_at(pfn).as_slab() {
             return self.place_in_slab(addr, pfn, class);
         }

@@ -44,11 +44,11 @@ impl Mm {
             && from.node == heap.node()
             && let Some(run) = heap.enter().large.take(pages, nr_pages)
         {
-            return self.publish_large(run);
+            return self.publish_large(run, size);
         }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
-        self.publish_large(run)
+        self.publish_large(run, size)
     }
 
     /// `nr_pages` pages, or slightly more, for the owner of `heap`. An `urgent` request may use the
@@ -80,25 +80,27 @@ impl Mm {
             let run = inner.large.take(pages, nr_pages);
             if let Some(run) = run.or_else(|| inner.large.refill(pages, nr_pages, from)) {
                 drop(inner);
-                return self.publish_large(run);
+                return self.publish_large(run, nr_pages * PAGE_SIZE);
             }
         }
         let mt = if urgent { Migratetype::HighAtomic } else { Migratetype::Large };
-        self.publish_large(pages.alloc_run(from.node, nr_pages, Order::ZERO, mt, from.level)?)
+        let run = pages.alloc_run(from.node, nr_pages, Order::ZERO, mt, from.level)?;
+        self.publish_large(run, nr_pages * PAGE_SIZE)
     }
 
     /// A huge block made of free pageblocks, when the system gave no mapping.
     pub(crate) fn alloc_row(&self, size: usize, from: Attempt) -> Result<Block, AllocError> {
         let nr_pages = size.div_ceil(PAGE_SIZE);
-        self.publish_large(self.pages().alloc_contig(from.node, nr_pages, from.level)?)
+        self.publish_large(self.pages().alloc_contig(from.node, nr_pages, from.level)?, size)
     }
 
-    fn publish_large(&self, run: PageRun) -> Result<Block, AllocError> {
+    fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
         let pages = self.pages();
         let nr_pages = run.nr_pages();
         let known_zero = run.known_zero();
         let head = run.into_head();
         pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
+        self.fill_slack(head, nr_pages, size, known_zero);
         NonNull::new(pages.map.addr_of(head))
             .map(|start| Block { start, known_zero })
             .ok_or(AllocError::TooLarge)
@@ -121,14 +123,21 @@ impl Mm {
         if !claimed {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
+        let nr_pages = word.payload() as usize;
+        if self.size_before_slack(pfn, nr_pages).is_none() {
+            // For the report.
+            pages.map.word(pfn).store(word.raw(), Relaxed);
+            return Err(BadPointer::new(addr, BadKind::Overrun));
+        }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
-        let run = unsafe { pages.run_from_head(pfn, word.payload() as usize) };
+        let run = unsafe { pages.run_from_head(pfn, nr_pages) };
         heap.enter().large.put(pages, heap.node(), run);
         self.doorbell().ring();
         Ok(())
     }
 
-    /// Makes the run at `pfn` shorter or longer in place; false when it cannot hold `size` here.
+    /// Makes the run at `pfn` shorter or longer in place, for `size` bytes; false when it cannot hold
+    /// them here.
     pub(crate) fn resize_large(&self, pfn: Pfn, size: usize) -> bool {
         let pages = self.pages();
         let word = PageWord::from_raw(pages.map.word(pfn).load(Relaxed));
@@ -150,6 +159,7 @@ impl Mm {
             let _ = run.into_head();
             pages.free_run(tail);
         }
+        self.fill_slack(pfn, want, size, false);
         true
     }
 }

@@ -24,6 +24,7 @@
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
 //! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
 //! | page_owner: who allocated what           | [`profile`], sampled                        |
+//! | KFENCE: a few objects are checked        | `fence`                                     |
 //! | `__alloc_pages_slowpath`, vmscan         | crate `zonal-reclaim`, above this one       |
 //!
 //! Reading order: [`class`], `bin`, [`heap`], `slab`, `refill`, `remote`, [`gate`], then the page
@@ -47,6 +48,7 @@ pub mod describe;
 pub mod doorbell;
 pub mod error;
 mod fault;
+mod fence;
 mod firm;
 mod fork;
 mod free;
@@ -89,6 +91,7 @@ mod room;
 pub mod run;
 mod section;
 mod slab;
+mod slack;
 mod snapshot;
 mod strays;
 mod survey;

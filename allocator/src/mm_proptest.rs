@@ -296,6 +296,14 @@ proptest! {
         run(steps, Config::default());
     }
 
+    /// As programs have it: some objects fenced, the slack of large blocks looked at.
+    #[test]
+    fn some_checked_blocks_never_overlap_and_nothing_is_lost(
+        steps in prop::collection::vec(step(), 1..250)
+    ) {
+        run(steps, Config { fence: 3, slack: true, shuffle: true, ..Config::default() });
+    }
+
     /// With seals, a quarantine and guard pages.
     #[test]
     fn checked_blocks_never_overlap_and_nothing_is_lost(

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::bin::HeapHot;
+use crate::checked::WORD;
 use crate::class::{MAX_SMALL, SizeClass};
 use crate::heap::Heap;
 use crate::huge;
@@ -20,14 +21,14 @@ impl Mm {
         if self.is_checked() || size > isize::MAX as usize {
             return None;
         }
-        let usable = self.usable_size(block).ok()?;
+        let usable = self.capacity(block).ok()?;
         let map = &self.pages().map;
         match map.pfn_of(addr) {
             Some(pfn) if map.word_at(pfn).kind() == Kind::Large => {
                 (size > MAX_SMALL && self.resize_large(pfn, size)).then_some(block)
             }
             Some(_) => fits(size, usable).then_some(block),
-            None if self.is_deferred(addr) => None,
+            None if self.is_deferred(addr) || self.fence().contains(addr) => None,
             None if size > MAX_LARGE => {
                 self.huge().resize(self.pages(), addr, size).and_then(huge::pointer)
             }
@@ -40,10 +41,13 @@ impl Mm {
     /// Whether the live block at `block` cannot be one of `size` bytes aligned to `align`. One that
     /// shrank where it was may be up to twice as large.
     pub fn is_size_wrong(&self, block: NonNull<u8>, size: usize, align: usize) -> bool {
-        let Ok(usable) = self.usable_size(block) else { return false };
         if self.is_checked() {
-            return size.max(1) != usable;
+            return self.usable_size(block).is_ok_and(|usable| size.max(1) != usable);
         }
+        if self.fence().contains(block.addr().get()) {
+            return self.capacity(block).is_ok_and(|usable| size.max(WORD) != usable);
+        }
+        let Ok(usable) = self.capacity(block) else { return false };
         // Blocks for signal handlers are of no class.
         if self.is_deferred(block.addr().get()) {
             return size > usable;

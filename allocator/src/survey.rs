@@ -184,6 +184,8 @@ impl Survey<'_> {
             true => self.resident(arrays) + self.resident(own),
             false => (arrays.len() + own.len()) / PAGE_SIZE,
         };
+        let fence = mm.fence().span();
+        let nr_pages = nr_pages + fence.map_or(0, |fence| self.resident(fence));
         self.snapshot.process.meta_resident_bytes += (nr_pages * PAGE_SIZE) as u64;
     }
 

@@ -2,7 +2,7 @@
 //!
 //! # Lock order
 //!
-//! registry pool -> gates -> huge index -> window -> zones -> metadata. The fork handlers take all
+//! registry pool -> gates -> huge index -> window -> zones -> metadata -> fence. The fork handlers take all
 //! of them in this order; nobody takes an earlier one while holding a later one.
 
 use core::ptr::NonNull;
@@ -250,10 +250,12 @@ impl Mm {
         self.huge().raw_lock().acquire();
         self.pages().lock_all();
         self.meta().raw_lock().acquire();
+        self.fence().raw_lock().acquire();
     }
 
     /// After fork in the parent: everything goes on.
     pub fn postfork_parent(&self, own: Option<NonNull<Heap>>) {
+        self.fence().raw_lock().release();
         self.meta().raw_lock().release();
         // SAFETY: `prefork` took them on this thread.
         unsafe { self.pages().unlock_all() };
@@ -270,6 +272,7 @@ impl Mm {
 
     /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
     pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
+        self.fence().raw_lock().reinit();
         self.meta().raw_lock().reinit();
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };

@@ -21,7 +21,12 @@ pub(crate) fn bad_pointer(call: &str, object: NonNull<u8>, bad: Option<BadPointe
 /// block was to be used again.
 #[cold]
 pub(crate) fn bad_pointer_late(bad: BadPointer) -> ! {
-    report(format_args!("free({:#x}), found later", bad.addr), bad.addr, bad.kind)
+    // What was written where is no matter of a free.
+    let call = match bad.kind {
+        BadKind::Overrun | BadKind::UsedAfterFree => "block",
+        _ => "free",
+    };
+    report(format_args!("{call}({:#x}), found later", bad.addr), bad.addr, bad.kind)
 }
 
 /// `block` was freed with a size that it does not have.

@@ -55,6 +55,8 @@ fn core(settings: &Settings) -> Config {
         weights: settings.weights,
         minimal_syscalls: settings.minimal_syscalls,
         shuffle: settings.harden >= Level::Usual,
+        fence: if settings.harden >= Level::Usual { settings.fence } else { 0 },
+        slack: settings.harden >= Level::Usual,
         checked: settings.harden == Level::Full,
     }
 }

@@ -4,8 +4,10 @@
 //! |-------|---------------------------------------------------------------------------------------|
 //! | `0`   | nothing: what hits and slow paths meet anyway                                          |
 //! | `1`   | a random object of a batch is handed out first; sizes given to `free_sized` and sized  |
-//! |       | `delete` are compared; bins are tried against the bitmaps at the end of the process,   |
-//! |       | so that what hits let pass is reported before it is over                               |
+//! |       | `delete` are compared; large blocks have slack that is looked at, and a few small      |
+//! |       | objects are fenced, see the modules `slack` and `fence` of `zonal_allocator`; bins are |
+//! |       | tried against the bitmaps at the end of the process, so that what hits let pass is     |
+//! |       | reported before it is over                                                             |
 //! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the modules     |
 //! |       | `checked` and `guard` of `zonal_allocator`; a fault at them is told ([`crate::fault`]) |
 //!
@@ -29,6 +31,9 @@ pub(crate) enum Level {
     /// All that can be found.
     Full,
 }
+
+/// One miss in so many is served by a fenced object.
+pub(crate) const FENCE_PERIOD: u64 = 16;
 
 static IS_USUAL: AtomicBool = AtomicBool::new(false);
 

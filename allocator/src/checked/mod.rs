@@ -36,8 +36,8 @@ use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use self::quarantine::Quarantine;
-pub(crate) use self::seal::make_key;
-use self::seal::{Extent, FILL, WORD};
+use self::seal::FILL;
+pub(crate) use self::seal::{Extent, WORD, make_key};
 
 /// Larger blocks are not written to when they are freed, but their pages given back.
 const CLEAR_BYTES: usize = 4 << 20;

@@ -6,7 +6,7 @@ use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-pub(super) const WORD: usize = size_of::<u64>();
+pub(crate) const WORD: usize = size_of::<u64>();
 /// Between the program's bytes and the seal, and the seal's own lowest byte.
 pub(super) const FILL: u8 = 0xf5;
 
@@ -17,14 +17,14 @@ pub(crate) fn make_key(random: u64) -> u64 {
 
 /// A block as the checks see it: its first byte, and its bytes up to the guard page.
 #[derive(Clone, Copy)]
-pub(super) struct Extent {
-    pub(super) start: NonNull<u8>,
-    pub(super) len: usize,
-    pub(super) key: u64,
+pub(crate) struct Extent {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) len: usize,
+    pub(crate) key: u64,
 }
 
 impl Extent {
-    pub(super) fn bad(self, kind: BadKind) -> BadPointer {
+    pub(crate) fn bad(self, kind: BadKind) -> BadPointer {
         BadPointer::new(self.start.addr().get(), kind)
     }
 
@@ -53,7 +53,7 @@ impl Extent {
     }
 
     /// For the program, which asked for `size` bytes.
-    pub(super) fn arm(self, size: usize) {
+    pub(crate) fn arm(self, size: usize) {
         let slack = self.len - WORD - size;
         // SAFETY: inside the block, which is the caller's.
         unsafe { self.start.add(size).write_bytes(FILL, slack) };
@@ -62,7 +62,7 @@ impl Extent {
     }
 
     /// Breaks the seal; what is wrong with the block, if it has none or was written past its end.
-    pub(super) fn disarm(self) -> Result<(), BadPointer> {
+    pub(crate) fn disarm(self) -> Result<(), BadPointer> {
         let seal = self.seal().load(Relaxed);
         let Some(size) = self.size_in(seal) else {
             let is_free = seal == 0 && self.is_clear();
@@ -73,11 +73,24 @@ impl Extent {
         if broken.is_err() {
             return Err(self.bad(BadKind::DoubleFree));
         }
-        let slack = self.len - WORD - size;
-        // SAFETY: bytes of the block, between the program's part and the seal.
-        let mut filled = (size..size + slack).map(|at| unsafe { self.start.add(at).read() });
-        let is_whole = filled.all(|byte| byte == FILL);
-        if is_whole { Ok(()) } else { Err(self.bad(BadKind::Overrun)) }
+        if self.is_filled_from(size) { Ok(()) } else { Err(self.bad(BadKind::Overrun)) }
+    }
+
+    /// Whether nobody wrote between the program's part and the seal.
+    fn is_filled_from(self, size: usize) -> bool {
+        // SAFETY: bytes of the block.
+        let mut filled = (size..self.len - WORD).map(|at| unsafe { self.start.add(at).read() });
+        filled.all(|byte| byte == FILL)
+    }
+
+    /// Bytes of the program's part; none without a seal.
+    pub(crate) fn size(self) -> Option<usize> {
+        self.size_in(self.seal().load(Relaxed))
+    }
+
+    /// Whether the block has its seal, and nobody wrote before it.
+    pub(crate) fn is_whole(self) -> bool {
+        self.size().is_some_and(|size| self.is_filled_from(size))
     }
 
     /// As [`Extent::clear`] left it, or never used.
@@ -88,6 +101,20 @@ impl Extent {
         let mut rest =
             (1..self.len / WORD).map(|i| unsafe { self.start.cast::<u64>().add(i).read() });
         (first == 0 || first == self.key) && rest.all(|word| word == 0)
+    }
+
+    /// The key in every word.
+    pub(crate) fn fill(self) {
+        for i in 0..self.len / WORD {
+            // SAFETY: a word of the block, which the program gave up.
+            unsafe { self.start.cast::<u64>().add(i).write(self.key) };
+        }
+    }
+
+    /// As [`Extent::fill`] left it.
+    pub(crate) fn is_filled(self) -> bool {
+        // SAFETY: words of the block.
+        (0..self.len / WORD).all(|i| unsafe { self.start.cast::<u64>().add(i).read() } == self.key)
     }
 
     pub(super) fn clear(self) {

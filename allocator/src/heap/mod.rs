@@ -63,6 +63,8 @@ pub struct Heap {
     countdown: Countdown,
     /// The signals that the owner's thread blocks as a rule: the caller's word.
     signals: Cell<u64>,
+    /// The owner's way to the next fenced object, in misses.
+    misses: Countdown,
     /// Next heap in the registry's pool, while it is there.
     pub(crate) next_dead: Cell<*mut Heap>,
     /// In the pool: its holder, not a visitor, takes care of it.
@@ -81,9 +83,9 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `signals` are the owner's,
-// `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry lock; the
-// rest is atomic or immutable.
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `signals` are the
+// owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry
+// lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -126,6 +128,7 @@ impl Heap {
             (&raw mut (*heap).mm).write(mm);
             (&raw mut (*heap).countdown).write(Countdown::new());
             (&raw mut (*heap).signals).write(Cell::new(0));
+            (&raw mut (*heap).misses).write(Countdown::new());
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
             (&raw mut (*heap).dead).write(AtomicBool::new(false));
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
@@ -153,6 +156,7 @@ impl Heap {
             mm: _,
             countdown: _,
             signals: _,
+            misses: _,
             next_dead: _,
             dead: _,
             torn: _,
@@ -197,6 +201,12 @@ impl Heap {
     /// Says so. The owner's alone.
     pub fn set_signals(&self, mask: u64) {
         self.signals.set(mask);
+    }
+
+    /// The same to the next fenced object, in misses.
+    #[inline(always)]
+    pub(crate) fn misses(&self) -> &Countdown {
+        &self.misses
     }
 
     pub(crate) fn is_held(&self) -> bool {

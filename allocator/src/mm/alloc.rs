@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
@@ -16,6 +16,9 @@ use crate::watermark::WatermarkLevel;
 
 /// The largest alignment offered, in bytes.
 pub const MAX_ALIGN: usize = 1 << 30;
+
+/// All objects of more than 8 bytes have this alignment.
+const MIN_ALIGN: usize = 16;
 
 const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 
@@ -77,7 +80,7 @@ impl Heap {
         // Only objects of 8 bytes and less may be aligned to less than 16.
         let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
         if let Some(class) = SizeClass::of(rounded) {
-            return self.alloc_class(class, size, from);
+            return self.alloc_class(class, (size, align), from);
         }
         self.read_policy();
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
@@ -108,7 +111,7 @@ impl Heap {
     fn alloc_class(
         &self,
         class: SizeClass,
-        size: usize,
+        (size, align): (usize, usize),
         from: Attempt,
     ) -> Result<Block, AllocError> {
         loop {
@@ -117,7 +120,37 @@ impl Heap {
             if let Some(start) = NonNull::new(object) {
                 return Ok(Block { start, known_zero: false });
             }
+            let fences_all = self.mm().fence().period() == 1;
+            if fences_all && let Some(block) = self.alloc_fenced(size, align) {
+                return Ok(block);
+            }
             self.refill(class, size, from)?;
+            // Only where there is memory: when there is none, what is freed must serve again.
+            let is_due = self.mm().fence().period() > 1 && self.misses().spend(1);
+            if is_due && let Some(block) = self.alloc_fenced(size, align) {
+                return Ok(block);
+            }
         }
+    }
+
+    /// A fenced object, if its turn has come and it can be one.
+    #[cold]
+    fn alloc_fenced(&self, size: usize, align: usize) -> Option<Block> {
+        let (fence, machine) = (self.mm().fence(), self.mm().machine());
+        let period = fence.period();
+        // All threads together as often as one: they meet there.
+        let period_of_one = period.saturating_mul(self.mm().pages().nr_threads().max(1) as u64);
+        if period > 1 && !self.misses().draw(1, period_of_one, || machine.random()) {
+            return None;
+        }
+        // The arena is of no node.
+        if align > MIN_ALIGN || self.policy() != MemPolicy::LOCAL {
+            return None;
+        }
+        let start = fence.alloc(machine, size).unwrap_or_else(|bad| {
+            self.enter().fault.get_or_insert(bad);
+            None
+        })?;
+        Some(Block { start, known_zero: true })
     }
 }

@@ -47,11 +47,14 @@ impl Mm {
         }
     }
 
-    /// Frees a block outside the window: a huge one, or one of the signal arena.
+    /// Frees a block outside the window: a huge one, a fenced one, or one of the signal arena.
     pub(crate) fn free_outside(&self, addr: usize) -> Result<(), BadPointer> {
         if self.deferred.size_of(addr).is_some() {
             self.deferred.free();
             return Ok(());
+        }
+        if self.fence.contains(addr) {
+            return self.fence.free(addr);
         }
         self.doorbell.ring();
         self.huge.free(&self.pages, addr)

@@ -13,6 +13,7 @@ use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 use crate::checked;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
+use crate::fence::Fence;
 use crate::gate::Barrier;
 use crate::guard::Guards;
 use crate::heap::{Heap, HeapId};
@@ -40,6 +41,10 @@ pub struct Config {
     pub minimal_syscalls: bool,
     /// Begin each batch of objects from a slab with a random one of them.
     pub shuffle: bool,
+    /// One miss of a small object in so many is served by an object that is checked; 0 for none.
+    pub fence: u64,
+    /// Look whether a large block was written past its end when it is freed or resized.
+    pub slack: bool,
     /// Check every block when it is freed, and free memory when it is used again. The caller must
     /// not use the hit paths then.
     pub checked: bool,
@@ -68,10 +73,12 @@ pub struct Mm {
     barrier: Barrier,
     one_node: bool,
     shuffle: bool,
+    slack: bool,
     checked: bool,
     /// See [`crate::checked`].
     key: u64,
     guards: Guards,
+    fence: Fence,
     placing: Placing,
 }
 
@@ -111,9 +118,12 @@ impl Mm {
                 Placing::new(policy, weights.0, &(*place).pages)
             });
             (&raw mut (*place).shuffle).write(config.shuffle);
+            (&raw mut (*place).slack).write(config.slack && !config.checked);
             (&raw mut (*place).checked).write(config.checked);
             (&raw mut (*place).key).write(key);
             (&raw mut (*place).guards).write(Guards::new());
+            let period = if config.checked { 0 } else { config.fence };
+            (&raw mut (*place).fence).write(Fence::new(period, key));
             Ok(&*place)
         }
     }
@@ -162,6 +172,12 @@ impl Mm {
         self.shuffle
     }
 
+    /// Whether the slack of large blocks is filled and looked at.
+    #[inline]
+    pub(crate) fn has_slack(&self) -> bool {
+        self.slack
+    }
+
     /// Whether blocks are checked.
     #[inline]
     pub(crate) fn is_checked(&self) -> bool {
@@ -174,6 +190,10 @@ impl Mm {
 
     pub(crate) fn guards(&self) -> &Guards {
         &self.guards
+    }
+
+    pub(crate) fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// What is reclaimed on a node before others are asked; off on machines with one node.

@@ -17,7 +17,17 @@ impl Mm {
     /// # Errors
     /// A [`BadPointer`] when no live block starts there.
     pub fn usable_size(&self, block: NonNull<u8>) -> Result<usize, BadPointer> {
-        if self.is_checked() { self.checked_size(block) } else { self.capacity(block) }
+        if self.is_checked() {
+            return self.checked_size(block);
+        }
+        let capacity = self.capacity(block)?;
+        let addr = block.addr().get();
+        let Some(pfn) = self.pages.map.pfn_of(addr) else { return Ok(capacity) };
+        if self.pages.map.word_at(pfn).kind() != Kind::Large {
+            return Ok(capacity);
+        }
+        let size = self.size_before_slack(pfn, capacity / PAGE_SIZE);
+        size.ok_or(BadPointer::new(addr, BadKind::Overrun))
     }
 
     /// Bytes of the live block at `block`, with what its checks take.
@@ -27,6 +37,7 @@ impl Mm {
         let Some(pfn) = map.pfn_of(addr) else {
             return match self.deferred.size_of(addr) {
                 Some(size) => Ok(size),
+                None if self.fence.contains(addr) => self.fence.size_of(addr),
                 None => self.huge.size_of(addr),
             };
         };
@@ -59,7 +70,9 @@ impl Mm {
     /// Whether [`Mm::usable_size`] of `block` takes no lock: all but huge blocks.
     pub fn is_sized_without_lock(&self, block: NonNull<u8>) -> bool {
         let addr = block.addr().get();
-        self.pages.map.pfn_of(addr).is_some() || self.deferred.size_of(addr).is_some()
+        self.pages.map.pfn_of(addr).is_some()
+            || self.deferred.size_of(addr).is_some()
+            || self.fence.contains(addr)
     }
 
     /// What a page without a word means for a pointer into it.

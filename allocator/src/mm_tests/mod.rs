@@ -4,6 +4,7 @@ mod ended;
 mod holes;
 mod huge;
 mod misuse;
+mod usual;
 mod visitors;
 
 use core::ptr::NonNull;

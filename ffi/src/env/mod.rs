@@ -16,7 +16,7 @@ use zonal_numa::{MAX_NODES, MemPolicy, weak_symbol};
 use zonal_stats::Format;
 
 use crate::fd::Line;
-use crate::harden::Level;
+use crate::harden::{self, Level};
 use crate::kswapd::{Mode, PressureMode};
 use crate::profile;
 use value::{bytes, node_limits, number, policy, signal};
@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) minimal_syscalls: bool,
     pub(crate) kswapd: Mode,
     pub(crate) harden: Level,
+    pub(crate) fence: u64,
     pub(crate) pressure: PressureMode,
     pub(crate) purge: bool,
     pub(crate) profile: bool,
@@ -71,6 +72,7 @@ impl Settings {
         minimal_syscalls: false,
         kswapd: Mode::Auto,
         harden: Level::Usual,
+        fence: harden::FENCE_PERIOD,
         pressure: PressureMode::Auto,
         purge: true,
         profile: false,
@@ -216,6 +218,7 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
             settings.harden =
                 one_of(value, &[(b"0", Level::Off), (b"1", Level::Usual), (b"2", Level::Full)])?;
         }
+        b"fence" => settings.fence = number(value).ok_or(Wrong::Value)? as u64,
         b"profile" => settings.profile = one_of(value, &[(b"on", true), (b"off", false)])?,
         b"profile_rate" => settings.profile_rate = bytes(value).ok_or(Wrong::Value)?,
         b"profile_file" if value.is_empty() || value.len() > profile::MAX_PATH => {

@@ -177,7 +177,8 @@ fn what_a_process_touches_is_seen_without_its_help() {
             ["resident_bytes", "untouched_bytes"].map(|f| report["memory"][f].as_u64().unwrap())
         };
         let [resident, untouched] = memory();
-        assert!(resident < 5_000_000 && untouched > 85_000_000, "{resident} {untouched}");
+        // A page of each block is filled behind what was asked for.
+        assert!(resident < 7_000_000 && untouched > 85_000_000, "{resident} {untouched}");
         let mut input = child.stdin.take().unwrap();
         input.write_all(b"\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "touched");

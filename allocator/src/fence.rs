@@ -1,0 +1,379 @@
+//! Fenced objects: a few small objects, chosen at random, that are checked. After the kernel's KFENCE,
+//! but without its guard pages: a fenced object costs no system call, and no fault of the program's.
+//!
+//! ```text
+//!   live:  | the program's bytes | 0xf5 ... 0xf5 | seal |        a slot of 64 to 1024 bytes
+//!   free:  | key | key | key | ....................key |
+//! ```
+//!
+//! One miss in so many ([`crate::Config::fence`]) is served from here instead of from a slab; hits
+//! know nothing of it, and a free of such an object misses, since it lies outside of all sections. It
+//! has the seal of a checked block ([`crate::checked`]), and what was freed is filled with a key that
+//! is no address. When a slot is used again, and at the end of the process, each byte that differs was
+//! written by a program that had no right to.
+//!
+//! Slots are used in turns, and there are many before the first is used again, so that what was
+//! freed stays so for long. The arena is mapped when the first object is chosen; pages of it become
+//! slots of a size when they are needed. When all are in use, no more objects are chosen.
+//!
+//! # Synchronisation
+//!
+//! | word             | writers          | readers | carries                                |
+//! |------------------|------------------|---------|----------------------------------------|
+//! | `base`           | first use, lock  | all     | the mapping                            |
+//! | `pages[].slots`  | growth, lock     | all     | the size of the slots; 0 for none yet  |
+//! | `pages[].free`   | lock             | all     | which are free                         |
+//! | `nr_pages`       | growth, lock     | all     | pages with slots                       |
+//!
+//! Release on `base` and `slots`, Acquire where they are read without the lock. An object passes on
+//! with its pointer, a slot under the lock, which is held for no call of the system but that of the
+//! mapping.
+
+use core::ptr::{self, NonNull};
+
+use zonal_numa::{Machine, PAGE_SIZE, Span};
+
+use crate::checked::{Extent, WORD};
+use crate::lock::{FutexLock, Mutex};
+use crate::misuse::{BadKind, BadPointer};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+
+const NR_PAGES: usize = if cfg!(zonal_loom) { 1 } else { 64 };
+/// Bytes of the smallest slots; each size is twice the one before.
+const FIRST_SLOT: usize = 64;
+const NR_SIZES: usize = 5;
+/// The largest object that is fenced, in bytes.
+const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
+/// Slots of a size before the first of them is used again.
+const MIN_SLOTS: usize = 32;
+/// From so many pages on objects are chosen half as often for each further eighth of the arena, so that those
+/// which live long do not use it up.
+const EASY_PAGES: usize = NR_PAGES / 4;
+
+/// The arena and who is in it.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    /// One miss in so many; 0 for none.
+    period: u64,
+    key: u64,
+    base: AtomicPtr<u8>,
+    pages: [SlotPage; NR_PAGES],
+    nr_pages: AtomicUsize,
+    turns: Mutex<Turns>,
+}
+
+#[derive(Debug)]
+struct SlotPage {
+    /// Bytes of a slot.
+    slot: AtomicU32,
+    free: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Turns {
+    /// By size: the page and the slot from which on the next one is looked for.
+    next: [(usize, usize); NR_SIZES],
+}
+
+/// A slot and where it is entered.
+struct Slot {
+    page: usize,
+    index: usize,
+    extent: Extent,
+}
+
+impl Fence {
+    pub(crate) fn new(period: u64, key: u64) -> Fence {
+        Fence {
+            period,
+            key,
+            base: AtomicPtr::new(ptr::null_mut()),
+            pages: [(); NR_PAGES]
+                .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
+            nr_pages: AtomicUsize::new(0),
+            turns: Mutex::new(Turns { next: [(0, 0); NR_SIZES] }),
+        }
+    }
+
+    /// One miss in so many is to be fenced; 0 for none.
+    #[inline]
+    pub(crate) fn period(&self) -> u64 {
+        match self.period {
+            all_or_none @ 0..=1 => all_or_none,
+            period => {
+                // Relaxed: how often, not whether.
+                let nr_uneasy = self.nr_pages.load(Relaxed).saturating_sub(EASY_PAGES);
+                period.saturating_mul(1 << (nr_uneasy * 8 / NR_PAGES))
+            }
+        }
+    }
+
+    /// An object of zeros; none where it is too large, there is no slot left, or another thread is
+    /// at work here. What was wrong with the slot is an error, and the slot is lost.
+    pub(crate) fn alloc(
+        &self,
+        machine: &Machine,
+        size: usize,
+    ) -> Result<Option<NonNull<u8>>, BadPointer> {
+        let which = match (size + WORD).div_ceil(FIRST_SLOT).next_power_of_two().ilog2() as usize {
+            _ if size > MAX_SIZE => return Ok(None),
+            which => which,
+        };
+        let Some(mut turns) = self.turns.try_lock() else { return Ok(None) };
+        let Some(extent) = self.take(machine, &mut turns, which) else { return Ok(None) };
+        if !extent.is_filled() {
+            return Err(extent.bad(BadKind::UsedAfterFree));
+        }
+        // SAFETY: the slot is the caller's.
+        unsafe { extent.start.write_bytes(0, size) };
+        // A free in a signal handler may write a link into it.
+        extent.arm(size.max(WORD));
+        Ok(Some(extent.start))
+    }
+
+    /// The next free slot of a size, taken: in turns, from as many as there shall be at least.
+    fn take(&self, machine: &Machine, turns: &mut Turns, which: usize) -> Option<Extent> {
+        let bytes = FIRST_SLOT << which;
+        let of_size = |page: &SlotPage| page.slot.load(Relaxed) as usize == bytes;
+        let nr_slots = self.pages.iter().filter(|page| of_size(page)).count() * PAGE_SIZE / bytes;
+        let find = |(first, from): (usize, usize)| {
+            let mut pages = self.pages.iter().enumerate().skip(first);
+            pages.find_map(|(i, page)| {
+                let from = if i == first { from } else { 0 };
+                let ahead = u64::MAX.checked_shl(from as u32)? & page.free.load(Relaxed);
+                (of_size(page) && ahead != 0).then(|| (i, ahead.trailing_zeros() as usize))
+            })
+        };
+        let mut found = find(turns.next[which]);
+        if found.is_none() && nr_slots >= MIN_SLOTS {
+            found = find((0, 0));
+        }
+        let found = found.or_else(|| Some((self.grow(machine, bytes)?, 0)));
+        let (page, index) = found.or_else(|| find((0, 0)))?;
+        turns.next[which] = (page, index + 1);
+        let free = &self.pages[page].free;
+        free.store(free.load(Relaxed) & !(1 << index), Relaxed);
+        self.extent(page, index, bytes)
+    }
+
+    /// One more page with slots of so many bytes.
+    fn grow(&self, machine: &Machine, bytes: usize) -> Option<usize> {
+        if self.base.load(Relaxed).is_null() {
+            let span = machine.map(NR_PAGES * PAGE_SIZE, PAGE_SIZE).ok()?;
+            // ORDERING: Release, pairs with Acquire in `slot_at`.
+            self.base.store(ptr::with_exposed_provenance_mut(span.addr()), Release);
+        }
+        let page = Some(self.nr_pages.load(Relaxed)).filter(|&page| page < NR_PAGES)?;
+        let nr_slots = PAGE_SIZE / bytes;
+        for index in 0..nr_slots {
+            self.extent(page, index, bytes)?.fill();
+        }
+        let all = u64::MAX.checked_shr((u64::BITS as usize - nr_slots) as u32)?;
+        self.pages[page].free.store(all, Relaxed);
+        // ORDERING: Release, pairs with Acquire in `slot_at`.
+        self.pages[page].slot.store(bytes as u32, Release);
+        self.nr_pages.store(page + 1, Relaxed);
+        Some(page)
+    }
+
+    fn extent(&self, page: usize, index: usize, bytes: usize) -> Option<Extent> {
+        let start = self.base.load(Relaxed).wrapping_add(page * PAGE_SIZE + index * bytes);
+        Some(Extent { start: NonNull::new(start)?, len: bytes, key: self.key })
+    }
+
+    /// Whether `addr` lies in the arena.
+    #[inline]
+    pub(crate) fn contains(&self, addr: usize) -> bool {
+        // ORDERING: Acquire, pairs with Release in `grow`.
+        let base = self.base.load(Acquire);
+        !base.is_null() && addr.wrapping_sub(base.addr()) < NR_PAGES * PAGE_SIZE
+    }
+
+    /// The slot around `addr`, which lies in the arena, and its first byte.
+    fn slot_at(&self, addr: usize) -> Option<Slot> {
+        // ORDERING: Acquire, pairs with Release in `grow`.
+        let offset = addr.wrapping_sub(self.base.load(Acquire).addr());
+        let page = offset / PAGE_SIZE;
+        // ORDERING: the same: its slots are filled.
+        let bytes = self.pages.get(page)?.slot.load(Acquire) as usize;
+        let index = (offset % PAGE_SIZE).checked_div(bytes)?;
+        Some(Slot { page, index, extent: self.extent(page, index, bytes)? })
+    }
+
+    fn is_free(&self, slot: &Slot) -> bool {
+        self.pages[slot.page].free.load(Relaxed) & 1 << slot.index != 0
+    }
+
+    /// Bytes of the live object at `addr`, which lies in the arena. Without a lock.
+    pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
+        let bad = |kind| BadPointer::new(addr, kind);
+        let slot = self.slot_at(addr).ok_or(bad(BadKind::NotAllocated))?;
+        if slot.extent.start.addr().get() != addr {
+            return Err(bad(BadKind::Interior));
+        }
+        if self.is_free(&slot) {
+            return Err(bad(BadKind::DoubleFree));
+        }
+        slot.extent.size().ok_or(bad(BadKind::Overrun))
+    }
+
+    /// Frees the object at `addr`, which lies in the arena.
+    pub(crate) fn free(&self, addr: usize) -> Result<(), BadPointer> {
+        let _turns = self.turns.lock();
+        self.size_of(addr)?;
+        let Some(slot) = self.slot_at(addr) else { return Ok(()) };
+        if !slot.extent.is_whole() {
+            return Err(slot.extent.bad(BadKind::Overrun));
+        }
+        slot.extent.fill();
+        let free = &self.pages[slot.page].free;
+        free.store(free.load(Relaxed) | 1 << slot.index, Relaxed);
+        Ok(())
+    }
+
+    /// The first object that was written past its end, or written to after it was freed. Nothing
+    /// where somebody is at work here.
+    pub(crate) fn check(&self) -> Option<BadPointer> {
+        let _turns = self.turns.try_lock()?;
+        let base = self.base.load(Relaxed).addr();
+        (0..self.nr_pages.load(Relaxed)).find_map(|page| {
+            let bytes = self.pages[page].slot.load(Relaxed) as usize;
+            (0..PAGE_SIZE / bytes).find_map(|index| {
+                let slot = self.slot_at(base + page * PAGE_SIZE + index * bytes)?;
+                let kind = match self.is_free(&slot) {
+                    true if !slot.extent.is_filled() => BadKind::UsedAfterFree,
+                    false if !slot.extent.is_whole() => BadKind::Overrun,
+                    _ => return None,
+                };
+                Some(slot.extent.bad(kind))
+            })
+        })
+    }
+
+    /// What lies at `addr`: bytes of the slot, distance from its first one, whether it is free.
+    pub(crate) fn place_of(&self, addr: usize) -> Option<(usize, usize, bool)> {
+        let slot = self.slot_at(addr).filter(|_| self.contains(addr))?;
+        let offset = addr - slot.extent.start.addr().get();
+        Some((slot.extent.len, offset, self.is_free(&slot)))
+    }
+
+    /// Where the arena lies, if there is one.
+    pub(crate) fn span(&self) -> Option<Span> {
+        // ORDERING: Acquire, as above.
+        let base = NonNull::new(self.base.load(Acquire))?;
+        // SAFETY: mapped by `grow`, for ever; it is only looked at.
+        Some(unsafe { Span::new(base.addr().get(), NR_PAGES * PAGE_SIZE) })
+    }
+
+    pub(crate) fn raw_lock(&self) -> &FutexLock {
+        // SAFETY: for the fork handlers only, in the order of the lock table.
+        unsafe { self.turns.raw() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: u64 = 0x8123_4567_89ab_cdef;
+
+    fn fence() -> (Fence, Machine) {
+        (Fence::new(4, KEY), Machine::linux())
+    }
+
+    fn take(fence: &Fence, machine: &Machine, size: usize) -> NonNull<u8> {
+        fence.alloc(machine, size).unwrap().unwrap()
+    }
+
+    #[test]
+    fn objects_are_apart_and_know_their_size() {
+        let (fence, machine) = fence();
+        assert!(!fence.contains(0) && fence.check().is_none());
+        let mut taken = Vec::new();
+        for size in (0..=MAX_SIZE).step_by(61) {
+            let object = take(&fence, &machine, size);
+            let addr = object.addr().get();
+            assert!(fence.contains(addr) && addr.is_multiple_of(16));
+            assert_eq!(fence.size_of(addr), Ok(size.max(WORD)));
+            // SAFETY: an object of that size.
+            let bytes = unsafe { core::slice::from_raw_parts_mut(object.as_ptr(), size) };
+            assert!(bytes.iter().all(|&byte| byte == 0));
+            bytes.fill(0xa5);
+            taken.push(addr..addr + size.max(WORD));
+        }
+        taken.sort_by_key(|range| range.start);
+        assert!(taken.windows(2).all(|pair| pair[0].end + WORD <= pair[1].start));
+        assert_eq!(fence.check(), None);
+        for range in taken {
+            assert_eq!(fence.free(range.start + 16).unwrap_err().kind, BadKind::Interior);
+            assert_eq!(fence.free(range.start), Ok(()));
+            assert_eq!(fence.free(range.start).unwrap_err().kind, BadKind::DoubleFree);
+        }
+        assert_eq!(fence.check(), None);
+        assert!(fence.alloc(&machine, MAX_SIZE + 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_written_outside_is_found() {
+        let (fence, machine) = fence();
+        for (size, at) in [(100, 100), (100, 119), (100, 120), (1016, 1016), (8, 8)] {
+            let object = take(&fence, &machine, size);
+            // SAFETY: inside the arena.
+            let byte = unsafe { object.add(at) };
+            // SAFETY: as above.
+            unsafe { byte.write(!byte.read()) };
+            let bad = BadPointer::new(object.addr().get(), BadKind::Overrun);
+            assert_eq!(fence.check(), Some(bad));
+            assert_eq!(fence.free(bad.addr), Err(bad));
+            // SAFETY: as above.
+            unsafe { byte.write(!byte.read()) };
+            assert_eq!(fence.free(bad.addr), Ok(()));
+            // SAFETY: as above. A zero where an address could have been.
+            unsafe { object.add(size / 2).write(0) };
+            let bad = BadPointer { kind: BadKind::UsedAfterFree, ..bad };
+            assert_eq!(fence.check(), Some(bad));
+            let later = (0..2 * PAGE_SIZE / FIRST_SLOT).map(|_| fence.alloc(&machine, size));
+            let found: Vec<_> = later.filter_map(Result::err).collect();
+            assert_eq!(found, [bad], "{size} {at}");
+            // SAFETY: as above.
+            unsafe { object.add(size / 2).cast::<u8>().write(0) };
+            return_all(&fence);
+        }
+    }
+
+    /// Makes every slot as new.
+    fn return_all(fence: &Fence) {
+        for (i, page) in fence.pages.iter().enumerate().take(fence.nr_pages.load(Relaxed)) {
+            let bytes = page.slot.load(Relaxed) as usize;
+            let nr_slots = PAGE_SIZE / bytes;
+            page.free.store(u64::MAX >> (64 - nr_slots), Relaxed);
+            (0..nr_slots).for_each(|index| fence.extent(i, index, bytes).unwrap().fill());
+        }
+    }
+
+    #[test]
+    fn a_slot_is_used_again_late_and_the_arena_ends() {
+        let (fence, machine) = fence();
+        let first = take(&fence, &machine, 1000);
+        fence.free(first.addr().get()).unwrap();
+        let others = (1..MIN_SLOTS).map(|_| {
+            let object = take(&fence, &machine, 1000);
+            fence.free(object.addr().get()).unwrap();
+            object
+        });
+        assert!(others.into_iter().all(|object| object != first));
+        assert_eq!(take(&fence, &machine, 1000), first);
+        assert_eq!(fence.period(), 4);
+
+        let mut nr = 1;
+        while fence.alloc(&machine, 1000).unwrap().is_some() {
+            nr += 1;
+        }
+        assert_eq!(nr, NR_PAGES * PAGE_SIZE / 1024);
+        assert!(fence.period() >= 4 << 5);
+        assert!(fence.alloc(&machine, 10).unwrap().is_none());
+        fence.free(first.addr().get()).unwrap();
+        assert_eq!(take(&fence, &machine, 1000), first);
+    }
+}

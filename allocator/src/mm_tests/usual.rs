@@ -1,0 +1,93 @@
+//! What an instance finds of misuse at next to no cost: fenced objects, the slack of large blocks.
+
+use core::ptr::NonNull;
+
+use zonal_numa::{Machine, PAGE_SIZE};
+
+use super::Owner;
+use crate::{BadKind, BadPointer, Config, Mm};
+
+fn usual(fence: u64) -> Owner {
+    let config = Config { slack: true, fence, ..Config::default() };
+    Owner::attach(Mm::new(Machine::linux(), config).unwrap())
+}
+
+fn bad(block: NonNull<u8>, kind: BadKind) -> BadPointer {
+    BadPointer::new(block.addr().get(), kind)
+}
+
+#[test]
+fn the_slack_of_large_blocks_is_looked_at() {
+    let owner = usual(0);
+    let mm = owner.heap().mm();
+    for size in [32_769, 40_000, 40_960, 100_000, 3 << 20, (3 << 20) + 1] {
+        let block = owner.alloc(size, 8);
+        assert_eq!(mm.usable_size(block), Ok(size));
+        // SAFETY: the block has that many bytes.
+        unsafe { block.write_bytes(0, size) };
+        let capacity = mm.capacity(block).unwrap();
+        for at in [0, 1, 63].map(|at| size + at).into_iter().filter(|&at| at < capacity) {
+            // SAFETY: inside the block.
+            let byte = unsafe { block.add(at) };
+            // SAFETY: as above.
+            let was = unsafe { byte.read() };
+            // SAFETY: as above.
+            unsafe { byte.write(0) };
+            assert_eq!(mm.usable_size(block), Err(bad(block, BadKind::Overrun)), "{size} {at}");
+            // SAFETY: the test's thread owns the heap.
+            let freed = unsafe { owner.heap().free(block) };
+            assert_eq!(freed, Err(bad(block, BadKind::Overrun)), "{size} {at}");
+            // SAFETY: inside the block.
+            unsafe { byte.write(was) };
+        }
+        // Longer and shorter in place, the slack moves along.
+        for size in [size + 100, size + 2 * PAGE_SIZE, size - 100] {
+            if mm.resize(block, size).is_some() {
+                assert_eq!(mm.usable_size(block), Ok(size));
+            }
+        }
+        owner.free(block);
+        // SAFETY: the test's thread owns the heap; the block is free, which is the point.
+        assert!(unsafe { owner.heap().free(block) }.is_err());
+    }
+}
+
+/// Every object is fenced: it takes no part in slabs and bins, and is one like any other.
+#[test]
+fn fenced_objects_are_as_others() {
+    let owner = usual(1);
+    let mm = owner.heap().mm();
+    let blocks: Vec<_> = (1..600).map(|size| (owner.alloc(size, 8), size)).collect();
+    let nr_fenced = blocks.iter().filter(|(p, _)| mm.fence().contains(p.addr().get())).count();
+    assert!(nr_fenced > 300 && nr_fenced < 600, "until the arena is full: {nr_fenced}");
+    for &(block, size) in &blocks {
+        let is_fenced = mm.fence().contains(block.addr().get());
+        let usable = mm.usable_size(block).unwrap();
+        assert!(if is_fenced { usable == size.max(8) } else { usable >= size });
+        assert!(mm.is_size_wrong(block, 2000, 8) && !mm.is_size_wrong(block, size, 8), "{size}");
+        assert_eq!(mm.resize(block, size + 8).is_some(), !is_fenced && size + 8 <= usable);
+    }
+    let wide = owner.alloc(100, 64);
+    assert!(!mm.fence().contains(wide.addr().get()), "their alignment is that of malloc");
+    owner.free(wide);
+    let (last, _) = blocks[0];
+    blocks.into_iter().for_each(|(block, _)| owner.free(block));
+    assert_eq!(mm.check_bins(Some(owner.0)), None);
+    // SAFETY: in the arena, free.
+    unsafe { last.write(0) };
+    assert_eq!(mm.check_bins(Some(owner.0)), Some(bad(last, BadKind::UsedAfterFree)));
+}
+
+/// One miss in so many: by chance, but not by much.
+#[test]
+fn some_objects_are_fenced() {
+    let owner = usual(4);
+    let mm = owner.heap().mm();
+    let mut nr = 0;
+    for _ in 0..200 {
+        let blocks: Vec<_> = (0..5000).map(|_| owner.alloc(100, 8)).collect();
+        nr += blocks.iter().filter(|p| mm.fence().contains(p.addr().get())).count();
+        blocks.into_iter().for_each(|block| owner.free(block));
+    }
+    assert!((200..100_000).contains(&nr), "{nr} of a million");
+}
