@@ -7,7 +7,7 @@ use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
 use crate::policy::is_in_turn;
 use crate::room::Footing;
-use crate::section::SECTION_ALIGN;
+use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::turns::Weights;
 use crate::window::Window;
@@ -71,31 +71,38 @@ impl Pages {
     }
 
     fn commit_or_add(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
-        // A node that gave nothing gives nothing to a new section.
-        let is_spent = |window: &mut Window| {
-            let section = window.growing(id.index(), how.huge).section;
-            section.is_none_or(|index| self.sections.get(index).nr_left() == 0)
-        };
         self.commit_next(window, id, how, req)
-            || ((!how.firm || is_spent(window))
+            // A node that gave nothing gives nothing to a new section.
+            || ((!how.firm || self.section_to_grow(window, id, how.huge).is_none())
                 && self.add_section(window, id, how.huge).is_ok()
                 && self.commit_next(window, id, how, req))
     }
 
-    /// Commits the next step of the section that grows. False when there is no such section, it
-    /// is full, or the OS refuses.
+    /// The section that grows, or another one of the kind of which something is left: address space
+    /// may be short. Of one that was holed the rest is as good as base pages.
+    fn section_to_grow(&self, window: &mut Window, id: NodeId, huge: bool) -> Option<u16> {
+        let serves = |section: &Section| {
+            let is_huge = section.is_huge() && !section.is_holed();
+            section.node() == id.index() && is_huge == huge && section.nr_left() > 0
+        };
+        let growing = window.growing(id.index(), huge);
+        let current = growing.section.filter(|&index| serves(self.sections.get(index)));
+        if current.is_none() {
+            let other = self.sections.iter().find(|(_, section)| serves(section));
+            let (index, _) = other?;
+            growing.goes_on_in(index);
+            return Some(index);
+        }
+        current
+    }
+
+    /// Commits the next step of a section of the kind. False when there is none that is not full, or
+    /// the OS refuses.
     fn commit_next(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
         let How { huge, firm } = how;
-        let Some(index) = window.growing(id.index(), huge).section else { return false };
+        let Some(index) = self.section_to_grow(window, id, huge) else { return false };
         let section = self.sections.get(index);
-        // A holed section gets no more huge pages.
-        if huge && section.is_holed() {
-            return false;
-        }
         let (done, left) = (section.nr_committed(), section.nr_left());
-        if left == 0 {
-            return false;
-        }
         // Up to the next border that the block needs: a pageblock, or two for the largest order.
         let block = req.order.max(Order::PAGEBLOCK).nr_pages();
         let least = (done + block).next_multiple_of(block).min(section.nr_pages()) - done;
@@ -119,7 +126,7 @@ impl Pages {
         let mut zone = node.lock();
         section.set_committed(done + nr_pages);
         let mt = req.mt.for_pageblock();
-        zone.online(&self.env(node), (index, huge), (start, nr_pages), firm, mt);
+        zone.online(&self.env(node), (index, section), (start, nr_pages), firm, mt);
         let growing = window.growing(id.index(), huge);
         (growing.last_step, growing.strays) = (nr_pages as u32, 0);
         true

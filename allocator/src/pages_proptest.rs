@@ -97,6 +97,20 @@ impl Oracle {
         unsafe { [at.read(), at.add(PAGE_SIZE - 1).read()] }
     }
 
+    /// The most pages in a row that are committed and not handed out.
+    fn longest_gap(&self, rig: &Rig) -> usize {
+        let mut longest = 0;
+        for (_, section) in rig.pages.sections.iter() {
+            let (mut at, end) = (section.start(), section.start().add(section.nr_committed()));
+            for (&start, &(nr_pages, _)) in self.live.range(at.get()..end.get()) {
+                longest = longest.max((start - at.get()) as usize);
+                at = Pfn::new(start).add(nr_pages);
+            }
+            longest = longest.max((end.get() - at.get()) as usize);
+        }
+        longest
+    }
+
     fn nr_pages(&self) -> usize {
         self.live.values().map(|(nr_pages, _)| nr_pages).sum()
     }
@@ -200,4 +214,46 @@ fn a_tight_limit_agrees_with_the_oracle() {
 #[test]
 fn both_kinds_under_a_limit_agree_with_the_oracle() {
     run(&PageConfig { limit: 14_000, ..PageConfig::default() }, 60, 4);
+}
+
+/// Large runs in a zone that cannot grow: what is refused fits nowhere.
+#[test]
+fn a_run_is_refused_only_where_no_free_pages_in_a_row_hold_it() {
+    let step = (1..400usize, any::<usize>(), 0..8u8);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
+    let settings = Config { cases: 40, failure_persistence: None, ..Config::default() };
+    let nr_refused = core::cell::Cell::new(0);
+    let steps = prop::collection::vec(step, 50..300);
+    let outcome = TestRunner::new_with_rng(settings, rng).run(&steps, |steps| {
+        let rig =
+            Rig::new(FakeBuilder::new(), &PageConfig { thp: Thp::Never, ..Default::default() });
+        let mut oracle = Oracle::default();
+        rig.fake.fail_from(Call::Commit, 3, Errno::ENOMEM);
+        for (nr_pages, which, action) in steps {
+            let (mt, level) = (Migratetype::Large, WatermarkLevel::Min);
+            match rig.pages.alloc_run(N0, nr_pages, Order::ZERO, mt, level) {
+                Ok(run) => oracle.take(&rig, run),
+                Err(_) => {
+                    nr_refused.set(nr_refused.get() + 1);
+                    let longest = oracle.longest_gap(&rig);
+                    assert!(longest < nr_pages, "{nr_pages} refused, {longest} are in a row");
+                }
+            }
+            if action < 4
+                && let Some(run) = oracle.give(&rig, which)
+            {
+                rig.pages.free_run(run);
+            }
+            if action == 4 {
+                rig.pages.purge(N0, which % 500, PurgeHow::ALL);
+            }
+            rig.check();
+        }
+        rig.retire();
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    assert!(nr_refused.get() > 100, "the zones were never full");
 }

@@ -54,10 +54,15 @@ impl Growing {
         (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
     }
 
+    /// From here on memory is committed in that section.
+    pub(crate) fn goes_on_in(&mut self, section: u16) {
+        (self.section, self.last_step, self.strays) = (Some(section), 0, 0);
+    }
+
     /// A section was added, of which nothing is committed; the next one is `doublings` times twice as
     /// large.
     pub(crate) fn advance(&mut self, section: u16, doublings: u8) {
-        (self.section, self.last_step, self.strays) = (Some(section), 0, 0);
+        self.goes_on_in(section);
         self.doublings =
             (self.doublings + doublings).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
     }

@@ -85,7 +85,8 @@ fn a_churning_program_completes_under_tight_bounds() {
     assert!(less.stderr.contains("no "), "{less:?}");
 }
 
-/// Address space does not come back by purging; twice the working set is what it takes.
+/// Address space does not come back by purging. How sections of both kinds come to be is a matter of
+/// time, so the bound has a margin: 112 MiB were enough in each of 130 runs.
 #[test]
 fn a_churning_program_completes_in_little_address_space() {
     Program::c("churn.c")

@@ -34,9 +34,7 @@ impl Pages {
         level: WatermarkLevel,
     ) -> Result<PageRun, AllocError> {
         let order = Order::holding(nr_pages).ok_or(AllocError::TooLarge)?.max(align);
-        // A block of its own size leaves nothing beside it; one that must be aligned cannot move.
-        let packs = align == Order::ZERO && !nr_pages.is_power_of_two();
-        let mut req = Request { nr_pages, order, mt, level, may_grow: true, packs };
+        let mut req = Request { nr_pages, order, mt, level, may_grow: true, align };
         let exhausted = AllocError::Exhausted { node, order: order.get() };
         let home = self.node(node).ok_or(exhausted)?;
         for tries in 1.. {
@@ -68,7 +66,7 @@ impl Pages {
         let Some(home) = self.node(node) else { return 0 };
         let may_grow = true;
         let nr_pages = order.nr_pages();
-        let req = Request { nr_pages, order, mt, level, may_grow, packs: false };
+        let req = Request { nr_pages, order, mt, level, may_grow, align: order };
         let mut taken = 0;
         let mut zone = home.lock();
         // Short of growing: what is there now is better than waiting for more.

@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use zonal_numa::PAGE_SIZE;
+use zonal_numa::fake::Call;
+use zonal_numa::{Errno, PAGE_SIZE};
 
 use super::{N0, Rig};
 use crate::error::AllocError;
@@ -150,5 +151,60 @@ fn runs_of_one_odd_size_leave_no_gaps() {
     for run in runs.into_iter().rev() {
         rig.pages.free_run(run);
     }
+    rig.check();
+}
+
+/// 16 blocks of 64 pages side by side, of which the second, third and fourth are free.
+fn three_free_of_16(rig: &Rig) -> (Vec<PageRun>, Pfn) {
+    let mut held: Vec<PageRun> = (0..16).map(|_| rig.alloc(64).unwrap()).collect();
+    held.sort_by_key(|run| run.head().get());
+    let start = held[1].head();
+    assert_eq!(held[15].head(), start.add(14 * 64), "not side by side");
+    held.drain(1..4).for_each(|run| rig.pages.free_run(run));
+    (held, start)
+}
+
+#[test]
+fn blocks_side_by_side_serve_what_none_of_them_holds() {
+    let rig = Rig::plain();
+    let (_held, start) = three_free_of_16(&rig);
+    let (charged, managed) = (rig.pages.charged(), rig.zone().nr_managed);
+    // No aligned block of 256 pages is free, but 192 pages in a row are.
+    let run = rig.alloc(190).unwrap();
+    assert_eq!((run.head(), rig.pages.charged()), (start, charged));
+    rig.check();
+    rig.pages.free_run(run);
+    // With two pages less than that it does not.
+    let run = rig.alloc(194).unwrap();
+    assert!(run.head() != start && rig.pages.charged() == charged + 194);
+    rig.check();
+    // One that is aligned needs a block.
+    let order = Order::new(6).unwrap();
+    let (mt, level) = (Migratetype::Slab, WatermarkLevel::Min);
+    let aligned = rig.pages.alloc_run(N0, 65, order, mt, level).unwrap();
+    assert!(aligned.head().is_aligned(order));
+    assert!(rig.zone().nr_managed > managed || rig.pages.charged() > charged + 194);
+    rig.check();
+}
+
+#[test]
+fn a_run_that_fits_between_others_leaves_larger_blocks_whole() {
+    let rig = Rig::plain();
+    rig.pages.free_run(rig.alloc(512).unwrap());
+    let (held, start) = three_free_of_16(&rig);
+    assert_eq!(rig.alloc(180).unwrap().head(), start);
+    rig.check();
+    drop(held);
+}
+
+#[test]
+fn cold_rows_serve_before_the_zone_grows() {
+    let rig = Rig::plain();
+    let (_held, start) = three_free_of_16(&rig);
+    rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    // All that is left of the first step, and then the row.
+    while rig.alloc_as(256, Migratetype::Slab).is_ok() {}
+    assert_eq!(rig.alloc(190).unwrap().head(), start);
     rig.check();
 }

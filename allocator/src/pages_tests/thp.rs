@@ -87,3 +87,26 @@ fn the_pageblocks_of_a_holed_section_are_found_as_small_pages() {
     assert_eq!(rig.zone().nr_free, 0);
     rig.check();
 }
+
+/// The rest of a holed section must not be lost where address space is short.
+#[test]
+fn what_is_left_of_a_holed_section_serves_as_base_pages() {
+    let rig = Rig::new(FakeBuilder::new(), &PageConfig::default());
+    let mut held: Vec<PageRun> = Vec::new();
+    let is_huge = |run: &PageRun| rig.pages.map.chunk(run.head()).is_huge();
+    while held.last().is_none_or(|run| !is_huge(run)) {
+        held.push(rig.alloc(512).unwrap());
+    }
+    let mut last = held.pop().unwrap();
+    let head = last.head();
+    rig.pages.shrink_run(&mut last, 100);
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 412);
+    assert!(!rig.pages.map.chunk(head).is_whole());
+    rig.fake.fail_from(Call::Reserve, 1, Errno::ENOMEM);
+    while let Ok(run) = rig.alloc(512) {
+        assert!(!rig.pages.map.chunk(run.head()).is_whole());
+        held.push(run);
+        rig.check();
+    }
+    assert_eq!(rig.pages.map.covered() / zonal_numa::PAGE_SIZE, rig.zone().nr_managed as usize);
+}

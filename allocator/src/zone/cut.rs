@@ -12,13 +12,14 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
+use crate::word::PageWord;
 
 impl Zone {
     /// Cuts the run out of the listed block `block`, unless the budgets forbid it.
     pub(super) fn take(&mut self, env: &Env<'_>, req: &Request, block: Pfn) -> Option<PageRun> {
         let (from, mt, _) = env.map.word_at(block).as_buddy()?;
         let head = choose(env.map, block, from, req.order);
-        let start = if req.packs { reach_back(env.map, head, req.nr_pages) } else { head };
+        let start = if req.packs() { reach_back(env.map, head, req.nr_pages) } else { head };
         let fresh = charge(env, start, req.nr_pages, req.level)?;
         if mt != req.mt {
             self.steal(env.map, block, from, req.mt);
@@ -40,7 +41,7 @@ impl Zone {
         Some(PageRun::new(start, req.nr_pages, known_zero))
     }
 
-    /// Takes `nr_pages` pages from `head` on, which free blocks of whole pageblocks cover.
+    /// Takes `nr_pages` pages from the free block `head` on, which it and those behind it cover.
     pub(crate) fn take_row(
         &mut self,
         env: &Env<'_>,
@@ -88,26 +89,30 @@ impl Zone {
 fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize) -> Pfn {
     let home = map.chunk(head);
     let mut start = head;
-    'back: loop {
-        for order in Order::ZERO.and_up() {
-            let size = order.nr_pages();
-            let reached = (head.get() - start.get()) as usize;
-            if reached >= nr_pages || start.index() < size || !start.is_aligned(order) {
-                return start;
-            }
-            let before = Pfn::new(start.get() - size as u32);
-            if free_kin(map, before, home) == Some(order) {
-                start = before;
-                continue 'back;
-            }
-        }
-        return start;
+    while ((head.get() - start.get()) as usize) < nr_pages
+        && let Some(before) = free_before(map, start, home)
+    {
+        start = before;
     }
+    start
+}
+
+/// The free block that ends where `pfn` begins, if it is of the section and the migratetype of `home`.
+pub(super) fn free_before(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Pfn> {
+    let aligned = Order::from_bits(pfn.get().trailing_zeros().min(u32::from(Order::MAX.get())));
+    let mut orders = Order::ZERO.and_up().take_while(|&order| order <= aligned);
+    let order = orders.find(|&order| {
+        let before = pfn.index().checked_sub(order.nr_pages());
+        let word = before.map(|before| map.word_at(Pfn::new(before as u32)));
+        word.and_then(PageWord::as_buddy).is_some_and(|(of, ..)| of == order)
+    })?;
+    let before = Pfn::new(pfn.get() - order.nr_pages() as u32);
+    free_kin(map, before, home).map(|_| before)
 }
 
 /// The order of the free block that begins at `pfn`, if it is of the section and the migratetype
 /// of `home`.
-fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Order> {
+pub(super) fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Order> {
     if !map.covers(pfn) {
         return None;
     }

@@ -2,13 +2,17 @@
 //!
 //! The order in which blocks are tried:
 //!
-//! 1. warm blocks of the own migratetype, smallest first: they cost nothing;
-//! 2. warm whole pageblocks of other migratetypes, then the largest warm parts of those that are
+//! 1. for runs that leave a tail, rows of warm blocks that fit well, so that what runs of many sizes
+//!    leave between them serves before a larger block is cut (`row`);
+//! 2. warm blocks of the own migratetype, smallest first: they cost nothing;
+//! 3. warm whole pageblocks of other migratetypes, then the largest warm parts of those that are
 //!    half free: a program that goes from small blocks to large ones need not grow for them;
-//! 3. cold blocks of the own migratetype, then cold whole pageblocks of others;
-//! 4. the caller commits more memory (`Shortage::Grow`) and asks again;
-//! 5. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
-//!    pageblocks, largest first, warm before cold.
+//! 4. where much is warm and none of that did, a longer search for a row, then what is warm in
+//!    any pageblock of other migratetypes, largest first;
+//! 5. cold blocks of the own migratetype, cold whole pageblocks of others, cold rows;
+//! 6. the caller commits more memory (`Shortage::Grow`) and asks again;
+//! 7. cold pageblocks of the other kind (base or huge), then parts of other migratetypes'
+//!    pageblocks, warm before cold, and rows there.
 //!
 //! What serves another migratetype is stolen, and its pageblock claimed where that is worth it:
 //! the kernel's fallback stealing.
@@ -26,6 +30,14 @@ use crate::word::Migratetype;
 /// a partly used slab in every class that it uses.
 const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 
+/// Free pages that are resident are many from one in so many pages handed out on.
+const SLACK_PART: usize = 8;
+/// Blocks that a search for a row looks at: when it is one way of many, when much is free all the
+/// same, and when nothing else is left.
+const FEW: usize = 8;
+const MORE: usize = 64;
+const MOST: usize = 1024;
+
 /// Where to look, in the order of the module doc.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -35,6 +47,16 @@ enum Stage {
     Cold(bool),
     ColdPageblock(bool),
     Steal { warm: bool },
+    Row { own: bool, warm: bool, looks: usize },
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// A block that the run fits into.
+    Block(Pfn),
+    /// Blocks in a row from here on.
+    Row(Pfn),
 }
 
 impl Zone {
@@ -42,15 +64,22 @@ impl Zone {
     pub(super) fn alloc_from(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
         let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
         let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
+        let row = |own, warm, looks| Stage::Row { own, warm, looks };
+        let easy = [row(true, true, FEW), Stage::Warm, Stage::WarmPageblock, Stage::WarmClaim];
+        // A block of its own size leaves nothing beside it.
+        let skipped = usize::from(!req.packs());
+        if let Some(run) = self.try_stages(env, req, &easy[skipped..]) {
+            return Ok(run);
+        }
+        if self.nr_free_resident > self.nr_out / SLACK_PART {
+            let slack = [row(true, true, MORE), Stage::Steal { warm: true }];
+            if let Some(run) = self.try_stages(env, req, &slack) {
+                return Ok(run);
+            }
+        }
         let huge = self.wants_huge(env, req) && has_room(huge_pages);
-        let easy = [
-            Stage::Warm,
-            Stage::WarmPageblock,
-            Stage::WarmClaim,
-            Stage::Cold(huge),
-            Stage::ColdPageblock(huge),
-        ];
-        if let Some(run) = self.try_stages(env, req, &easy) {
+        let cold = [Stage::Cold(huge), Stage::ColdPageblock(huge), row(true, false, FEW)];
+        if let Some(run) = self.try_stages(env, req, &cold) {
             return Ok(run);
         }
         if req.may_grow && has_room(if huge { huge_pages } else { req.nr_pages }) {
@@ -59,16 +88,20 @@ impl Zone {
         let rest = [
             Stage::Cold(!huge),
             Stage::ColdPageblock(!huge),
+            row(true, true, MOST),
+            row(true, false, MOST),
             Stage::Steal { warm: true },
             Stage::Steal { warm: false },
+            row(false, true, MOST),
+            row(false, false, MOST),
         ];
         self.try_stages(env, req, &rest).ok_or(Shortage::Exhausted)
     }
 
     fn try_stages(&mut self, env: &Env<'_>, req: &Request, stages: &[Stage]) -> Option<PageRun> {
-        stages.iter().find_map(|&stage| {
-            let block = self.find(env.map, req, stage)?;
-            self.take(env, req, block)
+        stages.iter().find_map(|&stage| match self.find(env.map, req, stage)? {
+            Place::Block(block) => self.take(env, req, block),
+            Place::Row(head) => self.take_row(env, head, req.nr_pages, req.level),
         })
     }
 
@@ -87,9 +120,9 @@ impl Zone {
         }
     }
 
-    fn find(&self, map: &PageMap, req: &Request, stage: Stage) -> Option<Pfn> {
+    fn find(&self, map: &PageMap, req: &Request, stage: Stage) -> Option<Place> {
         let pageblock_up = req.order.max(Order::PAGEBLOCK);
-        match stage {
+        let block = match stage {
             Stage::Warm => {
                 let order = self.buddy.smallest(req.order, req.mt, true)?;
                 self.buddy.list(order, req.mt, true).head()
@@ -98,26 +131,40 @@ impl Zone {
                 let order = self.buddy.smallest(pageblock_up, mt, true)?;
                 self.buddy.list(order, mt, true).head()
             }),
-            Stage::WarmClaim => req.order.and_up().rev().find_map(|order| {
-                others(req.mt).find_map(|mt| {
-                    let block = self.buddy.list(order, mt, true).head();
-                    block.filter(|&pfn| is_claimed(map, pfn))
-                })
-            }),
+            Stage::WarmClaim => self.largest_of_others(req, true, |pfn| is_claimed(map, pfn)),
             Stage::Cold(huge) => {
                 let order = self.buddy.smallest(req.order, req.mt, false)?;
                 if order < Order::PAGEBLOCK {
-                    return self.buddy.list(order, req.mt, false).head();
+                    self.buddy.list(order, req.mt, false).head()
+                } else {
+                    self.cold_pageblock(map, pageblock_up, req.mt, huge)
                 }
-                self.cold_pageblock(map, pageblock_up, req.mt, huge)
             }
             Stage::ColdPageblock(huge) => {
                 others(req.mt).find_map(|mt| self.cold_pageblock(map, pageblock_up, mt, huge))
             }
-            Stage::Steal { warm } => req.order.and_up().rev().find_map(|order| {
-                others(req.mt).find_map(|mt| self.buddy.list(order, mt, warm).head())
-            }),
-        }
+            Stage::Steal { warm } => self.largest_of_others(req, warm, |_| true),
+            Stage::Row { own, warm, looks } => {
+                let row = |mt| self.find_row(map, req, (mt, warm), looks);
+                let start = if own { row(req.mt) } else { others(req.mt).find_map(row) };
+                return start.map(Place::Row);
+            }
+        };
+        block.map(Place::Block)
+    }
+
+    /// The first of the largest blocks of other migratetypes, if it is one of those asked for; else of
+    /// the next smaller ones that serve the request.
+    fn largest_of_others(
+        &self,
+        req: &Request,
+        warm: bool,
+        is_wanted: impl Fn(Pfn) -> bool,
+    ) -> Option<Pfn> {
+        req.order.and_up().rev().find_map(|order| {
+            let blocks = others(req.mt).filter_map(|mt| self.buddy.list(order, mt, warm).head());
+            blocks.into_iter().find(|&pfn| is_wanted(pfn))
+        })
     }
 
     /// A cold block of whole pageblocks of that kind: base ones stand in front, huge ones behind.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   alloc -> find: a block, by stages -> cut: the run out of it -> charging: enters the counts
+//!            row: blocks side by side
 //!   highatomic: a reserve for urgent requests
 //!   isolate: blocks off the lists while something is done to them without the lock
 //! ```
@@ -14,6 +15,7 @@ mod cut;
 mod find;
 mod highatomic;
 mod isolate;
+mod row;
 
 use zonal_numa::{NodeId, probe};
 use zonal_stats::ZoneEvents;
@@ -25,6 +27,7 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
 use crate::run::PageRun;
+use crate::section::Section;
 use crate::sync::atomic::AtomicUsize;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
@@ -66,8 +69,20 @@ pub(crate) struct Request {
     pub(crate) mt: Migratetype,
     pub(crate) level: WatermarkLevel,
     pub(crate) may_grow: bool,
-    /// It may begin in free pages in front of the block that serves it.
-    pub(crate) packs: bool,
+    /// What it begins at a multiple of.
+    pub(crate) align: Order,
+}
+
+impl Request {
+    /// Whether it may begin only where some block does.
+    fn is_aligned(&self) -> bool {
+        self.align > Order::ZERO
+    }
+
+    /// Whether it leaves a tail of the block that serves it, and so does better next to others.
+    fn packs(&self) -> bool {
+        !self.is_aligned() && !self.nr_pages.is_power_of_two()
+    }
 }
 
 /// Why a zone could not serve a request.
@@ -179,13 +194,14 @@ impl Zone {
     pub(crate) fn online(
         &mut self,
         env: &Env<'_>,
-        (section, huge): (u16, bool),
+        (index, section): (u16, &Section),
         (start, nr_pages): (Pfn, usize),
         resident: bool,
         mt: Migratetype,
     ) {
         for (chunk, lo, hi) in env.map.pieces(start, nr_pages) {
-            chunk.online(self.node, section, huge, mt);
+            chunk.online(self.node, index, section.is_huge(), mt);
+            chunk.set_holed(section.is_holed());
             if resident {
                 chunk.resident.set(lo, hi);
             }

@@ -1,0 +1,85 @@
+//! Rows: free blocks side by side that hold a run together, where none of them does by itself.
+//!
+//! A block is aligned to its size, so a run of `n` pages is sure to be found among the blocks of
+//! order `ceil(log2 n)` only where that much lies free at the right place. In what runs of many sizes
+//! leave between them it often does not, though there is room. Any `n` free pages in a row hold a
+//! block of a quarter of that order's pages, so the lists of the two orders below are walked, and
+//! what they hold is extended over its neighbours to both sides. The kernel's `alloc_contig_range`,
+//! without the migration.
+
+use super::cut::{free_before, free_kin};
+use super::{Request, Zone};
+use crate::buddy::BlockList;
+use crate::order::Order;
+use crate::pagemap::PageMap;
+use crate::pfn::Pfn;
+use crate::word::Migratetype;
+
+/// One with so small a part to spare is good enough.
+const FIT_PART: usize = 8;
+
+/// Free blocks side by side.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    start: Pfn,
+    end: Pfn,
+}
+
+impl Zone {
+    /// Where a row begins that holds the run, grown from one of up to `looks` blocks of that kind: the
+    /// one with the fewest pages to spare.
+    pub(super) fn find_row(
+        &self,
+        map: &PageMap,
+        req: &Request,
+        (mt, warm): (Migratetype, bool),
+        mut looks: usize,
+    ) -> Option<Pfn> {
+        if req.is_aligned() {
+            return None;
+        }
+        let mut best: Option<(usize, Pfn)> = None;
+        let enough = req.nr_pages + req.nr_pages / FIT_PART;
+        let larger = req.order.halved();
+        for order in [larger, larger.and_then(Order::halved)].into_iter().flatten() {
+            let mut next = self.buddy.list(order, mt, warm).head();
+            while let Some(block) = next.filter(|_| looks > 0) {
+                looks -= 1;
+                next = BlockList::next(map, block);
+                let stretch = Stretch::around(map, block, order, enough + 1);
+                let Some(spare) = stretch.len().checked_sub(req.nr_pages) else { continue };
+                if best.is_none_or(|(least, _)| spare < least) {
+                    best = Some((spare, stretch.start));
+                }
+                if stretch.len() <= enough {
+                    return Some(stretch.start);
+                }
+            }
+        }
+        best.map(|(_, start)| start)
+    }
+}
+
+impl Stretch {
+    /// The free blocks around `block`, as far as they are of its section and migratetype, and about
+    /// `enough` pages of them at most.
+    fn around(map: &PageMap, block: Pfn, order: Order, enough: usize) -> Stretch {
+        let home = map.chunk(block);
+        let mut found = Stretch { start: block, end: block.add(order.nr_pages()) };
+        while found.len() < enough
+            && let Some(order) = free_kin(map, found.end, home)
+        {
+            found.end = found.end.add(order.nr_pages());
+        }
+        while found.len() < enough
+            && let Some(before) = free_before(map, found.start, home)
+        {
+            found.start = before;
+        }
+        found
+    }
+
+    fn len(self) -> usize {
+        (self.end.get() - self.start.get()) as usize
+    }
+}
