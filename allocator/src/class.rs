@@ -186,13 +186,18 @@ pub(crate) struct Slicing {
     reciprocal: u32,
     /// Bytes in which objects start.
     end: usize,
+    /// Bytes of a slab, a power of two.
+    pub(crate) slab_bytes: usize,
+    pub(crate) nr_objects: usize,
 }
 
 impl Slicing {
     #[inline]
     pub(crate) fn of(class: SizeClass) -> Slicing {
         let reciprocal = RECIPROCALS[class.index()];
-        Slicing { reciprocal, end: class.objects() * class.size() }
+        let nr_objects = class.objects();
+        let slab_bytes = class.slab_order().nr_pages() * PAGE_SIZE;
+        Slicing { reciprocal, end: nr_objects * class.size(), slab_bytes, nr_objects }
     }
 
     /// As [`SizeClass::object_at`], for any offset.

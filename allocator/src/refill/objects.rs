@@ -2,7 +2,7 @@
 
 use zonal_numa::PAGE_SHIFT;
 
-use crate::class::SizeClass;
+use crate::class::{SizeClass, Slicing};
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
@@ -91,32 +91,44 @@ impl Inner {
     /// so a slab is looked up once for all that follow each other. A misuse is kept for the report,
     /// and the object passed over.
     pub(super) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
-        let map = &heap.mm().pages().map;
+        let pages = heap.mm().pages();
+        let map = &pages.map;
         let expected = PageWord::slab(heap.id(), class).raw();
+        let slicing = Slicing::of(class);
+        let generation = pages.generation();
         while let Some(first) = objects.first() {
             let addr = first.addr();
-            let pfn = Pfn::new(((addr - map.base()) >> PAGE_SHIFT) as u32);
+            let offset = addr - map.base();
+            let pfn = Pfn::new((offset >> PAGE_SHIFT) as u32);
             // Relaxed: pages of this heap's slabs change their word inside this gate only.
             if map.word(pfn).load(Relaxed) != expected {
                 // The slab was released although this object was in a bin: it was freed twice.
-                self.fault.get_or_insert(BadPointer::new(addr, BadKind::DoubleFree));
+                self.note_bad(addr, BadKind::DoubleFree);
                 objects = &objects[1..];
                 continue;
             }
             let mut slab = Slab::of(map, pfn, class);
             // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
             let slab = unsafe { slab.as_mut() };
-            let (nr, bad) = slab.put(map.addr_of(slab.head()).addr(), objects);
+            let base = addr - (offset & (slicing.slab_bytes - 1));
+            let (nr, bad) = slab.put(slicing, base, objects);
             objects = &objects[nr..];
             if let Some(kind) = bad {
-                let addr = objects[0].addr();
-                self.fault.get_or_insert(BadPointer::new(addr, kind));
+                self.note_bad(objects[0].addr(), kind);
                 objects = &objects[1..];
             }
             if nr > 0 {
-                self.note_freed(heap, slab);
+                slab.touch(generation);
+                if !slab.listed || slab.is_empty() {
+                    self.note_freed(heap, slab);
+                }
             }
         }
+    }
+
+    #[cold]
+    fn note_bad(&mut self, addr: usize, kind: BadKind) {
+        self.fault.get_or_insert(BadPointer::new(addr, kind));
     }
 }
 

@@ -69,10 +69,10 @@ impl Inner {
         Ok(slab.as_ptr())
     }
 
-    /// After objects of `slab` came back: puts it on the list, or gives it up when it is one empty
-    /// slab too many.
+    /// After objects of `slab` came back, which was on no list or now has all: puts it on the list,
+    /// or gives it up when it is one empty slab too many.
+    #[inline(never)]
     pub(super) fn note_freed(&mut self, heap: &Heap, slab: &mut Slab) {
-        slab.touch(heap.mm().pages().generation());
         let state = &mut self.classes[slab.class().index()];
         if !slab.listed {
             // SAFETY: it was full and so on no list.

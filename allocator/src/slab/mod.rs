@@ -15,7 +15,7 @@ mod list;
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, PAGE_SIZE};
+use zonal_numa::Machine;
 
 use crate::class::{SizeClass, Slicing};
 use crate::meta::Meta;
@@ -234,28 +234,41 @@ impl Slab {
 
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
-    pub(crate) fn put(&mut self, base: usize, objects: &[*mut u8]) -> (usize, Option<BadKind>) {
-        let class = self.class;
-        let slicing = Slicing::of(class);
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        slicing: Slicing,
+        base: usize,
+        objects: &[*mut u8],
+    ) -> (usize, Option<BadKind>) {
+        // SAFETY: as in `words_mut`.
+        let words = unsafe {
+            if slicing.nr_objects > INLINE_WORDS * BITS {
+                self.bitmap.external
+            } else {
+                self.bitmap.inline.as_mut_ptr()
+            }
+        };
         let mut hint = usize::from(self.hint);
-        let words = self.words_mut();
         let mut bad = None;
         let mut nr = 0;
-        for object in objects {
-            let offset = object.addr().wrapping_sub(base);
+        while nr < objects.len() {
+            let offset = objects[nr].addr().wrapping_sub(base);
             let Some(index) = slicing.object_at(offset) else {
-                let is_inside = offset < Slab::pages(class) * PAGE_SIZE;
-                bad = is_inside.then_some(BadKind::Interior);
+                if offset < slicing.slab_bytes {
+                    bad = Some(BadKind::Interior);
+                }
                 break;
             };
-            let (w, bit) = (index / BITS, 1u64 << (index % BITS));
+            let (w, bit) = (index / BITS, index % BITS);
             // SAFETY: the bitmap has a bit for every index of an object.
-            let word = unsafe { words.get_unchecked_mut(w) };
-            if *word & bit != 0 {
+            let place = unsafe { &mut *words.add(w) };
+            let word = *place;
+            if word >> bit & 1 != 0 {
                 bad = Some(BadKind::DoubleFree);
                 break;
             }
-            *word |= bit;
+            *place = word | 1 << bit;
             hint = hint.min(w);
             nr += 1;
         }

@@ -19,6 +19,7 @@ use crate::{aligned, c};
 const MAX_SIZE: usize = isize::MAX as usize;
 const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
 
+#[unsafe(link_section = ".text.zonal_malloc")]
 extern "C" fn plain(size: usize) -> *mut c_void {
     abi::malloc(size).cast()
 }
@@ -175,6 +176,7 @@ macro_rules! operator_delete {
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
+        #[unsafe(link_section = ".text.zonal_free")]
         pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
             // SAFETY: the caller gives the object up.
             unsafe { c::free(object) }
