@@ -37,9 +37,10 @@ impl Room {
     }
 }
 
-/// Where control groups are mounted by custom: v1's memory controller, then v2 alone and beside v1.
-const MOUNTS_V1: [&[u8]; 1] = [b"/sys/fs/cgroup/memory"];
-const MOUNTS_V2: [&[u8]; 2] = [b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified"];
+/// Where control groups are mounted by custom: v1's memory controller, v2 alone, and v2 beside v1.
+const MOUNT_V1: &[u8] = b"/sys/fs/cgroup/memory";
+const MOUNT_V2: &[u8] = b"/sys/fs/cgroup";
+const MOUNT_V2_BESIDE_V1: &[u8] = b"/sys/fs/cgroup/unified";
 
 /// How the two versions call their files.
 struct Names {
@@ -59,43 +60,44 @@ const V2: Names = Names {
     inactive_file: b"inactive_file",
 };
 
-/// The room of the process's control group; none where it has no limit, or nobody says.
+/// The room of the process's control group; none where it has no limit, or nobody says. As few files
+/// as it takes: the start of every process waits for this.
 pub(crate) fn read_group() -> Option<Room> {
     // A line for each of v1's controllers; in clusters a path has 200 characters.
     let mut buf = [0; 4096];
     let text = os::read_start(c"/proc/self/cgroup", &mut buf).ok()?;
-    let v1 = texts::group_v1(text).and_then(|group| read_levels(&MOUNTS_V1, group, &V1));
-    let v2 = texts::group_v2(text).and_then(|group| read_levels(&MOUNTS_V2, group, &V2));
-    v1.map(|room| room.tighter(v2)).or(v2)
+    // A controller belongs to one version only.
+    if let Some(group) = texts::group_v1(text) {
+        return read_levels(MOUNT_V1, group, &V1);
+    }
+    let mount = if texts::is_v2_alone(text) { MOUNT_V2 } else { MOUNT_V2_BESIDE_V1 };
+    read_levels(mount, texts::group_v2(text)?, &V2)
 }
 
 /// The tightest of the levels from `group` up to the root.
-fn read_levels(mounts: &[&[u8]], group: &[u8], names: &Names) -> Option<Room> {
+fn read_levels(mount: &[u8], group: &[u8], names: &Names) -> Option<Room> {
     let mut tightest = None;
-    for mount in mounts {
-        let mut level = group;
-        loop {
-            let here = [mount, level];
-            if let Some(room) = read_level(here, names) {
-                tightest = Some(room.tighter(tightest));
-            }
-            match texts::parent(level) {
-                Some(parent) => level = parent,
-                None => break,
-            }
+    let mut level = group;
+    loop {
+        if let Some(room) = read_level([mount, level], names) {
+            tightest = Some(room.tighter(tightest));
+        }
+        match texts::parent(level) {
+            Some(parent) => level = parent,
+            None => return tightest,
         }
     }
-    tightest
 }
 
 fn read_level(level: [&[u8]; 2], names: &Names) -> Option<Room> {
     let number = |name: &[u8]| {
         let mut buf = [0; 64];
         let path = Path::of(&[level[0], level[1], b"/", name])?;
-        texts::amount(os::read_start(path.as_c_str()?, &mut buf).ok()?)
+        Some(texts::amount(os::read_start(path.as_c_str()?, &mut buf).ok()?))
     };
-    let total = names.limits.iter().filter_map(|name| number(name)).min()?;
-    let current = number(names.current)?;
+    // Where one file is missing, as at v2's root, the others are, too.
+    let total = names.limits.iter().map_while(|name| number(name)).flatten().min()?;
+    let current = number(names.current)??;
     let mut buf = [0; 4096];
     let path = Path::of(&[level[0], level[1], b"/memory.stat"])?;
     let stat = os::read_start(path.as_c_str()?, &mut buf).unwrap_or_default();

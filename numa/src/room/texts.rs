@@ -18,6 +18,11 @@ pub(super) fn group_v2(text: &[u8]) -> Option<&[u8]> {
     lines(text).find_map(|line| fields(line).filter(|(names, _)| names.is_empty()).map(|(_, p)| p))
 }
 
+/// Whether there is no other hierarchy than v2's.
+pub(super) fn is_v2_alone(text: &[u8]) -> bool {
+    lines(text).all(|line| line.is_empty() || line.starts_with(b"0::"))
+}
+
 /// Controllers and path of `4:cpu,memory:/path`; the path without its last slash. One that leads
 /// out of the visible hierarchy names nothing.
 fn fields(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -97,6 +102,7 @@ mod tests {
         assert_eq!(group_v2(b"0::/a:b/c\n"), Some(&b"/a:b/c"[..]));
         assert_eq!(group_v2(b"0::/../other\n"), None);
         assert_eq!(group_v1(b"nonsense"), None);
+        assert!(is_v2_alone(b"0::/a\n") && !is_v2_alone(HYBRID));
     }
 
     #[test]
