@@ -192,21 +192,24 @@ fn wait(asked: &[(&Page, u64)], patience: Duration) {
 /// system first: it may live in a container, where it has another number, too.
 fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
     let names = names(pid, system);
+    let mut refused = None;
     for file in system.mapped_files() {
-        let Some((user, name)) = names.iter().find_map(|name| Some((owner(&file, name)?, name)))
-        else {
-            continue;
-        };
+        let found = names.iter().find_map(|name| Some((owner(&file, name)?, name)));
+        let Some((user, name)) = found else { continue };
         for root in [format!("/proc/{pid}/root"), String::new()] {
             let path = format!("{root}{FOLDER}{user}/{name}");
-            match system::with_rights_of(user, None, || Page::open(path.as_ref(), user)) {
-                Ok(page) => return Ok(Some(page)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            // Users have other numbers in a container, too.
+            for user in [system.effective_user(), Some(user)].into_iter().flatten() {
+                let open = || Page::open(path.as_ref(), user);
+                match system::with_rights_of(user, None, open) {
+                    Ok(page) => return Ok(Some(page)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => refused = Some(error),
+                }
             }
         }
     }
-    Ok(None)
+    refused.map_or(Ok(None), Err)
 }
 
 /// The user in whose folder the file lies, if it is a page of that name: the process's own, or the one
