@@ -133,7 +133,7 @@ fn commons() {
                 if let Some((heap, remains)) = registry.0.take_any(|_| true) {
                     reached("kept");
                     work(&registry.1);
-                    registry.0.put_dead(heap, remains.emptied());
+                    registry.0.put_dead(heap, remains);
                 }
             })
         };
