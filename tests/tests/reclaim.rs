@@ -35,7 +35,7 @@ fn eight_workers_share_a_group() {
 }
 
 /// What was freed in one size is given back before the group is full of another, beside another thread
-/// and with one alone. The program holds 80 MiB and up to 14 MiB for their addresses.
+/// and with one alone. The program holds 80 MiB and 16 MiB for their addresses.
 #[test]
 fn one_size_after_the_other_at_the_edge_of_the_group() {
     let _alone = ONE_AT_A_TIME.lock();
