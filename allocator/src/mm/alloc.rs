@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
+use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
@@ -144,7 +144,7 @@ impl Heap {
             return None;
         }
         // The arena is of no node.
-        if align > MIN_ALIGN || self.policy() != MemPolicy::LOCAL {
+        if align > MIN_ALIGN || !machine.topology().is_one_node() {
             return None;
         }
         let start = fence.alloc(machine, size).unwrap_or_else(|bad| {
