@@ -48,7 +48,8 @@ const char *zonal_version(void);
  * the thread ends. BIND answers ENOMEM when its nodes are full: nobody is killed.
  *
  * 0, or -1 with errno: EINVAL when none of the nodes may be used, or nodes are missing, or given where
- * the mode takes none; EAGAIN in a signal handler that interrupted malloc. */
+ * the mode takes none; EAGAIN in a signal handler that interrupted malloc. Other signal handlers must
+ * not call it either. */
 #define ZONAL_POLICY_DEFAULT 0
 #define ZONAL_POLICY_PREFERRED 1
 #define ZONAL_POLICY_BIND 2

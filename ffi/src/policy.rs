@@ -45,7 +45,8 @@ impl fmt::Display for PolicyError {
 
 impl core::error::Error for PolicyError {}
 
-/// Gives the calling thread a policy of its own; none leaves it to that of the process.
+/// Gives the calling thread a policy of its own; none leaves it to that of the process. Not to be
+/// called in signal handlers.
 ///
 /// # Errors
 /// Nothing is changed then.
@@ -79,6 +80,7 @@ pub fn get() -> Option<MemPolicy> {
 }
 
 /// Gives the calling thread a policy until the guard is dropped; then it has the one from before.
+/// Not to be called in signal handlers.
 ///
 /// # Errors
 /// Nothing is changed then.

@@ -22,7 +22,8 @@
 //!
 //! A handler that comes between a hit's look at `current` and its mark finds the heap free and works
 //! with it. When it ends the hit goes on with the same heap, so a handler must not exchange it for
-//! another node's: a second thread may have it by then ([`Blocked::may_be_in_handler`]).
+//! another node's: a second thread may have it by then ([`Blocked::may_be_in_handler`]). Only a
+//! thread that sets a policy is believed that it does so in no handler.
 
 use core::ptr;
 use core::sync::atomic::AtomicBool;
@@ -85,6 +86,13 @@ impl Blocked {
     /// Blocks signals: for what is done once a thread, or rarely.
     pub(crate) fn always() -> Blocked {
         Blocked { before: Some(set_mask(JUMPERS)) }
+    }
+
+    /// From now on, if not before.
+    pub(crate) fn block(&mut self) {
+        if self.before.is_none() {
+            *self = Blocked::always();
+        }
     }
 
     /// Whether the thread may be in a handler: while one runs, its own signal is blocked, besides

@@ -50,7 +50,7 @@ pub(crate) struct Visit {
     /// The heap is not the thread's for longer than this operation.
     borrowed: bool,
     /// Dropped last, when `current` is back.
-    _blocked: Blocked,
+    blocked: Blocked,
 }
 
 impl Visit {
@@ -70,7 +70,7 @@ impl Visit {
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
         jump::begin_slow_path(heap);
-        Visit { mm, seat: Seat::Heap(heap), borrowed: false, _blocked: blocked }
+        Visit { mm, seat: Seat::Heap(heap), borrowed: false, blocked }
     }
 
     #[cold]
@@ -89,11 +89,11 @@ impl Visit {
         let Seat::Heap(heap) = self.seat else { return };
         // SAFETY: the heap is this thread's.
         if !self.borrowed && unsafe { self.mm.is_astray(heap) } {
-            self.change_heap(heap);
+            self.change_heap_in_no_handler(heap);
         }
     }
 
-    /// The same at once, after a change of the thread's policy.
+    /// The same at once, after a change of the thread's policy, which is for no signal handler.
     pub(crate) fn follow_policy(&mut self) {
         let Seat::Heap(heap) = self.seat else { return };
         // SAFETY: the heap is this thread's and never unmapped.
@@ -104,13 +104,18 @@ impl Visit {
 
     /// Not in a signal handler: the hit that it may have interrupted works with the old one.
     #[cold]
-    fn change_heap(&mut self, heap: NonNull<Heap>) {
-        let block = Block::get();
-        let blocked = Blocked::always();
+    fn change_heap_in_no_handler(&mut self, heap: NonNull<Heap>) {
+        self.blocked.block();
         // SAFETY: the heap is this thread's.
-        if blocked.may_be_in_handler(unsafe { heap.as_ref() }.signals()) {
-            return;
+        if !self.blocked.may_be_in_handler(unsafe { heap.as_ref() }.signals()) {
+            self.change_heap(heap);
         }
+    }
+
+    #[cold]
+    fn change_heap(&mut self, heap: NonNull<Heap>) {
+        self.blocked.block();
+        let block = Block::get();
         // Another thread may have the old one soon.
         block.vacate();
         block.set_home(BUSY);
@@ -195,7 +200,7 @@ fn interrupted() -> Option<Visit> {
         mm: init::mm()?,
         seat: Seat::Interrupted,
         borrowed: false,
-        _blocked: Blocked::no(),
+        blocked: Blocked::no(),
     })
 }
 
@@ -233,8 +238,8 @@ fn borrow(block: Block) -> Option<Visit> {
         return None;
     };
     let seat = Seat::Heap(heap);
-    let _blocked = Blocked::if_needed();
-    Some(Visit { mm, seat, borrowed: true, _blocked })
+    let blocked = Blocked::if_needed();
+    Some(Visit { mm, seat, borrowed: true, blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.
@@ -282,19 +287,18 @@ mod tests {
     use crate::foreign::Alone;
     use crate::hot;
 
-    /// Whether a slow path that is to move to another heap does so.
+    /// Whether a slow path that finds its thread on another node changes to another heap.
     fn moves() -> bool {
         let mut visit = Visit::begin(Block::get().take()).unwrap();
         let Seat::Heap(old) = visit.seat() else { panic!("no heap") };
-        visit.change_heap(old);
+        visit.change_heap_in_no_handler(old);
         let Seat::Heap(new) = visit.seat() else { panic!("no heap") };
         assert_eq!(Block::get().home(), new.as_ptr());
         new != old
     }
 
     /// A hit that was interrupted before its mark goes on with the heap that it saw.
-    #[test]
-    fn a_handler_keeps_its_thread_s_heap() {
+    fn moves_in_no_handler() {
         thread::spawn(|| {
             // The thread blocks one signal as a rule.
             let rule = signal::set_mask(0) | 1 << (libc::SIGUSR1 - 1);
@@ -303,12 +307,21 @@ mod tests {
             unsafe { hot::free::<Alone>(hot::malloc(100)) };
             assert!(moves());
             // While a handler runs, its own signal is blocked, too.
-            signal::set_mask(rule | 1 << (libc::SIGUSR2 - 1));
+            let in_handler = rule | 1 << (libc::SIGUSR2 - 1);
+            signal::set_mask(in_handler);
             assert!(!moves());
-            signal::set_mask(rule);
+            assert_eq!(signal::set_mask(rule), in_handler);
             assert!(moves());
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_handler_keeps_its_thread_s_heap() {
+        moves_in_no_handler();
+        // From now on slow paths block signals themselves.
+        signal::seen();
+        moves_in_no_handler();
     }
 }
