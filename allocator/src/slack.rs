@@ -3,7 +3,8 @@
 //! It is filled when the block is handed out, one cache line at most, and looked at when the block is
 //! freed or resized: a program that wrote past the end in between is told. The size stands in the cold
 //! words of the block's head, which are links only while the pages are free, so no overflow reaches
-//! it. The slack is not the program's: its usable size is what was asked for.
+//! it. The slack is not the program's: its usable size is what was asked for, a word at least, since a
+//! free in a signal handler writes its link there.
 //!
 //! A block without slack has nothing to look at. What lies in fresh memory of huge pages is not filled,
 //! as that would make two megabytes resident: it has to stay zero.
@@ -12,6 +13,7 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
+use crate::checked::WORD;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -32,7 +34,7 @@ impl Mm {
         }
         let capacity = nr_pages * PAGE_SIZE;
         // What does not fit into the word is a row of pageblocks: it goes without.
-        let size = u32::try_from(size).map_or(capacity, |size| size as usize);
+        let size = u32::try_from(size).map_or(capacity, |size| size as usize).max(WORD);
         // Relaxed: passes on with the pointer, as the page word does.
         let map = &self.pages().map;
         let fill = if is_zero && map.chunk(head).is_huge() { 0 } else { FILL };

@@ -168,3 +168,39 @@ fn guards_stand_behind_slabs_and_large_blocks() {
     let left = nr_ranges() - before.min(nr_ranges());
     assert!(left < 3000, "{left} ranges stay");
 }
+
+/// A free that interrupts zonal writes a link into the block, and a program all that it may use: neither
+/// reaches the slack.
+#[test]
+fn a_link_of_a_deferred_free_is_no_overrun() {
+    let config = Config { slack: true, ..Config::default() };
+    let mm = Mm::new(Machine::linux(), config).unwrap();
+    let owner = Owner::attach(mm);
+    let use_all = |p: NonNull<u8>, size: usize| {
+        let usable = mm.usable_size(p).unwrap();
+        assert_eq!(usable, size.max(8));
+        // SAFETY: the block has that many bytes.
+        unsafe { p.write_bytes(0xff, usable) };
+    };
+    for (size, align) in (1..=9).map(|size| (size, 1 << 16)).chain([(40_001, 8), (1, 4 << 20)]) {
+        let [first, second] = [owner.alloc(size, align), owner.alloc(size, align)];
+        use_all(first, size);
+        use_all(second, size);
+        for p in [first, second] {
+            mm.deferred_free(p);
+            assert_eq!(mm.usable_size(p), Ok(size.max(8)), "{size}");
+        }
+        mm.run_deferred(owner.heap());
+        assert_eq!(owner.heap().take_fault(), None, "{size}");
+    }
+    // In place, shorter and longer again.
+    let p = owner.alloc(200_001, 8);
+    for size in [200_001, 100_003, 40_007, 40_010, 99_999] {
+        if mm.resize(p, size).is_some() {
+            use_all(p, size);
+        }
+    }
+    mm.deferred_free(p);
+    mm.run_deferred(owner.heap());
+    assert_eq!(owner.heap().take_fault(), None);
+}
