@@ -242,6 +242,25 @@ fn memory_does_not_age_while_all_sleep() {
     assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
 }
 
+/// A free that comes first after a pause knows nothing of it: what it leaves ages all the same.
+#[test]
+fn what_is_freed_right_after_a_pause_ages() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let block = take(heap, 8 << 20).unwrap();
+    machine.advance_ns(40_000_000_000);
+    give(heap, block);
+    keeper.note_sleep(40_000_000_000);
+    keeper.round(mm, Some(heap));
+    assert!(mm.pages().charged() >= (8 << 20) / PAGE_SIZE);
+    for _ in 0..150 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, Some(heap));
+    }
+    assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
+}
+
 /// What was used while nobody was on duty is as young as when it was left.
 #[test]
 fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
