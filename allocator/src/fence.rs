@@ -12,9 +12,10 @@
 //! is no address. When a slot is used again, and at the end of the process, each byte that differs was
 //! written by a program that had no right to.
 //!
-//! Slots are used in turns, and there are many before the first is used again, so that what was
-//! freed stays so for long. The arena is mapped when the first object is chosen; pages of it become
-//! slots of a size when they are needed. When all are in use, no more objects are chosen.
+//! What was freed rests: its slot is used again when enough others of its size were freed after it. The
+//! arena is mapped when the first object is chosen; pages of it become slots of a size when no slot of
+//! that size has rested. When there are no more pages, the slot that rested longest is used, and when all
+//! are in use, no more objects are chosen.
 //!
 //! # Synchronisation
 //!
@@ -29,6 +30,7 @@
 //! with its pointer, a slot under the lock, which is held for no call of the system but that of the
 //! mapping.
 
+use core::mem;
 use core::ptr::{self, NonNull};
 
 use zonal_numa::{Machine, PAGE_SIZE, Span};
@@ -45,8 +47,8 @@ const FIRST_SLOT: usize = 64;
 const NR_SIZES: usize = 5;
 /// The largest object that is fenced, in bytes.
 const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
-/// Slots of a size before the first of them is used again.
-const MIN_SLOTS: usize = 32;
+/// Slots of a size that rest: so many are freed before the first of them is used again.
+const NR_RESTING: usize = 31;
 /// From so many pages on objects are chosen half as often for each further eighth of the arena, so that those
 /// which live long do not use it up.
 const EASY_PAGES: usize = NR_PAGES / 4;
@@ -72,8 +74,32 @@ struct SlotPage {
 
 #[derive(Debug)]
 struct Turns {
-    /// By size: the page and the slot from which on the next one is looked for.
-    next: [(usize, usize); NR_SIZES],
+    /// By page: the slots that were never used, or have rested.
+    ready: [u64; NR_PAGES],
+    /// By size: those freed last.
+    resting: [Resting; NR_SIZES],
+}
+
+/// A ring of pages and slots in them, the oldest at `next`.
+#[derive(Clone, Copy, Debug)]
+struct Resting {
+    slots: [Option<(u8, u8)>; NR_RESTING],
+    next: usize,
+}
+
+impl Resting {
+    const NONE: Resting = Resting { slots: [None; NR_RESTING], next: 0 };
+
+    /// The oldest, for a new one.
+    fn exchange(&mut self, slot: Option<(u8, u8)>) -> Option<(u8, u8)> {
+        let oldest = mem::replace(&mut self.slots[self.next], slot);
+        self.next = (self.next + 1) % NR_RESTING;
+        oldest
+    }
+
+    fn take(&mut self) -> Option<(u8, u8)> {
+        (0..NR_RESTING).find_map(|_| self.exchange(None))
+    }
 }
 
 /// A slot and where it is entered.
@@ -92,7 +118,7 @@ impl Fence {
             pages: [(); NR_PAGES]
                 .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
             nr_pages: AtomicUsize::new(0),
-            turns: Mutex::new(Turns { next: [(0, 0); NR_SIZES] }),
+            turns: Mutex::new(Turns { ready: [0; NR_PAGES], resting: [Resting::NONE; NR_SIZES] }),
         }
     }
 
@@ -132,33 +158,24 @@ impl Fence {
         Ok(Some(extent.start))
     }
 
-    /// The next free slot of a size, taken: in turns, from as many as there shall be at least.
+    /// A slot of a size that has rested, taken; one that rests where there are no more pages.
     fn take(&self, machine: &Machine, turns: &mut Turns, which: usize) -> Option<Extent> {
         let bytes = FIRST_SLOT << which;
-        let of_size = |page: &SlotPage| page.slot.load(Relaxed) as usize == bytes;
-        let nr_slots = self.pages.iter().filter(|page| of_size(page)).count() * PAGE_SIZE / bytes;
-        let find = |(first, from): (usize, usize)| {
-            let mut pages = self.pages.iter().enumerate().skip(first);
-            pages.find_map(|(i, page)| {
-                let from = if i == first { from } else { 0 };
-                let ahead = u64::MAX.checked_shl(from as u32)? & page.free.load(Relaxed);
-                (of_size(page) && ahead != 0).then(|| (i, ahead.trailing_zeros() as usize))
-            })
+        let mut pages = self.pages.iter().zip(&turns.ready);
+        let found = pages
+            .position(|(page, &ready)| ready != 0 && page.slot.load(Relaxed) as usize == bytes);
+        let (page, index) = match found.or_else(|| self.grow(machine, turns, bytes)) {
+            Some(page) => (page, turns.ready[page].trailing_zeros() as usize),
+            None => turns.resting[which].take().map(|(page, index)| (page.into(), index.into()))?,
         };
-        let mut found = find(turns.next[which]);
-        if found.is_none() && nr_slots >= MIN_SLOTS {
-            found = find((0, 0));
-        }
-        let found = found.or_else(|| Some((self.grow(machine, bytes)?, 0)));
-        let (page, index) = found.or_else(|| find((0, 0)))?;
-        turns.next[which] = (page, index + 1);
+        turns.ready[page] &= !(1 << index);
         let free = &self.pages[page].free;
         free.store(free.load(Relaxed) & !(1 << index), Relaxed);
         self.extent(page, index, bytes)
     }
 
     /// One more page with slots of so many bytes.
-    fn grow(&self, machine: &Machine, bytes: usize) -> Option<usize> {
+    fn grow(&self, machine: &Machine, turns: &mut Turns, bytes: usize) -> Option<usize> {
         if self.base.load(Relaxed).is_null() {
             let span = machine.map(NR_PAGES * PAGE_SIZE, PAGE_SIZE).ok()?;
             // ORDERING: Release, pairs with Acquire in `slot_at`.
@@ -170,6 +187,7 @@ impl Fence {
             self.extent(page, index, bytes)?.fill();
         }
         let all = u64::MAX.checked_shr((u64::BITS as usize - nr_slots) as u32)?;
+        turns.ready[page] = all;
         self.pages[page].free.store(all, Relaxed);
         // ORDERING: Release, pairs with Acquire in `slot_at`.
         self.pages[page].slot.store(bytes as u32, Release);
@@ -220,7 +238,7 @@ impl Fence {
 
     /// Frees the object at `addr`, which lies in the arena.
     pub(crate) fn free(&self, addr: usize) -> Result<(), BadPointer> {
-        let _turns = self.turns.lock();
+        let mut turns = self.turns.lock();
         self.size_of(addr)?;
         let Some(slot) = self.slot_at(addr) else { return Ok(()) };
         if !slot.extent.is_whole() {
@@ -229,6 +247,11 @@ impl Fence {
         slot.extent.fill();
         let free = &self.pages[slot.page].free;
         free.store(free.load(Relaxed) | 1 << slot.index, Relaxed);
+        let which = (slot.extent.len / FIRST_SLOT).ilog2() as usize;
+        let last = (slot.page as u8, slot.index as u8);
+        if let Some((page, index)) = turns.resting[which].exchange(Some(last)) {
+            turns.ready[usize::from(page)] |= 1 << index;
+        }
         Ok(())
     }
 
@@ -316,8 +339,8 @@ mod tests {
 
     #[test]
     fn what_was_written_outside_is_found() {
-        let (fence, machine) = fence();
         for (size, at) in [(100, 100), (100, 119), (100, 120), (1016, 1016), (8, 8)] {
+            let (fence, machine) = fence();
             let object = take(&fence, &machine, size);
             // SAFETY: inside the arena.
             let byte = unsafe { object.add(at) };
@@ -333,22 +356,9 @@ mod tests {
             unsafe { object.add(size / 2).write(0) };
             let bad = BadPointer { kind: BadKind::UsedAfterFree, ..bad };
             assert_eq!(fence.check(), Some(bad));
-            let later = (0..2 * PAGE_SIZE / FIRST_SLOT).map(|_| fence.alloc(&machine, size));
+            let later = core::iter::from_fn(|| fence.alloc(&machine, size).transpose());
             let found: Vec<_> = later.filter_map(Result::err).collect();
             assert_eq!(found, [bad], "{size} {at}");
-            // SAFETY: as above.
-            unsafe { object.add(size / 2).cast::<u8>().write(0) };
-            return_all(&fence);
-        }
-    }
-
-    /// Makes every slot as new.
-    fn return_all(fence: &Fence) {
-        for (i, page) in fence.pages.iter().enumerate().take(fence.nr_pages.load(Relaxed)) {
-            let bytes = page.slot.load(Relaxed) as usize;
-            let nr_slots = PAGE_SIZE / bytes;
-            page.free.store(u64::MAX >> (64 - nr_slots), Relaxed);
-            (0..nr_slots).for_each(|index| fence.extent(i, index, bytes).unwrap().fill());
         }
     }
 
@@ -357,7 +367,7 @@ mod tests {
         let (fence, machine) = fence();
         let first = take(&fence, &machine, 1000);
         fence.free(first.addr().get()).unwrap();
-        let others = (1..MIN_SLOTS).map(|_| {
+        let others = (0..NR_RESTING).map(|_| {
             let object = take(&fence, &machine, 1000);
             fence.free(object.addr().get()).unwrap();
             object
@@ -375,5 +385,41 @@ mod tests {
         assert!(fence.alloc(&machine, 10).unwrap().is_none());
         fence.free(first.addr().get()).unwrap();
         assert_eq!(take(&fence, &machine, 1000), first);
+    }
+
+    #[test]
+    fn a_freed_slot_rests_whatever_else_is_in_use() {
+        for (nr_live, size) in [(0, 1000), (3, 1000), (31, 1000), (100, 1000), (63, 8), (31, 100)] {
+            let (fence, machine) = fence();
+            for _ in 0..nr_live {
+                take(&fence, &machine, size);
+            }
+            let earlier = [(); 5].map(|()| take(&fence, &machine, size));
+            let first = take(&fence, &machine, size);
+            fence.free(first.addr().get()).unwrap();
+            // As many freed after it, some of them in use since before.
+            for i in 0..NR_RESTING {
+                let (other, live) = (take(&fence, &machine, size), take(&fence, &machine, size));
+                assert!(other != first && live != first, "{i} after it, {nr_live} of {size}");
+                fence.free(earlier.get(i).unwrap_or(&other).addr().get()).unwrap();
+            }
+            let mut later = core::iter::from_fn(|| fence.alloc(&machine, size).unwrap());
+            assert!(later.any(|object| object == first));
+        }
+    }
+
+    /// Where there are no more pages, what rested longest comes first.
+    #[test]
+    fn a_full_arena_uses_what_rests() {
+        let (fence, machine) = fence();
+        let mut all: Vec<_> = core::iter::from_fn(|| fence.alloc(&machine, 500).unwrap()).collect();
+        assert_eq!(all.len(), NR_PAGES * PAGE_SIZE / 512);
+        for nr in [1, 5, NR_RESTING] {
+            let freed = all.split_off(all.len() - nr);
+            freed.iter().for_each(|object| fence.free(object.addr().get()).unwrap());
+            all.extend((0..nr).map(|_| take(&fence, &machine, 500)));
+            assert!(all.ends_with(&freed));
+            assert_eq!(fence.alloc(&machine, 500), Ok(None));
+        }
     }
 }
