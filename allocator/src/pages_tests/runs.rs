@@ -2,17 +2,19 @@
 
 use std::vec::Vec;
 
-use zonal_numa::fake::Call;
+use zonal_numa::fake::{Call, FakeBuilder};
 use zonal_numa::{Errno, PAGE_SIZE};
 
 use super::{N0, Rig};
 use crate::error::AllocError;
 use crate::order::Order;
+use crate::pages::PageConfig;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
+use crate::zone::Thp;
 
 #[test]
 fn runs_have_exactly_the_pages_asked_for() {
@@ -190,11 +192,77 @@ fn blocks_side_by_side_serve_what_none_of_them_holds() {
 #[test]
 fn a_run_that_fits_between_others_leaves_larger_blocks_whole() {
     let rig = Rig::plain();
-    rig.pages.free_run(rig.alloc(512).unwrap());
-    let (held, start) = three_free_of_16(&rig);
-    assert_eq!(rig.alloc(180).unwrap().head(), start);
+    let large = rig.alloc(512).unwrap();
+    let (_held, start) = three_free_of_16(&rig);
+    rig.pages.free_run(large);
+    let run = rig.alloc(180).unwrap();
+    assert_eq!(run.head(), start);
     rig.check();
-    drop(held);
+    rig.pages.free_run(run);
+    // One that leaves much does not fit.
+    let charged = rig.pages.charged();
+    assert_ne!(rig.alloc(140).unwrap().head(), start);
+    assert_eq!(rig.pages.charged(), charged);
+    rig.check();
+}
+
+/// 64 warm pages behind or in front of a cold pageblock of a huge section, and 128 warm pages that
+/// stand alone.
+fn warm_beside_cold_huge(rig: &Rig, cold_first: bool) -> (Vec<PageRun>, PageRun) {
+    let [mut low, mut high] = [0, 1].map(|_| rig.alloc(512).unwrap());
+    if high.head().get() < low.head().get() {
+        core::mem::swap(&mut low, &mut high);
+    }
+    assert_eq!(high.head(), low.head().add(512), "not side by side");
+    assert!(rig.pages.map.chunk(low.head()).is_whole());
+    let (cold, mut warm) = if cold_first { (low, high) } else { (high, low) };
+    rig.pages.free_run(cold);
+    rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+    // In eighths, of which one is free beside the cold pageblock and two are alone.
+    let head = warm.head();
+    rig.pages.shrink_run(&mut warm, 64);
+    let mut held: Vec<PageRun> = (1..8).map(|_| rig.alloc(64).unwrap()).collect();
+    held.push(warm);
+    held.sort_by_key(|run| run.head().get());
+    assert_eq!(held[7].head(), head.add(7 * 64));
+    let beside = held.remove(if cold_first { 0 } else { 7 });
+    held.drain(2..4).for_each(|run| rig.pages.free_run(run));
+    (held, beside)
+}
+
+#[test]
+fn warm_rows_are_warm_all_through() {
+    let rig = Rig::plain();
+    let mut held: Vec<PageRun> = (0..16).map(|_| rig.alloc(64).unwrap()).collect();
+    held.sort_by_key(|run| run.head().get());
+    // A cold block, a warm one behind it, and a warm one of twice that size.
+    rig.pages.free_run(held.remove(1));
+    assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 64);
+    rig.pages.free_run(held.remove(1));
+    held.drain(2..4).for_each(|run| rig.pages.free_run(run));
+    let charged = rig.pages.charged();
+    let _run = rig.alloc(120).unwrap();
+    assert_eq!(rig.pages.charged(), charged);
+    rig.check();
+}
+
+#[test]
+fn what_costs_nothing_does_not_run_into_cold_neighbours() {
+    for cold_first in [true, false] {
+        let config = PageConfig { thp: Thp::Always, ..PageConfig::default() };
+        let rig = Rig::new(FakeBuilder::new(), &config);
+        let (_held, beside) = warm_beside_cold_huge(&rig, cold_first);
+        rig.pages.free_run(beside);
+        rig.check();
+        let charged = rig.pages.charged();
+        let _run = rig.alloc(100).unwrap();
+        assert_eq!(rig.pages.charged(), charged, "a row");
+        rig.check();
+        // Nor does what fits into a block begin before it there.
+        let _run = rig.alloc(60).unwrap();
+        assert_eq!(rig.pages.charged(), charged, "a block");
+        rig.check();
+    }
 }
 
 #[test]

@@ -17,9 +17,9 @@ use crate::word::PageWord;
 impl Zone {
     /// Cuts the run out of the listed block `block`, unless the budgets forbid it.
     pub(super) fn take(&mut self, env: &Env<'_>, req: &Request, block: Pfn) -> Option<PageRun> {
-        let (from, mt, _) = env.map.word_at(block).as_buddy()?;
+        let (from, mt, warm) = env.map.word_at(block).as_buddy()?;
         let head = choose(env.map, block, from, req.order);
-        let start = if req.packs() { reach_back(env.map, head, req.nr_pages) } else { head };
+        let start = if req.packs() { reach_back(env.map, head, req.nr_pages, warm) } else { head };
         let fresh = charge(env, start, req.nr_pages, req.level)?;
         if mt != req.mt {
             self.steal(env.map, block, from, req.mt);
@@ -68,7 +68,7 @@ impl Zone {
         let home = env.map.chunk(head);
         let mut end = start;
         while ((end.get() - start.get()) as usize) < more {
-            let Some(order) = free_kin(env.map, end, home) else { return false };
+            let Some(order) = free_kin(env.map, end, home, false) else { return false };
             end = end.add(order.nr_pages());
         }
         let Some(fresh) = charge(env, start, more, WatermarkLevel::Low) else { return false };
@@ -85,20 +85,27 @@ impl Zone {
 
 /// Where a run of `nr_pages` pages that would fit into the free block at `head` can begin: at the
 /// first of the free blocks directly before it, as many as it takes to do without the block. So
-/// runs of one odd size pack tightly: the tail that one leaves is the front of the next.
-fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize) -> Pfn {
+/// runs of one odd size pack tightly: the tail that one leaves is the front of the next. From a `warm`
+/// block on they are warm.
+fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize, warm: bool) -> Pfn {
     let home = map.chunk(head);
     let mut start = head;
     while ((head.get() - start.get()) as usize) < nr_pages
-        && let Some(before) = free_before(map, start, home)
+        && let Some(before) = free_before(map, start, home, warm)
     {
         start = before;
     }
     start
 }
 
-/// The free block that ends where `pfn` begins, if it is of the section and the migratetype of `home`.
-pub(super) fn free_before(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Pfn> {
+/// The free block that ends where `pfn` begins, if it is of the section and the migratetype of `home`,
+/// and warm where it must be.
+pub(super) fn free_before(
+    map: &PageMap,
+    pfn: Pfn,
+    home: &Chunk,
+    must_be_warm: bool,
+) -> Option<Pfn> {
     let aligned = Order::from_bits(pfn.get().trailing_zeros().min(u32::from(Order::MAX.get())));
     let mut orders = Order::ZERO.and_up().take_while(|&order| order <= aligned);
     let order = orders.find(|&order| {
@@ -107,18 +114,19 @@ pub(super) fn free_before(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Pfn> 
         word.and_then(PageWord::as_buddy).is_some_and(|(of, ..)| of == order)
     })?;
     let before = Pfn::new(pfn.get() - order.nr_pages() as u32);
-    free_kin(map, before, home).map(|_| before)
+    free_kin(map, before, home, must_be_warm).map(|_| before)
 }
 
 /// The order of the free block that begins at `pfn`, if it is of the section and the migratetype
-/// of `home`.
-pub(super) fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk) -> Option<Order> {
+/// of `home`, and warm where it must be.
+pub(super) fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk, must_be_warm: bool) -> Option<Order> {
     if !map.covers(pfn) {
         return None;
     }
-    let (order, ..) = map.word_at(pfn).as_buddy()?;
+    let (order, _, warm) = map.word_at(pfn).as_buddy()?;
     let chunk = map.chunk(pfn);
-    let is_kin = chunk.section() == home.section()
+    let is_kin = (warm || !must_be_warm)
+        && chunk.section() == home.section()
         && chunk.node() == home.node()
         && chunk.migratetype() == home.migratetype();
     is_kin.then_some(order)

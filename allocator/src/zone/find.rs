@@ -19,6 +19,7 @@
 
 use zonal_numa::probe;
 
+use super::row::Rows;
 use super::{Env, Request, Shortage, Thp, Zone};
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
@@ -47,7 +48,7 @@ enum Stage {
     Cold(bool),
     ColdPageblock(bool),
     Steal { warm: bool },
-    Row { own: bool, warm: bool, looks: usize },
+    Row { own: bool, rows: Rows, looks: usize },
 }
 
 /// What was found.
@@ -64,21 +65,22 @@ impl Zone {
     pub(super) fn alloc_from(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
         let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
         let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
-        let row = |own, warm, looks| Stage::Row { own, warm, looks };
-        let easy = [row(true, true, FEW), Stage::Warm, Stage::WarmPageblock, Stage::WarmClaim];
+        let row = |own, rows, looks| Stage::Row { own, rows, looks };
+        let easy =
+            [row(true, Rows::Fitting, FEW), Stage::Warm, Stage::WarmPageblock, Stage::WarmClaim];
         // A block of its own size leaves nothing beside it.
         let skipped = usize::from(!req.packs());
         if let Some(run) = self.try_stages(env, req, &easy[skipped..]) {
             return Ok(run);
         }
         if self.nr_free_resident > self.nr_out / SLACK_PART {
-            let slack = [row(true, true, MORE), Stage::Steal { warm: true }];
+            let slack = [row(true, Rows::Warm, MORE), Stage::Steal { warm: true }];
             if let Some(run) = self.try_stages(env, req, &slack) {
                 return Ok(run);
             }
         }
         let huge = self.wants_huge(env, req) && has_room(huge_pages);
-        let cold = [Stage::Cold(huge), Stage::ColdPageblock(huge), row(true, false, FEW)];
+        let cold = [Stage::Cold(huge), Stage::ColdPageblock(huge), row(true, Rows::Cold, FEW)];
         if let Some(run) = self.try_stages(env, req, &cold) {
             return Ok(run);
         }
@@ -88,12 +90,12 @@ impl Zone {
         let rest = [
             Stage::Cold(!huge),
             Stage::ColdPageblock(!huge),
-            row(true, true, MOST),
-            row(true, false, MOST),
+            row(true, Rows::PartlyWarm, MOST),
+            row(true, Rows::Cold, MOST),
             Stage::Steal { warm: true },
             Stage::Steal { warm: false },
-            row(false, true, MOST),
-            row(false, false, MOST),
+            row(false, Rows::PartlyWarm, MOST),
+            row(false, Rows::Cold, MOST),
         ];
         self.try_stages(env, req, &rest).ok_or(Shortage::Exhausted)
     }
@@ -144,8 +146,8 @@ impl Zone {
                 others(req.mt).find_map(|mt| self.cold_pageblock(map, pageblock_up, mt, huge))
             }
             Stage::Steal { warm } => self.largest_of_others(req, warm, |_| true),
-            Stage::Row { own, warm, looks } => {
-                let row = |mt| self.find_row(map, req, (mt, warm), looks);
+            Stage::Row { own, rows, looks } => {
+                let row = |mt| self.find_row(map, req, (mt, rows), looks);
                 let start = if own { row(req.mt) } else { others(req.mt).find_map(row) };
                 return start.map(Place::Row);
             }

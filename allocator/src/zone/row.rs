@@ -15,8 +15,21 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::word::Migratetype;
 
-/// One with so small a part to spare is good enough.
+/// One with so small a part to spare fits well.
 const FIT_PART: usize = 8;
+
+/// Which rows are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rows {
+    /// Warm all through, and only those that fit well.
+    Fitting,
+    /// Warm all through.
+    Warm,
+    /// Those with a large block that is warm.
+    PartlyWarm,
+    /// Those with a large block that is cold.
+    Cold,
+}
 
 /// Free blocks side by side.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +39,13 @@ struct Stretch {
 }
 
 impl Zone {
-    /// Where a row begins that holds the run, grown from one of up to `looks` blocks of that kind: the
-    /// one with the fewest pages to spare.
+    /// Where a row begins that holds the run, grown from one of up to `looks` blocks: the one with the
+    /// fewest pages to spare.
     pub(super) fn find_row(
         &self,
         map: &PageMap,
         req: &Request,
-        (mt, warm): (Migratetype, bool),
+        (mt, rows): (Migratetype, Rows),
         mut looks: usize,
     ) -> Option<Pfn> {
         if req.is_aligned() {
@@ -40,39 +53,47 @@ impl Zone {
         }
         let mut best: Option<(usize, Pfn)> = None;
         let enough = req.nr_pages + req.nr_pages / FIT_PART;
+        let all_warm = matches!(rows, Rows::Fitting | Rows::Warm);
         let larger = req.order.halved();
         for order in [larger, larger.and_then(Order::halved)].into_iter().flatten() {
+            let warm = !matches!(rows, Rows::Cold);
             let mut next = self.buddy.list(order, mt, warm).head();
             while let Some(block) = next.filter(|_| looks > 0) {
                 looks -= 1;
                 next = BlockList::next(map, block);
-                let stretch = Stretch::around(map, block, order, enough + 1);
+                let stretch = Stretch::around(map, block, order, all_warm, enough + 1);
                 let Some(spare) = stretch.len().checked_sub(req.nr_pages) else { continue };
-                if best.is_none_or(|(least, _)| spare < least) {
-                    best = Some((spare, stretch.start));
-                }
                 if stretch.len() <= enough {
                     return Some(stretch.start);
                 }
+                if best.is_none_or(|(least, _)| spare < least) {
+                    best = Some((spare, stretch.start));
+                }
             }
         }
-        best.map(|(_, start)| start)
+        best.filter(|_| !matches!(rows, Rows::Fitting)).map(|(_, start)| start)
     }
 }
 
 impl Stretch {
-    /// The free blocks around `block`, as far as they are of its section and migratetype, and about
-    /// `enough` pages of them at most.
-    fn around(map: &PageMap, block: Pfn, order: Order, enough: usize) -> Stretch {
+    /// The free blocks around `block`, as far as they are of its section and migratetype, and warm
+    /// where they must be, and about `enough` pages of them at most.
+    fn around(
+        map: &PageMap,
+        block: Pfn,
+        order: Order,
+        must_be_warm: bool,
+        enough: usize,
+    ) -> Stretch {
         let home = map.chunk(block);
         let mut found = Stretch { start: block, end: block.add(order.nr_pages()) };
         while found.len() < enough
-            && let Some(order) = free_kin(map, found.end, home)
+            && let Some(order) = free_kin(map, found.end, home, must_be_warm)
         {
             found.end = found.end.add(order.nr_pages());
         }
         while found.len() < enough
-            && let Some(before) = free_before(map, found.start, home)
+            && let Some(before) = free_before(map, found.start, home, must_be_warm)
         {
             found.start = before;
         }
