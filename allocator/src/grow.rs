@@ -85,15 +85,13 @@ impl Pages {
             let is_huge = section.is_huge() && !section.is_holed();
             section.node() == id.index() && is_huge == huge && section.nr_left() > 0
         };
-        let growing = window.growing(id.index(), huge);
-        let current = growing.section.filter(|&index| serves(self.sections.get(index)));
-        if current.is_none() {
-            let other = self.sections.iter().find(|(_, section)| serves(section));
-            let (index, _) = other?;
-            growing.goes_on_in(index);
+        let current = window.growing(id.index(), huge).section;
+        if let Some(index) = current.filter(|&index| serves(self.sections.get(index))) {
             return Some(index);
         }
-        current
+        let (index, _) = self.sections.iter().find(|(_, section)| serves(section))?;
+        window.go_on_in(id.index(), huge, index);
+        Some(index)
     }
 
     /// Commits the next step of a section of the kind. False when there is none that is not full, or

@@ -55,7 +55,7 @@ impl Growing {
     }
 
     /// From here on memory is committed in that section.
-    pub(crate) fn goes_on_in(&mut self, section: u16) {
+    fn goes_on_in(&mut self, section: u16) {
         (self.section, self.last_step, self.strays) = (Some(section), 0, 0);
     }
 
@@ -89,6 +89,14 @@ impl Window {
 
     pub(crate) fn growing(&mut self, node: usize, huge: bool) -> &mut Growing {
         &mut self.growing[node][usize::from(huge)]
+    }
+
+    /// From here on the node grows in that section as in one of the kind. It may have grown there as in
+    /// one of the other kind, if it was holed or made whole between.
+    pub(crate) fn go_on_in(&mut self, node: usize, huge: bool, section: u16) {
+        let other = self.growing(node, !huge);
+        other.section = other.section.filter(|&index| index != section);
+        self.growing(node, huge).goes_on_in(section);
     }
 
     /// Reserves a section of `len` bytes and maps its metadata; all or nothing.
