@@ -37,7 +37,7 @@ const SLACK_PART: usize = 8;
 /// same, and when nothing else is left.
 const FEW: usize = 8;
 const MORE: usize = 64;
-const MOST: usize = 1024;
+const MOST: usize = 256;
 
 /// Where to look, in the order of the module doc.
 #[derive(Clone, Copy, Debug)]
