@@ -7,7 +7,9 @@
 //! free in a signal handler writes its link there.
 //!
 //! A block without slack has nothing to look at. What lies in fresh memory of huge pages is not filled,
-//! as that would make two megabytes resident: it has to stay zero.
+//! as that would make two megabytes resident: it has to stay zero. Nor is it an error when a page's
+//! part is zero from end to end: the kernel makes it so, in whole pages, where the program gives parts of
+//! its block back by `madvise`.
 
 use core::ptr::NonNull;
 
@@ -64,7 +66,10 @@ impl Mm {
         let is_whole = self.slack(head, capacity, size).is_none_or(|(start, len)| {
             // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
             let slack = unsafe { core::slice::from_raw_parts(start.as_ptr(), len) };
-            slack == &[cold[BYTE].load(Relaxed) as u8; FILLED][..len]
+            let in_first_page = (PAGE_SIZE - size % PAGE_SIZE).min(len);
+            let fill = cold[BYTE].load(Relaxed) as u8;
+            let (first, second) = slack.split_at(in_first_page);
+            [first, second].into_iter().all(|part| is_all(part, fill) || is_all(part, 0))
         });
         is_whole.then_some(size)
     }
@@ -73,4 +78,8 @@ impl Mm {
         let start = NonNull::new(self.pages().map.addr_of(head).wrapping_add(size))?;
         (size < capacity).then_some((start, (capacity - size).min(FILLED)))
     }
+}
+
+fn is_all(bytes: &[u8], byte: u8) -> bool {
+    *bytes == [byte; FILLED][..bytes.len()]
 }

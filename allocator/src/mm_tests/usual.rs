@@ -52,6 +52,26 @@ fn the_slack_of_large_blocks_is_looked_at() {
     }
 }
 
+/// The kernel rounds a length up to pages: what the program gives back takes the slack along.
+#[test]
+fn a_block_whose_last_page_was_given_back_is_whole() {
+    let owner = usual(0);
+    let mm = owner.heap().mm();
+    for size in [40_000, 100_000, 1_000_003] {
+        let block = owner.alloc(size, PAGE_SIZE);
+        // SAFETY: whole pages of the block, whose content is no longer wanted.
+        let done = unsafe { libc::madvise(block.as_ptr().cast(), size, libc::MADV_DONTNEED) };
+        assert_eq!(done, 0);
+        assert_eq!(mm.usable_size(block), Ok(size));
+        // SAFETY: behind the block's end, in its last page.
+        unsafe { block.add(size).write(b'x') };
+        assert_eq!(mm.usable_size(block), Err(bad(block, BadKind::Overrun)));
+        // SAFETY: as above.
+        unsafe { block.add(size).write(0) };
+        owner.free(block);
+    }
+}
+
 /// Every object is fenced: it takes no part in slabs and bins, and is one like any other.
 #[test]
 fn fenced_objects_are_as_others() {
