@@ -70,7 +70,9 @@ impl Ageing {
         self.owed -= back;
         if purged > 0 {
             let since = now.saturating_sub(self.purged_at);
-            self.purged_at += since * purged / (self.owed + purged);
+            // Days by millions of pages take more than a word.
+            let shift = u128::from(since) * u128::from(purged) / u128::from(self.owed + purged);
+            self.purged_at += shift as u64;
             self.owed += purged;
         }
         self.refaults += back;
@@ -140,6 +142,14 @@ mod tests {
         ageing.observe(0, 1_000_000, MS);
         assert_eq!(ageing.refaults, 0);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
+    }
+
+    #[test]
+    fn a_purge_after_a_quiet_month_is_dated_right() {
+        const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
+        let mut ageing = Ageing::new(0);
+        ageing.observe(10_000_000, 0, MONTH_NS);
+        assert_eq!(ageing.purged_at, MONTH_NS);
     }
 
     #[test]
