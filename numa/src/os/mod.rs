@@ -13,7 +13,7 @@ mod place;
 
 pub(crate) use boxed::{Mapped, ZeroValid};
 pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
-pub(crate) use file::{read_file, read_start};
+pub(crate) use file::{find_in_lines, read_file, read_start};
 pub(crate) use info::{
     Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, monotonic_ns,
     page_size, thread_time_ns,

@@ -13,9 +13,12 @@
 #[cfg(test)]
 mod fuzz;
 mod path;
+#[cfg(test)]
+mod tests;
 mod texts;
 
 use path::Path;
+use texts::Meminfo;
 
 use crate::os;
 
@@ -37,49 +40,62 @@ impl Room {
     }
 }
 
-/// Where control groups are mounted by custom: v1's memory controller, v2 alone, and v2 beside v1.
-const MOUNT_V1: &[u8] = b"/sys/fs/cgroup/memory";
-const MOUNT_V2: &[u8] = b"/sys/fs/cgroup";
-const MOUNT_V2_BESIDE_V1: &[u8] = b"/sys/fs/cgroup/unified";
-
-/// How the two versions call their files.
-struct Names {
+/// What is particular to a version of control groups.
+struct Version {
+    /// Where it is mounted by custom.
+    mounts: &'static [&'static [u8]],
     limits: &'static [&'static [u8]],
     current: &'static [u8],
     inactive_file: &'static [u8],
 }
 
-const V1: Names = Names {
+const V1: Version = Version {
+    mounts: &[b"/sys/fs/cgroup/memory"],
     limits: &[b"memory.limit_in_bytes"],
     current: b"memory.usage_in_bytes",
     inactive_file: b"total_inactive_file",
 };
-const V2: Names = Names {
+const V2: Version = Version {
+    // The second beside v1's controllers; a stray one of these may also be beside the first.
+    mounts: &[b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified"],
     limits: &[b"memory.max", b"memory.high"],
     current: b"memory.current",
     inactive_file: b"inactive_file",
 };
 
 /// The room of the process's control group; none where it has no limit, or nobody says. As few files
-/// as it takes: the start of every process waits for this.
+/// as it takes: the start of every process waits for this. And little stack: callers look, too.
 pub(crate) fn read_group() -> Option<Room> {
-    // A line for each of v1's controllers; in clusters a path has 200 characters.
-    let mut buf = [0; 4096];
-    let text = os::read_start(c"/proc/self/cgroup", &mut buf).ok()?;
-    // A controller belongs to one version only.
-    if let Some(group) = texts::group_v1(text) {
-        return read_levels(MOUNT_V1, group, &V1);
-    }
-    let mount = if texts::is_v2_alone(text) { MOUNT_V2 } else { MOUNT_V2_BESIDE_V1 };
-    read_levels(mount, texts::group_v2(text)?, &V2)
+    read_group_below(b"")
 }
 
-/// The tightest of the levels from `group` up to the root.
-fn read_levels(mount: &[u8], group: &[u8], names: &Names) -> Option<Room> {
+/// The same where the root directory is `root`.
+#[inline(never)]
+fn read_group_below(root: &[u8]) -> Option<Room> {
+    let (mut path, mut group) = (Path::new(), Path::new());
+    let mut version = None;
+    // In clusters a group's path has 200 characters.
+    os::find_in_lines(path.join(&[root, b"/proc/self/cgroup"])?, |lines| {
+        // A controller belongs to one version only: v2 has it where v1 does not.
+        let of_v1 = texts::group_v1(lines).map(|name| (name, &V1));
+        let (name, its) = of_v1.or_else(|| Some((texts::group_v2(lines)?, &V2)))?;
+        version = group.join(&[name]).map(|_| its);
+        of_v1.and(Some(()))
+    });
+    let (version, group) = (version?, group.as_c_str()?.to_bytes());
+    version.mounts.iter().find_map(|mount| read_levels([root, mount, group], version, &mut path))
+}
+
+/// The tightest of the levels from the group up to the root.
+fn read_levels(
+    [root, mount, group]: [&[u8]; 3],
+    version: &Version,
+    path: &mut Path,
+) -> Option<Room> {
     let mut tightest = None;
     let mut level = group;
     loop {
-        if let Some(room) = read_level([mount, level], names) {
+        if let Some(room) = read_level([root, mount, level], version, path) {
             tightest = Some(room.tighter(tightest));
         }
         match texts::parent(level) {
@@ -89,27 +105,32 @@ fn read_levels(mount: &[u8], group: &[u8], names: &Names) -> Option<Room> {
     }
 }
 
-fn read_level(level: [&[u8]; 2], names: &Names) -> Option<Room> {
-    let number = |name: &[u8]| {
+fn read_level(
+    [root, mount, level]: [&[u8]; 3],
+    version: &Version,
+    path: &mut Path,
+) -> Option<Room> {
+    let mut number = |name: &[u8]| {
         let mut buf = [0; 64];
-        let path = Path::of(&[level[0], level[1], b"/", name])?;
-        Some(texts::amount(os::read_start(path.as_c_str()?, &mut buf).ok()?))
+        let path = path.join(&[root, mount, level, b"/", name])?;
+        Some(texts::amount(os::read_start(path, &mut buf).ok()?))
     };
     // Where one file is missing, as at v2's root, the others are, too.
-    let total = names.limits.iter().map_while(|name| number(name)).flatten().min()?;
-    let current = number(names.current)??;
-    let mut buf = [0; 4096];
-    let path = Path::of(&[level[0], level[1], b"/memory.stat"])?;
-    let stat = os::read_start(path.as_c_str()?, &mut buf).unwrap_or_default();
-    let inactive_file = texts::field(stat, names.inactive_file).unwrap_or(0);
-    Some(Room { total, available: texts::available(total, current, inactive_file) })
+    let total = version.limits.iter().map_while(|name| number(name)).flatten().min()?;
+    let current = number(version.current)??;
+    let stat = path.join(&[root, mount, level, b"/memory.stat"])?;
+    let inactive_file = os::find_in_lines(stat, |lines| texts::field(lines, version.inactive_file));
+    let available = texts::available(total, current, inactive_file.unwrap_or(0));
+    Some(Room { total, available })
 }
 
 /// The room of a node, by its number; none where nobody says.
+#[inline(never)]
 pub(crate) fn read_node(node: usize) -> Option<Room> {
-    let mut buf = [0; 4096];
     let digits = [b'0' + (node / 10 % 10) as u8, b'0' + (node % 10) as u8];
     let digits = if node < 10 { &digits[1..] } else { &digits[..] };
-    let path = Path::of(&[b"/sys/devices/system/node/node", digits, b"/meminfo"])?;
-    texts::node(os::read_start(path.as_c_str()?, &mut buf).ok()?)
+    let mut path = Path::new();
+    let path = path.join(&[b"/sys/devices/system/node/node", digits, b"/meminfo"])?;
+    let mut meminfo = Meminfo::default();
+    os::find_in_lines(path, |lines| meminfo.read(lines)).or_else(|| meminfo.room())
 }

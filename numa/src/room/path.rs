@@ -8,16 +8,20 @@ const LONGEST: usize = 512;
 pub(super) struct Path([u8; LONGEST]);
 
 impl Path {
-    /// The parts, one after the other; none if that is too long.
-    pub(super) fn of(parts: &[&[u8]]) -> Option<Path> {
-        let mut bytes = [0; LONGEST];
+    pub(super) fn new() -> Path {
+        Path([0; LONGEST])
+    }
+
+    /// Makes it the parts, one after the other; none if that is too long.
+    pub(super) fn join(&mut self, parts: &[&[u8]]) -> Option<&CStr> {
         let mut at = 0;
         for part in parts {
-            // The last byte stays zero.
-            bytes[..LONGEST - 1].get_mut(at..at + part.len())?.copy_from_slice(part);
+            // One byte is left for the end.
+            self.0[..LONGEST - 1].get_mut(at..at + part.len())?.copy_from_slice(part);
             at += part.len();
         }
-        Some(Path(bytes))
+        self.0[at] = 0;
+        self.as_c_str()
     }
 
     pub(super) fn as_c_str(&self) -> Option<&CStr> {
@@ -31,10 +35,11 @@ mod tests {
 
     #[test]
     fn parts_are_joined_and_too_long_a_path_is_none() {
-        let path = Path::of(&[b"/a", b"/bc", b"/", b"d"]).unwrap();
+        let mut path = Path::new();
+        assert!(path.join(&[&[b'x'; LONGEST]]).is_none());
+        let full = path.join(&[&[b'x'; LONGEST - 1]]);
+        assert_eq!(full.map(|s| s.count_bytes()), Some(LONGEST - 1));
+        assert_eq!(path.join(&[b"/a", b"/bc", b"/", b"d"]), Some(c"/a/bc/d"));
         assert_eq!(path.as_c_str(), Some(c"/a/bc/d"));
-        assert!(Path::of(&[&[b'x'; LONGEST]]).is_none());
-        let full = Path::of(&[&[b'x'; LONGEST - 1]]).unwrap();
-        assert_eq!(full.as_c_str().map(|s| s.count_bytes()), Some(LONGEST - 1));
     }
 }

@@ -18,11 +18,6 @@ pub(super) fn group_v2(text: &[u8]) -> Option<&[u8]> {
     lines(text).find_map(|line| fields(line).filter(|(names, _)| names.is_empty()).map(|(_, p)| p))
 }
 
-/// Whether there is no other hierarchy than v2's.
-pub(super) fn is_v2_alone(text: &[u8]) -> bool {
-    lines(text).all(|line| line.is_empty() || line.starts_with(b"0::"))
-}
-
 /// Controllers and path of `4:cpu,memory:/path`; the path without its last slash. One that leads
 /// out of the visible hierarchy names nothing.
 fn fields(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -55,18 +50,35 @@ pub(super) fn available(total: usize, current: usize, inactive_file: usize) -> u
     total.saturating_sub(current.saturating_sub(inactive_file))
 }
 
-/// The room of a node from its `meminfo`: `Node 0 MemFree:  123 kB`.
-pub(super) fn node(text: &[u8]) -> Option<Room> {
-    let kib = |name: &[u8]| {
-        lines(text).find_map(|line| {
-            let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            words.find(|word| *word == name)?;
-            number(words.next()?)?.checked_mul(1024)
-        })
-    };
-    let (total, free) = (kib(b"MemTotal:")?, kib(b"MemFree:")?);
-    let files = kib(b"Inactive(file):").unwrap_or(0);
-    Some(Room { total, available: free.saturating_add(files) })
+/// What a node's `meminfo` says, as far as it was read.
+#[derive(Default)]
+pub(super) struct Meminfo {
+    total: Option<usize>,
+    free: Option<usize>,
+    inactive_file: Option<usize>,
+}
+
+impl Meminfo {
+    /// Takes in more lines, such as `Node 0 MemFree:  123 kB`; the room as soon as all is known.
+    pub(super) fn read(&mut self, text: &[u8]) -> Option<Room> {
+        let kib = |name: &[u8]| {
+            lines(text).find_map(|line| {
+                let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+                words.find(|word| *word == name)?;
+                number(words.next()?)?.checked_mul(1024)
+            })
+        };
+        self.total = self.total.or_else(|| kib(b"MemTotal:"));
+        self.free = self.free.or_else(|| kib(b"MemFree:"));
+        self.inactive_file = self.inactive_file.or_else(|| kib(b"Inactive(file):"));
+        self.inactive_file.and(self.room())
+    }
+
+    /// The room by what is known.
+    pub(super) fn room(&self) -> Option<Room> {
+        let available = self.free?.saturating_add(self.inactive_file.unwrap_or(0));
+        Some(Room { total: self.total?, available })
+    }
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -102,7 +114,6 @@ mod tests {
         assert_eq!(group_v2(b"0::/a:b/c\n"), Some(&b"/a:b/c"[..]));
         assert_eq!(group_v2(b"0::/../other\n"), None);
         assert_eq!(group_v1(b"nonsense"), None);
-        assert!(is_v2_alone(b"0::/a\n") && !is_v2_alone(HYBRID));
     }
 
     #[test]
@@ -143,8 +154,11 @@ mod tests {
         let text = b"\nNode 0 MemTotal:       24683736 kB\nNode 0 MemFree:        23000000 kB\n\
                      Node 0 Inactive(anon):   1 kB\nNode 0 Inactive(file):   1000 kB\n";
         let room = Room { total: 24_683_736 << 10, available: 23_001_000 << 10 };
-        assert_eq!(node(text), Some(room));
-        assert_eq!(node(b"Node 0 MemFree: 1 kB\n"), None);
+        assert_eq!(Meminfo::default().read(text), Some(room));
+        let mut meminfo = Meminfo::default();
+        let mut lines = text.split_inclusive(|&b| b == b'\n');
+        assert_eq!(lines.find_map(|line| meminfo.read(line)), Some(room));
+        assert_eq!(Meminfo::default().read(b"Node 0 MemFree: 1 kB\n"), None);
     }
 
     #[test]
