@@ -2,8 +2,9 @@
 //!
 //! The order in which blocks are tried:
 //!
-//! 1. for runs that leave a tail, rows of warm blocks that fit well, so that what runs of many sizes
-//!    leave between them serves before a larger block is cut (`row`);
+//! 1. for runs that leave a tail, rows of warm blocks, the first that fits well or else the best of a
+//!    few, so that what runs of many sizes leave between them serves before a larger block is cut
+//!    (`row`): where address space is short, even a bad fit saves more than it breaks;
 //! 2. warm blocks of the own migratetype, smallest first: they cost nothing;
 //! 3. warm whole pageblocks of other migratetypes, then the largest warm parts of those that are
 //!    half free: a program that goes from small blocks to large ones need not grow for them;
@@ -67,7 +68,7 @@ impl Zone {
         let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
         let row = |own, rows, looks| Stage::Row { own, rows, looks };
         let easy =
-            [row(true, Rows::Fitting, FEW), Stage::Warm, Stage::WarmPageblock, Stage::WarmClaim];
+            [row(true, Rows::Warm, FEW), Stage::Warm, Stage::WarmPageblock, Stage::WarmClaim];
         // A block of its own size leaves nothing beside it.
         let skipped = usize::from(!req.packs());
         if let Some(run) = self.try_stages(env, req, &easy[skipped..]) {

@@ -15,14 +15,12 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::word::Migratetype;
 
-/// One with so small a part to spare fits well.
+/// One with so small a part to spare is good enough.
 const FIT_PART: usize = 8;
 
 /// Which rows are looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rows {
-    /// Warm all through, and only those that fit well.
-    Fitting,
     /// Warm all through.
     Warm,
     /// Those with a large block that is warm.
@@ -53,7 +51,7 @@ impl Zone {
         }
         let mut best: Option<(usize, Pfn)> = None;
         let enough = req.nr_pages + req.nr_pages / FIT_PART;
-        let all_warm = matches!(rows, Rows::Fitting | Rows::Warm);
+        let all_warm = matches!(rows, Rows::Warm);
         let larger = req.order.halved();
         for order in [larger, larger.and_then(Order::halved)].into_iter().flatten() {
             let warm = !matches!(rows, Rows::Cold);
@@ -71,7 +69,7 @@ impl Zone {
                 }
             }
         }
-        best.filter(|_| !matches!(rows, Rows::Fitting)).map(|(_, start)| start)
+        best.map(|(_, start)| start)
     }
 }
 
