@@ -45,12 +45,10 @@ impl Lookout {
         self.at_ns.store(now, Relaxed);
     }
 
-    /// Whether a caller shall look, because `charged` is enough and the last look is so old; it has
-    /// to be told once.
-    pub fn is_due(&self, charged: usize, now: u64, age_ns: u64) -> bool {
+    /// Whether a caller shall look, because the last look is so old; it has to be told once.
+    pub fn is_due(&self, now: u64, age_ns: u64) -> bool {
         let at = self.at_ns.load(Relaxed);
-        charged >= self.callers_from()
-            && now.saturating_sub(at) >= age_ns
+        now.saturating_sub(at) >= age_ns
             && self.at_ns.compare_exchange(at, now, Relaxed, Relaxed).is_ok()
     }
 

@@ -26,7 +26,7 @@ const LARGEST_STEP: usize = (256 << 20) / PAGE_SIZE;
 /// beside zonal between two readings.
 const MIN_PART: usize = 64;
 const LARGEST_MIN: usize = (16 << 20) / PAGE_SIZE;
-/// Callers look once they have one part in so many of what the group allows.
+/// Callers look once they have one part in so many of what the group allows, or all that was left.
 const NEAR_PART: usize = 16;
 /// The youngest look that a caller relies on below the low mark, and when it reclaims.
 pub(crate) const BELOW_LOW_NS: u64 = 20_000_000;
@@ -68,12 +68,17 @@ pub fn begin(mm: &Mm) {
 /// A caller in need looks, if nobody did for so long and it is its part.
 pub(crate) fn look_if_older(mm: &Mm, age_ns: u64) {
     let lookout = mm.pages().lookout();
-    if lookout.callers_from() == Lookout::NEVER {
-        return;
-    }
-    if lookout.is_due(mm.pages().charged(), mm.machine().now_ns(), age_ns) {
+    let may_look = is_worth_a_look(mm.pages(), lookout.callers_from());
+    if may_look && lookout.is_due(mm.machine().now_ns(), age_ns) {
         look(mm);
     }
+}
+
+/// Whether so many pages are charged, or what the last look found is used up: others may have left.
+fn is_worth_a_look(pages: &Pages, looks_from: usize) -> bool {
+    let cap = pages.cap();
+    let used_up = cap.pages.saturating_sub(cap.marks.low);
+    looks_from != Lookout::NEVER && pages.charged() >= looks_from.min(used_up)
 }
 
 /// What is charged, and the room beside it.
@@ -142,7 +147,7 @@ impl Pressure {
     /// Sets the caps anew, if it is time.
     pub fn refresh(&mut self, mm: &Mm, now: u64) {
         let pages = mm.pages();
-        if now < self.next_ns || pages.charged() < self.looks_from {
+        if now < self.next_ns || !is_worth_a_look(pages, self.looks_from) {
             return;
         }
         pages.lookout().note(now);

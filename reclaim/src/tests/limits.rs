@@ -89,6 +89,26 @@ fn what_nobody_can_have_touched_is_no_room() {
 }
 
 #[test]
+fn what_others_leave_is_seen_by_a_caller_that_has_little() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 1024 * MIB, available: 8 * MIB }));
+    pressure::begin(mm);
+    machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
+    machine.advance_ns(INTERVAL_NS);
+    take(heap, 4 * MIB).unwrap();
+    assert!(mm.pages().cap().pages >= 890 * MIB / PAGE_SIZE);
+    // And by the rounds that callers do.
+    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
+    machine.advance_ns(INTERVAL_NS);
+    assert!(mm.doorbell().claim());
+    let looks_from = mm.pages().lookout().callers_from();
+    let config = KswapdConfig { looks_from, ..KswapdConfig::default() };
+    Kswapd::new(mm, config, 0).round(mm, Some(heap));
+    assert!(mm.pages().cap().pages >= 890 * MIB / PAGE_SIZE);
+}
+
+#[test]
 fn a_change_of_the_groups_limit_is_followed() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
