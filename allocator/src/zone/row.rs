@@ -85,15 +85,16 @@ impl Stretch {
     ) -> Stretch {
         let home = map.chunk(block);
         let mut found = Stretch { start: block, end: block.add(order.nr_pages()) };
-        while found.len() < enough
-            && let Some(order) = free_kin(map, found.end, home, must_be_warm)
-        {
-            found.end = found.end.add(order.nr_pages());
-        }
+        // The front first, where the run is cut: what would be left there is of little use.
         while found.len() < enough
             && let Some(before) = free_before(map, found.start, home, must_be_warm)
         {
             found.start = before;
+        }
+        while found.len() < enough
+            && let Some(order) = free_kin(map, found.end, home, must_be_warm)
+        {
+            found.end = found.end.add(order.nr_pages());
         }
         found
     }
