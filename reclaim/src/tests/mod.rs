@@ -291,7 +291,7 @@ fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
 fn the_clock_of_ages_may_wrap() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    mm.pages().set_generation(u32::MAX - 1);
+    mm.pages().set_generation(u32::MAX);
     let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
     let peak = mm.pages().charged();
     blocks.into_iter().step_by(2).for_each(|block| give(heap, block));
@@ -299,10 +299,8 @@ fn the_clock_of_ages_may_wrap() {
     more.into_iter().for_each(|block| give(heap, block));
     let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
-    for _ in 0..2 {
-        machine.advance_ns(20_000_000);
-        keeper.round(mm, None);
-    }
+    machine.advance_ns(20_000_000);
+    keeper.round(mm, None);
     assert!(mm.pages().generation() < 10, "it has wrapped");
     assert!(mm.pages().charged() > peak, "too young");
     for _ in 0..10 {
