@@ -8,18 +8,24 @@
 //! group or the node has left, and the soft limit: a request that cannot keep its headroom fails
 //! like any other and is tried again after reclaim, but its last try passes.
 //!
+//! A request that breaks a pageblock of another migratetype **boosts** the marks of its node and of the
+//! process by a pageblock, up to a part of the high one: the background reclaimer makes room, so that
+//! the next such request finds some to grow into, and takes the boost off again.
+//!
 //! # Synchronisation
 //!
 //! `charged` is changed by compare-exchange and by subtraction, Relaxed: it bounds a sum and
 //! carries no data. The two levels (node, process) are charged one after the other and rolled back
 //! when the second refuses; a concurrent request may see the first for a moment and is then
 //! refused too, as if it had come later. The cap's words are replaced one by one, Relaxed: whoever
-//! reads them meanwhile judges one request by a mark of another reading.
+//! reads them meanwhile judges one request by a mark of another reading. The boost is a wish, Relaxed
+//! too.
 
 use crate::fault::fault;
-use crate::sync::atomic::AtomicUsize;
+use crate::order::PAGEBLOCK_PAGES;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::watermark::{WatermarkLevel, Watermarks};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::watermark::{WatermarkFactors, WatermarkLevel, Watermarks};
 
 /// No limit.
 pub const UNLIMITED: usize = usize::MAX;
@@ -39,10 +45,7 @@ impl Cap {
 
     /// The bound of a soft limit of so many pages.
     pub(crate) fn of_soft_limit(pages: usize, scale: u32) -> Cap {
-        if pages == UNLIMITED {
-            return Cap::NONE;
-        }
-        Cap { pages, marks: Watermarks::for_budget(pages, scale) }
+        Cap { pages, marks: marks_of(pages, scale) }
     }
 
     /// The one that asks for reclaim earlier.
@@ -59,6 +62,7 @@ pub(crate) struct Budget {
     charged: AtomicUsize,
     limit: usize,
     marks: Watermarks,
+    factors: WatermarkFactors,
     cap: AtomicUsize,
     cap_min: AtomicUsize,
     cap_low: AtomicUsize,
@@ -69,20 +73,22 @@ pub(crate) struct Budget {
     newest: AtomicUsize,
     /// Pages taken off so far, modulo the word.
     gone: AtomicUsize,
+    /// By so many pages fragmentation raised the marks, as far as each bound allows.
+    boost: AtomicUsize,
+    /// The most that the marks of the cap may be raised by.
+    cap_max_boost: AtomicUsize,
+    /// The background reclaimer is to be woken for a boost.
+    wakes: AtomicBool,
 }
 
 impl Budget {
     /// An empty budget of `limit` pages ([`UNLIMITED`] for none).
-    pub(crate) fn new(limit: usize, scale: u32) -> Budget {
-        let marks = if limit == UNLIMITED {
-            Watermarks::default()
-        } else {
-            Watermarks::for_budget(limit, scale)
-        };
+    pub(crate) fn new(limit: usize, factors: WatermarkFactors) -> Budget {
         Budget {
             charged: AtomicUsize::new(0),
             limit,
-            marks,
+            marks: marks_of(limit, factors.scale),
+            factors,
             cap: AtomicUsize::new(UNLIMITED),
             cap_min: AtomicUsize::new(0),
             cap_low: AtomicUsize::new(0),
@@ -90,6 +96,9 @@ impl Budget {
             grace: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
+            boost: AtomicUsize::new(0),
+            cap_max_boost: AtomicUsize::new(0),
+            wakes: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +111,9 @@ impl Budget {
         self.cap_min.store(cap.marks.min, Relaxed);
         self.cap_low.store(cap.marks.low, Relaxed);
         self.cap_high.store(cap.marks.high, Relaxed);
+        // The marks of what others fill, too, are wide apart: here those of the kernel count.
+        let kernels = marks_of(cap.pages, self.factors.scale);
+        self.cap_max_boost.store(kernels.max_boost(self.factors.boost), Relaxed);
         self.cap.store(cap.pages, Relaxed);
         self.grace.store(0, Relaxed);
     }
@@ -124,17 +136,55 @@ impl Budget {
         }
     }
 
+    /// Fragmentation: raises the marks by a pageblock, and has the background reclaimer woken if they
+    /// are not met.
+    pub(crate) fn raise(&self) {
+        let most = self.max_boost().max(self.cap_max_boost.load(Relaxed));
+        // Relaxed, and no exchange: of two at a time one may be lost.
+        let boost = (self.boost() + PAGEBLOCK_PAGES).min(most);
+        self.boost.store(boost, Relaxed);
+        if boost > 0 && self.boosted_shortfall() > 0 {
+            self.wakes.store(true, Relaxed);
+        }
+    }
+
+    /// By so many pages the marks are raised, those of a bound by what it allows of them.
+    pub(crate) fn boost(&self) -> usize {
+        self.boost.load(Relaxed)
+    }
+
+    /// Takes so much of the boost off: it had its turn.
+    pub(crate) fn unboost(&self, nr_pages: usize) {
+        self.boost.store(self.boost().saturating_sub(nr_pages), Relaxed);
+    }
+
+    /// Whether the background reclaimer is to be woken for a boost; told once.
+    pub(crate) fn take_wake(&self) -> bool {
+        self.wakes.load(Relaxed) && self.wakes.swap(false, Relaxed)
+    }
+
     /// Pages to reclaim for the headroom to be what the high marks ask, if it is below a low one.
     pub(crate) fn shortfall(&self) -> usize {
+        self.shortfall_with(0)
+    }
+
+    /// The same for the boosted marks.
+    pub(crate) fn boosted_shortfall(&self) -> usize {
+        self.shortfall_with(self.boost())
+    }
+
+    fn shortfall_with(&self, boost: usize) -> usize {
         let charged = self.charged();
-        let short = |limit: usize, marks: &Watermarks| {
+        let short = |limit: usize, marks: Watermarks| {
             let headroom = limit.saturating_sub(charged);
             // What is over the limit counts, too.
             let over = charged.saturating_sub(limit);
             if headroom < marks.low { marks.high - headroom + over } else { 0 }
         };
         let cap = self.cap();
-        short(self.limit, &self.marks).max(short(cap.pages, &cap.marks))
+        let (of_limit, of_cap) = (self.max_boost(), self.cap_max_boost.load(Relaxed));
+        short(self.limit, self.marks.boosted(boost.min(of_limit)))
+            .max(short(cap.pages, cap.marks.boosted(boost.min(of_cap))))
     }
 
     /// Whether `nr_pages` more fail only because of the cap.
@@ -155,6 +205,10 @@ impl Budget {
 
     pub(crate) fn marks(&self) -> Watermarks {
         self.marks
+    }
+
+    fn max_boost(&self) -> usize {
+        self.marks.max_boost(self.factors.boost)
     }
 
     /// Whether `nr_pages` more would leave the headroom that `level` asks for.
@@ -206,13 +260,15 @@ impl Budget {
 
     fn admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
         let is_last = level == WatermarkLevel::Reserve;
-        leaves(self.limit, charged, nr_pages, self.marks.mark(level))
+        let marks = self.marks.boosted(self.boost().min(self.max_boost()));
+        leaves(self.limit, charged, nr_pages, marks.mark(level))
             && (is_last || self.cap_admits(charged, nr_pages, level))
     }
 
     fn cap_admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
         let cap = self.cap();
-        leaves(cap.pages, charged, nr_pages, cap.marks.mark(level))
+        let marks = cap.marks.boosted(self.boost().min(self.cap_max_boost.load(Relaxed)));
+        leaves(cap.pages, charged, nr_pages, marks.mark(level))
             || charged.saturating_add(nr_pages) <= self.grace.load(Relaxed)
     }
 }
@@ -251,6 +307,16 @@ impl Levels<'_> {
         self.process.uncharge(nr_pages);
         self.node.uncharge(nr_pages);
     }
+
+    /// Fragmentation: raises the marks of both.
+    pub(crate) fn raise(self) {
+        self.process.raise();
+        self.node.raise();
+    }
+}
+
+fn marks_of(budget: usize, scale: u32) -> Watermarks {
+    if budget == UNLIMITED { Watermarks::default() } else { Watermarks::for_budget(budget, scale) }
 }
 
 fn leaves(limit: usize, charged: usize, nr_pages: usize, mark: usize) -> bool {
@@ -266,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
-        let budget = Budget::new(UNLIMITED, 10);
+        let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
         budget.set_cap(Cap { pages: 100, marks: MARKS });
         assert!(budget.try_charge(80, Low));
         assert!(!budget.try_charge(1, Low) && budget.try_charge(10, Min));
@@ -282,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
-        let budget = Budget::new(UNLIMITED, 10);
+        let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
         budget.set_cap(Cap { pages: 100, marks: MARKS });
         budget.charge(95);
         assert!(budget.is_capped(1));
@@ -298,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_final() {
-        let budget = Budget::new(1000, 10);
+        let budget = Budget::new(1000, WatermarkFactors::DEFAULT);
         assert!(budget.try_charge(1000, Reserve) && !budget.try_charge(1, Reserve));
         assert!(!budget.is_capped(1));
         assert_eq!(budget.shortfall(), budget.marks().high);

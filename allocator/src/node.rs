@@ -12,6 +12,7 @@ use crate::order::{NR_ORDERS, Order};
 use crate::room::FullMark;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use crate::watermark::WatermarkFactors;
 use crate::word::{Migratetype, NR_MIGRATETYPES};
 use crate::zone::Zone;
 
@@ -41,10 +42,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, limit: usize, scale: u32) -> Node {
+    pub(crate) fn new(id: NodeId, limit: usize, factors: WatermarkFactors) -> Node {
         Node {
             zone: CachePadded::new(Mutex::new(Zone::new(id))),
-            budget: Budget::new(limit, scale),
+            budget: Budget::new(limit, factors),
             grown: AtomicU32::new(0),
             bound: AtomicBool::new(false),
             shared: AtomicBool::new(false),
@@ -121,6 +122,7 @@ impl Node {
                 min: marks.min as u64,
                 low: marks.low as u64,
                 high: marks.high as u64,
+                boost: self.budget.boost() as u64,
                 nr_managed: zone.nr_managed as u64,
                 nr_out: zone.nr_out as u64,
                 nr_free_resident: zone.nr_free_resident as u64,

@@ -71,6 +71,7 @@ impl Mm {
             min: marks.min as u64,
             low: marks.low as u64,
             high: marks.high as u64,
+            boost: pages.boost(None) as u64,
             nr_heaps: self.registry.nr_heaps() as u64,
             nr_dead_heaps: self.registry.nr_dead() as u64,
             nr_huge_blocks: 0,

@@ -16,6 +16,7 @@ pub struct Vmstat {
     pub(crate) drain_skipped: AtomicU64,
     pub(crate) size_mismatch: AtomicU64,
     pub(crate) pageoutrun: AtomicU64,
+    pub(crate) pageoutrun_boost: AtomicU64,
     pub(crate) kswapd_wakeups: AtomicU64,
     pub(crate) refaults: AtomicU64,
     pub(crate) throttled: AtomicU64,
@@ -63,6 +64,7 @@ impl Vmstat {
             drain_skipped: AtomicU64::new(0),
             size_mismatch: AtomicU64::new(0),
             pageoutrun: AtomicU64::new(0),
+            pageoutrun_boost: AtomicU64::new(0),
             kswapd_wakeups: AtomicU64::new(0),
             refaults: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
@@ -112,6 +114,11 @@ impl Vmstat {
         self.pageoutrun.fetch_add(1, Relaxed);
     }
 
+    /// It works for marks that fragmentation raised.
+    pub fn note_pageoutrun_boost(&self) {
+        self.pageoutrun_boost.fetch_add(1, Relaxed);
+    }
+
     /// A request woke it.
     pub fn note_wakeup(&self) {
         self.kswapd_wakeups.fetch_add(1, Relaxed);
@@ -147,6 +154,7 @@ impl Vmstat {
             drain_skipped: self.drain_skipped.load(Relaxed),
             size_mismatch: self.size_mismatch.load(Relaxed),
             pageoutrun: self.pageoutrun.load(Relaxed),
+            pageoutrun_boost: self.pageoutrun_boost.load(Relaxed),
             kswapd_wakeups: self.kswapd_wakeups.load(Relaxed),
             workingset_refault: self.refaults.load(Relaxed),
             throttled: self.throttled.load(Relaxed),

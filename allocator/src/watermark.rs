@@ -2,6 +2,10 @@
 //!
 //! The kernel's formula (`__setup_per_zone_wmarks`), with the budget that the user set in the
 //! place of the zone's pages. Without a limit there is nothing to run out of: all marks are zero.
+//!
+//! Fragmentation raises them for a while (`boost_watermark`): see [`charge`](crate::charge).
+
+use crate::order::PAGEBLOCK_PAGES;
 
 /// How far a request may eat into the headroom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,20 @@ pub struct Watermarks {
     pub high: usize,
 }
 
+/// What the marks are computed with: the kernel's settings of these names, in ten-thousandths.
+#[derive(Clone, Copy, Debug)]
+pub struct WatermarkFactors {
+    /// The distance of the marks, of the budget (`watermark_scale_factor`).
+    pub scale: u32,
+    /// How far fragmentation raises them, of the high one (`watermark_boost_factor`).
+    pub boost: u32,
+}
+
+impl WatermarkFactors {
+    /// The kernel's.
+    pub const DEFAULT: WatermarkFactors = WatermarkFactors { scale: 10, boost: 15_000 };
+}
+
 /// The kernel's bounds of `min_free_kbytes`, in pages.
 const MIN_FREE: core::ops::RangeInclusive<usize> = 128 / 4..=262_144 / 4;
 
@@ -44,6 +62,22 @@ impl Watermarks {
         let by_scale = budget_pages / 10_000 * scale as usize;
         let step = (min / 4).max(by_scale.min(budget_pages / 8));
         Watermarks { min, low: min + step, high: min + 2 * step }
+    }
+
+    /// How far fragmentation may raise these marks, in pages: `factor` ten-thousandths of the high one
+    /// and a pageblock at least; nothing where there are none.
+    pub fn max_boost(&self, factor: u32) -> usize {
+        match self.high.saturating_mul(factor as usize) / 10_000 {
+            0 => 0,
+            part => part.max(PAGEBLOCK_PAGES),
+        }
+    }
+
+    /// The marks raised by so many pages: for the background reclaimer. No request reclaims for itself
+    /// because of that, so `min` stays, as in the kernel for requests that must not wait.
+    #[must_use]
+    pub fn boosted(self, nr_pages: usize) -> Watermarks {
+        Watermarks { low: self.low + nr_pages, high: self.high + nr_pages, ..self }
     }
 
     /// The headroom in pages that a request of that level must leave.

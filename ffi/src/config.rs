@@ -43,6 +43,7 @@ fn core(settings: &Settings) -> Config {
     for (limit, bytes) in pages.node_limits.iter_mut().zip(settings.node_limits) {
         *limit = bytes.map_or(UNLIMITED, |bytes| bytes / PAGE_SIZE);
     }
+    pages.watermarks = settings.watermarks;
     pages.node_reclaim = settings.node_reclaim;
     pages.placement = match settings.policy {
         _ if !settings.numa => Placement::Kernel,

@@ -13,7 +13,7 @@ use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ageing::Ageing;
 use crate::pressure::{self, Pressure, Watch};
-use crate::scan::SWAP_CLUSTER_MAX;
+use crate::scan::{DEF_PRIORITY, SWAP_CLUSTER_MAX};
 use crate::shrink::{ScanControl, shrink_node};
 
 /// Share of the time that a round may cost on average: one part in so many.
@@ -30,6 +30,9 @@ const LINGER_NS: u64 = 2_000_000_000;
 const STOPPED_NS: u64 = 1_000_000_000;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
+/// The priority at which reclaim for boosted marks ends: only what was idle for a quarter of the age
+/// goes.
+const BOOST_PRIORITY: u32 = DEF_PRIORITY - 2;
 /// A generation is a time stamp in units of about 17 ms.
 const GENERATION_SHIFT: u32 = 24;
 
@@ -161,6 +164,9 @@ impl Kswapd {
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
         let gained = if self.credit_ns > 0 || self.gains { self.balance(mm, own) } else { None };
         self.gains = gained.is_some_and(|nr_pages| nr_pages > 0);
+        if mm.pages().is_boosted() && (gained.is_some() || self.credit_ns > 0) {
+            self.reclaim_boost(mm, gained.is_some());
+        }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         let faults = faults(mm);
@@ -229,7 +235,8 @@ impl Kswapd {
         for node in nodes(mm) {
             let goal = pages.shortfall().max(pages.node_shortfall(node));
             let age = self.age();
-            let control = ScanControl { by: Reclaimer::Kswapd, goal, age, deadline_ns: None };
+            let control =
+                ScanControl { by: Reclaimer::Kswapd, goal, age, deadline_ns: None, last: 0 };
             gained += shrink_node(mm, node, control);
         }
         if pages.shortfall() > 0 || nodes(mm).any(is_short) {
@@ -248,6 +255,31 @@ impl Kswapd {
         mm.doorbell().note_step();
         self.garbage_left = pages.nr_free_resident();
         Some(gained)
+    }
+
+    /// Marks that fragmentation raised: reclaims up to them what is nearly cold, and takes off by how
+    /// much they were raised whatever that gave. Where the marks themselves were not met, that had its
+    /// own reclaim. After `balance_pgdat`.
+    fn reclaim_boost(&self, mm: &Mm, was_in_need: bool) {
+        let pages = mm.pages();
+        let goal = |node| if was_in_need { 0 } else { pages.boosted_shortfall(node) };
+        if nodes(mm).any(|node| goal(node) > 0) {
+            mm.vmstat().note_pageoutrun_boost();
+        }
+        let of_process = pages.boost(None);
+        for node in nodes(mm) {
+            let of_node = pages.boost(Some(node));
+            let control = ScanControl {
+                by: Reclaimer::Kswapd,
+                goal: goal(node),
+                age: self.age(),
+                deadline_ns: None,
+                last: BOOST_PRIORITY,
+            };
+            shrink_node(mm, node, control);
+            pages.unboost(Some(node), of_node);
+        }
+        pages.unboost(None, of_process);
     }
 
     /// After too many failures: whether there is more to reclaim than the last one left.

@@ -30,6 +30,8 @@ pub(crate) struct ScanControl {
     pub(crate) age: u32,
     /// When to stop though the goal is not reached; none to go on.
     pub(crate) deadline_ns: Option<u64>,
+    /// The priority to end at: 0 takes what was used a moment ago.
+    pub(crate) last: u32,
 }
 
 impl ScanControl {
@@ -47,7 +49,7 @@ pub(crate) fn shrink_node(mm: &Mm, node: NodeId, control: ScanControl) -> usize 
     });
     let inactive: [usize; NR_PRIORITIES] = pages.nr_inactive(node, lru.nr_pageblocks, borders);
     let mut done = 0;
-    for priority in (0..=DEF_PRIORITY).rev() {
+    for priority in (control.last..=DEF_PRIORITY).rev() {
         let nr_pages = lru.nr_pages.saturating_sub(done);
         if done >= control.goal || nr_pages == 0 || control.is_over(mm) {
             break;
@@ -62,8 +64,10 @@ pub(crate) fn shrink_node(mm: &Mm, node: NodeId, control: ScanControl) -> usize 
         let up_to = borders[border as usize];
         // The estimate may have missed what is there.
         let nr_inactive = if up_to.is_none() { nr_pages } else { nr_inactive(border) };
-        let mut left = scan::nr_to_scan(nr_inactive, priority).min(control.goal - done);
-        let mut looks = (lru.nr_pageblocks >> priority).max(SWAP_CLUSTER_MAX);
+        // The last pass takes all there is of it.
+        let part = if priority == control.last { 0 } else { priority };
+        let mut left = scan::nr_to_scan(nr_inactive, part).min(control.goal - done);
+        let mut looks = (lru.nr_pageblocks >> part).max(SWAP_CLUSTER_MAX);
         while left > 0 && looks > 0 && !control.is_over(mm) {
             let step_looks = looks.min(STEP_LOOKS);
             let how = PurgeHow { up_to, looks: step_looks, by: control.by, ..PurgeHow::ALL };

@@ -50,7 +50,12 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     // SAFETY: the caller owns the heap.
     match unsafe { h.alloc(request, from) } {
         Err(AllocError::Exhausted { .. }) => {}
-        done => return done,
+        done => {
+            if mm.pages().take_boost_wake() {
+                wake_kswapd(mm);
+            }
+            return done;
+        }
     }
     let zonelist = mm.zonelist(h.node());
     let nr_pages = request.size.div_ceil(PAGE_SIZE);
@@ -192,8 +197,13 @@ struct Stall {
 impl Stall {
     fn new(mm: &'static Mm, node: NodeId, nr_pages: usize) -> Stall {
         let goal = nr_pages.max(SWAP_CLUSTER_MAX);
-        let control =
-            ScanControl { by: Reclaimer::Direct, goal, age: DIRECT_AGE, deadline_ns: None };
+        let control = ScanControl {
+            by: Reclaimer::Direct,
+            goal,
+            age: DIRECT_AGE,
+            deadline_ns: None,
+            last: 0,
+        };
         Stall {
             mm,
             node,
@@ -266,10 +276,7 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         // Below the low mark: the background reclaimer shall not wait for its tick.
         Action::Dip => {
             pressure::look_if_older(mm, pressure::BELOW_LOW_NS);
-            if !mm.doorbell().is_hopeless() {
-                mm.vmstat().note_wakeup();
-                mm.doorbell().hurry();
-            }
+            wake_kswapd(mm);
         }
         Action::OtherNode(_) | Action::UseReserve => {}
         Action::DrainOwn => {
@@ -297,6 +304,14 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::Unreserve => {
             mm.pages().unreserve_highatomic(stall.node);
         }
+    }
+}
+
+/// Does not let the background reclaimer wait for its tick, if it can gain anything.
+pub(crate) fn wake_kswapd(mm: &Mm) {
+    if !mm.doorbell().is_hopeless() {
+        mm.vmstat().note_wakeup();
+        mm.doorbell().hurry();
     }
 }
 

@@ -22,6 +22,8 @@ figures! {
         low: Gauge Pages,
         /// Headroom under the node's limit at which the background reclaimer rests.
         high: Gauge Pages,
+        /// By so much fragmentation has raised the low and the high mark for now.
+        boost: Gauge Pages,
         /// Pages committed.
         nr_managed: Gauge Pages,
         /// Pages handed out: to slabs, as large blocks, to page caches.

@@ -22,6 +22,8 @@ figures! {
         low: Gauge Pages,
         /// Headroom under the limit at which the background reclaimer rests.
         high: Gauge Pages,
+        /// By so much fragmentation has raised the low and the high mark for now.
+        boost: Gauge Pages,
         /// Heaps made.
         nr_heaps: Gauge Count,
         /// Heaps that wait for a thread.
@@ -72,6 +74,8 @@ figures! {
         pageoutrun: Counter Count,
         /// Times a request below the low mark woke the background reclaimer.
         kswapd_wakeups: Counter Count,
+        /// Times it worked for marks that fragmentation had raised.
+        pageoutrun_boost: Counter Count,
         /// Pages that were wanted again soon after they were purged.
         workingset_refault: Counter Pages,
         /// Waits that zonal itself caused: for the background reclaimer's progress, or for another

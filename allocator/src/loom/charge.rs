@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::{check, reached};
 use crate::charge::Budget;
-use crate::watermark::WatermarkLevel;
+use crate::watermark::{WatermarkFactors, WatermarkLevel};
 
 const LIMIT: usize = 100;
 const PART: usize = 60;
@@ -16,7 +16,7 @@ const PART: usize = 60;
 #[test]
 fn limit() {
     check("charge:limit", &["one-refused", "one-after-another"], || {
-        let budget = Arc::new(Budget::new(LIMIT, 0));
+        let budget = Arc::new(Budget::new(LIMIT, WatermarkFactors { scale: 0, boost: 0 }));
         let request = |budget: &Budget| {
             let passed = budget.try_charge(PART, WatermarkLevel::Min);
             assert!(budget.charged() <= LIMIT, "more is charged than allowed");

@@ -4,7 +4,7 @@
 use zonal_numa::NodeId;
 
 use super::Pages;
-use crate::charge::Cap;
+use crate::charge::{Budget, Cap};
 use crate::lookout::Lookout;
 use crate::watermark::{WatermarkLevel, Watermarks};
 
@@ -37,8 +37,7 @@ impl Pages {
 
     /// Pages charged to the process or a node, and those taken off so far, modulo the word.
     pub fn ledger(&self, node: Option<NodeId>) -> (usize, usize) {
-        let home = node.and_then(|node| self.node(node));
-        let budget = home.map_or(&self.budget, |home| &home.budget);
+        let budget = self.budget_of(node);
         (budget.charged(), budget.gone())
     }
 
@@ -99,6 +98,38 @@ impl Pages {
     /// The same for a node.
     pub fn node_shortfall(&self, node: NodeId) -> usize {
         self.node(node).map_or(0, |home| home.budget.shortfall())
+    }
+
+    /// Pages to reclaim on `node` for the high marks that fragmentation raised, those of the node and of
+    /// the process.
+    pub fn boosted_shortfall(&self, node: NodeId) -> usize {
+        let of_node = self.node(node).map_or(0, |home| home.budget.boosted_shortfall());
+        of_node.max(self.budget.boosted_shortfall())
+    }
+
+    /// Whether fragmentation raised any marks.
+    pub fn is_boosted(&self) -> bool {
+        self.budget.boost() > 0 || self.online_nodes().any(|node| node.budget.boost() > 0)
+    }
+
+    /// By how many pages fragmentation raised the marks of the process or a node.
+    pub fn boost(&self, node: Option<NodeId>) -> usize {
+        self.budget_of(node).boost()
+    }
+
+    /// Takes so much of that off again.
+    pub fn unboost(&self, node: Option<NodeId>, nr_pages: usize) {
+        self.budget_of(node).unboost(nr_pages);
+    }
+
+    /// Whether the background reclaimer is to be woken because marks were raised; told once.
+    #[inline]
+    pub fn take_boost_wake(&self) -> bool {
+        self.budget.take_wake()
+    }
+
+    fn budget_of(&self, node: Option<NodeId>) -> &Budget {
+        node.and_then(|node| self.node(node)).map_or(&self.budget, |home| &home.budget)
     }
 
     /// Whether `nr_pages` more on `node` are refused by a bound that gives way, and by no limit.

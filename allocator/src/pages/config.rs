@@ -4,6 +4,7 @@ use zonal_numa::{MAX_NODES, NodeMask};
 
 use crate::charge::UNLIMITED;
 use crate::room::NodeReclaimMode;
+use crate::watermark::WatermarkFactors;
 use crate::zone::Thp;
 
 /// What the OS is told about where a section's memory shall be.
@@ -35,8 +36,8 @@ pub struct PageConfig {
     pub placement: Placement,
     /// What is reclaimed on a node before others are asked.
     pub node_reclaim: NodeReclaimMode,
-    /// Distance of the watermarks, in ten-thousandths of the limit.
-    pub watermark_scale: u32,
+    /// What the watermarks are computed with.
+    pub watermarks: WatermarkFactors,
 }
 
 impl Default for PageConfig {
@@ -48,7 +49,7 @@ impl Default for PageConfig {
             thp: Thp::default(),
             placement: Placement::default(),
             node_reclaim: NodeReclaimMode::default(),
-            watermark_scale: 10,
+            watermarks: WatermarkFactors::DEFAULT,
         }
     }
 }

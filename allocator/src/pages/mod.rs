@@ -95,14 +95,14 @@ impl Pages {
         let topology = machine.topology();
         let with_memory = topology.nodes_with_memory();
         let online = if with_memory.is_empty() { topology.nodes_online() } else { with_memory };
-        let scale = config.watermark_scale;
+        let factors = config.watermarks;
         // Field by field, since a `Pages` is too large for the stack. What is left out (the
         // sections, the nodes not online) is valid as zeros.
         // SAFETY: each write goes to a field of `*at`, which is valid for writes and unshared.
         unsafe {
             for node in online.iter() {
                 let slot = &raw mut (*at).nodes[node.index()];
-                slot.write(Node::new(node, config.node_limits[node.index()], scale));
+                slot.write(Node::new(node, config.node_limits[node.index()], factors));
             }
             (&raw mut (*at).map).write(PageMap::unplaced());
             let allowed = machine.allowed_nodes().bits();
@@ -113,8 +113,8 @@ impl Pages {
             (&raw mut (*at).node_reclaim).write(config.node_reclaim);
             (&raw mut (*at).os_page).write(os_page);
             (&raw mut (*at).online).write(online);
-            let budget = Budget::new(config.limit, scale);
-            let soft_cap = Cap::of_soft_limit(config.soft_limit, scale);
+            let budget = Budget::new(config.limit, factors);
+            let soft_cap = Cap::of_soft_limit(config.soft_limit, factors.scale);
             budget.set_cap(soft_cap);
             (&raw mut (*at).budget).write(budget);
             (&raw mut (*at).soft_cap).write(soft_cap);

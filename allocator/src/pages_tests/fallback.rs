@@ -6,6 +6,7 @@ use zonal_numa::Errno;
 use zonal_numa::fake::Call;
 
 use super::{N0, Rig, exhausted};
+use crate::order::PAGEBLOCK_PAGES;
 use crate::run::PageRun;
 use crate::word::Migratetype;
 
@@ -33,6 +34,50 @@ fn without_growth_a_type_steals_from_the_other() {
     assert_eq!(rig.pages.map.chunk(large.head()).migratetype(), Migratetype::Large);
     let events = rig.events();
     assert_eq!((events.fallback_steal, events.fallback_claim), (1, 1));
+    rig.check();
+}
+
+/// Pageblocks of slab runs with a small hole in each, under a limit of 64 MiB, and no growth.
+fn with_holes(nr_pageblocks: usize) -> (Rig, Vec<PageRun>) {
+    let rig = Rig::limited(1 << 14);
+    let mut held: Vec<PageRun> = (0..nr_pageblocks * 8).map(|_| rig.alloc(64).unwrap()).collect();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    for i in (0..nr_pageblocks).rev() {
+        rig.pages.free_run(held.swap_remove(i * 8));
+    }
+    (rig, held)
+}
+
+#[test]
+fn mixing_in_a_pageblock_boosts_the_marks_up_to_a_part_of_the_high_one() {
+    let (rig, _held) = with_holes(4);
+    let most = rig.pages.watermarks().high * 3 / 2;
+    assert!(PAGEBLOCK_PAGES < most && most < 2 * PAGEBLOCK_PAGES, "{most}");
+    let (boosts, _mixed): (Vec<usize>, Vec<PageRun>) = (0..3)
+        .map(|_| {
+            let run = rig.alloc_as(8, Migratetype::Large).unwrap();
+            (rig.pages.boost(None), run)
+        })
+        .unzip();
+    assert_eq!(boosts, [PAGEBLOCK_PAGES, most, most]);
+    assert_eq!(rig.events().fallback_steal, 3);
+    assert_eq!(rig.pages.boost(Some(N0)), 0, "the node has no marks");
+    rig.pages.unboost(None, PAGEBLOCK_PAGES);
+    assert_eq!(rig.pages.boost(None), most - PAGEBLOCK_PAGES);
+    rig.check();
+}
+
+#[test]
+fn small_zones_and_whole_pageblocks_boost_nothing() {
+    let (rig, held) = with_holes(3);
+    let _mixed = rig.alloc_as(8, Migratetype::Large).unwrap();
+    assert_eq!((rig.events().fallback_steal, rig.pages.boost(None)), (1, 0));
+    drop(held);
+    let (rig, held) = with_holes(4);
+    held.into_iter().for_each(|run| rig.pages.free_run(run));
+    let run = rig.alloc_as(8, Migratetype::Large).unwrap();
+    assert_eq!((rig.events().fallback_claim, rig.pages.boost(None)), (1, 0));
+    assert_eq!(rig.pages.map.chunk(run.head()).migratetype(), Migratetype::Large);
     rig.check();
 }
 

@@ -104,3 +104,15 @@ fn watermarks_follow_the_kernels_formula() {
     assert_eq!(Watermarks::for_budget(64, 0).min, 8);
     assert_eq!(Watermarks::for_budget(0, 10), Watermarks::default());
 }
+
+/// `boost_watermark` (mm/page_alloc.c): 150 % of the high mark, a pageblock at least, nothing where
+/// there are no marks.
+#[test]
+fn boosts_follow_the_kernels_formula() {
+    let most = |pages, factor| Watermarks::for_budget(pages, 10).max_boost(factor);
+    assert_eq!(most(1 << 18, 15_000), (1024 + 520) * 3 / 2);
+    assert_eq!(most(4096, 15_000), PAGEBLOCK_PAGES);
+    assert_eq!([most(1 << 18, 0), most(0, 15_000)], [0, 0]);
+    let marks = Watermarks { min: 10, low: 20, high: 30 };
+    assert_eq!(marks.boosted(100), Watermarks { min: 10, low: 120, high: 130 });
+}

@@ -22,7 +22,7 @@ impl Zone {
         let start = if req.packs() { reach_back(env.map, head, req.nr_pages, warm) } else { head };
         let fresh = charge(env, start, req.nr_pages, req.level)?;
         if mt != req.mt {
-            self.steal(env.map, block, from, req.mt);
+            self.steal(env, block, from, req.mt);
         }
         let mut at = start;
         while at != head {

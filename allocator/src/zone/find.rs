@@ -40,6 +40,9 @@ const FEW: usize = 8;
 const MORE: usize = 64;
 const MOST: usize = 256;
 
+/// Zones of fewer pageblocks have no boosted marks.
+const BOOST_FROM_PAGEBLOCKS: usize = 4;
+
 /// Where to look, in the order of the module doc.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -104,7 +107,14 @@ impl Zone {
     fn try_stages(&mut self, env: &Env<'_>, req: &Request, stages: &[Stage]) -> Option<PageRun> {
         stages.iter().find_map(|&stage| match self.find(env.map, req, stage)? {
             Place::Block(block) => self.take(env, req, block),
-            Place::Row(head) => self.take_row(env, head, req.nr_pages, req.level),
+            Place::Row(head) => {
+                let from = env.map.chunk(head).migratetype();
+                let run = self.take_row(env, head, req.nr_pages, req.level)?;
+                if from != req.mt {
+                    self.note_fallback(env, head, Order::ZERO, (from, req.mt));
+                }
+                Some(run)
+            }
         })
     }
 
@@ -187,17 +197,32 @@ impl Zone {
 
     /// Serving `mt` from a pageblock of another migratetype: claims the pageblock when at least
     /// half of it is there to be used, so that the next request finds it.
-    pub(super) fn steal(&mut self, map: &PageMap, block: Pfn, order: Order, mt: Migratetype) {
-        let from = map.chunk(block).migratetype();
+    pub(super) fn steal(&mut self, env: &Env<'_>, block: Pfn, order: Order, mt: Migratetype) {
+        let from = env.map.chunk(block).migratetype();
         if from == Migratetype::HighAtomic {
             return;
         }
-        let addr = map.addr_of(block).addr();
-        probe::mm_page_alloc_extfrag(addr, order.index(), from as usize, mt as usize);
-        self.events.fallback_steal += 1;
-        if order >= Order::PAGEBLOCK || is_claimed(map, block) {
-            self.buddy.retype(map, block, mt);
+        self.note_fallback(env, block, order, (from, mt));
+        if order >= Order::PAGEBLOCK || is_claimed(env.map, block) {
+            self.buddy.retype(env.map, block, mt);
             self.events.fallback_claim += 1;
+        }
+    }
+
+    /// A block of one migratetype serves another. Where it is not a whole pageblock the two mix in one:
+    /// the marks are raised, unless the zone is too small for that to help.
+    fn note_fallback(
+        &mut self,
+        env: &Env<'_>,
+        block: Pfn,
+        order: Order,
+        (from, to): (Migratetype, Migratetype),
+    ) {
+        let addr = env.map.addr_of(block).addr();
+        probe::mm_page_alloc_extfrag(addr, order.index(), from as usize, to as usize);
+        self.events.fallback_steal += 1;
+        if order < Order::PAGEBLOCK && self.nr_managed >= BOOST_FROM_PAGEBLOCKS * PAGEBLOCK_PAGES {
+            env.levels.raise();
         }
     }
 }

@@ -10,6 +10,7 @@ mod value;
 
 use core::ffi::{CStr, c_char};
 
+use zonal_allocator::watermark::WatermarkFactors;
 use zonal_allocator::zone::Thp;
 use zonal_allocator::{NodeReclaimMode, Weights};
 use zonal_numa::{MAX_NODES, MemPolicy, weak_symbol};
@@ -19,7 +20,7 @@ use crate::fd::Line;
 use crate::harden::{self, Level};
 use crate::kswapd::{Mode, PressureMode};
 use crate::profile;
-use value::{bytes, node_limits, number, policy, signal};
+use value::{BOOST_FACTORS, SCALE_FACTORS, bytes, factor, node_limits, number, policy, signal};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) limit: Option<usize>,
     pub(crate) soft_limit: Option<usize>,
     pub(crate) node_limits: [Option<usize>; MAX_NODES],
+    pub(crate) watermarks: WatermarkFactors,
     pub(crate) thp: Thp,
     pub(crate) node_reclaim: NodeReclaimMode,
     pub(crate) numa: bool,
@@ -66,6 +68,7 @@ impl Settings {
         limit: None,
         soft_limit: None,
         node_limits: [None; MAX_NODES],
+        watermarks: WatermarkFactors::DEFAULT,
         thp: Thp::Auto,
         node_reclaim: NodeReclaimMode::OFF,
         numa: true,
@@ -190,6 +193,12 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), 
         b"limit" => settings.limit = Some(bytes(value).ok_or(Wrong::Value)?),
         b"soft_limit" => settings.soft_limit = Some(bytes(value).ok_or(Wrong::Value)?),
         b"node_limit" => settings.node_limits = node_limits(value).ok_or(Wrong::Value)?,
+        b"watermark_scale_factor" => {
+            settings.watermarks.scale = factor(value, SCALE_FACTORS).ok_or(Wrong::Value)?;
+        }
+        b"watermark_boost_factor" => {
+            settings.watermarks.boost = factor(value, BOOST_FACTORS).ok_or(Wrong::Value)?;
+        }
         b"thp" => {
             let modes: &[(&[u8], Thp)] =
                 &[(b"auto", Thp::Auto), (b"always", Thp::Always), (b"never", Thp::Never)];

@@ -14,10 +14,11 @@ fn every_key_is_understood() {
     let s = parsed(
         "stats:exit+live,stats_signal:SIGUSR2,stats_format:json,stats_file:/tmp/a:b,\
          policy:bind=0-1+3,limit:2G,\
-         thp:never,numa:off,syscalls:minimal,soft_limit:1G,node_limit:0=3K+63=4M,\
+         thp:never,numa:off,syscalls:minimal,soft_limit:1G,watermark_scale_factor:3000,watermark_boost_factor:0,node_limit:0=3K+63=4M,\
          pressure:always,purge:off",
     );
     assert_eq!((s.soft_limit, s.pressure, s.purge), (Some(1 << 30), PressureMode::Always, false));
+    assert_eq!((s.watermarks.scale, s.watermarks.boost), (3000, 0));
     assert_eq!((s.node_limits[0], s.node_limits[63]), (Some(3 << 10), Some(4 << 20)));
     assert_eq!(s.node_limits.iter().flatten().count(), 2);
     assert!(s.stats_at_exit && s.stats_live && s.minimal_syscalls && !s.numa);
@@ -72,10 +73,12 @@ fn bad_items_are_skipped_and_good_ones_kept() {
         "nonsense,:,limit:,limit:-1,limit:0,limit:99999999999999999999G,thp:maybe,\
                     policy:bind,policy:bind=3-1,policy:bind=64,policy:preferred=0+1,\
                     policy:local=0,stats_file:,stats_signal:SIGKILL,,node_limit:64=1M,\
-                    node_limit:0=1M+,node_limit:1M,soft_limit:0,stats:exit",
+                    node_limit:0=1M+,node_limit:1M,soft_limit:0,watermark_scale_factor:0,\
+                    watermark_boost_factor:-1,stats:exit",
     );
     assert!(s.stats_at_exit);
     assert_eq!((s.limit, s.thp, s.stats_file), (None, Thp::Auto, None));
+    assert_eq!((s.watermarks.scale, s.watermarks.boost), (10, 15_000));
     assert_eq!((s.soft_limit, s.node_limits), (None, [None; MAX_NODES]));
     assert_eq!(s.policy, None);
 }

@@ -1,5 +1,6 @@
 //! Values of settings: sizes, signals, nodes, policies.
 
+use core::ops::RangeInclusive;
 use core::str;
 
 use zonal_allocator::Weights;
@@ -28,6 +29,15 @@ pub(super) fn node_limits(list: &[u8]) -> Option<[Option<usize>; MAX_NODES]> {
         limits[node.index()] = Some(bytes(sides.next()?)?);
     }
     Some(limits)
+}
+
+/// The kernel's bounds of `watermark_scale_factor` and `watermark_boost_factor`.
+pub(super) const SCALE_FACTORS: RangeInclusive<u32> = 1..=3000;
+pub(super) const BOOST_FACTORS: RangeInclusive<u32> = 0..=i32::MAX as u32;
+
+/// A number of ten-thousandths.
+pub(super) fn factor(value: &[u8], bounds: RangeInclusive<u32>) -> Option<u32> {
+    u32::try_from(number(value)?).ok().filter(|factor| bounds.contains(factor))
 }
 
 /// `SIGUSR2`, `USR2`, `RTMAX-3`, `RTMIN+3` or a number. Only those that programs leave to their users:

@@ -277,6 +277,50 @@ fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
     assert!(back >= mm.pages().watermarks().high, "{back} pages");
 }
 
+/// Slabs that have to take pages between large blocks: the marks rise, the keeper is woken, makes room
+/// up to them out of what is free, and lowers them again. Without a boost none of that happens.
+#[test]
+fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
+    for boost in [15_000, 0] {
+        let machine = FakeBuilder::new().build();
+        let mut config = with_limit(64 * MIB);
+        config.pages.watermarks.boost = boost;
+        let (mm, heap) = start(machine, config);
+        let config = KswapdConfig { purges_cold: false, ..KswapdConfig::default() };
+        assert!(mm.doorbell().claim());
+        let mut keeper = Kswapd::new(mm, config, 0);
+        let pages = mm.pages();
+        let marks = pages.watermarks();
+        let headroom = || pages.limit() - pages.charged();
+        let mut blocks = Vec::new();
+        while headroom() > marks.low + 100 {
+            blocks.push(take(heap, 200_000).unwrap());
+        }
+        // Less than half of any pageblock, so that none is claimed.
+        for i in (0..40).rev() {
+            give(heap, blocks.swap_remove(i * 6));
+        }
+        assert!(headroom() >= marks.low && !pages.is_boosted());
+        let wakeups = mm.vmstat().stats().kswapd_wakeups;
+        machine.fail_from(Call::Commit, 1, Errno::ENOMEM);
+        let small: Vec<_> = (0..100).map(|_| take(heap, 3000).unwrap()).collect();
+        let was_woken = mm.vmstat().stats().kswapd_wakeups > wakeups;
+        assert_eq!((pages.is_boosted(), was_woken), (boost > 0, boost > 0), "{boost}");
+        let (raised, before) = (pages.boost(None), headroom());
+        keeper.round(mm, None);
+        assert!(!pages.is_boosted());
+        if boost > 0 {
+            assert!(headroom() >= marks.high + raised, "{} pages", headroom());
+        } else {
+            assert_eq!(headroom(), before);
+        }
+        assert_eq!(mm.vmstat().stats().pageoutrun_boost, u64::from(boost > 0));
+        assert_eq!(mm.vmstat().stats().pageoutrun, 0);
+        small.into_iter().chain(blocks).for_each(|block| give(heap, block));
+        mm.validate(Some(heap)).unwrap();
+    }
+}
+
 /// Cycles of a second: what is freed in one is wanted in the next. After a few the age has grown
 /// over the pause, refaults are counted, and nothing is purged any more; when the cycles end, all
 /// goes back.
