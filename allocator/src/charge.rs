@@ -107,6 +107,11 @@ impl Budget {
         self.newest.load(Relaxed)
     }
 
+    /// So many of them are still waited for.
+    pub(crate) fn age_newest(&self, newest: usize, left: usize) {
+        let _ = self.newest.compare_exchange(newest, left, Relaxed, Relaxed);
+    }
+
     pub(crate) fn set_cap(&self, cap: Cap) {
         self.cap_min.store(cap.marks.min, Relaxed);
         self.cap_low.store(cap.marks.low, Relaxed);

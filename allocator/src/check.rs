@@ -23,13 +23,13 @@ impl Mm {
         self.visit_heaps(own, |entered| {
             let heap = entered.heap();
             // What came for another heap goes on to it.
-            entered.collect(heap);
+            entered.collect(heap, || false);
             entered.post_all(heap);
         });
         let mut bad = None;
         self.visit_heaps(own, |entered| {
             let heap = entered.heap();
-            entered.collect(heap);
+            entered.collect(heap, || false);
             let found = entered.fault.take().or_else(|| entered.check_bins());
             bad = bad.or(found);
         });

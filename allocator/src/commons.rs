@@ -71,7 +71,7 @@ impl Inner {
             let mut theirs = commons.try_look_in()?;
             if !commons.inbox.is_empty() {
                 commons.note_use();
-                theirs.collect(commons);
+                theirs.collect(commons, || false);
             }
             let slab = theirs.worthy(heap, class, LOOKS).next();
             if let Some(slab) = slab {

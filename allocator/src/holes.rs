@@ -61,7 +61,7 @@ impl Entered<'_> {
                     self.collect_holes(s, how, &mut batch, &mut done);
                 }
                 let is_over = mm.is_over(how.deadline_ns);
-                if done.nr_pages >= goal_pages || is_over || (batch.nr == 0 && self.is_wanted()) {
+                if done.nr_pages >= goal_pages || is_over || self.is_wanted() {
                     self.flush(&mut batch, &mut done);
                     done.is_partial = true;
                     return done;

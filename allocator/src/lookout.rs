@@ -15,7 +15,14 @@ pub struct Lookout {
     at_ns: AtomicU64,
     leaving: AtomicUsize,
     tight: AtomicBool,
+    /// The pages charged last, as an earlier look saw them, and when that was.
+    newest: AtomicUsize,
+    newest_at: AtomicU64,
 }
+
+/// Pages that were charged are touched soon, or not at all: half as many are waited for after this
+/// time without another charge.
+const HALF_LIFE_NS: u64 = 100_000_000;
 
 impl Lookout {
     /// Callers never look.
@@ -27,6 +34,8 @@ impl Lookout {
             at_ns: AtomicU64::new(0),
             leaving: AtomicUsize::new(0),
             tight: AtomicBool::new(false),
+            newest: AtomicUsize::new(0),
+            newest_at: AtomicU64::new(0),
         }
     }
 
@@ -59,6 +68,19 @@ impl Lookout {
 
     pub(crate) fn is_tight(&self) -> bool {
         self.tight.load(Relaxed)
+    }
+
+    /// How many of the pages charged last are waited for after a look at that time.
+    pub(crate) fn age(&self, newest: usize, now: u64) -> usize {
+        let is_known = newest == self.newest.load(Relaxed);
+        let is_old = now.saturating_sub(self.newest_at.load(Relaxed)) >= HALF_LIFE_NS;
+        if is_known && !is_old {
+            return newest;
+        }
+        let left = if is_known { newest / 2 } else { newest };
+        self.newest.store(left, Relaxed);
+        self.newest_at.store(now, Relaxed);
+        left
     }
 
     /// So many pages are about to be unmapped, and charged until that is over.

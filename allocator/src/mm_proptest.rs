@@ -154,7 +154,7 @@ fn run(steps: Vec<Step>, config: Config) {
         unsafe { heaps[0].free(block) }.unwrap();
     }
     for heap in heaps {
-        heap.drain_owned();
+        heap.drain_owned(None);
         assert_eq!(heap.take_fault(), None);
     }
     mm.drain_all(own);
@@ -282,7 +282,7 @@ fn run_threads(steps: [Vec<Step>; 3], has_futex: bool) {
         unsafe { heap.free(block) }.unwrap();
     }
     let own = Some(NonNull::from(heap));
-    heap.drain_owned();
+    heap.drain_owned(None);
     mm.drain_all(own);
     mm.validate(own).unwrap();
     let stats = crate::mm_tests::snapshot(mm, own);

@@ -73,12 +73,13 @@ impl Entered<'_> {
     fn sweep(&mut self, sweep: Sweep) -> usize {
         let heap = self.heap();
         let epoch = heap.epoch();
-        let is_idle = heap.is_idle(epoch, sweep.idle_for);
+        let mut is_idle = heap.is_idle(epoch, sweep.idle_for);
         if is_idle {
-            self.drain();
+            is_idle = self.drain(sweep.how.deadline_ns).is_whole;
         } else {
             // An owner that runs now and then may not look for long.
-            self.collect_surplus(heap);
+            let owner = self.owner();
+            self.collect_surplus(heap, || owner.waits());
         }
         let holes = self.purge_holes(sweep.how, sweep.max_pages);
         // An idle heap is done when its slabs were old enough to be looked at.
@@ -88,7 +89,7 @@ impl Entered<'_> {
         holes.nr_pages
     }
 
-    /// Whether a partly used slab changed after `generation`.
+    /// Whether a partly used slab changed after `generation`, or the owner is back.
     fn has_young_slabs(&self, generation: Option<u32>) -> bool {
         let Some(generation) = generation else { return false };
         self.classes.iter().any(|class| {
@@ -96,7 +97,7 @@ impl Entered<'_> {
             while let Some(s) = NonNull::new(slab) {
                 // SAFETY: list members are live, and we are inside the gate.
                 let s = unsafe { s.as_ref() };
-                if !s.is_cold(generation) {
+                if !s.is_cold(generation) || self.is_wanted() {
                     return true;
                 }
                 slab = s.next;

@@ -12,6 +12,7 @@ use crate::gate::{self, Barrier};
 use crate::heap::{Entered, Heap};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
+use crate::refill::Drained;
 use crate::registry::Remains;
 use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -116,13 +117,12 @@ impl Mm {
         self.drain_all_until(own, None)
     }
 
-    /// The same as far as it goes until `deadline_ns`, if there is one: to the heap that is being
-    /// drained then.
+    /// The same as far as it goes until `deadline_ns`, if there is one.
     pub fn drain_all_until(&self, own: Option<NonNull<Heap>>, deadline_ns: Option<u64>) -> usize {
         let mut pages = self.drain_dead(None, deadline_ns).drained;
         let mut drain = |entered: &mut Entered<'_>| {
             if !self.is_over(deadline_ns) {
-                pages += entered.drain();
+                pages += entered.drain(deadline_ns).nr_pages;
             }
         };
         self.visit_heaps(own, &mut drain);
@@ -136,13 +136,14 @@ impl Mm {
         deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 
-    /// Gives the calling thread's caches back. Returns the pages that went back.
+    /// Gives the calling thread's caches back, until `deadline_ns` if there is one. Returns the pages
+    /// that went back.
     ///
     /// # Safety
     /// The calling thread owns `own`.
-    pub unsafe fn drain_own(&self, own: NonNull<Heap>) -> usize {
+    pub unsafe fn drain_own(&self, own: NonNull<Heap>, deadline_ns: Option<u64>) -> usize {
         // SAFETY: the caller's promise.
-        unsafe { own.as_ref() }.drain_owned()
+        unsafe { own.as_ref() }.drain_owned(deadline_ns).nr_pages
     }
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns
@@ -196,24 +197,25 @@ impl Mm {
             turns -= 1;
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
-            done.drained += h.drain_owned();
+            let drained = h.drain_owned(deadline_ns);
+            done.drained += drained.nr_pages;
             if remains == Remains::Common {
                 // Objects came back to it, of whatever class.
                 let classes = h.enter().worthy_classes(h);
                 self.registry.note_common(h.node(), classes);
             }
-            let mut is_done = true;
+            let mut is_done = drained.is_whole;
             if let Some(Sweep { how, .. }) = sweep {
                 // Nobody uses it, so its holes are cold whatever their age.
                 let how = PurgeHow { up_to: None, ..how };
                 let holes = h.enter().purge_holes(how, max_pages - done.purged);
                 done.purged += holes.nr_pages;
-                is_done = !holes.is_partial;
+                is_done &= !holes.is_partial;
             }
             if is_done {
                 h.drained.store(h.epoch(), Relaxed);
             }
-            if remains == Remains::Common {
+            if remains == Remains::Common || !drained.is_whole {
                 self.registry.put_dead(heap, remains);
             } else {
                 // What its objects left, since it was emptied, is for all.
@@ -295,12 +297,13 @@ pub(crate) struct DeadDrained {
 }
 
 impl Heap {
-    /// Empties everything, bins too. Only for the owner, between two operations.
-    pub(crate) fn drain_owned(&self) -> usize {
+    /// Empties everything, bins too, until `deadline_ns` if there is one. Only for the owner, between
+    /// two operations.
+    pub(crate) fn drain_owned(&self, deadline_ns: Option<u64>) -> Drained {
         let mut inner = self.enter();
         for class in SizeClass::all() {
             inner.flush_bin(self, class);
         }
-        inner.drain()
+        inner.drain(deadline_ns)
     }
 }

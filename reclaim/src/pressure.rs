@@ -58,10 +58,8 @@ pub enum Watch {
 /// The first look, before anybody has memory: a heap may fill the group before somebody comes to look
 /// again. Where there is a limit, callers are to look, too, once they have a part of it.
 pub fn begin(mm: &Mm) {
-    let pages = mm.pages();
-    if let Some(room) = mm.machine().group_room() {
-        pages.set_cap(pages.soft_cap().tighter(cap(Some(Reading { charged: 0, room }))));
-        pages.lookout().open_from(room.total / PAGE_SIZE / NEAR_PART);
+    if let Some(Reading { room, .. }) = look_at_group(mm, true) {
+        mm.pages().lookout().open_from(room.total / PAGE_SIZE / NEAR_PART);
     }
 }
 
@@ -119,18 +117,24 @@ fn read(pages: &Pages, node: Option<NodeId>, room: impl Fn() -> Option<Room>) ->
 fn look(mm: &Mm) -> Watch {
     let (machine, pages) = (mm.machine(), mm.pages());
     let may_open = !machine.is_confined_since_start();
-    let soft = pages.soft_cap();
-    let mut watch = if soft == Cap::NONE { Watch::No } else { Watch::Loose };
-    let group = read(pages, None, || if may_open { machine.group_room() } else { None });
-    pages.set_cap(soft.tighter(cap(group)));
-    pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
-    watch = watch.max(closeness(group));
+    let mut watch = if pages.soft_cap() == Cap::NONE { Watch::No } else { Watch::Loose };
+    watch = watch.max(closeness(look_at_group(mm, may_open)));
     for node in pages.online().iter().filter(|_| may_open) {
         let here = read(pages, Some(node), || machine.node_room(node));
         pages.set_node_cap(node, cap(here));
         watch = watch.max(closeness(here));
     }
+    pages.age_newest();
     watch
+}
+
+/// The process's cap anew, by what its group has left if somebody may open files to see that.
+fn look_at_group(mm: &Mm, may_open: bool) -> Option<Reading> {
+    let pages = mm.pages();
+    let group = read(pages, None, || if may_open { mm.machine().group_room() } else { None });
+    pages.set_cap(pages.soft_cap().tighter(cap(group)));
+    pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
+    group
 }
 
 impl Pressure {

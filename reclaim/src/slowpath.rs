@@ -282,7 +282,7 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::DrainOwn => {
             stall.begin();
             // SAFETY: the caller's promise.
-            unsafe { mm.drain_own(heap) };
+            unsafe { mm.drain_own(heap, stall.control.deadline_ns) };
         }
         Action::Purge => {
             let lru = mm.pages().lruvec(stall.node);
@@ -376,7 +376,7 @@ pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> u
     mm.drain_all(own);
     if let Some(own) = own {
         // SAFETY: `own` is the calling thread's heap.
-        unsafe { mm.drain_own(own) };
+        unsafe { mm.drain_own(own, None) };
     }
     let mut bytes = mm.drain_huge();
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);

@@ -21,12 +21,28 @@ impl<'a> Entered<'a> {
 
     /// Whether the owner waits for this visitor.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.visitor && self.heap.gate.is_wanted()
+        self.owner().waits()
+    }
+
+    /// The owner, to be asked whether it waits while the heap is worked on.
+    pub(crate) fn owner(&self) -> Owner<'a> {
+        Owner(self.visitor.then_some(self.heap))
     }
 
     /// The heap, for what is not behind the gate.
     pub(crate) fn heap(&self) -> &'a Heap {
         self.heap
+    }
+}
+
+/// The owner of a heap that is visited; none of one that is there itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a>(Option<&'a Heap>);
+
+impl Owner<'_> {
+    /// Whether it waits for the visitor.
+    pub(crate) fn waits(self) -> bool {
+        self.0.is_some_and(|heap| heap.gate.is_wanted())
     }
 }
 

@@ -24,14 +24,17 @@ const FIT_SHIFT: u32 = 3;
 impl Huge {
     /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
     pub(crate) fn age(&self, pages: &Pages, now: u64, age_ns: u64) -> usize {
-        // What was freed after a pause of the process, before that was taken off the time, is of a
-        // time to come.
+        let is_old = |since: u64| now.saturating_sub(since) >= age_ns;
+        let mut oldest = u64::MAX;
         for mapping in self.index.lock().items_mut() {
             if let State::Cached(since) = &mut mapping.state {
+                // What was freed after a pause of the process, before that was taken off the time, is
+                // of a time to come.
                 *since = now.min(*since);
+                oldest = oldest.min(*since);
             }
         }
-        let bytes = self.evict(pages, |_, since| now.saturating_sub(since) >= age_ns);
+        let bytes = if is_old(oldest) { self.evict(pages, |_, since| is_old(since)) } else { 0 };
         let mut index = self.index.lock();
         index.peak_bytes = index.live_bytes + index.cached_bytes;
         bytes

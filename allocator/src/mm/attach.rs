@@ -92,12 +92,12 @@ impl Mm {
         h.set_held(false);
         if remains == Remains::Whole {
             let mut inner = h.enter();
-            inner.collect(h);
+            inner.collect(h, || false);
             inner.post_all(h);
             drop(inner);
             self.registry.put_dead(heap, remains);
         } else {
-            h.drain_owned();
+            h.drain_owned(None);
             self.share(heap);
         }
         self.note_threads();

@@ -27,7 +27,7 @@ fn holes_in_used_slabs_go_back_and_come_again() {
         block.release(owner);
     }
     // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0) };
+    unsafe { mm.drain_own(owner.0, None) };
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }

@@ -145,7 +145,7 @@ fn one_thread_churns_and_everything_adds_up() {
         mm.validate(Some(owner.0)).unwrap();
     }
     // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0) };
+    unsafe { mm.drain_own(owner.0, None) };
     mm.validate(Some(owner.0)).unwrap();
     let stats = snapshot(mm, Some(owner.0));
     assert_eq!(stats.small_bytes(), 0);

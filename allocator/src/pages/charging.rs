@@ -48,6 +48,12 @@ impl Pages {
         self.budget.newest() + self.lookout.leaving() + isolated
     }
 
+    /// Somebody looked at what is left: of the pages charged last fewer are waited for each time.
+    pub fn age_newest(&self) {
+        let newest = self.budget.newest();
+        self.budget.age_newest(newest, self.lookout.age(newest, self.machine.now_ns()));
+    }
+
     /// The limit of the process in pages, [`UNLIMITED`](crate::UNLIMITED) for none.
     pub fn limit(&self) -> usize {
         self.budget.limit()

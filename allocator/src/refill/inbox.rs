@@ -34,24 +34,29 @@ impl Inner {
         }
     }
 
-    /// Takes what others sent back into the slabs.
-    pub(crate) fn collect(&mut self, heap: &Heap) {
-        self.collect_down_to(heap, 0);
+    /// Takes what others sent back into the slabs, until it shall `stop`; whether that was all.
+    pub(crate) fn collect(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
+        self.collect_down_to(heap, 0, stop)
     }
 
     /// The same for an owner that may be at work: what it would take at its next misses stays, if it
     /// had any since this was asked last.
-    pub(crate) fn collect_surplus(&mut self, heap: &Heap) {
+    pub(crate) fn collect_surplus(&mut self, heap: &Heap, stop: impl Fn() -> bool) {
         let refills = self.events.bin_refill;
         let had_none = core::mem::replace(&mut self.refills_seen, refills) == refills;
         let share = share_of_heap(heap.mm().pages().nr_threads());
-        self.collect_down_to(heap, if had_none { 0 } else { share });
+        self.collect_down_to(heap, if had_none { 0 } else { share }, stop);
     }
 
-    fn collect_down_to(&mut self, heap: &Heap, bytes: usize) {
+    fn collect_down_to(&mut self, heap: &Heap, bytes: usize, stop: impl Fn() -> bool) -> bool {
         self.take_inbox(heap);
         let put = |inner: &mut Inner, object| inner.put_stray(heap, object);
-        while self.received_bytes > bytes && self.open_received(heap, put) {}
+        while self.received_bytes > bytes && self.open_received(heap, put) {
+            if stop() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Puts what others posted before what waits: it is the warmest.

@@ -108,14 +108,26 @@ impl Inner {
 }
 
 impl Entered<'_> {
-    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page caches.
-    /// Returns the pages that went back to the zones.
-    pub(crate) fn drain(&mut self) -> usize {
+    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page caches. As far
+    /// as that goes until the owner waits, or `deadline_ns`.
+    pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> Drained {
         let heap = self.heap();
-        self.collect(heap);
+        let mm = heap.mm();
+        let owner = self.owner();
+        let stop = || owner.waits() || mm.is_over(deadline_ns);
+        let mut is_whole = self.collect(heap, &stop);
         self.post_all(heap);
-        self.release_empty_slabs(heap);
-        let pages = heap.mm().pages();
-        self.large.drain(pages) + self.pcp.drain(pages)
+        is_whole &= self.release_empty_slabs(heap, &stop);
+        let pages = mm.pages();
+        Drained { nr_pages: self.large.drain(pages) + self.pcp.drain(pages), is_whole }
     }
+}
+
+/// What draining a heap did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drained {
+    /// Pages that went back to the zones.
+    pub(crate) nr_pages: usize,
+    /// Nothing was left for later.
+    pub(crate) is_whole: bool,
 }

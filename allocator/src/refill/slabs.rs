@@ -16,6 +16,8 @@ use crate::word::{Migratetype, PageWord};
 /// Slabs of a class that stay although they are empty: one, and one of so many, as long as those of
 /// all classes together hold no more than the bins may.
 const EMPTY_SHARE: u32 = 16;
+/// Slabs looked at before somebody asks whether to go on.
+const LOOKS_PER_STEP: usize = 64;
 
 impl Inner {
     /// A slab of `class` with all objects free, on the partial list.
@@ -130,21 +132,27 @@ impl Inner {
         }
     }
 
-    /// Releases every empty slab; returns the pages given to the page cache.
-    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap) -> usize {
-        let mut released = 0;
+    /// Releases every empty slab to the page cache, until it shall `stop`; whether those were all.
+    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
+        let mut looks = 0_usize;
         for class in SizeClass::all() {
             let mut slab = self.classes[class.index()].partial.head;
-            while let Some(s) = NonNull::new(slab) {
+            while self.classes[class.index()].nr_empty > 0
+                && let Some(s) = NonNull::new(slab)
+            {
+                looks += 1;
+                if looks.is_multiple_of(LOOKS_PER_STEP) && stop() {
+                    return false;
+                }
                 // SAFETY: list members are live; the successor is read before the release.
                 unsafe {
                     slab = s.as_ref().next;
                     if s.as_ref().is_empty() {
-                        released += self.release_slab(heap, s.as_ptr());
+                        self.release_slab(heap, s.as_ptr());
                     }
                 }
             }
         }
-        released
+        true
     }
 }

@@ -175,8 +175,9 @@ impl Zone {
         is_wanted: impl Fn(Pfn) -> bool,
     ) -> Option<Pfn> {
         req.order.and_up().rev().find_map(|order| {
-            let blocks = others(req.mt).filter_map(|mt| self.buddy.list(order, mt, warm).head());
-            blocks.into_iter().find(|&pfn| is_wanted(pfn))
+            let mut blocks =
+                others(req.mt).filter_map(|mt| self.buddy.list(order, mt, warm).head());
+            blocks.find(|&pfn| is_wanted(pfn))
         })
     }
 
