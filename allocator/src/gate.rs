@@ -35,6 +35,8 @@ use crate::sync::{futex_wait, futex_wake, spin, yield_now};
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const WANTED: u32 = 2;
+/// Looks at an owner that is inside before a visitor lets others run meanwhile.
+pub const SPINS: u32 = 64;
 
 /// How the two sides order their store before their load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,7 +141,7 @@ impl Gate {
             if self.inside.load(Acquire) == 0 {
                 return true;
             }
-            if look < 64 { spin() } else { yield_now() }
+            if look < SPINS { spin() } else { yield_now() }
         }
         false
     }

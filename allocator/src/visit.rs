@@ -19,12 +19,13 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
 
 /// Heaps that share one membarrier.
-pub(crate) const ROUND: usize = 64;
+pub(crate) const ROUND: usize = 16;
 /// How long a heap may stay claimed while others of its round are visited.
 const LONGEST_CLAIM_NS: u64 = 200_000;
-/// Looks at an owner that is inside before a drain gives it up: about a millisecond.
-const DRAIN_PATIENCE: u32 = 200;
-/// The same for fork, which has to have everybody: about a tenth of a second.
+/// Attempts to visit a heap before it is left out.
+const VISIT_TRIES: u32 = 8;
+/// Looks at an owner that is inside before fork goes on without it: about a tenth of a second. It has to
+/// have everybody.
 const FORK_PATIENCE: u32 = 20_000;
 
 impl Mm {
@@ -67,41 +68,58 @@ impl Mm {
         }
         let mut left = heaps;
         while !left.is_empty() {
-            let nr_seen = self.visit_some(left, visit);
-            left = &left[nr_seen..];
+            let Seen { nr_heaps, missed } = self.visit_some(left, visit);
+            for i in (0..nr_heaps).filter(|i| missed & 1 << i != 0) {
+                self.visit_late(&left[i..=i], visit);
+            }
+            left = &left[nr_heaps..];
+            // Here nobody waits for this thread: better than to lose the processor in a visit.
+            if !left.is_empty() {
+                yield_now();
+            }
         }
     }
 
+    /// Visits a heap whose owner was inside, with others in turn: not with a claim, for which the owner
+    /// would wait until this thread runs again.
+    fn visit_late(&self, heap: &[Option<&'static Heap>], visit: &mut impl FnMut(&mut Entered<'_>)) {
+        for _ in 1..VISIT_TRIES {
+            yield_now();
+            if self.visit_some(heap, visit).missed == 0 {
+                return;
+            }
+        }
+        self.vmstat().drain_skipped.fetch_add(1, Relaxed);
+    }
+
     /// Claims all these heaps, and visits them one by one until the first ones have kept the
-    /// others claimed for long enough. Returns how many had their turn: at least one.
+    /// others claimed for long enough: at least one.
     fn visit_some(
         &self,
         heaps: &[Option<&'static Heap>],
         visit: &mut impl FnMut(&mut Entered<'_>),
-    ) -> usize {
+    ) -> Seen {
         let mut claimed = [false; ROUND];
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
             *claimed = heap.begin_visit();
         }
         self.heavy_barrier();
         let since = self.machine().now_ns();
-        let mut nr_seen = 0;
-        for (heap, claimed) in heaps.iter().flatten().zip(claimed) {
-            if nr_seen > 0 && self.machine().now_ns().saturating_sub(since) > LONGEST_CLAIM_NS {
+        let mut seen = Seen::default();
+        for (i, (heap, claimed)) in heaps.iter().flatten().zip(claimed).enumerate() {
+            if i > 0 && self.machine().now_ns().saturating_sub(since) > LONGEST_CLAIM_NS {
                 if claimed {
                     heap.leave_open();
                 }
                 continue;
             }
-            nr_seen += 1;
-            match claimed.then(|| heap.finish_visit(DRAIN_PATIENCE)).flatten() {
+            seen.nr_heaps += 1;
+            match claimed.then(|| heap.finish_visit(gate::SPINS)).flatten() {
                 Some(mut entered) => visit(&mut entered),
-                None => {
-                    self.vmstat().drain_skipped.fetch_add(1, Relaxed);
-                }
+                None => seen.missed |= 1 << i,
             }
         }
-        nr_seen
+        seen
     }
 
     fn heavy_barrier(&self) {
@@ -286,6 +304,17 @@ impl Mm {
         self.registry.bury_all_but(own);
     }
 }
+
+/// What came of claiming some heaps.
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    /// How many had their turn: the first ones.
+    nr_heaps: usize,
+    /// Those of them whose owner was inside, or another visitor; one bit each.
+    missed: u64,
+}
+
+const _: () = assert!(ROUND <= u64::BITS as usize);
 
 /// What draining the dead did, in pages.
 #[derive(Clone, Copy, Default, Debug)]

@@ -323,7 +323,9 @@ fn throttle(mm: &Mm) {
     }
     let since = mm.machine().now_ns();
     if mm.doorbell().wait_for_step(LONGEST_WAIT_NS) {
-        mm.vmstat().note_blocked(mm.machine().now_ns().saturating_sub(since));
+        let ns = mm.machine().now_ns().saturating_sub(since);
+        // What is beyond that the kernel took to run this thread again.
+        mm.vmstat().note_blocked(ns.min(LONGEST_WAIT_NS));
     }
 }
 

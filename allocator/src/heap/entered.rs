@@ -67,7 +67,7 @@ impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.visitor {
-            self.heap.gate.end_visit();
+            self.heap.leave_open();
         } else {
             self.heap.gate.leave();
         }
@@ -84,7 +84,8 @@ impl Heap {
         self.note_entry()
     }
 
-    /// Goes inside after the visitor has left, and counts the time.
+    /// Goes inside after the visitor has left, and counts the time until it did: how long the kernel
+    /// then takes to run this thread again is not zonal's.
     #[cold]
     fn wait_for_visitor(&self) {
         if cfg!(zonal_loom) {
@@ -94,7 +95,8 @@ impl Heap {
         let machine = self.mm.machine();
         let since = machine.now_ns();
         self.gate.enter(self.barrier);
-        self.mm.vmstat().note_blocked(machine.now_ns().saturating_sub(since));
+        let left_at = self.left_at.load(Relaxed);
+        self.mm.vmstat().note_blocked(left_at.saturating_sub(since));
     }
 
     /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.
@@ -132,7 +134,7 @@ impl Heap {
         if self.gate.settle(patience) {
             return Some(Entered { heap: self, visitor: true });
         }
-        self.gate.end_visit();
+        self.leave_open();
         None
     }
 
@@ -141,8 +143,13 @@ impl Heap {
         self.gate.settle(patience)
     }
 
-    /// Ends a visit that handed out no [`Entered`].
+    /// Ends a visit.
     pub(crate) fn leave_open(&self) {
+        // The heaps of models belong to no instance with a clock.
+        if !cfg!(zonal_loom) && self.gate.is_wanted() {
+            // Relaxed: the end of the visit carries it.
+            self.left_at.store(self.mm.machine().now_ns(), Relaxed);
+        }
         self.gate.end_visit();
     }
 

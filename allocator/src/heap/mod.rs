@@ -30,7 +30,7 @@ use crate::mm::Mm;
 use crate::profile::Countdown;
 use crate::remote::Inbox;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::turns::Turns;
 
 pub(crate) use entered::Entered;
@@ -78,6 +78,8 @@ pub struct Heap {
     /// The generation in which the keeper first saw that value.
     pub(crate) seen_at: AtomicU32,
     pub(crate) drained: AtomicU32,
+    /// When the last visitor left whom the owner waited for, in nanoseconds.
+    left_at: AtomicU64,
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
@@ -136,6 +138,7 @@ impl Heap {
             (&raw mut (*heap).seen).write(AtomicU32::new(0));
             (&raw mut (*heap).seen_at).write(AtomicU32::new(0));
             (&raw mut (*heap).drained).write(AtomicU32::new(0));
+            (&raw mut (*heap).left_at).write(AtomicU64::new(0));
             (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
             (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
             Inner::init(UnsafeCell::raw_get(&raw const (*heap).inner), mm);
@@ -164,6 +167,7 @@ impl Heap {
             seen: _,
             seen_at: _,
             drained: _,
+            left_at: _,
             gate: _,
             inbox: _,
             inner: _,
