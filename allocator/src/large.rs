@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
+use crate::class::MAX_SMALL;
 use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::large_cache;
@@ -22,6 +23,62 @@ use crate::word::{Kind, Migratetype, PageWord};
 /// The largest block of the buddy core, in bytes.
 pub(crate) const MAX_LARGE: usize = PAGE_SIZE << 10;
 
+/// Pages of a run for `size` bytes.
+fn pages_for(size: usize) -> usize {
+    let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
+    if nr_pages > large_cache::MAX_PAGES {
+        return nr_pages;
+    }
+    // Steps as those of the largest size classes: so runs fit again.
+    nr_pages.next_multiple_of(2)
+}
+
+impl Heap {
+    /// The common case of a large block: the thread keeps a run of that length. None, and nothing
+    /// changed, in every other case. Makes no system call.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    pub unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
+        let mm = self.mm();
+        let is_kept = size > MAX_SMALL && size <= large_cache::MAX_PAGES * PAGE_SIZE;
+        // Among nodes each request is placed, and counted.
+        if !is_kept || mm.is_checked() || !mm.is_one_node() {
+            return None;
+        }
+        let run = self.try_enter()?.large.take(mm.pages(), pages_for(size))?;
+        mm.publish_large(run, size).ok().map(|block| block.start)
+    }
+
+    /// The common case of its end: the thread has room to keep it. False, and nothing changed, in
+    /// every other case. Makes no system call.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub unsafe fn try_free_large(&self, object: NonNull<u8>) -> bool {
+        let mm = self.mm();
+        let pages = mm.pages();
+        let addr = object.addr().get();
+        let Some(pfn) = pages.map.pfn_of(addr) else { return false };
+        let word = pages.map.word_at(pfn);
+        if word.kind() != Kind::Large || !addr.is_multiple_of(PAGE_SIZE) || mm.is_checked() {
+            return false;
+        }
+        let nr_pages = word.payload() as usize;
+        let Some(mut inner) = self.try_enter() else { return false };
+        let may_stay = inner.large.has_room(pages, nr_pages) && pages.may_rest(pfn, self.node());
+        // What is wrong with it the long way says.
+        if !may_stay || mm.size_before_slack(pfn, nr_pages).is_none() || !mm.claim_large(pfn, word)
+        {
+            return false;
+        }
+        // SAFETY: the word said that a live run of that length starts here, and now it is ours.
+        inner.large.keep(pages, unsafe { pages.run_from_head(pfn, nr_pages) });
+        mm.doorbell().ring();
+        true
+    }
+}
+
 impl Mm {
     /// A run of at least `size` bytes for the owner of `heap`.
     pub(crate) fn alloc_large(
@@ -31,11 +88,7 @@ impl Mm {
         align: usize,
         from: Attempt,
     ) -> Result<Block, AllocError> {
-        let mut nr_pages = size.div_ceil(PAGE_SIZE).max(1);
-        if nr_pages <= large_cache::MAX_PAGES {
-            // Steps as those of the largest size classes: so runs fit again.
-            nr_pages = nr_pages.next_multiple_of(2);
-        }
+        let nr_pages = pages_for(size);
         let align_pages = (align >> PAGE_SHIFT).max(1);
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
@@ -113,14 +166,7 @@ impl Mm {
         }
         let pages = self.pages();
         let word = pages.map.word_at(pfn);
-        // Relaxed: the run's contents pass on under the zone lock.
-        let claimed = word.kind() == Kind::Large
-            && pages
-                .map
-                .word(pfn)
-                .compare_exchange(word.raw(), PageWord::NOTHING.raw(), Relaxed, Relaxed)
-                .is_ok();
-        if !claimed {
+        if word.kind() != Kind::Large || !self.claim_large(pfn, word) {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
         let nr_pages = word.payload() as usize;
@@ -134,6 +180,13 @@ impl Mm {
         heap.enter().large.put(pages, heap.node(), run);
         self.doorbell().ring();
         Ok(())
+    }
+
+    /// Whether the caller is the one to free the live run at `pfn`, whose word was that one.
+    fn claim_large(&self, pfn: Pfn, word: PageWord) -> bool {
+        let place = self.pages().map.word(pfn);
+        // Relaxed: the run's contents pass on under the zone lock.
+        place.compare_exchange(word.raw(), PageWord::NOTHING.raw(), Relaxed, Relaxed).is_ok()
     }
 
     /// Makes the run at `pfn` shorter or longer in place, for `size` bytes; false when it cannot hold

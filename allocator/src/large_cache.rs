@@ -1,7 +1,7 @@
 //! Large runs that a thread freed and may want again, in front of the zone lock.
 //!
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
-//! only. Runs of up to 64 KiB stay here, the newest in front, as many as the thread's share of the
+//! only. Runs of up to 128 KiB stay here, the newest in front, as many as the thread's share of the
 //! page caches allows; the older half leaves under one lock.
 
 use zonal_numa::NodeId;
@@ -14,8 +14,8 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
 /// The longest run that is kept, in pages.
-pub(crate) const MAX_PAGES: usize = 16;
-const CAPACITY: usize = 16;
+pub(crate) const MAX_PAGES: usize = 32;
+const CAPACITY: usize = 32;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
@@ -87,6 +87,17 @@ impl LargeCache {
         if self.nr_pages + run.nr_pages() > share {
             self.give_back(pages, 0);
         }
+        self.keep(pages, run);
+    }
+
+    /// Whether a run of that length may be kept without another one leaving.
+    pub(crate) fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
+        let share = pages.pcp_share(Order::ZERO);
+        nr_pages <= MAX_PAGES && self.nr < CAPACITY && self.nr_pages + nr_pages <= share
+    }
+
+    /// Keeps a run for which there is room.
+    pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
         pages.map.word(run.head()).store(PageWord::pcp(run.nr_pages() as u32).raw(), Relaxed);
         self.nr_pages += run.nr_pages();
         self.runs[self.nr] = Some(run);

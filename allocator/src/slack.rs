@@ -66,8 +66,11 @@ impl Mm {
         let is_whole = self.slack(head, capacity, size).is_none_or(|(start, len)| {
             // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
             let slack = unsafe { core::slice::from_raw_parts(start.as_ptr(), len) };
-            let in_first_page = (PAGE_SIZE - size % PAGE_SIZE).min(len);
             let fill = cold[BYTE].load(Relaxed) as u8;
+            if *slack == [fill; FILLED] {
+                return true;
+            }
+            let in_first_page = (PAGE_SIZE - size % PAGE_SIZE).min(len);
             let (first, second) = slack.split_at(in_first_page);
             [first, second].into_iter().all(|part| is_all(part, fill) || is_all(part, 0))
         });

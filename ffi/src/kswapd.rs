@@ -125,6 +125,20 @@ pub(crate) fn attend(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     mm.doorbell().wants_keeper() && attend_now(mm, own)
 }
 
+/// Whether the next call of [`attend`] would look at the clock: then who could do without a visit makes
+/// one. The others count.
+pub(crate) fn is_look_due(mm: &Mm) -> bool {
+    if !mm.doorbell().wants_keeper() {
+        return false;
+    }
+    let calls = CALLS.load(Relaxed).wrapping_add(1);
+    let is_due = calls.is_multiple_of(CALLS_PER_LOOK);
+    if !is_due {
+        CALLS.store(calls, Relaxed);
+    }
+    is_due
+}
+
 #[cold]
 fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     // A look at the clock costs more than most slow paths: only now and then. Relaxed and no exchange:

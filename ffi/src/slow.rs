@@ -17,6 +17,7 @@ use crate::foreign::Foreign;
 use crate::harden;
 use crate::init;
 use crate::jump;
+use crate::kswapd;
 use crate::profile;
 use crate::thread::{Seat, Visit};
 use crate::tls;
@@ -30,6 +31,12 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     let object = hit_between_samples(size, heap);
     if !object.is_null() {
         return object;
+    }
+    if let Some(block) = short_of_visit(heap, |own| {
+        // SAFETY: the heap is the thread's own.
+        unsafe { own.try_alloc_large(size) }
+    }) {
+        return block.as_ptr();
     }
     serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
 }
@@ -175,10 +182,45 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     }
     // SAFETY: the caller's promise.
-    if !unsafe { send(object, heap) } {
+    if unsafe { send(object, heap) } {
+        return;
+    }
+    // SAFETY: as above.
+    if !unsafe { keep(object, heap) } {
         // SAFETY: as above.
         unsafe { free_missed::<F>(object, heap) };
     }
+}
+
+/// Leaves a large block with the thread, if it has room.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(always)]
+unsafe fn keep(object: *mut u8, heap: *mut HeapHot) -> bool {
+    let Some(object) = NonNull::new(object) else { return false };
+    short_of_visit(heap, |own| {
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+        let is_kept = || unsafe { own.try_free_large(object) };
+        (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
+    })
+    .is_some()
+}
+
+/// An operation that needs no visit, if it can be done so and nobody watches; None, and nothing changed,
+/// if not.
+#[inline(always)]
+fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option<T>) -> Option<T> {
+    if heap == tls::empty() || detour::is_on() || detour::is_checked() {
+        return None;
+    }
+    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
+    let own = unsafe { Heap::from_taken(heap) };
+    jump::begin_slow_path(own);
+    // SAFETY: as above.
+    let done = operation(unsafe { own.as_ref() })?;
+    leave(own);
+    Some(done)
 }
 
 /// Sends an object of another heap on its way, if that takes no more than a place in a message that
