@@ -184,6 +184,8 @@ impl SizeClass {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slicing {
     reciprocal: u32,
+    /// Bytes of an object.
+    pub(crate) size: usize,
     /// Bytes in which objects start.
     end: usize,
     /// Bytes of a slab, a power of two.
@@ -197,7 +199,8 @@ impl Slicing {
         let reciprocal = RECIPROCALS[class.index()];
         let nr_objects = class.objects();
         let slab_bytes = class.slab_order().nr_pages() * PAGE_SIZE;
-        Slicing { reciprocal, end: nr_objects * class.size(), slab_bytes, nr_objects }
+        let size = class.size();
+        Slicing { reciprocal, size, end: nr_objects * size, slab_bytes, nr_objects }
     }
 
     /// As [`SizeClass::object_at`], for any offset.

@@ -10,7 +10,7 @@ use crate::heap::{Heap, Inner};
 
 /// Slots of a bin's first array, slot 0 included.
 const FIRST_SLOTS: usize = 32;
-const MAX_SLOTS: usize = 1024;
+const MAX_SLOTS: usize = 2048;
 /// Slots of the deepest bins of the largest classes, of heaps with a small share and a large one.
 const MIN_SLOTS: [usize; 2] = [8, 32];
 /// What all bins of all heaps together may hold, in bytes.

@@ -12,6 +12,9 @@
 
 mod holes;
 mod list;
+mod row;
+#[cfg(test)]
+mod tests;
 
 use core::ptr::{self, NonNull};
 
@@ -252,16 +255,31 @@ impl Slab {
         let mut hint = usize::from(self.hint);
         let mut bad = None;
         let mut nr = 0;
+        let mut last = 0;
+        let far = !(2 * slicing.size);
         while nr < objects.len() {
-            let offset = objects[nr].addr().wrapping_sub(base);
+            let addr = objects[nr].addr();
+            let offset = addr.wrapping_sub(base);
             let Some(index) = slicing.object_at(offset) else {
                 if offset < slicing.slab_bytes {
                     bad = Some(BadKind::Interior);
                 }
                 break;
             };
+            // Beside the one before, on either side: there may be more of them.
+            if addr.wrapping_sub(last).wrapping_add(slicing.size) & far == 0 {
+                // SAFETY: the bitmap has a bit for every index of an object.
+                let (run, lowest) = unsafe { row::put(words, slicing, index, &objects[nr..]) };
+                if run > 0 {
+                    hint = hint.min(lowest / BITS);
+                    nr += run;
+                    last = objects[nr - 1].addr();
+                    continue;
+                }
+            }
+            last = addr;
             let (w, bit) = (index / BITS, index % BITS);
-            // SAFETY: the bitmap has a bit for every index of an object.
+            // SAFETY: as above.
             let place = unsafe { &mut *words.add(w) };
             let word = *place;
             if word >> bit & 1 != 0 {

@@ -1,0 +1,93 @@
+//! Objects that come back in rows, beside the same ones put back singly.
+
+use super::*;
+use crate::class::SizeClass;
+
+const BASE: usize = 1 << 20;
+
+/// A slab of 256 objects of which none is free.
+fn full_slab(class: SizeClass) -> Slab {
+    Slab {
+        next: ptr::null_mut(),
+        prev: ptr::null_mut(),
+        head: Pfn::new(0),
+        class,
+        listed: false,
+        nr_free: 0,
+        hint: u8::MAX,
+        holing: 0,
+        holes: 0,
+        stamp: 0,
+        nr_objects: class.objects() as u16,
+        bitmap: Bitmap { inline: [0; INLINE_WORDS] },
+    }
+}
+
+fn objects(class: SizeClass, indices: impl IntoIterator<Item = usize>) -> Vec<*mut u8> {
+    indices.into_iter().map(|i| ptr::without_provenance_mut(BASE + i * class.size())).collect()
+}
+
+/// Puts all of them back in one call, and one by one into another slab; both must come out alike.
+fn put(class: SizeClass, indices: impl IntoIterator<Item = usize>) -> (Slab, usize) {
+    let objects = objects(class, indices);
+    let slicing = Slicing::of(class);
+    let (mut slab, mut singly) = (full_slab(class), full_slab(class));
+    let (nr, bad) = slab.put(slicing, BASE, &objects);
+    let mut stopped = None;
+    let nr_singly = objects
+        .iter()
+        .take_while(|&&object| {
+            let (nr, bad) = singly.put(slicing, BASE, &[object]);
+            stopped = bad;
+            nr == 1
+        })
+        .count();
+    assert_eq!((nr, bad.is_some()), (nr_singly, stopped.is_some()));
+    assert_eq!(slab.words(), singly.words());
+    assert_eq!((slab.nr_free, slab.hint), (singly.nr_free, singly.hint));
+    (slab, nr)
+}
+
+fn class() -> SizeClass {
+    let class = SizeClass::of(128).unwrap();
+    assert_eq!(class.objects(), INLINE_WORDS * BITS);
+    class
+}
+
+#[test]
+fn rows_of_any_length_and_place_come_back_whole() {
+    for from in [0, 1, 7, 62, 63, 64, 100, 128] {
+        for len in [1, 2, 3, 7, 8, 9, 17, 64, 65, 127, 128] {
+            let (slab, nr) = put(class(), from..from + len);
+            assert_eq!((nr, slab.nr_free()), (len, len));
+            let (slab, nr) = put(class(), (from..from + len).rev());
+            assert_eq!((nr, slab.nr_free()), (len, len));
+        }
+    }
+    let (slab, _) = put(class(), 0..256);
+    assert!(slab.is_empty());
+}
+
+#[test]
+fn rows_may_follow_each_other_in_any_direction() {
+    let rows = (40..90).chain((10..40).rev()).chain([200, 202, 204]).chain(90..92).chain(3..9);
+    assert_eq!(put(class(), rows).1, 91);
+}
+
+#[test]
+fn a_row_ends_where_the_slab_ends() {
+    assert_eq!(put(class(), 250..270).1, 6);
+    let class = SizeClass::of(176).unwrap();
+    let nr = class.objects();
+    assert_ne!(nr % BITS, 0);
+    assert_eq!(put(class, nr - 20..nr + 1).1, 20);
+    assert_eq!(put(class, (0..nr).rev()).1, nr);
+}
+
+#[test]
+fn an_object_freed_twice_stops_a_row_where_it_lies() {
+    assert_eq!(put(class(), (60..80).chain(70..75)).1, 20);
+    assert_eq!(put(class(), [75].into_iter().chain(60..80)).1, 16);
+    assert_eq!(put(class(), [75].into_iter().chain((60..80).rev())).1, 5);
+    assert_eq!(put(class(), [5, 5, 5]).1, 1);
+}
