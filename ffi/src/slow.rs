@@ -32,12 +32,6 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if !object.is_null() {
         return object;
     }
-    if let Some(block) = short_of_visit(heap, |own| {
-        // SAFETY: the heap is the thread's own.
-        unsafe { own.try_alloc_large(size) }
-    }) {
-        return block.as_ptr();
-    }
     serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
 }
 
@@ -65,7 +59,17 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *
     serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true }, heap)
 }
 
+#[inline(never)]
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
+    if request.align <= MIN_ALIGN
+        && !request.zeroed
+        && let Some(block) = short_of_visit(heap, |own| {
+            // SAFETY: the heap is the thread's own.
+            unsafe { own.try_alloc_large(request.size) }
+        })
+    {
+        return block.as_ptr();
+    }
     let before = Errno::save();
     let mut block = hit_on_detour(request, heap);
     if block.is_none() {
@@ -182,11 +186,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     }
     // SAFETY: the caller's promise.
-    if unsafe { send(object, heap) } {
-        return;
-    }
-    // SAFETY: as above.
-    if !unsafe { keep(object, heap) } {
+    if !unsafe { send(object, heap) } {
         // SAFETY: as above.
         unsafe { free_missed::<F>(object, heap) };
     }
@@ -197,8 +197,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn keep(object: *mut u8, heap: *mut HeapHot) -> bool {
-    let Some(object) = NonNull::new(object) else { return false };
+unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     short_of_visit(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         let is_kept = || unsafe { own.try_free_large(object) };
@@ -255,6 +254,10 @@ unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         tls::Block::get().put(heap);
         return;
     };
+    // SAFETY: the caller's promise.
+    if unsafe { keep(object, heap) } {
+        return;
+    }
     let is_short = heap != tls::empty() && !detour::is_checked();
     if is_short {
         // SAFETY: a heap that was taken is the thread's own.
