@@ -128,13 +128,14 @@ impl Inner {
             let is_empty = (*slab).is_empty();
             let word = PageWord::slab(heap.id(), class).raw();
             from.classes[class.index()].partial.remove(slab);
-            from.classes[class.index()].nr_slabs -= 1;
+            // Both heaps are of one node.
+            from.count_slabs(heap, class, -1);
             for i in 0..Slab::pages(class) {
                 // Relaxed: see the module doc.
                 map.word(head.add(i)).store(word, Relaxed);
             }
             self.classes[class.index()].partial.push(slab);
-            self.classes[class.index()].nr_slabs += 1;
+            self.count_slabs(heap, class, 1);
             if is_empty {
                 from.count_empty(class, -1);
                 self.count_empty(class, 1);

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     /// Memory policies that the OS refused: statistic only.
     pub(crate) nr_bind_fail: AtomicU32,
     pub(crate) numastat: Numastat,
+    /// Pages of one slab for each class that a heap of the node has slabs of.
+    pub(crate) nr_first: AtomicUsize,
     pub(crate) full: FullMark,
     /// Pages that may get memory before somebody looks at the node's room again; written under the
     /// zone lock and by those who look. Counts only where memory is bound to the node.
@@ -51,6 +53,7 @@ impl Node {
             shared: AtomicBool::new(false),
             nr_bind_fail: AtomicU32::new(0),
             numastat: Numastat::default(),
+            nr_first: AtomicUsize::new(0),
             full: FullMark::default(),
             allowance: AtomicUsize::new(0),
             ample: AtomicBool::new(false),

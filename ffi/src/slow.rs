@@ -7,7 +7,7 @@
 use core::ptr::{self, NonNull};
 
 use zonal_allocator::{BadKind, BadPointer, Block, Heap, HeapHot, Mm, Request};
-use zonal_numa::{NodeId, PAGE_SHIFT};
+use zonal_numa::{NodeId, PAGE_SHIFT, PAGE_SIZE};
 use zonal_reclaim::{PageFlags, ReallocError};
 
 use crate::abort;
@@ -24,6 +24,12 @@ use crate::tls;
 
 /// All blocks have this, and those of more than 8 bytes have 16.
 const MIN_ALIGN: usize = 8;
+
+/// New zeros of up to so many bytes are touched beforehand where there are several threads. A program
+/// that reads such a page before it writes to it, as tables are used, gets the kernel's page of zeros
+/// first, and the write then interrupts every processor that runs one of the threads: ten times the
+/// cost of a page fault.
+const TOUCHED: usize = 256 << 10;
 
 #[cold]
 #[inline(never)]
@@ -78,12 +84,24 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     let Some(block) = block else {
         return no_memory();
     };
-    if request.zeroed && !block.known_zero {
-        // SAFETY: the block has at least `size` bytes and nobody else knows it.
-        unsafe { block.start.write_bytes(0, request.size) };
+    if request.zeroed {
+        zero(block, request.size);
     }
     before.restore();
     block.start.as_ptr()
+}
+
+/// Makes the first `size` bytes of a new block zeros that can be read.
+fn zero(block: Block, size: usize) {
+    if !block.known_zero {
+        // SAFETY: the block has at least `size` bytes and nobody else knows it.
+        unsafe { block.start.write_bytes(0, size) };
+    } else if size <= TOUCHED && init::mm().is_some_and(|mm| mm.pages().nr_threads() > 1) {
+        for at in (0..size).step_by(PAGE_SIZE) {
+            // SAFETY: as above. Volatile: the page fault is what is wanted.
+            unsafe { block.start.add(at).write_volatile(0) };
+        }
+    }
 }
 
 /// The heap whose detour was taken, if only samples are wanted.

@@ -51,3 +51,18 @@ fn few_system_calls_at_start() {
     let (ours, base) = (count(&library), count(&compile_shared("empty.c")));
     assert!(ours - base <= 40, "{ours} system calls against {base} with an empty preload");
 }
+
+/// Zeros that nobody touched take no memory, unless they are soon to be read and written by one of many.
+#[test]
+fn new_zeros_are_touched_where_that_saves_faults() {
+    if is_zonal() {
+        for threads in ["threads=1", "threads=2"] {
+            Program::c("zeros.c")
+                .arg(threads)
+                .env("ZONAL_CONF", "thp:never")
+                .run()
+                .success()
+                .quiet();
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The whole instance on the real machine.
 
+mod dense;
 mod ended;
 mod holes;
 mod huge;

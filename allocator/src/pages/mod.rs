@@ -220,7 +220,7 @@ impl Pages {
             generation: self.generation(),
             os_page: self.os_page,
             thp: self.thp,
-            nr_threads: self.nr_threads(),
+            nr_first: node.nr_first.load(Relaxed),
             allowance: node.allowance(),
         }
     }
@@ -235,6 +235,14 @@ impl Pages {
     pub(crate) fn pcp_share(&self, order: Order) -> usize {
         let all = (self.charged() / PCP_PART).max(PCP_LEAST);
         (all / self.nr_threads().max(1) / order.nr_pages()).max(2)
+    }
+
+    /// A heap of `node` has its first slab of a class, of so many pages, or gave up its last one.
+    pub(crate) fn count_first(&self, node: NodeId, nr_pages: isize) {
+        if let Some(home) = self.node(node) {
+            // Relaxed: a matter of taste only.
+            home.nr_first.fetch_add(nr_pages as usize, Relaxed);
+        }
     }
 
     /// Tells how many threads have a heap.

@@ -65,7 +65,7 @@ impl Inner {
         let state = &mut self.classes[class.index()];
         // SAFETY: just made, on no list.
         unsafe { state.partial.push(slab.as_ptr()) };
-        state.nr_slabs += 1;
+        self.count_slabs(heap, class, 1);
         self.count_empty(class, 1);
         self.events.slab_alloc += 1;
         Ok(slab.as_ptr())
@@ -91,6 +91,17 @@ impl Inner {
         }
     }
 
+    /// One slab of the class more or less.
+    pub(crate) fn count_slabs(&mut self, heap: &Heap, class: SizeClass, by: i32) {
+        let nr_slabs = &mut self.classes[class.index()].nr_slabs;
+        let had_none = *nr_slabs == 0;
+        *nr_slabs = nr_slabs.wrapping_add_signed(by);
+        if had_none || *nr_slabs == 0 {
+            let nr_pages = class.slab_order().nr_pages() as isize;
+            heap.mm().pages().count_first(heap.node(), by as isize * nr_pages);
+        }
+    }
+
     /// One slab more or less on the lists of which all objects are free.
     pub(crate) fn count_empty(&mut self, class: SizeClass, by: i32) {
         let nr_empty = &mut self.classes[class.index()].nr_empty;
@@ -112,9 +123,8 @@ impl Inner {
                 return 0;
             }
             let order = class.slab_order();
-            let state = &mut self.classes[class.index()];
-            state.partial.remove(slab);
-            state.nr_slabs -= 1;
+            self.classes[class.index()].partial.remove(slab);
+            self.count_slabs(heap, class, -1);
             self.count_empty(class, -1);
             let holes = (*slab).holes.count_ones() as usize;
             if holes > 0 {

@@ -28,9 +28,8 @@ use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::word::Migratetype;
 
-/// From so many pages handed out for each thread on, a dense heap takes huge pages: each thread has
-/// a partly used slab in every class that it uses.
-const HUGE_PER_THREAD_PAGES: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+/// From so many pages on, first slabs not counted, a dense heap takes huge pages.
+const HUGE_FROM_PAGES: usize = (3 << 20) / zonal_numa::PAGE_SIZE;
 
 /// Free pages that are resident are many from one in so many pages handed out on.
 const SLACK_PART: usize = 8;
@@ -119,16 +118,18 @@ impl Zone {
     }
 
     /// A heap of some size that uses most of what it holds is better off with huge pages; a small
-    /// or sparse one would hold far more resident than it uses. A run that fills a pageblock uses
-    /// all of it.
+    /// or sparse one would hold far more resident than it uses. Of the first slab of a class in a
+    /// heap nobody knows how much will be used, and many threads have many of these; the next one is
+    /// asked for because that one is full. A run that fills a pageblock uses all of it.
     fn wants_huge(&self, env: &Env<'_>, req: &Request) -> bool {
         match env.thp {
             Thp::Always => true,
             Thp::Never => false,
             Thp::Auto if req.mt == Migratetype::Large && req.nr_pages >= PAGEBLOCK_PAGES => true,
             Thp::Auto => {
-                let from = HUGE_PER_THREAD_PAGES * env.nr_threads.max(1);
-                self.nr_out >= from && self.nr_out / 3 >= self.nr_free_resident
+                let nr_dense = self.nr_out.saturating_sub(env.nr_first);
+                let is_dense = nr_dense >= HUGE_FROM_PAGES && nr_dense >= env.nr_first / 2;
+                is_dense && self.nr_out / 3 >= self.nr_free_resident
             }
         }
     }

@@ -42,7 +42,8 @@ pub(crate) struct Env<'a> {
     /// The OS page: residency in base sections comes in units of it.
     pub(crate) os_page: Order,
     pub(crate) thp: Thp,
-    pub(crate) nr_threads: usize,
+    /// Pages of one slab for each class that a heap of the node has slabs of.
+    pub(crate) nr_first: usize,
     /// Pages that may get memory by being handed out before somebody looks whether the node has
     /// room: none where nothing is bound to it.
     pub(crate) allowance: Option<&'a AtomicUsize>,
