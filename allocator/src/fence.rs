@@ -1,20 +1,23 @@
-//! Fenced objects: a few small objects, chosen at random, that are checked. After the kernel's KFENCE,
-//! but without its guard pages: a fenced object costs no system call, and no fault of the program's.
+//! Fenced objects: a few small objects that are checked, the first of each class and then some by chance.
+//! After the kernel's KFENCE, but without its guard pages: a fenced object costs no system call, and no
+//! fault of the program's.
 //!
 //! ```text
 //!   live:  | the program's bytes | 0xf5 ... 0xf5 | seal |        a slot of 64 to 1024 bytes
 //!   free:  | key | key | key | ....................key |
 //! ```
 //!
-//! One miss in so many ([`crate::Config::fence`]) is served from here instead of from a slab; hits
-//! know nothing of it, and a free of such an object misses, since it lies outside of all sections. It
+//! The first misses of a class are served from here before anything is put into its bin, so that the next
+//! request misses, too: a small program, or the test of one function, is checked in whole. Later, it
+//! is one miss in so many ([`crate::Config::fence`]). Hits know nothing of it, and a free of such an
+//! object misses, since it lies outside of all sections. An object
 //! has the seal of a checked block ([`crate::checked`]), and what was freed is filled with a key that
 //! is no address. When a slot is used again, and at the end of the process, each byte that differs was
 //! written by a program that had no right to.
 //!
 //! What was freed rests: its slot is used again when enough others of its size were freed after it. The
-//! arena is mapped when the first object is chosen; pages of it become slots of a size when no slot of
-//! that size has rested. When there are no more pages, the slot that rested longest is used, and when all
+//! arena is mapped when the first object is chosen, between two pages that nobody can touch; pages of
+//! it become slots of a size when no slot of that size has rested. When there are no more pages, the slot that rested longest is used, and when all
 //! are in use, no more objects are chosen.
 //!
 //! # Synchronisation
@@ -25,6 +28,7 @@
 //! | `pages[].slots`  | growth, lock     | all     | the size of the slots; 0 for none yet  |
 //! | `pages[].free`   | lock             | all     | which are free                         |
 //! | `nr_pages`       | growth, lock     | all     | pages with slots                       |
+//! | `wanted`         | lock             | all     | classes whose first are to come        |
 //!
 //! Release on `base` and `slots`, Acquire where they are read without the lock. An object passes on
 //! with its pointer, a slot under the lock, which is held for no call of the system but that of the
@@ -36,6 +40,7 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{Machine, PAGE_SIZE, Span};
 
 use crate::checked::{Extent, WORD};
+use crate::class::{NR_CLASSES, SizeClass};
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -51,7 +56,12 @@ const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
 const NR_RESTING: usize = 31;
 /// From so many pages on objects are chosen half as often for each further eighth of the arena, so that those
 /// which live long do not use it up.
-const EASY_PAGES: usize = NR_PAGES / 4;
+const EASY_PAGES: usize = NR_PAGES * 3 / 8;
+/// So many objects of a class are fenced before chance decides: a few, since some are the C library's.
+const NR_FIRSTS: u8 = 8;
+/// The same of a class of more than [`FEW_FROM`] bytes.
+const NR_FIRSTS_LARGE: u8 = 4;
+const FEW_FROM: usize = 256;
 
 /// The arena and who is in it.
 #[derive(Debug)]
@@ -62,8 +72,12 @@ pub(crate) struct Fence {
     base: AtomicPtr<u8>,
     pages: [SlotPage; NR_PAGES],
     nr_pages: AtomicUsize,
+    /// By class: whether some of its first objects are still to come.
+    wanted: AtomicU64,
     turns: Mutex<Turns>,
 }
+
+const _: () = assert!(NR_CLASSES <= u64::BITS as usize);
 
 #[derive(Debug)]
 struct SlotPage {
@@ -78,6 +92,8 @@ struct Turns {
     ready: [u64; NR_PAGES],
     /// By size: those freed last.
     resting: [Resting; NR_SIZES],
+    /// By class: how many of its first objects there were.
+    nr_firsts: [u8; NR_CLASSES],
 }
 
 /// A ring of pages and slots in them, the oldest at `next`.
@@ -118,8 +134,20 @@ impl Fence {
             pages: [(); NR_PAGES]
                 .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
             nr_pages: AtomicUsize::new(0),
-            turns: Mutex::new(Turns { ready: [0; NR_PAGES], resting: [Resting::NONE; NR_SIZES] }),
+            wanted: AtomicU64::new(if period == 0 { 0 } else { classes_with_firsts() }),
+            turns: Mutex::new(Turns {
+                ready: [0; NR_PAGES],
+                resting: [Resting::NONE; NR_SIZES],
+                nr_firsts: [0; NR_CLASSES],
+            }),
         }
+    }
+
+    /// Whether each miss of the class is to be fenced.
+    #[inline]
+    pub(crate) fn wants(&self, class: SizeClass) -> bool {
+        // Relaxed: a hint; the lock decides.
+        self.period == 1 || self.wanted.load(Relaxed) & 1 << class.index() != 0
     }
 
     /// One miss in so many is to be fenced; 0 for none.
@@ -140,6 +168,7 @@ impl Fence {
     pub(crate) fn alloc(
         &self,
         machine: &Machine,
+        class: SizeClass,
         size: usize,
     ) -> Result<Option<NonNull<u8>>, BadPointer> {
         let which = match (size + WORD).div_ceil(FIRST_SLOT).next_power_of_two().ilog2() as usize {
@@ -147,6 +176,7 @@ impl Fence {
             which => which,
         };
         let Some(mut turns) = self.turns.try_lock() else { return Ok(None) };
+        self.count_first(&mut turns, class);
         let Some(extent) = self.take(machine, &mut turns, which) else { return Ok(None) };
         if !extent.is_filled() {
             return Err(extent.bad(BadKind::UsedAfterFree));
@@ -156,6 +186,17 @@ impl Fence {
         // A free in a signal handler may write a link into it.
         extent.arm(size.max(WORD));
         Ok(Some(extent.start))
+    }
+
+    /// One more of the class had its turn, whether or not there is a slot for it.
+    fn count_first(&self, turns: &mut Turns, class: SizeClass) {
+        let wanted = self.wanted.load(Relaxed);
+        let nr = &mut turns.nr_firsts[class.index()];
+        *nr = nr.saturating_add(1);
+        let of_large = class.size() > FEW_FROM;
+        if *nr >= if of_large { NR_FIRSTS_LARGE } else { NR_FIRSTS } {
+            self.wanted.store(wanted & !(1 << class.index()), Relaxed);
+        }
     }
 
     /// A slot of a size that has rested, taken; one that rests where there are no more pages.
@@ -177,9 +218,9 @@ impl Fence {
     /// One more page with slots of so many bytes.
     fn grow(&self, machine: &Machine, turns: &mut Turns, bytes: usize) -> Option<usize> {
         if self.base.load(Relaxed).is_null() {
-            let span = machine.map(NR_PAGES * PAGE_SIZE, PAGE_SIZE).ok()?;
+            let base = map_between_guards(machine)?;
             // ORDERING: Release, pairs with Acquire in `slot_at`.
-            self.base.store(ptr::with_exposed_provenance_mut(span.addr()), Release);
+            self.base.store(base, Release);
         }
         let page = Some(self.nr_pages.load(Relaxed)).filter(|&page| page < NR_PAGES)?;
         let nr_slots = PAGE_SIZE / bytes;
@@ -295,6 +336,23 @@ impl Fence {
     }
 }
 
+/// The arena; pages before and behind it cannot be touched, if the system has it so.
+fn map_between_guards(machine: &Machine) -> Option<*mut u8> {
+    let guard = machine.page_size();
+    let span = machine.map(NR_PAGES * PAGE_SIZE + 2 * guard, PAGE_SIZE).ok()?;
+    let (before, rest) = span.split_at(guard);
+    let (arena, behind) = rest.split_at(NR_PAGES * PAGE_SIZE);
+    for guard in [before, behind] {
+        let _ = machine.protect_none(guard);
+    }
+    Some(ptr::with_exposed_provenance_mut(arena.addr()))
+}
+
+fn classes_with_firsts() -> u64 {
+    let small = SizeClass::all().take_while(|class| class.size() <= MAX_SIZE + WORD);
+    small.fold(0, |classes, class| classes | 1 << class.index())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,8 +363,16 @@ mod tests {
         (Fence::new(4, KEY), Machine::linux())
     }
 
+    fn try_take(
+        fence: &Fence,
+        machine: &Machine,
+        size: usize,
+    ) -> Result<Option<NonNull<u8>>, BadPointer> {
+        fence.alloc(machine, SizeClass::of(size).unwrap(), size)
+    }
+
     fn take(fence: &Fence, machine: &Machine, size: usize) -> NonNull<u8> {
-        fence.alloc(machine, size).unwrap().unwrap()
+        try_take(fence, machine, size).unwrap().unwrap()
     }
 
     #[test]
@@ -334,7 +400,7 @@ mod tests {
             assert_eq!(fence.free(range.start).unwrap_err().kind, BadKind::DoubleFree);
         }
         assert_eq!(fence.check(), None);
-        assert!(fence.alloc(&machine, MAX_SIZE + 1).unwrap().is_none());
+        assert!(try_take(&fence, &machine, MAX_SIZE + 1).unwrap().is_none());
     }
 
     #[test]
@@ -356,10 +422,30 @@ mod tests {
             unsafe { object.add(size / 2).write(0) };
             let bad = BadPointer { kind: BadKind::UsedAfterFree, ..bad };
             assert_eq!(fence.check(), Some(bad));
-            let later = core::iter::from_fn(|| fence.alloc(&machine, size).transpose());
+            let later = core::iter::from_fn(|| try_take(&fence, &machine, size).transpose());
             let found: Vec<_> = later.filter_map(Result::err).collect();
             assert_eq!(found, [bad], "{size} {at}");
         }
+    }
+
+    #[test]
+    fn the_first_of_each_class_are_wanted() {
+        let (fence, machine) = fence();
+        for class in SizeClass::all() {
+            let size = class.size().min(MAX_SIZE);
+            let firsts = core::iter::from_fn(|| {
+                fence.wants(class).then(|| fence.alloc(&machine, class, size).unwrap().unwrap())
+            });
+            let expected = match class.size() {
+                ..=256 => NR_FIRSTS,
+                257..=1024 => NR_FIRSTS_LARGE,
+                _ => 0,
+            };
+            assert_eq!(firsts.count(), usize::from(expected), "{class:?}");
+        }
+        assert!(fence.nr_pages.load(Relaxed) <= EASY_PAGES, "and leave room for others");
+        assert_eq!(fence.period(), 4);
+        assert!(SizeClass::all().all(|class| !Fence::new(0, KEY).wants(class)));
     }
 
     #[test]
@@ -377,12 +463,12 @@ mod tests {
         assert_eq!(fence.period(), 4);
 
         let mut nr = 1;
-        while fence.alloc(&machine, 1000).unwrap().is_some() {
+        while try_take(&fence, &machine, 1000).unwrap().is_some() {
             nr += 1;
         }
         assert_eq!(nr, NR_PAGES * PAGE_SIZE / 1024);
         assert!(fence.period() >= 4 << 5);
-        assert!(fence.alloc(&machine, 10).unwrap().is_none());
+        assert!(try_take(&fence, &machine, 10).unwrap().is_none());
         fence.free(first.addr().get()).unwrap();
         assert_eq!(take(&fence, &machine, 1000), first);
     }
@@ -403,7 +489,7 @@ mod tests {
                 assert!(other != first && live != first, "{i} after it, {nr_live} of {size}");
                 fence.free(earlier.get(i).unwrap_or(&other).addr().get()).unwrap();
             }
-            let mut later = core::iter::from_fn(|| fence.alloc(&machine, size).unwrap());
+            let mut later = core::iter::from_fn(|| try_take(&fence, &machine, size).unwrap());
             assert!(later.any(|object| object == first));
         }
     }
@@ -412,14 +498,15 @@ mod tests {
     #[test]
     fn a_full_arena_uses_what_rests() {
         let (fence, machine) = fence();
-        let mut all: Vec<_> = core::iter::from_fn(|| fence.alloc(&machine, 500).unwrap()).collect();
+        let mut all: Vec<_> =
+            core::iter::from_fn(|| try_take(&fence, &machine, 500).unwrap()).collect();
         assert_eq!(all.len(), NR_PAGES * PAGE_SIZE / 512);
         for nr in [1, 5, NR_RESTING] {
             let freed = all.split_off(all.len() - nr);
             freed.iter().for_each(|object| fence.free(object.addr().get()).unwrap());
             all.extend((0..nr).map(|_| take(&fence, &machine, 500)));
             assert!(all.ends_with(&freed));
-            assert_eq!(fence.alloc(&machine, 500), Ok(None));
+            assert_eq!(try_take(&fence, &machine, 500), Ok(None));
         }
     }
 }

@@ -120,34 +120,42 @@ impl Heap {
             if let Some(start) = NonNull::new(object) {
                 return Ok(Block { start, known_zero: false });
             }
-            let fences_all = self.mm().fence().period() == 1;
-            if fences_all && let Some(block) = self.alloc_fenced(size, align) {
+            // Before the refill: with an empty bin, the next request comes here, too.
+            let is_wanted = self.mm().fence().wants(class);
+            if is_wanted && let Some(block) = self.alloc_fenced(class, size, align) {
                 return Ok(block);
             }
             self.refill(class, size, from)?;
             // Only where there is memory: when there is none, what is freed must serve again.
             let is_due = self.mm().fence().period() > 1 && self.misses().spend(1);
-            if is_due && let Some(block) = self.alloc_fenced(size, align) {
+            if is_due
+                && self.draw_fenced()
+                && let Some(block) = self.alloc_fenced(class, size, align)
+            {
                 return Ok(block);
             }
         }
     }
 
-    /// A fenced object, if its turn has come and it can be one.
+    /// Whether it is the turn of this miss.
     #[cold]
-    fn alloc_fenced(&self, size: usize, align: usize) -> Option<Block> {
-        let (fence, machine) = (self.mm().fence(), self.mm().machine());
-        let period = fence.period();
+    fn draw_fenced(&self) -> bool {
+        let mm = self.mm();
         // All threads together as often as one: they meet there.
-        let period_of_one = period.saturating_mul(self.mm().pages().nr_threads().max(1) as u64);
-        if period > 1 && !self.misses().draw(1, period_of_one, || machine.random()) {
-            return None;
-        }
+        let nr_threads = mm.pages().nr_threads().max(1) as u64;
+        let period = mm.fence().period().saturating_mul(nr_threads);
+        self.misses().draw(1, period, || mm.machine().random())
+    }
+
+    /// A fenced object, where it can be one.
+    #[cold]
+    fn alloc_fenced(&self, class: SizeClass, size: usize, align: usize) -> Option<Block> {
+        let (fence, machine) = (self.mm().fence(), self.mm().machine());
         // The arena is of no node.
         if align > MIN_ALIGN || !machine.topology().is_one_node() {
             return None;
         }
-        let start = fence.alloc(machine, size).unwrap_or_else(|bad| {
+        let start = fence.alloc(machine, class, size).unwrap_or_else(|bad| {
             self.enter().fault.get_or_insert(bad);
             None
         })?;
