@@ -3,14 +3,14 @@
 //! fault of the program's.
 //!
 //! ```text
-//!   live:  | the program's bytes | 0xf5 ... 0xf5 | seal |        a slot of 64 to 1024 bytes
+//!   live:  | the program's bytes | 0xf5 ... 0xf5 | seal |        a slot of 64 to 4096 bytes
 //!   free:  | key | key | key | ....................key |
 //! ```
 //!
 //! The first misses of a class are served from here before anything is put into its bin, so that the next
 //! request misses, too: a small program, or the test of one function, is checked in whole. Later, it
-//! is one miss in so many ([`crate::Config::fence`]). Hits know nothing of it, and a free of such an
-//! object misses, since it lies outside of all sections. An object
+//! is one miss in so many ([`crate::Config::fence`]), of smaller objects. Hits know nothing of it, and a
+//! free of such an object misses, since it lies outside of all sections. An object
 //! has the seal of a checked block ([`crate::checked`]), and what was freed is filled with a key that
 //! is no address. When a slot is used again, and at the end of the process, each byte that differs was
 //! written by a program that had no right to.
@@ -37,10 +37,10 @@
 use core::mem;
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, PAGE_SIZE, Span};
+use zonal_numa::{Machine, NodeId, PAGE_SIZE, Span};
 
 use crate::checked::{Extent, WORD};
-use crate::class::{NR_CLASSES, SizeClass};
+use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass};
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -49,19 +49,19 @@ use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 const NR_PAGES: usize = if cfg!(zonal_loom) { 1 } else { 64 };
 /// Bytes of the smallest slots; each size is twice the one before.
 const FIRST_SLOT: usize = 64;
-const NR_SIZES: usize = 5;
+const NR_SIZES: usize = 7;
 /// The largest object that is fenced, in bytes.
-const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
+pub(crate) const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
+/// The largest class of which some are fenced by chance.
+const MAX_BY_CHANCE: usize = 1024;
 /// Slots of a size that rest: so many are freed before the first of them is used again.
 const NR_RESTING: usize = 31;
-/// From so many pages on objects are chosen half as often for each further eighth of the arena, so that those
+/// From so many pages on objects are chosen half as often for each further sixteenth of the arena, so that those
 /// which live long do not use it up.
-const EASY_PAGES: usize = NR_PAGES * 3 / 8;
-/// So many objects of a class are fenced before chance decides: a few, since some are the C library's.
-const NR_FIRSTS: u8 = 8;
-/// The same of a class of more than [`FEW_FROM`] bytes.
-const NR_FIRSTS_LARGE: u8 = 4;
-const FEW_FROM: usize = 256;
+const EASY_PAGES: usize = NR_PAGES * 3 / 4;
+/// Bytes of a class and how many of its objects are fenced before chance decides: so many that those
+/// which the C library takes when a program begins, mostly small ones, leave some.
+const NR_FIRSTS: [(usize, u8); 5] = [(48, 72), (128, 30), (256, 8), (1024, 4), (MAX_SMALL, 2)];
 
 /// The arena and who is in it.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ struct SlotPage {
 struct Turns {
     /// By page: the slots that were never used, or have rested.
     ready: [u64; NR_PAGES],
+    /// By page: whose memory it is.
+    nodes: [NodeId; NR_PAGES],
+    /// By size: the page where a slot was found last.
+    last: [usize; NR_SIZES],
     /// By size: those freed last.
     resting: [Resting; NR_SIZES],
     /// By class: how many of its first objects there were.
@@ -113,8 +117,11 @@ impl Resting {
         oldest
     }
 
-    fn take(&mut self) -> Option<(u8, u8)> {
-        (0..NR_RESTING).find_map(|_| self.exchange(None))
+    /// The oldest in a page that `fits`.
+    fn take(&mut self, fits: impl Fn(usize) -> bool) -> Option<(u8, u8)> {
+        let (newer, older) = self.slots.split_at_mut(self.next);
+        let mut slots = older.iter_mut().chain(newer);
+        slots.find(|slot| slot.is_some_and(|(page, _)| fits(page.into())))?.take()
     }
 }
 
@@ -134,9 +141,11 @@ impl Fence {
             pages: [(); NR_PAGES]
                 .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
             nr_pages: AtomicUsize::new(0),
-            wanted: AtomicU64::new(if period == 0 { 0 } else { classes_with_firsts() }),
+            wanted: AtomicU64::new(if period == 0 { 0 } else { u64::MAX }),
             turns: Mutex::new(Turns {
                 ready: [0; NR_PAGES],
+                nodes: [NodeId::ZERO; NR_PAGES],
+                last: [0; NR_SIZES],
                 resting: [Resting::NONE; NR_SIZES],
                 nr_firsts: [0; NR_CLASSES],
             }),
@@ -158,16 +167,23 @@ impl Fence {
             period => {
                 // Relaxed: how often, not whether.
                 let nr_uneasy = self.nr_pages.load(Relaxed).saturating_sub(EASY_PAGES);
-                period.saturating_mul(1 << (nr_uneasy * 8 / NR_PAGES))
+                period.saturating_mul(1 << (nr_uneasy * 16 / NR_PAGES))
             }
         }
     }
 
-    /// An object of zeros; none where it is too large, there is no slot left, or another thread is
-    /// at work here. What was wrong with the slot is an error, and the slot is lost.
+    /// Whether a miss of the class can be chosen by chance.
+    #[inline]
+    pub(crate) fn chooses(class: SizeClass) -> bool {
+        class.size() <= MAX_BY_CHANCE
+    }
+
+    /// An object of zeros in memory of `node`, where the caller runs; none where it is too large, there
+    /// is no slot left, or another thread is at work here. What was wrong with the slot is an error, and
+    /// the slot is lost.
     pub(crate) fn alloc(
         &self,
-        machine: &Machine,
+        (machine, node): (&Machine, NodeId),
         class: SizeClass,
         size: usize,
     ) -> Result<Option<NonNull<u8>>, BadPointer> {
@@ -177,7 +193,7 @@ impl Fence {
         };
         let Some(mut turns) = self.turns.try_lock() else { return Ok(None) };
         self.count_first(&mut turns, class);
-        let Some(extent) = self.take(machine, &mut turns, which) else { return Ok(None) };
+        let Some(extent) = self.take((machine, node), &mut turns, which) else { return Ok(None) };
         if !extent.is_filled() {
             return Err(extent.bad(BadKind::UsedAfterFree));
         }
@@ -188,35 +204,53 @@ impl Fence {
         Ok(Some(extent.start))
     }
 
+    /// Whether an object of the class that has no slot here shall be checked in another way.
+    pub(crate) fn take_turn(&self, class: SizeClass) -> bool {
+        let Some(mut turns) = self.turns.try_lock() else { return false };
+        self.count_first(&mut turns, class);
+        true
+    }
+
     /// One more of the class had its turn, whether or not there is a slot for it.
     fn count_first(&self, turns: &mut Turns, class: SizeClass) {
-        let wanted = self.wanted.load(Relaxed);
         let nr = &mut turns.nr_firsts[class.index()];
         *nr = nr.saturating_add(1);
-        let of_large = class.size() > FEW_FROM;
-        if *nr >= if of_large { NR_FIRSTS_LARGE } else { NR_FIRSTS } {
-            self.wanted.store(wanted & !(1 << class.index()), Relaxed);
+        if *nr >= nr_firsts(class) {
+            self.wanted.store(self.wanted.load(Relaxed) & !(1 << class.index()), Relaxed);
         }
     }
 
     /// A slot of a size that has rested, taken; one that rests where there are no more pages.
-    fn take(&self, machine: &Machine, turns: &mut Turns, which: usize) -> Option<Extent> {
+    fn take(&self, place: (&Machine, NodeId), turns: &mut Turns, which: usize) -> Option<Extent> {
+        let (_, node) = place;
         let bytes = FIRST_SLOT << which;
-        let mut pages = self.pages.iter().zip(&turns.ready);
-        let found = pages
-            .position(|(page, &ready)| ready != 0 && page.slot.load(Relaxed) as usize == bytes);
-        let (page, index) = match found.or_else(|| self.grow(machine, turns, bytes)) {
+        let last = turns.last[which];
+        let found = (last..NR_PAGES).chain(0..last).find(|&page| {
+            let slot = self.pages[page].slot.load(Relaxed) as usize;
+            turns.ready[page] != 0 && slot == bytes && turns.nodes[page] == node
+        });
+        let (page, index) = match found.or_else(|| self.grow(place, turns, bytes)) {
             Some(page) => (page, turns.ready[page].trailing_zeros() as usize),
-            None => turns.resting[which].take().map(|(page, index)| (page.into(), index.into()))?,
+            None => {
+                let nodes = &turns.nodes;
+                let (page, index) = turns.resting[which].take(|page| nodes[page] == node)?;
+                (page.into(), index.into())
+            }
         };
+        turns.last[which] = page;
         turns.ready[page] &= !(1 << index);
         let free = &self.pages[page].free;
         free.store(free.load(Relaxed) & !(1 << index), Relaxed);
         self.extent(page, index, bytes)
     }
 
-    /// One more page with slots of so many bytes.
-    fn grow(&self, machine: &Machine, turns: &mut Turns, bytes: usize) -> Option<usize> {
+    /// One more page with slots of so many bytes, from where the caller runs.
+    fn grow(
+        &self,
+        (machine, node): (&Machine, NodeId),
+        turns: &mut Turns,
+        bytes: usize,
+    ) -> Option<usize> {
         if self.base.load(Relaxed).is_null() {
             let base = map_between_guards(machine)?;
             // ORDERING: Release, pairs with Acquire in `slot_at`.
@@ -224,11 +258,9 @@ impl Fence {
         }
         let page = Some(self.nr_pages.load(Relaxed)).filter(|&page| page < NR_PAGES)?;
         let nr_slots = PAGE_SIZE / bytes;
-        for index in 0..nr_slots {
-            self.extent(page, index, bytes)?.fill();
-        }
+        self.extent(page, 0, PAGE_SIZE)?.fill();
         let all = u64::MAX.checked_shr((u64::BITS as usize - nr_slots) as u32)?;
-        turns.ready[page] = all;
+        (turns.ready[page], turns.nodes[page]) = (all, node);
         self.pages[page].free.store(all, Relaxed);
         // ORDERING: Release, pairs with Acquire in `slot_at`.
         self.pages[page].slot.store(bytes as u32, Release);
@@ -348,9 +380,9 @@ fn map_between_guards(machine: &Machine) -> Option<*mut u8> {
     Some(ptr::with_exposed_provenance_mut(arena.addr()))
 }
 
-fn classes_with_firsts() -> u64 {
-    let small = SizeClass::all().take_while(|class| class.size() <= MAX_SIZE + WORD);
-    small.fold(0, |classes, class| classes | 1 << class.index())
+/// How many of the first objects of a class are fenced.
+fn nr_firsts(class: SizeClass) -> u8 {
+    NR_FIRSTS.iter().find(|&&(upto, _)| class.size() <= upto).map_or(0, |&(_, nr)| nr)
 }
 
 #[cfg(test)]
@@ -368,7 +400,7 @@ mod tests {
         machine: &Machine,
         size: usize,
     ) -> Result<Option<NonNull<u8>>, BadPointer> {
-        fence.alloc(machine, SizeClass::of(size).unwrap(), size)
+        fence.alloc((machine, NodeId::ZERO), SizeClass::of(size).unwrap(), size)
     }
 
     fn take(fence: &Fence, machine: &Machine, size: usize) -> NonNull<u8> {
@@ -432,16 +464,16 @@ mod tests {
     fn the_first_of_each_class_are_wanted() {
         let (fence, machine) = fence();
         for class in SizeClass::all() {
-            let size = class.size().min(MAX_SIZE);
             let firsts = core::iter::from_fn(|| {
-                fence.wants(class).then(|| fence.alloc(&machine, class, size).unwrap().unwrap())
+                fence.wants(class).then(|| match class.size() - WORD {
+                    size @ ..=MAX_SIZE => {
+                        let place = (&machine, NodeId::ZERO);
+                        assert!(fence.alloc(place, class, size).unwrap().is_some());
+                    }
+                    _ => assert!(fence.take_turn(class)),
+                })
             });
-            let expected = match class.size() {
-                ..=256 => NR_FIRSTS,
-                257..=1024 => NR_FIRSTS_LARGE,
-                _ => 0,
-            };
-            assert_eq!(firsts.count(), usize::from(expected), "{class:?}");
+            assert_eq!(firsts.count(), usize::from(nr_firsts(class)), "{class:?}");
         }
         assert!(fence.nr_pages.load(Relaxed) <= EASY_PAGES, "and leave room for others");
         assert_eq!(fence.period(), 4);
@@ -467,7 +499,7 @@ mod tests {
             nr += 1;
         }
         assert_eq!(nr, NR_PAGES * PAGE_SIZE / 1024);
-        assert!(fence.period() >= 4 << 5);
+        assert!(fence.period() >= 4 << 3);
         assert!(try_take(&fence, &machine, 10).unwrap().is_none());
         fence.free(first.addr().get()).unwrap();
         assert_eq!(take(&fence, &machine, 1000), first);

@@ -1,4 +1,5 @@
-//! Large blocks: page runs handed out as one object, from 32 KiB to 4 MiB.
+//! Large blocks: page runs handed out as one object, from 32 KiB to 4 MiB, and the first of some smaller
+//! classes ([`crate::fence`]).
 //!
 //! The page word of the head says `Large` with the number of pages, so that everything about the
 //! block is found with one load. Freeing swaps the word to nothing: of two frees of one block only
@@ -88,6 +89,29 @@ impl Mm {
         align: usize,
         from: Attempt,
     ) -> Result<Block, AllocError> {
+        self.publish_large(self.run_for(heap, size, align, from)?, size)
+    }
+
+    /// The same for an object of a class, with slack behind it.
+    pub(crate) fn alloc_roomy(
+        &self,
+        heap: &Heap,
+        size: usize,
+        from: Attempt,
+    ) -> Result<Block, AllocError> {
+        heap.read_policy();
+        let run = self.run_for(heap, size + 1, 1, from)?;
+        self.note_taken(heap, from.node, run.nr_pages());
+        self.publish_large(run, size)
+    }
+
+    fn run_for(
+        &self,
+        heap: &Heap,
+        size: usize,
+        align: usize,
+        from: Attempt,
+    ) -> Result<PageRun, AllocError> {
         let nr_pages = pages_for(size);
         let align_pages = (align >> PAGE_SHIFT).max(1);
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
@@ -97,11 +121,9 @@ impl Mm {
             && from.node == heap.node()
             && let Some(run) = heap.enter().large.take(pages, nr_pages)
         {
-            return self.publish_large(run, size);
+            return Ok(run);
         }
-        let run =
-            pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
-        self.publish_large(run, size)
+        pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)
     }
 
     /// `nr_pages` pages, or slightly more, for the owner of `heap`. An `urgent` request may use the

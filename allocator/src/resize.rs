@@ -52,6 +52,13 @@ impl Mm {
         if self.is_deferred(block.addr().get()) {
             return size > usable;
         }
+        let map = &self.pages().map;
+        let kind = map.pfn_of(block.addr().get()).map(|pfn| map.word_at(pfn).kind());
+        if self.has_slack() && kind == Some(Kind::Large) {
+            // Where no slack is left, it may be that the size is not known.
+            let known = self.usable_size(block).unwrap_or(usable);
+            return size > known || (size.max(WORD) < known && known < usable);
+        }
         let rounded = size.max(1).checked_next_multiple_of(align).unwrap_or(usize::MAX);
         match SizeClass::of(rounded.min(MAX_SMALL + 1)) {
             Some(class) => class.size() != usable && !fits(rounded, usable),

@@ -2,9 +2,13 @@
  * SIGABRT, or SIGSEGV where the program itself faults; `own=1` gives the program a handler of its own for that, by which
  * it ends with 4. Else the program ends with 3 ("survived") through exit(), so that what is found at the end of
  * the process counts. Kinds that must be refused by an errno or a null pointer abort by themselves when
- * they are, with a line of the same form. `mute=1` closes stderr, and the kind must leave errno alone. */
+ * they are, with a line of the same form. `mute=1` closes stderr, and the kind must leave errno alone. `size=N` is that of
+ * small objects, and `busy=1` lets the C library allocate before, as programs do. */
 #include "t.h"
+#include <dirent.h>
+#include <locale.h>
 #include <signal.h>
+#include <time.h>
 
 void free_sized(void *, size_t) __attribute__((weak));
 void free_aligned_sized(void *, size_t, size_t) __attribute__((weak));
@@ -12,8 +16,9 @@ void free_aligned_sized(void *, size_t, size_t) __attribute__((weak));
 void _ZdlPvm(void *, size_t) __attribute__((weak));
 void *_Znwm(size_t) __attribute__((weak));
 
-enum { SMALL = 100, LARGE = 100000, HUGE_ = 30000000 };
+enum { LARGE = 100000, HUGE_ = 30000000 };
 
+static size_t small = 100;
 static char in_data[256] __attribute__((aligned(64)));
 
 static char *get(size_t size)
@@ -76,17 +81,17 @@ static void twice_after(size_t size, int nr)
 	give(p);
 }
 
-static void k_double_small(void) { twice(SMALL); }
+static void k_double_small(void) { twice(small); }
 static void k_double_large(void) { twice(LARGE); }
 static void k_double_huge(void) { twice(HUGE_); }
-static void k_double_after_one(void) { twice_after(SMALL, 1); }
-static void k_double_after_many(void) { twice_after(SMALL, 200); }
+static void k_double_after_one(void) { twice_after(small, 1); }
+static void k_double_after_many(void) { twice_after(small, 200); }
 static void k_double_large_after_many(void) { twice_after(LARGE, 50); }
 static void k_double_8(void) { twice_after(8, 1); }
 
 static void k_double_elsewhere(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	give(p);
 	in_thread(give_elsewhere, p);
@@ -94,7 +99,7 @@ static void k_double_elsewhere(void)
 
 static void k_double_from_elsewhere(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	in_thread(give_elsewhere, p);
 	give(p);
@@ -102,7 +107,7 @@ static void k_double_from_elsewhere(void)
 
 static void k_double_both_elsewhere(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	in_thread(give_elsewhere, p);
 	in_thread(give_elsewhere, p);
@@ -119,16 +124,16 @@ static void k_double_large_elsewhere(void)
 static void *churn(void *p)
 {
 	for (int i = 0; i < 1000; i++)
-		give(get(SMALL));
+		give(get(small));
 	give(p);
 	for (int i = 0; i < 1000; i++)
-		give(get(SMALL));
+		give(get(small));
 	return NULL;
 }
 
 static void k_double_while_others_work(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 	pthread_t a, b;
 
 	CHECK(pthread_create(&a, NULL, churn, p) == 0 && pthread_create(&b, NULL, churn, p) == 0);
@@ -138,7 +143,7 @@ static void k_double_while_others_work(void)
 
 static void k_double_after_realloc(void)
 {
-	char *p = get(SMALL), *q = realloc(p, 5000);
+	char *p = get(small), *q = realloc(p, 5000);
 
 	HIDE(q);
 	HIDE(p);
@@ -148,7 +153,7 @@ static void k_double_after_realloc(void)
 
 static void k_double_after_realloc_0(void)
 {
-	char *p = get(SMALL), *q = p;
+	char *p = get(small), *q = p;
 
 	HIDE(q);
 	CHECK(realloc(p, 0) == NULL);
@@ -157,7 +162,7 @@ static void k_double_after_realloc_0(void)
 
 static void k_double_in_fork(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 	int status;
 	pid_t child = fork();
 
@@ -183,10 +188,10 @@ static void k_double_aligned(void)
 
 static void k_double_operator(void)
 {
-	char *p = _Znwm(SMALL);
+	char *p = _Znwm(small);
 
 	HIDE(p);
-	_ZdlPvm(p, SMALL);
+	_ZdlPvm(p, small);
 	HIDE(p);
 	give(p);
 }
@@ -196,18 +201,18 @@ static void inside(size_t size, size_t at)
 	give(get(size) + at);
 }
 
-static void k_interior_8(void) { inside(SMALL, 8); }
-static void k_interior_16(void) { inside(SMALL, 16); }
-static void k_interior_last(void) { inside(SMALL, SMALL - 1); }
+static void k_interior_8(void) { inside(small, 8); }
+static void k_interior_16(void) { inside(small, 16); }
+static void k_interior_last(void) { inside(small, small - 1); }
 static void k_interior_large(void) { inside(LARGE, 64); }
 static void k_interior_large_page(void) { inside(LARGE, 8192); }
 static void k_interior_huge(void) { inside(HUGE_, 4096); }
-static void k_misaligned_1(void) { inside(SMALL, 1); }
-static void k_before_start(void) { give(get(SMALL) - 16); }
+static void k_misaligned_1(void) { inside(small, 1); }
+static void k_before_start(void) { give(get(small) - 16); }
 
 static void k_interior_elsewhere(void)
 {
-	in_thread(give_elsewhere, get(SMALL) + 16);
+	in_thread(give_elsewhere, get(small) + 16);
 }
 
 static void k_free_stack(void)
@@ -239,12 +244,12 @@ static void k_free_mapping(void)
 static void k_free_never_handed_out(void)
 {
 	/* In pages of the same pageblock that nobody has. */
-	give((void *)((uintptr_t)get(SMALL) + KIB(512)));
+	give((void *)((uintptr_t)get(small) + KIB(512)));
 }
 
 static void k_realloc_freed(void)
 {
-	char *p = get(SMALL), *q = p;
+	char *p = get(small), *q = p;
 
 	give(p);
 	HIDE(q);
@@ -264,7 +269,7 @@ static void k_realloc_freed_large(void)
 
 static void k_realloc_interior(void)
 {
-	char *p = get(SMALL) + 16;
+	char *p = get(small) + 16;
 
 	HIDE(p);
 	p = realloc(p, 5000);
@@ -282,7 +287,7 @@ static void k_realloc_foreign(void)
 
 static void k_usable_size_interior(void)
 {
-	char *p = get(SMALL) + 16;
+	char *p = get(small) + 16;
 
 	HIDE(p);
 	CHECK(malloc_usable_size(p) < 1000);
@@ -296,9 +301,9 @@ static void k_usable_size_foreign(void)
 	CHECK(malloc_usable_size(p) < 1000);
 }
 
-static void k_free_sized_wrong(void) { free_sized(get(SMALL), 300); }
-static void k_free_sized_large_wrong(void) { free_sized(get(LARGE), SMALL); }
-static void k_delete_sized_wrong(void) { _ZdlPvm(get(SMALL), 16); }
+static void k_free_sized_wrong(void) { free_sized(get(small), 300); }
+static void k_free_sized_large_wrong(void) { free_sized(get(LARGE), small); }
+static void k_delete_sized_wrong(void) { _ZdlPvm(get(small), 16); }
 
 static void k_free_aligned_sized_wrong(void)
 {
@@ -311,17 +316,17 @@ static void k_free_aligned_sized_wrong(void)
 
 static void k_overflow_by_one(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
-	p[SMALL] = 0;
+	p[small] = 0;
 	give(p);
 }
 
 static void k_overflow_by_many(void)
 {
-	char *before = get(SMALL), *p = get(SMALL);
+	char *before = get(small), *p = get(small);
 
-	memset(p, 'x', 200);
+	memset(p, 'x', small + 100);
 	HIDE(p);
 	give(p);
 	give(before);
@@ -329,10 +334,10 @@ static void k_overflow_by_many(void)
 
 static void k_overflow_of_freed_neighbour(void)
 {
-	char *p = get(112), *q = get(112), *low = p < q ? p : q, *high = p < q ? q : p;
+	char *p = get(small), *q = get(small), *low = p < q ? p : q, *high = p < q ? q : p;
 
 	give(high);
-	memset(low + 112, 'x', 300);
+	memset(low + small, 'x', 300);
 	HIDE(low);
 	give(low);
 }
@@ -356,7 +361,7 @@ static void k_overflow_large_far(void)
 /* Over all that follows in the slab, and on. */
 static void k_overflow_small_far(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	memset(p, 'x', KIB(40));
 	HIDE(p);
@@ -367,9 +372,9 @@ static void k_underflow(void)
 	char *p[20];
 
 	for (int i = 0; i < 20; i++)
-		p[i] = get(112);
+		p[i] = get(small);
 	for (int i = 0; i < 20; i++)
-		if ((uintptr_t)p[i] % 4096 >= 112)
+		if ((uintptr_t)p[i] % 4096 >= small)
 			memset(p[i] - 8, 'x', 8);
 	for (int i = 0; i < 20; i++)
 		give(p[i]);
@@ -377,24 +382,24 @@ static void k_underflow(void)
 
 static void k_write_after_free(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	give(p);
 	HIDE(p);
-	p[40] = 'x';
+	p[small / 2] = 'x';
 }
 
 static void k_write_after_free_elsewhere(void)
 {
-	char *p = get(SMALL);
+	char *p = get(small);
 
 	in_thread(give_elsewhere, p);
-	p[8] = 'x';
+	p[small - 1] = 'x';
 }
 
 static void k_pointer_after_free(void)
 {
-	char **p = (char **)get(SMALL), *target = get(SMALL);
+	char **p = (char **)get(small), *target = get(small);
 
 	p[0] = target;
 	give(p);
@@ -410,8 +415,8 @@ static void in_the_long_run(int after_free)
 
 	for (int round = 0; round < 2000; round++) {
 		for (int i = 0; i < 4096; i++) {
-			p[i] = malloc(SMALL);
-			p[i][SMALL - after_free] = 0;
+			p[i] = malloc(small);
+			p[i][small - after_free] = 0;
 		}
 		for (int i = 0; i < 4096; i++) {
 			give(p[i]);
@@ -462,6 +467,23 @@ static const struct { const char *name; void (*run)(void); } kinds[] = {
 	KIND(overflow_again), KIND(write_after_free_again),
 };
 
+/* What the C library takes for itself in the first lines of many programs. */
+static void work_of_others(void)
+{
+	time_t now = time(NULL);
+	FILE *file = fopen("/dev/null", "w");
+	DIR *folder = opendir("/");
+
+	setlocale(LC_ALL, "C.UTF-8");
+	CHECK(file && folder && readdir(folder) && localtime(&now));
+	fprintf(file, "%f %s\n", 1e300, strerror(EXDEV));
+	fclose(file);
+	closedir(folder);
+	setenv("ZONAL_TEST", "1", 1);
+	printf("busy\n");
+	fflush(stdout);
+}
+
 static void on_segv(int number)
 {
 	(void)number;
@@ -475,6 +497,9 @@ int main(int argc, char **argv)
 	int mute = (int)t_long(argv, "mute", 0);
 
 	(void)argc;
+	small = t_long(argv, "size", small);
+	if (t_long(argv, "busy", 0))
+		work_of_others();
 	if (t_long(argv, "own", 0))
 		signal(SIGSEGV, on_segv);
 	for (size_t i = 0; i < nr; i++)

@@ -1,6 +1,7 @@
 //! The seal of a checked block, and the clearing of what was freed.
 
 use core::ptr::NonNull;
+use core::slice;
 
 use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::AtomicU64;
@@ -10,9 +11,10 @@ pub(crate) const WORD: usize = size_of::<u64>();
 /// Between the program's bytes and the seal, and the seal's own lowest byte.
 pub(super) const FILL: u8 = 0xf5;
 
-/// A key from a random number.
+/// A key from a random number: no address, and no byte of it is zero or a character, so that one of those
+/// written over it is seen.
 pub(crate) fn make_key(random: u64) -> u64 {
-    random & !(1 << 62) | 1 << 63 | 1
+    (random | 0x8080_8080_8080_8080) & !(1 << 62) | 1
 }
 
 /// A block as the checks see it: its first byte, and its bytes up to the guard page.
@@ -78,9 +80,11 @@ impl Extent {
 
     /// Whether nobody wrote between the program's part and the seal.
     fn is_filled_from(self, size: usize) -> bool {
-        // SAFETY: bytes of the block.
-        let mut filled = (size..self.len - WORD).map(|at| unsafe { self.start.add(at).read() });
-        filled.all(|byte| byte == FILL)
+        // SAFETY: bytes of the block, which nobody has a right to write to.
+        let bytes =
+            unsafe { slice::from_raw_parts(self.start.as_ptr().add(size), self.len - WORD - size) };
+        // Without a way out, so that the compiler takes many at a time.
+        bytes.iter().fold(0, |differs, &byte| differs | (byte ^ FILL)) == 0
     }
 
     /// Bytes of the program's part; none without a seal.
@@ -105,16 +109,19 @@ impl Extent {
 
     /// The key in every word.
     pub(crate) fn fill(self) {
-        for i in 0..self.len / WORD {
-            // SAFETY: a word of the block, which the program gave up.
-            unsafe { self.start.cast::<u64>().add(i).write(self.key) };
-        }
+        // SAFETY: words of the block, which the program gave up.
+        let words = unsafe {
+            slice::from_raw_parts_mut(self.start.cast::<u64>().as_ptr(), self.len / WORD)
+        };
+        words.fill(self.key);
     }
 
     /// As [`Extent::fill`] left it.
     pub(crate) fn is_filled(self) -> bool {
-        // SAFETY: words of the block.
-        (0..self.len / WORD).all(|i| unsafe { self.start.cast::<u64>().add(i).read() } == self.key)
+        // SAFETY: words of the block, which nobody has a right to write to.
+        let words =
+            unsafe { slice::from_raw_parts(self.start.cast::<u64>().as_ptr(), self.len / WORD) };
+        words.iter().fold(0, |differs, &word| differs | (word ^ self.key)) == 0
     }
 
     pub(super) fn clear(self) {

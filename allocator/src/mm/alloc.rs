@@ -2,11 +2,12 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{NodeId, PAGE_SIZE};
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::error::AllocError;
+use crate::fence::{self, Fence};
 use crate::grow::HugePolicy;
 use crate::heap::Heap;
 use crate::huge;
@@ -122,15 +123,13 @@ impl Heap {
             }
             // Before the refill: with an empty bin, the next request comes here, too.
             let is_wanted = self.mm().fence().wants(class);
-            if is_wanted && let Some(block) = self.alloc_fenced(class, size, align) {
+            if is_wanted && let Some(block) = self.alloc_fenced(class, (size, align), from) {
                 return Ok(block);
             }
             self.refill(class, size, from)?;
             // Only where there is memory: when there is none, what is freed must serve again.
-            let is_due = self.mm().fence().period() > 1 && self.misses().spend(1);
-            if is_due
-                && self.draw_fenced()
-                && let Some(block) = self.alloc_fenced(class, size, align)
+            if self.draws_fenced(class)
+                && let Some(block) = self.alloc_fenced(class, (size, align), from)
             {
                 return Ok(block);
             }
@@ -138,24 +137,46 @@ impl Heap {
     }
 
     /// Whether it is the turn of this miss.
-    #[cold]
-    fn draw_fenced(&self) -> bool {
+    #[inline]
+    fn draws_fenced(&self, class: SizeClass) -> bool {
         let mm = self.mm();
+        let period = mm.fence().period();
+        if period <= 1 || !Fence::chooses(class) || !self.misses().spend(1) {
+            return false;
+        }
         // All threads together as often as one: they meet there.
-        let nr_threads = mm.pages().nr_threads().max(1) as u64;
-        let period = mm.fence().period().saturating_mul(nr_threads);
+        let period = period.saturating_mul(mm.pages().nr_threads().max(1) as u64);
         self.misses().draw(1, period, || mm.machine().random())
     }
 
     /// A fenced object, where it can be one.
     #[cold]
-    fn alloc_fenced(&self, class: SizeClass, size: usize, align: usize) -> Option<Block> {
-        let (fence, machine) = (self.mm().fence(), self.mm().machine());
-        // The arena is of no node.
-        if align > MIN_ALIGN || !machine.topology().is_one_node() {
+    fn alloc_fenced(
+        &self,
+        class: SizeClass,
+        (size, align): (usize, usize),
+        from: Attempt,
+    ) -> Option<Block> {
+        let mm = self.mm();
+        if align > MIN_ALIGN || from.node != self.node() {
             return None;
         }
-        let start = fence.alloc(machine, class, size).unwrap_or_else(|bad| {
+        if size > fence::MAX_SIZE {
+            // Pages have slack, which is looked at, too.
+            let block = mm.fence().take_turn(class).then(|| mm.alloc_roomy(self, size, from));
+            return block.and_then(Result::ok);
+        }
+        // The kernel puts the arena's pages where the thread runs.
+        let is_at_home = mm.is_one_node() || {
+            self.read_policy();
+            let is_local = self.policy() == MemPolicy::LOCAL && !self.is_pinned();
+            is_local && mm.machine().current_node() == self.node()
+        };
+        if !is_at_home {
+            return None;
+        }
+        let place = (mm.machine(), self.node());
+        let start = mm.fence().alloc(place, class, size).unwrap_or_else(|bad| {
             self.enter().fault.get_or_insert(bad);
             None
         })?;
