@@ -44,6 +44,10 @@ inbox_post_relaxed        life::inheritance
 live_free_relaxed         profile::live_slots
 live_insert_relaxed       profile::live_cleared
 stacks_frames_relaxed     profile::stacks
+lock_release_relaxed      fence::users
+fence_check_unlocked      fence::frees
+fence_slots_relaxed       fence::onlooker
+lookout_due_blind         lookout::
 "
 
 echo "building the models"

@@ -20,7 +20,7 @@ use crate::turns::{Turns, Weights};
 #[derive(Debug)]
 pub(crate) struct Placing {
     /// What the user set; where that is nothing, each thread's own policy in the kernel counts.
-    policy: Option<MemPolicy>,
+    pub(crate) policy: Option<MemPolicy>,
     /// Whose turn it is under policies of the process and of the kernel.
     turns: Turns,
     pub(crate) weights: Weights,

@@ -9,6 +9,11 @@ pub use core::sync::atomic;
 #[cfg(zonal_loom)]
 pub use loom::sync::atomic;
 
+/// Atomics in memory of the program, which loom sees nothing of.
+pub mod program {
+    pub use core::sync::atomic::AtomicU64;
+}
+
 /// Cells whose users the protocol around them keeps apart; a model checks that it does.
 pub mod cell {
     #[cfg(zonal_loom)]

@@ -131,9 +131,15 @@ impl System {
     /// Does `work` with no more rights to files than the process's user has: what root does at a place
     /// that the process names, it could otherwise be made to do anywhere.
     pub(crate) fn with_its_rights<R>(&self, work: impl FnOnce() -> R) -> R {
-        let group = || self.status("Gid")?.split_whitespace().nth(1)?.parse().ok();
+        let numbers = |field| {
+            let text = self.status(field).unwrap_or_default();
+            text.split_whitespace().map_while(|word| word.parse().ok()).collect::<Vec<u32>>()
+        };
         match self.effective_user() {
-            Some(user) => with_rights_of(user, group(), work),
+            Some(user) => {
+                let group = numbers("Gid").get(1).copied();
+                with_rights_of(user, group, &numbers("Groups"), work)
+            }
             None => work(),
         }
     }
@@ -175,9 +181,15 @@ impl System {
     }
 }
 
-/// Does `work` with the rights to files of a user, and of a group; a caller that is not root has no
-/// others than its own anyway.
-pub(crate) fn with_rights_of<R>(user: u32, group: Option<u32>, work: impl FnOnce() -> R) -> R {
+/// Does `work` with the rights to files of a user, of a group, and of the further groups `others` in
+/// place of the caller's; a caller that is not root has no others than its own anyway.
+pub(crate) fn with_rights_of<R>(
+    user: u32,
+    group: Option<u32>,
+    others: &[u32],
+    work: impl FnOnce() -> R,
+) -> R {
+    let groups_before = own_groups().filter(|_| set_groups(others));
     // SAFETY: these change the ids by which this thread opens files, or nothing where it may not, and
     // answer those before.
     let before = unsafe { (group.map(|group| libc::setfsgid(group)), libc::setfsuid(user)) };
@@ -187,7 +199,26 @@ pub(crate) fn with_rights_of<R>(user: u32, group: Option<u32>, work: impl FnOnce
         libc::setfsuid(before.1.cast_unsigned());
         before.0.map(|group| libc::setfsgid(group.cast_unsigned()));
     }
+    groups_before.map(|groups| set_groups(&groups));
     result
+}
+
+/// The further groups of this thread.
+fn own_groups() -> Option<Vec<u32>> {
+    // SAFETY: asks for their number only.
+    let nr = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
+    let mut groups = vec![0; usize::try_from(nr).ok()?];
+    // SAFETY: there is room for as many.
+    let nr = unsafe { libc::getgroups(nr, groups.as_mut_ptr()) };
+    groups.truncate(usize::try_from(nr).ok()?);
+    Some(groups)
+}
+
+/// Gives this thread other ones: libc's function would change those of all threads. False, and nothing
+/// changed, for who may not.
+fn set_groups(groups: &[u32]) -> bool {
+    // SAFETY: reads as many numbers as there are.
+    unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0 }
 }
 
 /// The text without what a terminal would obey.
@@ -199,4 +230,30 @@ pub(crate) fn printable(text: &str) -> String {
 fn value(text: &str, field: &str) -> Option<String> {
     let rest = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.trim().to_owned());
     text.lines().find_map(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that only a group may read, and a thread of root's that is in that group.
+    #[test]
+    fn the_groups_of_the_caller_give_no_rights() {
+        const GROUP: u32 = 54_321;
+        const NOBODY: u32 = 65_534;
+        if !set_groups(&[GROUP]) {
+            println!("skipped: not run by root");
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::os::unix::fs::chown(file.path(), Some(0), Some(GROUP)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o040);
+        fs::set_permissions(file.path(), mode).unwrap();
+        let opens = |groups: &[u32]| {
+            with_rights_of(NOBODY, Some(NOBODY), groups, || fs::File::open(file.path()).is_ok())
+        };
+        assert!(!opens(&[]) && !opens(&[GROUP + 1]) && opens(&[GROUP + 1, GROUP]));
+        assert_eq!(own_groups(), Some(vec![GROUP]));
+        assert!(fs::File::open(file.path()).is_ok());
+    }
 }

@@ -32,7 +32,7 @@ pub(crate) enum Level {
     Full,
 }
 
-/// One miss in so many is served by a fenced object.
+/// One miss in so many is served by a fenced object, after the first ones.
 pub(crate) const FENCE_PERIOD: u64 = 16;
 
 static IS_USUAL: AtomicBool = AtomicBool::new(false);

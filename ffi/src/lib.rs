@@ -103,7 +103,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # static ALLOCATOR: zonal::Zonal = zonal::Zonal;
 /// let kept = vec![0_u8; 10_000];
 /// let stats = zonal::stats().expect("something was allocated");
-/// assert!(stats.memory().used_small_bytes >= 10_000);
+/// let memory = stats.memory();
+/// assert!(memory.used_small_bytes + memory.used_large_bytes >= 10_000);
 /// ```
 pub fn stats() -> Option<Stats> {
     Stats::take()

@@ -4,8 +4,8 @@ use core::ptr::NonNull;
 use core::slice;
 
 use crate::misuse::{BadKind, BadPointer};
-use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sync::program::AtomicU64;
 
 pub(crate) const WORD: usize = size_of::<u64>();
 /// Between the program's bytes and the seal, and the seal's own lowest byte.

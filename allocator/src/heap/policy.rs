@@ -69,6 +69,21 @@ impl Heap {
         }
     }
 
+    /// Whether memory that the kernel places as it likes, with the first touch by the owner, is where
+    /// the owner's shall be. Owner only.
+    pub(crate) fn is_placed_by_touch(&self) -> bool {
+        let mm = self.mm;
+        if mm.is_one_node() {
+            return true;
+        }
+        // A policy of zonal's is not the kernel's.
+        if self.is_pinned() || self.asked.get().or(mm.placing().policy).is_some() {
+            return false;
+        }
+        self.read_policy();
+        self.policy() == MemPolicy::LOCAL && mm.machine().current_node() == self.node
+    }
+
     /// Whether the owner's memory should come from another node: at the second slow path in a row
     /// that finds it there. Owner only.
     pub(crate) fn is_astray(&self) -> bool {

@@ -13,6 +13,8 @@
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |
 //! | `doorbell` | ringers, and a keeper that comes, sleeps and goes    | `doorbell_*`                |
 //! | `profile`  | slots of sampled objects; stacks against a dump      | `live_*`, `stacks_*`        |
+//! | `fence`    | users, frees and onlookers of fenced objects         | `fence_*`                   |
+//! | `lookout`  | one of several looks; what leaves is counted         | `lookout_*`                 |
 //! | `life`     | threads register, end and inherit beside visitors    | those of the above          |
 //!
 //! What stands behind the gate (page cache, slabs, outbox) needs no model of its own: its owner and
@@ -45,6 +47,8 @@ mod deferred;
 #[cfg(test)]
 mod doorbell;
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod inbox;
@@ -54,6 +58,8 @@ mod life;
 mod live;
 #[cfg(test)]
 mod lock;
+#[cfg(test)]
+mod lookout;
 #[cfg(test)]
 mod pagemap;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
+use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
@@ -166,13 +166,7 @@ impl Heap {
             let block = mm.fence().take_turn(class).then(|| mm.alloc_roomy(self, size, from));
             return block.and_then(Result::ok);
         }
-        // The kernel puts the arena's pages where the thread runs.
-        let is_at_home = mm.is_one_node() || {
-            self.read_policy();
-            let is_local = self.policy() == MemPolicy::LOCAL && !self.is_pinned();
-            is_local && mm.machine().current_node() == self.node()
-        };
-        if !is_at_home {
+        if !self.is_placed_by_touch() {
             return None;
         }
         let place = (mm.machine(), self.node());

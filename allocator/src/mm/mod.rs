@@ -41,7 +41,8 @@ pub struct Config {
     pub minimal_syscalls: bool,
     /// Begin each batch of objects from a slab with a random one of them.
     pub shuffle: bool,
-    /// One miss of a small object in so many is served by an object that is checked; 0 for none.
+    /// One miss of a small object in so many is served by an object that is checked, and the first
+    /// misses of each class are; 0 for none.
     pub fence: u64,
     /// Look whether a large block was written past its end when it is freed or resized.
     pub slack: bool,

@@ -201,7 +201,7 @@ fn find(pid: u32, system: &System) -> io::Result<Option<Page>> {
             // Users have other numbers in a container, too.
             for user in [system.effective_user(), Some(user)].into_iter().flatten() {
                 let open = || Page::open(path.as_ref(), user);
-                match system::with_rights_of(user, None, open) {
+                match system::with_rights_of(user, None, &[], open) {
                     Ok(page) => return Ok(Some(page)),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => refused = Some(error),
