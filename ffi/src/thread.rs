@@ -106,8 +106,12 @@ impl Visit {
     #[cold]
     fn change_heap_in_no_handler(&mut self, heap: NonNull<Heap>) {
         self.blocked.block();
-        // SAFETY: the heap is this thread's.
-        if !self.blocked.may_be_in_handler(unsafe { heap.as_ref() }.signals()) {
+        // SAFETY: the heap is this thread's and never unmapped.
+        let word = unsafe { heap.as_ref() };
+        let as_a_rule = word.signals();
+        // What the thread has unblocked meanwhile is blocked in a handler only.
+        word.set_signals(as_a_rule & self.blocked.mask_before().unwrap_or(u64::MAX));
+        if !self.blocked.may_be_in_handler(as_a_rule) {
             self.change_heap(heap);
         }
     }
@@ -312,6 +316,11 @@ mod tests {
             assert!(!moves());
             assert_eq!(signal::set_mask(rule), in_handler);
             assert!(moves());
+            // What it has unblocked since is blocked in its handler only.
+            signal::set_mask(rule & !(1 << (libc::SIGUSR1 - 1)));
+            assert!(moves());
+            signal::set_mask(rule);
+            assert!(!moves());
         })
         .join()
         .unwrap();
