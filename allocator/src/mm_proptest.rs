@@ -39,7 +39,7 @@ enum Step {
     },
 }
 
-const CALLS: [Call; 15] = [
+const CALLS: [Call; 20] = [
     Call::Reserve,
     Call::MapAt,
     Call::Map,
@@ -51,9 +51,14 @@ const CALLS: [Call; 15] = [
     Call::Purge,
     Call::PurgeMany,
     Call::AdviseHuge,
+    Call::Collapse,
+    Call::Split,
     Call::Bind,
     Call::AllowedNodes,
     Call::Resident,
+    Call::Room,
+    Call::Memory,
+    Call::Place,
     Call::Membarrier,
 ];
 const HEAPS: usize = 3;
@@ -252,10 +257,10 @@ fn run_thread(
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
 
-fn run_threads(steps: [Vec<Step>; 3], has_futex: bool) {
+fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config) {
     refused::set(!has_futex);
     let machine = FakeBuilder::new().nodes(2).build();
-    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let mm = Mm::new(Machine::fake(machine), config).unwrap();
     let table: Table = core::array::from_fn(|_| Mutex::new(None));
     thread::scope(|scope| {
         for (i, steps) in steps.into_iter().enumerate() {
@@ -316,7 +321,9 @@ proptest! {
     fn threads_lose_nothing_whatever_fails(
         steps in prop::array::uniform3(prop::collection::vec(step(), 1..150)),
         has_futex in any::<bool>(),
+        is_usual in any::<bool>(),
     ) {
-        run_threads(steps, has_futex);
+        let config = Config { fence: 3, slack: true, ..Config::default() };
+        run_threads(steps, has_futex, if is_usual { config } else { Config::default() });
     }
 }

@@ -2,9 +2,11 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::{Machine, PAGE_SIZE};
+use zonal_numa::fake::FakeBuilder;
+use zonal_numa::{Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use super::Owner;
+use crate::class::SizeClass;
 use crate::{BadKind, BadPointer, Config, Mm};
 
 fn usual(fence: u64) -> Owner {
@@ -110,4 +112,60 @@ fn some_objects_are_fenced() {
         blocks.into_iter().for_each(|block| owner.free(block));
     }
     assert!((200..100_000).contains(&nr), "{nr} of a million");
+}
+
+/// The pages of the arena are where those who first touched them ran.
+#[test]
+fn fenced_objects_are_on_the_node_of_their_thread() {
+    let machine = FakeBuilder::new().nodes(2).build();
+    let config = Config { slack: true, fence: 16, ..Config::default() };
+    let mm = Mm::new(Machine::fake(machine), config).unwrap();
+    let [here, there] = [0, 1].map(|node| {
+        machine.run_on(NodeId::new(node).unwrap());
+        Owner::attach(mm)
+    });
+    let is_fenced = |block: NonNull<u8>| mm.fence().contains(block.addr().get());
+    let page = |block: NonNull<u8>| block.addr().get() / PAGE_SIZE;
+    // On node 1.
+    let [first, second] = [there.alloc(100, 8), there.alloc(100, 8)];
+    assert!(is_fenced(first) && page(first) == page(second));
+    let of_other = here.alloc(100, 8);
+    assert!(!is_fenced(of_other), "its memory is not where it runs");
+    machine.run_on(NodeId::ZERO);
+    let own = here.alloc(200, 8);
+    assert!(is_fenced(own) && page(own) != page(first));
+    // A policy of the thread's is not the kernel's.
+    machine.run_on(NodeId::new(1).unwrap());
+    there.heap().ask_for(Some(MemPolicy::LOCAL));
+    let by_policy = there.alloc(100, 8);
+    assert!(!is_fenced(by_policy));
+    [first, second, by_policy].into_iter().for_each(|block| there.free(block));
+    [of_other, own].into_iter().for_each(|block| here.free(block));
+    assert_eq!(mm.check_bins(Some(here.0)), None);
+}
+
+/// The first objects that have no place in the arena have slack, as large blocks have.
+#[test]
+fn the_first_of_larger_classes_end_before_their_pages() {
+    let owner = usual(16);
+    let mm = owner.heap().mm();
+    for size in [4096, 5000, 8192, 20_000, 32_768] {
+        let blocks = [(); 3].map(|()| owner.alloc(size, 8));
+        let [first, second, third] = blocks;
+        for block in [first, second] {
+            assert_eq!(mm.usable_size(block), Ok(size));
+            assert!(!mm.is_size_wrong(block, size, 8), "{size}");
+            assert!(mm.is_size_wrong(block, size - 1, 8) && mm.is_size_wrong(block, size + 1, 8));
+            assert!(mm.resize(block, size - 1).is_none(), "objects move");
+            // SAFETY: behind the end of the object, in its last page.
+            unsafe { block.add(size).write(b'x') };
+            // SAFETY: the test's thread owns the heap.
+            let freed = unsafe { owner.heap().free(block) };
+            assert_eq!(freed, Err(bad(block, BadKind::Overrun)), "{size}");
+            // SAFETY: as above.
+            unsafe { block.add(size).write(0xf5) };
+        }
+        assert_eq!(mm.capacity(third), Ok(SizeClass::of(size).unwrap().size()));
+        blocks.into_iter().for_each(|block| owner.free(block));
+    }
 }
