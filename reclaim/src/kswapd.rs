@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
-use crate::ageing::Ageing;
+use crate::ageing::{Ageing, MIN_AGE_NS};
 use crate::pressure::{self, Pressure, Watch};
 use crate::scan::{DEF_PRIORITY, SWAP_CLUSTER_MAX};
 use crate::shrink::{ScanControl, shrink_node};
@@ -317,7 +317,9 @@ impl Kswapd {
         // Caches of idle threads first: their pages reach the zones and age there.
         let how = PurgeHow { up_to, sparing: true, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         mm.pages().begin_wishes();
-        purged += mm.sweep(own, Sweep { how, idle_for: self.age() / 4, max_pages: STEP_PAGES });
+        // Where what was purged was wanted again, they are left alone for longer, too.
+        let idle_for = self.age() - generations(MIN_AGE_NS);
+        purged += mm.sweep(own, Sweep { how, idle_for, max_pages: STEP_PAGES });
         for node in nodes(mm) {
             loop {
                 let step = mm.pages().purge(node, STEP_PAGES, how);
