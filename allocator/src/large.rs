@@ -43,8 +43,8 @@ impl Heap {
     pub unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
         let mm = self.mm();
         let is_kept = size > MAX_SMALL && size <= large_cache::MAX_PAGES * PAGE_SIZE;
-        // Among nodes each request is placed, and counted.
-        if !is_kept || mm.is_checked() || !mm.is_one_node() {
+        // Among nodes each request is placed, and counted. What waits to be freed comes first.
+        if !is_kept || mm.is_checked() || !mm.is_one_node() || mm.has_deferred() {
             return None;
         }
         let run = self.try_enter()?.large.take(mm.pages(), pages_for(size))?;
@@ -63,6 +63,10 @@ impl Heap {
         let Some(pfn) = pages.map.pfn_of(addr) else { return false };
         let word = pages.map.word_at(pfn);
         if word.kind() != Kind::Large || !addr.is_multiple_of(PAGE_SIZE) || mm.is_checked() {
+            return false;
+        }
+        // This may be the second free of a block whose first waits.
+        if mm.has_deferred() {
             return false;
         }
         let nr_pages = word.payload() as usize;

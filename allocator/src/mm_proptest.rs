@@ -136,7 +136,10 @@ fn run(steps: Vec<Step>, config: Config) {
                     assert_eq!(unsafe { block.add(at).read() }, byte);
                 }
                 // SAFETY: live, and no longer used.
-                unsafe { heaps[heap].free(block) }.unwrap();
+                if unsafe { !heaps[heap].try_free_large(block) } {
+                    // SAFETY: as above.
+                    unsafe { heaps[heap].free(block) }.unwrap();
+                }
             }
             Step::Drain => {
                 mm.drain_all(own);
@@ -225,7 +228,10 @@ fn run_thread(
             assert_eq!(unsafe { block.add(at).read() }, byte, "{size} bytes at {start:#x}");
         }
         // SAFETY: as above, and no longer used.
-        unsafe { heap.free(block) }.unwrap();
+        if unsafe { !heap.try_free_large(block) } {
+            // SAFETY: as above.
+            unsafe { heap.free(block) }.unwrap();
+        }
     };
     for (number, step) in steps.into_iter().enumerate() {
         match step {

@@ -46,6 +46,12 @@ pub(crate) fn seen() {
     SEEN.store(true, Relaxed);
 }
 
+/// Whether slow paths run with signals blocked.
+#[inline]
+pub(crate) fn are_blocked() -> bool {
+    SEEN.load(Relaxed)
+}
+
 /// Whether the call that left this mark on the calling thread's stack has ended without a return.
 #[cold]
 pub(crate) fn is_gone(mark: u32) -> bool {
@@ -109,7 +115,7 @@ impl Blocked {
     /// Blocks signals if this process needs it.
     #[inline]
     pub(crate) fn if_needed() -> Blocked {
-        if SEEN.load(Relaxed) { Blocked::always() } else { Blocked::no() }
+        if are_blocked() { Blocked::always() } else { Blocked::no() }
     }
 }
 

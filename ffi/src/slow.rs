@@ -19,6 +19,7 @@ use crate::init;
 use crate::jump;
 use crate::kswapd;
 use crate::profile;
+use crate::signal;
 use crate::thread::{Seat, Visit};
 use crate::tls;
 
@@ -224,11 +225,11 @@ unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     .is_some()
 }
 
-/// An operation that needs no visit, if it can be done so and nobody watches; None, and nothing changed,
-/// if not.
+/// An operation that needs no visit, if it can be done so, nobody watches and no signals are to be
+/// blocked; None, and nothing changed, if not.
 #[inline(always)]
 fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option<T>) -> Option<T> {
-    if heap == tls::empty() || detour::is_on() || detour::is_checked() {
+    if heap == tls::empty() || detour::is_on() || signal::are_blocked() {
         return None;
     }
     // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.

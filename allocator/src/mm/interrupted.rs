@@ -31,10 +31,16 @@ impl Mm {
         self.deferred.push(block);
     }
 
+    /// Whether something that signal handlers put aside waits to be freed.
+    #[inline]
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred.is_waiting()
+    }
+
     /// Frees what signal handlers put aside. `heap` belongs to the calling thread.
     #[inline]
     pub(crate) fn run_deferred(&self, heap: &Heap) {
-        if self.deferred.is_waiting() {
+        if self.has_deferred() {
             self.deferred.take(|block| {
                 if self.is_checked() {
                     self.unlink(block);

@@ -204,3 +204,26 @@ fn a_link_of_a_deferred_free_is_no_overrun() {
     mm.run_deferred(owner.heap());
     assert_eq!(owner.heap().take_fault(), None);
 }
+
+/// The first free came from a signal handler and waits: the second must not be taken for it, since the
+/// block would be handed out again, and then be freed by the one that waits.
+#[test]
+fn a_second_free_of_a_large_block_is_told_from_one_that_waits() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let [first, second] = [(); 2].map(|()| owner.alloc(40_000, 8));
+    // SAFETY: the test's thread owns the heap; the block is live.
+    assert!(unsafe { owner.heap().try_free_large(second) });
+    mm.deferred_free(first);
+    // SAFETY: as above; what is no live block is left alone.
+    unsafe {
+        assert_eq!(owner.heap().try_alloc_large(40_000), None, "the one that waits comes first");
+        assert!(!owner.heap().try_free_large(first));
+        assert_eq!(owner.heap().free(first).unwrap_err().kind, BadKind::NotAllocated);
+    }
+    assert_eq!(owner.heap().take_fault(), None);
+    let blocks = [(); 3].map(|()| owner.alloc(40_000, 8));
+    assert!(blocks.contains(&first) && blocks.contains(&second));
+    blocks.into_iter().for_each(|block| owner.free(block));
+    mm.validate(Some(owner.0)).unwrap();
+}

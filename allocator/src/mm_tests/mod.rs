@@ -43,6 +43,10 @@ impl Owner {
             if let Some(hit) = NonNull::new(hit) {
                 return hit;
             }
+            // SAFETY: as above.
+            if let Some(kept) = unsafe { self.heap().try_alloc_large(size) } {
+                return kept;
+            }
         }
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
         // SAFETY: as above.
@@ -52,7 +56,7 @@ impl Owner {
     fn free(&self, p: NonNull<u8>) {
         // SAFETY: as above; tests free what they allocated.
         unsafe {
-            if !HeapHot::push(self.heap().hot(), p.as_ptr()) {
+            if !HeapHot::push(self.heap().hot(), p.as_ptr()) && !self.heap().try_free_large(p) {
                 self.heap().free(p).unwrap();
             }
         }
