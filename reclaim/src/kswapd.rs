@@ -162,10 +162,11 @@ impl Kswapd {
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
-        let gained = if self.credit_ns > 0 || self.gains { self.balance(mm, own) } else { None };
-        self.gains = gained.is_some_and(|nr_pages| nr_pages > 0);
-        if mm.pages().is_boosted() && (gained.is_some() || self.credit_ns > 0) {
-            self.reclaim_boost(mm, gained.is_some());
+        let is_short = is_short(mm);
+        let may_work = self.credit_ns > 0 || self.gains;
+        self.gains = is_short && may_work && self.balance(mm, own) > 0;
+        if mm.pages().is_boosted() && may_work {
+            self.reclaim_boost(mm, is_short);
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
@@ -217,16 +218,12 @@ impl Kswapd {
         !was_tried && mm.pages().nr_free_resident() > 0
     }
 
-    /// Below a low watermark: reclaims up to the high one, cold or not. What it gained; none when
-    /// no watermark asks for it, or nothing was gained for too long.
-    fn balance(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Option<usize> {
+    /// Below a low watermark: reclaims up to the high one, cold or not, unless nothing was gained for
+    /// too long. What it gained.
+    fn balance(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> usize {
         let pages = mm.pages();
-        let is_short = |node| pages.node_shortfall(node) > 0;
-        if pages.shortfall() == 0 && !nodes(mm).any(is_short) {
-            return None;
-        }
         if mm.doorbell().is_hopeless() && !self.is_due_again(pages.nr_free_resident()) {
-            return None;
+            return 0;
         }
         mm.vmstat().note_pageoutrun();
         probe::mm_watermark_low(pages.shortfall());
@@ -239,7 +236,7 @@ impl Kswapd {
                 ScanControl { by: Reclaimer::Kswapd, goal, age, deadline_ns: None, last: 0 };
             gained += shrink_node(mm, node, control);
         }
-        if pages.shortfall() > 0 || nodes(mm).any(is_short) {
+        if is_short(mm) {
             gained += mm.drain_huge() / PAGE_SIZE;
         }
         let left = nodes(mm).map(|node| pages.node_shortfall(node)).max().unwrap_or(0);
@@ -248,21 +245,21 @@ impl Kswapd {
             let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
             gained += mm.purge_holes(own, how, left);
         }
-        if pages.shortfall() == 0 && !nodes(mm).any(is_short) {
+        if !is_short(mm) {
             probe::mm_watermark_high(gained);
         }
         mm.doorbell().note_gain(gained);
         mm.doorbell().note_step();
         self.garbage_left = pages.nr_free_resident();
-        Some(gained)
+        gained
     }
 
     /// Marks that fragmentation raised: reclaims up to them what is nearly cold, and takes off by how
     /// much they were raised whatever that gave. Where the marks themselves were not met, that had its
-    /// own reclaim. After `balance_pgdat`.
-    fn reclaim_boost(&self, mm: &Mm, was_in_need: bool) {
+    /// own reclaim, or none would help. After `balance_pgdat`.
+    fn reclaim_boost(&self, mm: &Mm, was_short: bool) {
         let pages = mm.pages();
-        let goal = |node| if was_in_need { 0 } else { pages.boosted_shortfall(node) };
+        let goal = |node| if was_short { 0 } else { pages.boosted_shortfall(node) };
         if nodes(mm).any(|node| goal(node) > 0) {
             mm.vmstat().note_pageoutrun_boost();
         }
@@ -335,6 +332,12 @@ impl Kswapd {
 
 fn nodes(mm: &Mm) -> impl Iterator<Item = NodeId> {
     mm.pages().online().iter()
+}
+
+/// Whether a low watermark is not met.
+fn is_short(mm: &Mm) -> bool {
+    let pages = mm.pages();
+    pages.shortfall() > 0 || nodes(mm).any(|node| pages.node_shortfall(node) > 0)
 }
 
 fn faults(mm: &Mm) -> u64 {
