@@ -77,7 +77,7 @@ pub(crate) struct Budget {
     boost: AtomicUsize,
     /// The most that the marks of the cap may be raised by.
     cap_max_boost: AtomicUsize,
-    /// The background reclaimer is to be woken for a boost.
+    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks.
     wakes: AtomicBool,
 }
 
@@ -141,16 +141,13 @@ impl Budget {
         }
     }
 
-    /// Fragmentation: raises the marks by a pageblock, and has the background reclaimer woken if they
-    /// are not met.
-    pub(crate) fn raise(&self) {
+    /// Fragmentation: raises the marks by a pageblock; whether they are not met.
+    fn raise(&self) -> bool {
         let most = self.max_boost().max(self.cap_max_boost.load(Relaxed));
         // Relaxed, and no exchange: of two at a time one may be lost.
         let boost = (self.boost() + PAGEBLOCK_PAGES).min(most);
         self.boost.store(boost, Relaxed);
-        if boost > 0 && self.boosted_shortfall() > 0 {
-            self.wakes.store(true, Relaxed);
-        }
+        boost > 0 && self.boosted_shortfall() > 0
     }
 
     /// By so many pages the marks are raised, those of a bound by what it allows of them.
@@ -313,10 +310,13 @@ impl Levels<'_> {
         self.node.uncharge(nr_pages);
     }
 
-    /// Fragmentation: raises the marks of both.
+    /// Fragmentation: raises the marks of both, and has the background reclaimer woken if any are not
+    /// met.
     pub(crate) fn raise(self) {
-        self.process.raise();
-        self.node.raise();
+        let raised = [self.process, self.node].map(Budget::raise);
+        if raised.contains(&true) {
+            self.process.wakes.store(true, Relaxed);
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 use std::vec::Vec;
 
 use zonal_numa::Errno;
-use zonal_numa::fake::Call;
+use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::{N0, Rig, exhausted};
+use crate::charge::UNLIMITED;
 use crate::order::PAGEBLOCK_PAGES;
+use crate::pages::PageConfig;
 use crate::run::PageRun;
 use crate::word::Migratetype;
+use crate::zone::Thp;
 
 #[test]
 fn migratetypes_keep_to_their_pageblocks() {
@@ -37,9 +40,8 @@ fn without_growth_a_type_steals_from_the_other() {
     rig.check();
 }
 
-/// Pageblocks of slab runs with a small hole in each, under a limit of 64 MiB, and no growth.
-fn with_holes(nr_pageblocks: usize) -> (Rig, Vec<PageRun>) {
-    let rig = Rig::limited(1 << 14);
+/// Pageblocks of slab runs with a small hole in each, and no growth.
+fn with_holes(rig: Rig, nr_pageblocks: usize) -> (Rig, Vec<PageRun>) {
     let mut held: Vec<PageRun> = (0..nr_pageblocks * 8).map(|_| rig.alloc(64).unwrap()).collect();
     rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
     for i in (0..nr_pageblocks).rev() {
@@ -50,7 +52,7 @@ fn with_holes(nr_pageblocks: usize) -> (Rig, Vec<PageRun>) {
 
 #[test]
 fn mixing_in_a_pageblock_boosts_the_marks_up_to_a_part_of_the_high_one() {
-    let (rig, _held) = with_holes(4);
+    let (rig, _held) = with_holes(Rig::limited(1 << 14), 4);
     let most = rig.pages.watermarks().high * 3 / 2;
     assert!(PAGEBLOCK_PAGES < most && most < 2 * PAGEBLOCK_PAGES, "{most}");
     let (boosts, _mixed): (Vec<usize>, Vec<PageRun>) = (0..3)
@@ -68,12 +70,29 @@ fn mixing_in_a_pageblock_boosts_the_marks_up_to_a_part_of_the_high_one() {
 }
 
 #[test]
+fn a_boost_that_is_not_met_wakes_the_reclaimer_whosever_marks_it_raised() {
+    for (limit, of_node) in [(2400, UNLIMITED), (UNLIMITED, 2400), (1 << 14, 1 << 14)] {
+        let mut node_limits = [UNLIMITED; zonal_numa::MAX_NODES];
+        node_limits[0] = of_node;
+        let config = PageConfig { limit, node_limits, thp: Thp::Never, ..PageConfig::default() };
+        let (rig, _held) = with_holes(Rig::new(FakeBuilder::new(), &config), 4);
+        assert!(!rig.pages.take_boost_wake());
+        let _mixed = rig.alloc_as(8, Migratetype::Large).unwrap();
+        let is_met = rig.pages.boosted_shortfall(N0) == 0;
+        assert_eq!(is_met, limit == of_node, "{limit} {of_node}");
+        assert_eq!(rig.pages.take_boost_wake(), !is_met, "{limit} {of_node}");
+        assert!(!rig.pages.take_boost_wake(), "told once");
+        rig.check();
+    }
+}
+
+#[test]
 fn small_zones_and_whole_pageblocks_boost_nothing() {
-    let (rig, held) = with_holes(3);
+    let (rig, held) = with_holes(Rig::limited(1 << 14), 3);
     let _mixed = rig.alloc_as(8, Migratetype::Large).unwrap();
     assert_eq!((rig.events().fallback_steal, rig.pages.boost(None)), (1, 0));
     drop(held);
-    let (rig, held) = with_holes(4);
+    let (rig, held) = with_holes(Rig::limited(1 << 14), 4);
     held.into_iter().for_each(|run| rig.pages.free_run(run));
     let run = rig.alloc_as(8, Migratetype::Large).unwrap();
     assert_eq!((rig.events().fallback_claim, rig.pages.boost(None)), (1, 0));
