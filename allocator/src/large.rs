@@ -121,7 +121,7 @@ impl Mm {
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
         if align_order == Order::ZERO
-            && nr_pages <= large_cache::MAX_PAGES
+            && nr_pages <= large_cache::MAX_SHARED
             && from.node == heap.node()
             && let Some(run) = heap.enter().large.take(pages, nr_pages)
         {
@@ -154,7 +154,7 @@ impl Mm {
             let size = nr_pages.checked_mul(PAGE_SIZE).ok_or(AllocError::TooLarge)?;
             return heap.alloc_checked(Request { size, align: PAGE_SIZE, zeroed: false }, from);
         }
-        if !urgent && nr_pages <= large_cache::MAX_PAGES && from.node == heap.node() {
+        if !urgent && nr_pages <= large_cache::MAX_SHARED && from.node == heap.node() {
             let mut inner = heap.enter();
             let run = inner.large.take(pages, nr_pages);
             if let Some(run) = run.or_else(|| inner.large.refill(pages, nr_pages, from)) {

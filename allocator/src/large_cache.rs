@@ -9,12 +9,16 @@ use zonal_numa::NodeId;
 use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
+use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
 /// The longest run that is kept, in pages.
 pub(crate) const MAX_PAGES: usize = 32;
+/// The longest one that serves others than `malloc` and comes from others than `free`: blocks that grow
+/// are better off with free neighbours, and `calloc` with pages known to be zero.
+pub(crate) const MAX_SHARED: usize = 16;
 const CAPACITY: usize = 32;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
@@ -77,7 +81,7 @@ impl LargeCache {
     /// rest here.
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
         let share = pages.pcp_share(Order::ZERO);
-        if run.nr_pages() > MAX_PAGES.min(share) || !pages.may_rest(run.head(), node) {
+        if run.nr_pages() > MAX_SHARED.min(share) || !pages.may_rest(run.head(), node) {
             pages.free_run(run);
             return;
         }
@@ -102,6 +106,23 @@ impl LargeCache {
         self.nr_pages += run.nr_pages();
         self.runs[self.nr] = Some(run);
         self.nr += 1;
+    }
+
+    /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.
+    pub(crate) fn clear_way(&mut self, pages: &Pages, start: Pfn, end: Pfn) {
+        let mut kept = 0;
+        for i in 0..self.nr {
+            let Some(run) = self.runs[i].take() else { continue };
+            if (start..end).contains(&run.head()) {
+                self.nr_pages -= run.nr_pages();
+                pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+                pages.free_run(run);
+            } else {
+                self.runs[kept] = Some(run);
+                kept += 1;
+            }
+        }
+        self.nr = kept;
     }
 
     /// Gives everything back to the zones; returns the number of pages.

@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use zonal_numa::PAGE_SIZE;
+
 use crate::bin::HeapHot;
 use crate::checked::WORD;
 use crate::class::{MAX_SMALL, SizeClass};
@@ -76,6 +78,25 @@ fn fits(size: usize, usable: usize) -> bool {
 }
 
 impl Heap {
+    /// [`Mm::resize`], for which what the thread keeps behind a large block makes way.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    pub unsafe fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        let pages = self.mm().pages();
+        if let Some(pfn) = pages.map.pfn_of(block.addr().get())
+            && pages.map.word_at(pfn).kind() == Kind::Large
+            && size <= MAX_LARGE
+        {
+            let end = pfn.add(pages.map.word_at(pfn).payload() as usize);
+            let wanted = pfn.add(size.div_ceil(PAGE_SIZE));
+            if wanted > end {
+                self.enter().large.clear_way(pages, end, wanted);
+            }
+        }
+        self.mm().resize(block, size)
+    }
+
     /// The common case of `realloc`: a small object that may stay, or that moves from bin to bin.
     /// None, and nothing changed, in every other case. Makes no system call.
     ///

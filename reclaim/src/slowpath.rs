@@ -345,7 +345,8 @@ pub unsafe fn realloc(
     let h = unsafe { heap.as_ref() };
     let mm = h.mm();
     let usable = mm.usable_size(block).map_err(ReallocError::Bad)?;
-    if let Some(same) = mm.resize(block, size) {
+    // SAFETY: the caller owns the heap.
+    if let Some(same) = unsafe { h.resize(block, size) } {
         return Ok(same);
     }
     let request = Request { size, align: 8, zeroed: false };

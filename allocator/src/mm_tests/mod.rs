@@ -4,6 +4,7 @@ mod dense;
 mod ended;
 mod holes;
 mod huge;
+mod kept;
 mod misuse;
 mod usual;
 mod visitors;
