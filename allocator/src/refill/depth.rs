@@ -11,8 +11,12 @@ use crate::heap::{Heap, Inner};
 /// Slots of a bin's first array, slot 0 included.
 const FIRST_SLOTS: usize = 32;
 const MAX_SLOTS: usize = 2048;
-/// Slots of the deepest bins of the largest classes, of heaps with a small share and a large one.
-const MIN_SLOTS: [usize; 2] = [8, 32];
+/// Slots that the deepest bin of any class has, of a heap with a small share.
+const MIN_SLOTS: usize = 8;
+/// Of one with the largest share: batches of 64 are usual, but of the largest classes they are too much
+/// to lie in the bins of a thread that sleeps.
+const MIN_SLOTS_OF_FEW: [usize; 2] = [32, 128];
+const BYTES_OF_FEW: usize = 512 << 10;
 /// What all bins of all heaps together may hold, in bytes.
 const ALL_BYTES: usize = 16 << 20;
 /// What all bins of a heap together may hold, in bytes.
@@ -28,7 +32,11 @@ pub(super) fn share_of_heap(nr_threads: usize) -> usize {
 }
 
 fn max_slots(class: SizeClass, share: usize) -> usize {
-    let least = MIN_SLOTS[usize::from(share == HEAP_BYTES)];
+    let least = if share == HEAP_BYTES {
+        (BYTES_OF_FEW / class.size()).clamp(MIN_SLOTS_OF_FEW[0], MIN_SLOTS_OF_FEW[1])
+    } else {
+        MIN_SLOTS
+    };
     let slots = (share / CLASS_PART / class.size()).clamp(least, MAX_SLOTS);
     slots.next_power_of_two().min(MAX_SLOTS)
 }

@@ -13,9 +13,10 @@ use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
-/// Slabs of a class that stay although they are empty: one, and one of so many, as long as those of
-/// all classes together hold no more than the bins may.
+/// Slabs of a class that stay although they are empty: one, and one of so many or what this part of
+/// the bins' bytes makes, as long as those of all classes together hold no more than the bins may.
 const EMPTY_SHARE: u32 = 16;
+const EMPTY_PART: usize = 8;
 /// Slabs looked at before somebody asks whether to go on.
 const LOOKS_PER_STEP: usize = 64;
 
@@ -85,7 +86,9 @@ impl Inner {
             self.count_empty(class, 1);
             let state = &self.classes[class.index()];
             let share = share_of_heap(heap.mm().pages().nr_threads());
-            if state.nr_empty > 1 + state.nr_slabs / EMPTY_SHARE || self.empty_bytes > share {
+            let few = share / EMPTY_PART / (class.slab_order().nr_pages() * PAGE_SIZE);
+            let may_stay = 1 + (few as u32).max(state.nr_slabs / EMPTY_SHARE);
+            if state.nr_empty > may_stay || self.empty_bytes > share {
                 self.release_slab(heap, slab);
             }
         }
