@@ -45,6 +45,30 @@ fn the_wait_for_a_visitor_is_counted() {
     assert_eq!(mm.vmstat().stats().throttled, 1, "nobody was there");
 }
 
+/// However much came back to a heap: a visitor goes as soon as the owner waits, and says what it left.
+#[test]
+fn a_drain_ends_when_the_owner_waits() {
+    let mm = new_mm();
+    let (own, other) = (Owner::attach(mm), Owner::attach(mm));
+    let blocks: Vec<_> = (0..4000).map(|_| own.alloc(100, 8)).collect();
+    blocks.into_iter().for_each(|block| other.free(block));
+    other.heap().enter().post_all(other.heap());
+    let heap = own.heap();
+    assert!(heap.begin_visit());
+    let mut visitor = heap.finish_visit(1).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(heap.enter()));
+        while !visitor.is_wanted() {
+            std::thread::yield_now();
+        }
+        assert!(!visitor.drain(None).is_whole);
+        drop(visitor);
+    });
+    assert!(!heap.enter().drain(Some(0)).is_whole, "so does the time");
+    assert!(heap.enter().drain(None).is_whole);
+    mm.validate(Some(own.0)).unwrap();
+}
+
 /// What a fork left torn stays so when the child forks again.
 #[test]
 fn a_torn_heap_is_never_used_again() {
