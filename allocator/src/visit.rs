@@ -103,7 +103,9 @@ impl Mm {
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
             *claimed = heap.begin_visit();
         }
-        self.heavy_barrier();
+        if claimed.contains(&true) {
+            self.heavy_barrier();
+        }
         let since = self.machine().now_ns();
         let mut seen = Seen::default();
         for (i, (heap, claimed)) in heaps.iter().flatten().zip(claimed).enumerate() {

@@ -1,6 +1,9 @@
 //! Heaps that others are in: visitors, forks, and calls that a signal interrupted.
 
+use zonal_numa::fake::{Call, FakeBuilder};
+
 use super::*;
+use crate::gate::Barrier;
 
 /// A visitor in the heap of the thread that forks would leave it half-changed, and its gate shut.
 #[test]
@@ -67,6 +70,26 @@ fn a_drain_ends_when_the_owner_waits() {
     assert!(!heap.enter().drain(Some(0)).is_whole, "so does the time");
     assert!(heap.enter().drain(None).is_whole);
     mm.validate(Some(own.0)).unwrap();
+}
+
+/// Whoever comes to a heap that another visitor has looks again a few times, and disturbs no processor
+/// for that.
+#[test]
+fn a_round_that_claims_nothing_makes_no_barrier() {
+    let fake = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(fake), Config::default()).unwrap();
+    let [own, other] = [(); 2].map(|()| Owner::attach(mm));
+    let nr_barriers = || {
+        let before = fake.calls(Call::Membarrier);
+        mm.drain_all(Some(own.0));
+        fake.calls(Call::Membarrier) - before
+    };
+    let once_a_round = if mm.barrier() == Barrier::Asymmetric { 2 } else { 0 };
+    assert_eq!(nr_barriers(), once_a_round);
+    assert!(other.heap().begin_visit());
+    assert_eq!((nr_barriers(), mm.vmstat().stats().drain_skipped), (0, 2));
+    other.heap().leave_open();
+    assert_eq!(nr_barriers(), once_a_round);
 }
 
 /// What a fork left torn stays so when the child forks again.
