@@ -10,7 +10,7 @@ mod usual;
 mod visitors;
 
 use core::ptr::NonNull;
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::vec::Vec;
 
 use zonal_numa::{Machine, PAGE_SIZE};
@@ -162,9 +162,13 @@ fn one_thread_churns_and_everything_adds_up() {
 fn objects_freed_by_other_threads_come_home() {
     let mm = new_mm();
     let (send, receive) = mpsc::channel::<Filled>();
+    // So that neither takes over the heap that the other one left.
+    let attached = Barrier::new(2);
+    let attached = &attached;
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let owner = Owner::attach(mm);
+            attached.wait();
             let mut rng = Rng(7);
             for i in 0..200_000 {
                 let size = rng.size() % 3000;
@@ -175,6 +179,7 @@ fn objects_freed_by_other_threads_come_home() {
         });
         scope.spawn(move || {
             let owner = Owner::attach(mm);
+            attached.wait();
             for block in receive {
                 block.release(owner);
             }
