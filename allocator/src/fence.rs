@@ -356,6 +356,16 @@ impl Fence {
         Some((slot.extent.len, offset, self.is_free(&slot)))
     }
 
+    /// Bytes of the slots whose objects are live, while others go on.
+    pub(crate) fn live_bytes(&self) -> usize {
+        let slots = self.pages[..self.nr_pages.load(Relaxed)].iter();
+        let live = slots.map(|page| {
+            let bytes = page.slot.load(Relaxed) as usize;
+            PAGE_SIZE.saturating_sub(bytes * page.free.load(Relaxed).count_ones() as usize)
+        });
+        live.sum()
+    }
+
     /// Where the arena lies, if there is one.
     pub(crate) fn span(&self) -> Option<Span> {
         let base = NonNull::new(self.base.load(Relaxed))?;
@@ -485,7 +495,9 @@ mod tests {
     fn a_slot_is_used_again_late_and_the_arena_ends() {
         let (fence, machine) = fence();
         let first = take(&fence, &machine, 1000);
+        assert_eq!(fence.live_bytes(), 1024);
         fence.free(first.addr().get()).unwrap();
+        assert_eq!(fence.live_bytes(), 0);
         let others = (0..NR_RESTING).map(|_| {
             let object = take(&fence, &machine, 1000);
             fence.free(object.addr().get()).unwrap();

@@ -79,6 +79,7 @@ impl Mm {
             meta_used_bytes: used as u64,
             map_mapped_bytes: arrays.len() as u64,
             meta_resident_bytes: (touched + index) as u64,
+            fenced_bytes: self.fence().live_bytes() as u64,
         };
     }
 

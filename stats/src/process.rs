@@ -38,6 +38,8 @@ figures! {
         map_mapped_bytes: Gauge Bytes,
         /// Metadata of all kinds that is resident.
         meta_resident_bytes: Gauge Bytes,
+        /// Of these, places of live small objects that are fenced.
+        fenced_bytes: Gauge Bytes,
     }
 }
 
