@@ -1,0 +1,176 @@
+//! Blocks and pages handed out.
+
+use core::ptr::{self, NonNull};
+
+use zonal_allocator::{Block, Heap, HeapHot, Mm, Request};
+use zonal_numa::{NodeId, PAGE_SHIFT, PAGE_SIZE};
+use zonal_reclaim::PageFlags;
+
+use super::{MIN_ALIGN, leave, no_memory, sampled_heap, short_of_visit};
+use crate::abort;
+use crate::detour;
+use crate::errno::Errno;
+use crate::init;
+use crate::jump;
+use crate::thread::{Seat, Visit};
+use crate::tls;
+
+/// New zeros of up to so many bytes are touched beforehand where there are several threads. A program
+/// that reads such a page before it writes to it, as tables are used, gets the kernel's page of zeros
+/// first, and the write then interrupts every processor that runs one of the threads: ten times the
+/// cost of a page fault.
+const TOUCHED: usize = 256 << 10;
+
+#[cold]
+#[inline(never)]
+pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let object = hit_between_samples(size, heap);
+    if !object.is_null() {
+        return object;
+    }
+    serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let object = hit_between_samples(size, heap);
+    if !object.is_null() {
+        // SAFETY: `object` has at least `size` bytes and nobody else knows it.
+        unsafe { object.write_bytes(0, size) };
+        return object;
+    }
+    serve(Request { size, align: MIN_ALIGN, zeroed: true }, heap)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: false }, heap)
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true }, heap)
+}
+
+#[inline(never)]
+fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
+    if request.align <= MIN_ALIGN
+        && !request.zeroed
+        && let Some(block) = short_of_visit(heap, |own| {
+            // SAFETY: the heap is the thread's own.
+            unsafe { own.try_alloc_large(request.size) }
+        })
+    {
+        return block.as_ptr();
+    }
+    let before = Errno::save();
+    let mut block = hit_on_detour(request, heap);
+    if block.is_none() {
+        block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
+    }
+    let Some(block) = block else {
+        return no_memory();
+    };
+    if request.zeroed {
+        zero(block, request.size);
+    }
+    before.restore();
+    block.start.as_ptr()
+}
+
+/// Makes the first `size` bytes of a new block zeros that can be read.
+fn zero(block: Block, size: usize) {
+    if !block.known_zero {
+        // SAFETY: the block has at least `size` bytes and nobody else knows it.
+        unsafe { block.start.write_bytes(0, size) };
+    } else if size <= TOUCHED && init::mm().is_some_and(|mm| mm.pages().nr_threads() > 1) {
+        for at in (0..size).step_by(PAGE_SIZE) {
+            // SAFETY: as above. Volatile: the page fault is what is wanted.
+            unsafe { block.start.add(at).write_volatile(0) };
+        }
+    }
+}
+
+/// A hit on the detour that the heap profile takes no sample of: nearly all are, so this is as short
+/// as it can be. Null if it is none, with nothing changed.
+#[inline(always)]
+fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    let Some(own) = sampled_heap(heap).filter(|own| own.countdown().covers(size)) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the heap is the thread's own.
+    let object = unsafe { HeapHot::pop(own.hot(), size) };
+    if !object.is_null() {
+        own.countdown().spend(size);
+        tls::unmark(heap);
+    }
+    object
+}
+
+/// What would be a hit if nobody watched.
+#[inline]
+fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
+    if !detour::is_on() || detour::is_checked() {
+        return None;
+    }
+    if heap == tls::empty() || request.align > MIN_ALIGN {
+        return None;
+    }
+    // SAFETY: a heap that was taken is the thread's own.
+    let own = unsafe { Heap::from_taken(heap) };
+    // SAFETY: as above.
+    let object = unsafe { HeapHot::pop(own.as_ref().hot(), request.size) };
+    let start = NonNull::new(object)?;
+    jump::begin_slow_path(own);
+    detour::on_alloc(start, request.size);
+    leave(own);
+    Some(Block { start, known_zero: false })
+}
+
+fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
+    visit.follow_thread();
+    match visit.seat() {
+        Seat::Heap(heap) => {
+            // SAFETY: the visit makes this thread the owner of `heap`.
+            let block = unsafe { zonal_reclaim::alloc(heap, request) }.ok();
+            if visit.mm().vmstat().take_soft_limit_warning() {
+                warn_over_soft_limit(visit.mm());
+            }
+            if let Some(block) = &block {
+                detour::on_alloc(block.start, request.size);
+            }
+            block
+        }
+        Seat::Interrupted => {
+            let start = visit.mm().deferred_alloc(request.size, request.align)?;
+            Some(Block { start, known_zero: false })
+        }
+    }
+}
+
+#[cold]
+fn warn_over_soft_limit(mm: &Mm) {
+    let mib = |nr_pages: usize| nr_pages >> (20 - PAGE_SHIFT);
+    let (have, limit) = (mib(mm.pages().charged()), mib(mm.pages().soft_cap().pages));
+    abort::warn(format_args!("{have} MiB are in use, over the soft limit of {limit} MiB"));
+}
+
+/// Whole pages; none when there are none to be had, or in the middle of another call.
+pub(crate) fn pages(
+    node: Option<NodeId>,
+    nr_pages: usize,
+    flags: PageFlags,
+) -> Option<NonNull<u8>> {
+    let before = Errno::save();
+    let mut visit = Visit::begin(tls::Block::get().take())?;
+    visit.follow_thread();
+    let Seat::Heap(heap) = visit.seat() else { return None };
+    // SAFETY: the visit makes this thread the owner of `heap`.
+    let block = unsafe { zonal_reclaim::alloc_pages(heap, node, nr_pages, flags) }.ok();
+    drop(visit);
+    before.restore();
+    block.map(|block| block.start)
+}

@@ -1,0 +1,177 @@
+//! Blocks taken back.
+
+use core::ptr::NonNull;
+
+use zonal_allocator::{BadPointer, Heap, HeapHot};
+
+use super::{is_foreign, leave, sampled_heap, short_of_visit};
+use crate::abort;
+use crate::detour;
+use crate::errno::Errno;
+use crate::foreign::Foreign;
+use crate::harden;
+use crate::init;
+use crate::jump;
+use crate::kswapd;
+use crate::profile;
+use crate::thread::{Seat, Visit};
+use crate::tls;
+
+/// # Safety
+/// As for [`crate::hot::free`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
+    // As `hit_between_samples`. Null lies in no heap, so it is none.
+    if let Some(own) = sampled_heap(heap)
+        && profile::is_unsampled(object.addr())
+        // SAFETY: the heap is the thread's own; the caller gives the object up.
+        && unsafe { HeapHot::push(own.hot(), object) }
+    {
+        tls::unmark(heap);
+        return;
+    }
+    // SAFETY: the caller's promise.
+    if !unsafe { send(object, heap) } {
+        // SAFETY: as above.
+        unsafe { free_missed::<F>(object, heap) };
+    }
+}
+
+/// Leaves a large block with the thread, if it has room.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(always)]
+unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
+    short_of_visit(heap, |own| {
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+        let is_kept = || unsafe { own.try_free_large(object) };
+        (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
+    })
+    .is_some()
+}
+
+/// Sends an object of another heap on its way, if that takes no more than a place in a message that
+/// is there. Nobody watches: who is watched has a detour, which knows of no pages.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(always)]
+unsafe fn send(object: *mut u8, heap: *mut HeapHot) -> bool {
+    let Some(object) = NonNull::new(object) else { return false };
+    // SAFETY: the caller's promise.
+    let Some(remote) = (unsafe { Heap::remote(heap, object) }) else { return false };
+    // SAFETY: what knows of pages is a heap of this thread.
+    let own = unsafe { Heap::from_hot(heap) };
+    jump::begin_slow_path(own);
+    // SAFETY: as above.
+    let is_sent = unsafe { own.as_ref().try_send(remote) };
+    if is_sent {
+        tls::unmark(heap);
+        jump::resume();
+    }
+    is_sent
+}
+
+/// Apart, so that what is above saves no registers.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(never)]
+unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
+    let Some(object) = NonNull::new(object) else {
+        tls::Block::get().put(heap);
+        return;
+    };
+    // SAFETY: the caller's promise.
+    if unsafe { keep(object, heap) } {
+        return;
+    }
+    let is_short = heap != tls::empty() && !detour::is_checked();
+    if is_short {
+        // SAFETY: a heap that was taken is the thread's own.
+        let own = unsafe { Heap::from_taken(heap) };
+        jump::begin_slow_path(own);
+        // Watched, it would have been a hit.
+        let is_hit = detour::is_on() && {
+            detour::on_free(object);
+            // SAFETY: as above; the caller gives the object up.
+            unsafe { HeapHot::push(own.as_ref().hot(), object.as_ptr()) }
+        };
+        // SAFETY: as above.
+        if is_hit || unsafe { own.as_ref().try_free_remote(object) } {
+            leave(own);
+            return;
+        }
+    }
+    let before = Errno::save();
+    let outcome = match Visit::begin(heap) {
+        Some(visit) => release(&visit, object, is_short),
+        // No memory for a heap of this thread's own: the block waits for one that has.
+        None => match init::mm() {
+            Some(mm) => {
+                mm.deferred_free(object);
+                Ok(())
+            }
+            None => Err(None),
+        },
+    };
+    if let Err(bad) = outcome {
+        // SAFETY: the caller gives the object up.
+        if !is_foreign(bad) || !unsafe { F::free(object.as_ptr()) } {
+            abort::bad_pointer("free", object, bad);
+        }
+    }
+    before.restore();
+}
+
+/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
+/// it is the end.
+///
+/// # Safety
+/// As for [`crate::hot::free_sized`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_sized<F: Foreign>(
+    object: *mut u8,
+    heap: *mut HeapHot,
+    size: usize,
+    align: usize,
+) {
+    if let (Some(block), Some(mm)) = (NonNull::new(object), init::mm())
+        && harden::is_usual()
+        && heap != tls::empty()
+        && mm.is_size_wrong(block, size, align)
+    {
+        let is_first = mm.vmstat().note_size_mismatch();
+        if detour::is_checked() {
+            abort::wrong_size(block, size);
+        } else if is_first {
+            let before = Errno::save();
+            abort::tell_wrong_size(block, size);
+            before.restore();
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free::<F>(object, heap) };
+}
+
+/// With `is_seen` somebody who watches has seen it.
+fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Option<BadPointer>> {
+    match visit.seat() {
+        Seat::Heap(heap) => {
+            if !is_seen {
+                detour::on_free(object);
+            }
+            // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
+            unsafe { heap.as_ref().free(object) }.map_err(Some)
+        }
+        // Whether it is a live block shows when the next ordinary call frees it: to find out
+        // may take a lock.
+        Seat::Interrupted => {
+            visit.mm().deferred_free(object);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Looks at blocks and at the core, which change nothing.
+
+use core::ptr::NonNull;
+
+use zonal_allocator::{BadPointer, Heap, Mm};
+
+use super::is_foreign;
+use crate::abort;
+use crate::errno::Errno;
+use crate::foreign::Foreign;
+use crate::init;
+use crate::thread::{Seat, Visit};
+use crate::tls;
+
+/// Usable bytes of a live object; 0 for null, and for a huge block in a signal handler that
+/// interrupted its own thread where that works with the huge blocks.
+///
+/// # Safety
+/// `object` is null or alive.
+pub unsafe fn usable_size<F: Foreign>(object: *mut u8) -> usize {
+    let Some(object) = NonNull::new(object) else {
+        return 0;
+    };
+    let bad = match init::mm().map(|mm| size_of(mm, object)) {
+        Some(Ok(size)) => return size,
+        Some(Err(bad)) => Some(bad),
+        None => None,
+    };
+    // SAFETY: the caller's promise.
+    match is_foreign(bad).then(|| unsafe { F::usable_size(object.as_ptr()) }).flatten() {
+        Some(size) => size,
+        None => abort::bad_pointer("malloc_usable_size", object, bad),
+    }
+}
+
+/// Where it takes a lock, the thread's heap is taken too, so that a handler can tell.
+fn size_of(mm: &Mm, object: NonNull<u8>) -> Result<usize, BadPointer> {
+    if mm.is_sized_without_lock(object) {
+        return mm.usable_size(object);
+    }
+    let before = Errno::save();
+    let visit = Visit::begin(tls::Block::get().take());
+    let size = match visit.as_ref().map(Visit::seat) {
+        Some(Seat::Heap(_)) => mm.usable_size(object),
+        Some(Seat::Interrupted) | None => mm.usable_size_interrupted(object).unwrap_or(Ok(0)),
+    };
+    drop(visit);
+    before.restore();
+    size
+}
+
+/// Calls `work` with the core, if there is one, and the calling thread's heap, if it may be used.
+pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<NonNull<Heap>>) -> R) -> Option<R> {
+    let mm = init::mm()?;
+    let before = Errno::save();
+    let visit = Visit::begin(tls::Block::get().take());
+    let own = match visit.as_ref().map(Visit::seat) {
+        Some(Seat::Heap(heap)) => Some(heap),
+        _ => None,
+    };
+    let result = work(mm, own);
+    drop(visit);
+    before.restore();
+    Some(result)
+}

@@ -1,0 +1,116 @@
+//! Blocks made larger or smaller, where they are or elsewhere.
+
+use core::ptr::{self, NonNull};
+
+use zonal_allocator::{BadPointer, Heap, HeapHot};
+use zonal_reclaim::ReallocError;
+
+use super::{MIN_ALIGN, is_foreign, malloc, no_memory};
+use crate::abort;
+use crate::detour;
+use crate::errno::Errno;
+use crate::foreign::Foreign;
+use crate::profile;
+use crate::thread::{Seat, Visit};
+use crate::tls;
+
+/// # Safety
+/// As for [`crate::hot::realloc`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn realloc<F: Foreign>(
+    object: *mut u8,
+    size: usize,
+    heap: *mut HeapHot,
+) -> *mut u8 {
+    let Some(object) = NonNull::new(object) else {
+        return malloc(size, heap);
+    };
+    let before = Errno::save();
+    let is_unseen = |own: &Heap| {
+        !detour::is_on()
+            || (detour::is_sampling()
+                && own.countdown().covers(size)
+                && profile::is_unsampled(object.addr().get()))
+    };
+    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
+    let own = (heap != tls::empty()).then(|| unsafe { Heap::from_taken(heap).as_ref() });
+    if let Some(own) = own.filter(|own| is_unseen(own)) {
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+        let done = unsafe { own.try_realloc(object, size) };
+        if let Some(object) = done {
+            if detour::is_sampling() {
+                own.countdown().spend(size);
+            }
+            tls::Block::get().put(heap);
+            before.restore();
+            return object.as_ptr();
+        }
+    }
+    let outcome = match Visit::begin(heap) {
+        // SAFETY: the caller's promise.
+        Some(mut visit) => unsafe { resize(&mut visit, object, size) },
+        None => Ok(None),
+    };
+    let moved = outcome.unwrap_or_else(|bad| {
+        // SAFETY: the caller's promise.
+        let theirs = is_foreign(bad).then(|| unsafe { F::realloc(object.as_ptr(), size) });
+        match theirs.flatten() {
+            Some(moved) => NonNull::new(moved),
+            None => abort::bad_pointer("realloc", object, bad),
+        }
+    });
+    match moved {
+        Some(moved) => {
+            before.restore();
+            moved.as_ptr()
+        }
+        None => no_memory(),
+    }
+}
+
+/// `Ok(None)`: no memory, `object` is as it was.
+///
+/// # Safety
+/// As for [`crate::hot::realloc`].
+unsafe fn resize(
+    visit: &mut Visit,
+    object: NonNull<u8>,
+    size: usize,
+) -> Result<Option<NonNull<u8>>, Option<BadPointer>> {
+    visit.follow_thread();
+    let mm = visit.mm();
+    match visit.seat() {
+        Seat::Heap(heap) => {
+            // Before: as soon as it is free, another thread may get it.
+            detour::on_free(object);
+            // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.
+            match unsafe { zonal_reclaim::realloc(heap, object, size) } {
+                Ok(moved) => {
+                    detour::on_alloc(moved, size);
+                    Ok(Some(moved))
+                }
+                Err(ReallocError::Alloc(_)) => {
+                    // It stays, with what it had.
+                    detour::on_alloc(object, mm.usable_size(object).unwrap_or(0));
+                    Ok(None)
+                }
+                Err(ReallocError::Bad(bad)) => Err(Some(bad)),
+            }
+        }
+        Seat::Interrupted => {
+            let Some(usable) = mm.usable_size_interrupted(object) else { return Ok(None) };
+            let usable = usable.map_err(Some)?;
+            if size <= usable && size >= usable / 2 {
+                return Ok(Some(object));
+            }
+            let Some(moved) = mm.deferred_alloc(size, MIN_ALIGN) else {
+                return Ok(None);
+            };
+            // SAFETY: both objects have that many bytes and differ.
+            unsafe { ptr::copy_nonoverlapping(object.as_ptr(), moved.as_ptr(), size.min(usable)) };
+            mm.deferred_free(object);
+            Ok(Some(moved))
+        }
+    }
+}
