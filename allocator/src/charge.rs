@@ -62,6 +62,8 @@ pub(crate) struct Budget {
     charged: AtomicUsize,
     limit: usize,
     marks: Watermarks,
+    /// The most that these may be raised by.
+    max_boost: usize,
     factors: WatermarkFactors,
     cap: AtomicUsize,
     cap_min: AtomicUsize,
@@ -84,10 +86,12 @@ pub(crate) struct Budget {
 impl Budget {
     /// An empty budget of `limit` pages ([`UNLIMITED`] for none).
     pub(crate) fn new(limit: usize, factors: WatermarkFactors) -> Budget {
+        let marks = marks_of(limit, factors.scale);
         Budget {
             charged: AtomicUsize::new(0),
             limit,
-            marks: marks_of(limit, factors.scale),
+            marks,
+            max_boost: marks.max_boost(factors.boost),
             factors,
             cap: AtomicUsize::new(UNLIMITED),
             cap_min: AtomicUsize::new(0),
@@ -143,7 +147,7 @@ impl Budget {
 
     /// Fragmentation: raises the marks by a pageblock; whether they are not met.
     fn raise(&self) -> bool {
-        let most = self.max_boost().max(self.cap_max_boost.load(Relaxed));
+        let most = self.max_boost.max(self.cap_max_boost.load(Relaxed));
         // Relaxed, and no exchange: of two at a time one may be lost.
         let boost = (self.boost() + PAGEBLOCK_PAGES).min(most);
         self.boost.store(boost, Relaxed);
@@ -183,10 +187,8 @@ impl Budget {
             let over = charged.saturating_sub(limit);
             if headroom < marks.low { marks.high - headroom + over } else { 0 }
         };
-        let cap = self.cap();
-        let (of_limit, of_cap) = (self.max_boost(), self.cap_max_boost.load(Relaxed));
-        short(self.limit, self.marks.boosted(boost.min(of_limit)))
-            .max(short(cap.pages, cap.marks.boosted(boost.min(of_cap))))
+        let cap = self.raised_cap(boost);
+        short(self.limit, self.raised_marks(boost)).max(short(cap.pages, cap.marks))
     }
 
     /// Whether `nr_pages` more fail only because of the cap.
@@ -209,8 +211,16 @@ impl Budget {
         self.marks
     }
 
-    fn max_boost(&self) -> usize {
-        self.marks.max_boost(self.factors.boost)
+    /// The marks of the limit, raised by `boost` as far as they may be.
+    fn raised_marks(&self, boost: usize) -> Watermarks {
+        self.marks.boosted(boost.min(self.max_boost))
+    }
+
+    /// The same for the cap.
+    fn raised_cap(&self, boost: usize) -> Cap {
+        let cap = self.cap();
+        let boost = boost.min(self.cap_max_boost.load(Relaxed));
+        Cap { marks: cap.marks.boosted(boost), ..cap }
     }
 
     /// Whether `nr_pages` more would leave the headroom that `level` asks for.
@@ -262,15 +272,13 @@ impl Budget {
 
     fn admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
         let is_last = level == WatermarkLevel::Reserve;
-        let marks = self.marks.boosted(self.boost().min(self.max_boost()));
-        leaves(self.limit, charged, nr_pages, marks.mark(level))
+        leaves(self.limit, charged, nr_pages, self.raised_marks(self.boost()).mark(level))
             && (is_last || self.cap_admits(charged, nr_pages, level))
     }
 
     fn cap_admits(&self, charged: usize, nr_pages: usize, level: WatermarkLevel) -> bool {
-        let cap = self.cap();
-        let marks = cap.marks.boosted(self.boost().min(self.cap_max_boost.load(Relaxed)));
-        leaves(cap.pages, charged, nr_pages, marks.mark(level))
+        let cap = self.raised_cap(self.boost());
+        leaves(cap.pages, charged, nr_pages, cap.marks.mark(level))
             || charged.saturating_add(nr_pages) <= self.grace.load(Relaxed)
     }
 }
