@@ -151,8 +151,8 @@ impl Mm {
         pages
     }
 
-    /// Whether that time has come.
-    pub(crate) fn is_over(&self, deadline_ns: Option<u64>) -> bool {
+    /// Whether that time has come; never where there is none.
+    pub fn is_over(&self, deadline_ns: Option<u64>) -> bool {
         deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 

@@ -231,10 +231,7 @@ impl Kswapd {
         let mut gained = 0;
         for node in nodes(mm) {
             let goal = pages.shortfall().max(pages.node_shortfall(node));
-            let age = self.age();
-            let control =
-                ScanControl { by: Reclaimer::Kswapd, goal, age, deadline_ns: None, last: 0 };
-            gained += shrink_node(mm, node, control);
+            gained += shrink_node(mm, node, ScanControl::new(Reclaimer::Kswapd, goal, self.age()));
         }
         if is_short(mm) {
             gained += mm.drain_huge() / PAGE_SIZE;
@@ -266,14 +263,8 @@ impl Kswapd {
         let of_process = pages.boost(None);
         for node in nodes(mm) {
             let of_node = pages.boost(Some(node));
-            let control = ScanControl {
-                by: Reclaimer::Kswapd,
-                goal: goal(node),
-                age: self.age(),
-                deadline_ns: None,
-                last: BOOST_PRIORITY,
-            };
-            shrink_node(mm, node, control);
+            let control = ScanControl::new(Reclaimer::Kswapd, goal(node), self.age());
+            shrink_node(mm, node, ScanControl { last: BOOST_PRIORITY, ..control });
             pages.unboost(Some(node), of_node);
         }
         pages.unboost(None, of_process);

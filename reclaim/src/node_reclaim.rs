@@ -50,7 +50,7 @@ pub(crate) unsafe fn node_reclaim(
     }
     let Some(_alone) = mm.pages().begin_node_reclaim(node) else { return NodeReclaim::NoScan };
     let goal = nr_pages.max(SWAP_CLUSTER_MAX);
-    let control = ScanControl { by: Reclaimer::Direct, goal, age: 0, deadline_ns: None, last: 0 };
+    let control = ScanControl::new(Reclaimer::Direct, goal, 0);
     let mut done = shrink_node(mm, node, control);
     if done < goal && mode.takes_mappings() {
         done += mm.drain_huge() / PAGE_SIZE;

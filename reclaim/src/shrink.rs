@@ -35,8 +35,13 @@ pub(crate) struct ScanControl {
 }
 
 impl ScanControl {
+    /// Down to the last priority, however long that takes.
+    pub(crate) fn new(by: Reclaimer, goal: usize, age: u32) -> ScanControl {
+        ScanControl { by, goal, age, deadline_ns: None, last: 0 }
+    }
+
     pub(crate) fn is_over(&self, mm: &Mm) -> bool {
-        self.deadline_ns.is_some_and(|deadline| mm.machine().now_ns() >= deadline)
+        mm.is_over(self.deadline_ns)
     }
 }
 

@@ -197,13 +197,7 @@ struct Stall {
 impl Stall {
     fn new(mm: &'static Mm, node: NodeId, nr_pages: usize) -> Stall {
         let goal = nr_pages.max(SWAP_CLUSTER_MAX);
-        let control = ScanControl {
-            by: Reclaimer::Direct,
-            goal,
-            age: DIRECT_AGE,
-            deadline_ns: None,
-            last: 0,
-        };
+        let control = ScanControl::new(Reclaimer::Direct, goal, DIRECT_AGE);
         Stall {
             mm,
             node,

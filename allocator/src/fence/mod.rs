@@ -17,8 +17,8 @@
 //!
 //! What was freed rests: its slot is used again when enough others of its size were freed after it. The
 //! arena is mapped when the first object is chosen, between two pages that nobody can touch; pages of
-//! it become slots of a size when no slot of that size has rested. When there are no more pages, the slot that rested longest is used, and when all
-//! are in use, no more objects are chosen.
+//! it become slots of a size when no slot of that size has rested. When there are no more pages, the slot
+//! that rested longest is used, and when all are in use, no more objects are chosen.
 //!
 //! # Synchronisation
 //!
