@@ -7,11 +7,14 @@
  *                prints median, 99th and 99.9th percentile in ns, and how much went back meanwhile
  *   busy         allocates and frees for ten seconds with pauses; prints the share of one processor
  *                that the background thread took, in percent
+ *   visits N     N threads replace what others allocated and sleep now and then, for three seconds: what
+ *                they wait for visitors is in the report of ZONAL_CONF=stats:exit
  *   timeline     load, burst, idle, load; prints "seconds MiB phase" every 50 ms
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +248,35 @@ static void busy(void)
 	printf("%.2f\n", kswapd_seconds() / (now() - start) * 100);
 }
 
+static _Atomic(void *) shared[1 << 16];
+
+static void *replace(void *number)
+{
+	uint64_t seed = 31 + (uintptr_t)number;
+	double end = now() + 3;
+
+	for (long i = 0; i % 1024 || now() < end; i++) {
+		size_t size = 16 + next(&seed) % 3000;
+		char *block = malloc(size);
+
+		memset(block, 1, size < 64 ? size : 64);
+		free(atomic_exchange(&shared[next(&seed) % (1 << 16)], block));
+		if (i % (1 << 18) == 0)
+			pause_s(0.03);
+	}
+	return NULL;
+}
+
+static void visits(int count)
+{
+	pthread_t threads[256];
+
+	for (intptr_t i = 0; i < count; i++)
+		pthread_create(&threads[i], NULL, replace, (void *)i);
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static void *sample(void *unused)
 {
 	double start = now();
@@ -314,6 +346,8 @@ int main(int argc, char **argv)
 		latency();
 	else if (!strcmp(load, "busy"))
 		busy();
+	else if (!strcmp(load, "visits") && argc > 2 && atoi(argv[2]) <= 256)
+		visits(atoi(argv[2]));
 	else if (!strcmp(load, "timeline"))
 		timeline();
 	else

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What giving memory back costs, and what it looks like over time, beside the peers at their defaults.
 #
-#   run.sh [cycle|latency|busy|timeline]...     default: all; results go to the standard output and
+#   run.sh [cycle|latency|busy|visits|timeline]...     default: all; results go to the standard output and
 #                                               the plot to ../results/reclaim.svg
 #   RUNS=5 run.sh ...                           how often each figure is taken; the median counts
 set -euo pipefail
@@ -36,7 +36,7 @@ ratio() {
         'BEGIN { printf "%s / %s = %.2f", a, b, a / b }'
 }
 
-for load in ${@:-cycle latency busy timeline}; do
+for load in ${@:-cycle latency busy visits timeline}; do
     case $load in
         cycle)
             for ms in 50 100 250 500 1000 2000; do
@@ -51,6 +51,13 @@ for load in ${@:-cycle latency busy timeline}; do
         busy)
             for ((i = 0; i < runs; i++)); do LD_PRELOAD=$zonal "$scratch/reclaim" busy; done |
                 printf 'background thread: %s %% of a processor over 10 s\n' "$(median 1)" ;;
+        visits)
+            for nr in 2 4 8 64; do
+                for ((i = 0; i < runs; i++)); do
+                    LD_PRELOAD=$zonal ZONAL_CONF=stats:exit "$scratch/reclaim" visits $nr 2>&1
+                done | awk -v nr=$nr '$1 == "longest_block_ns" && $2 > worst { worst = $2 }
+                    END { printf "longest wait for a visitor, %d threads: %.1f ms\n", nr, worst / 1e6 }'
+            done ;;
         timeline)
             lines=()
             take() {
