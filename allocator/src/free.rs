@@ -23,6 +23,14 @@ pub struct Remote {
     class: SizeClass,
 }
 
+impl Remote {
+    /// Whether it has the class that a request of `size` bytes would get.
+    #[inline]
+    pub fn is_of_class_for(&self, size: usize) -> bool {
+        SizeClass::of(size) == Some(self.class)
+    }
+}
+
 /// Spare messages a heap keeps before it returns half of them to the shared store.
 const MAX_SPARE: u32 = 16;
 

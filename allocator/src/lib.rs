@@ -110,6 +110,7 @@ pub use charge::{Cap, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use describe::Place;
 pub use error::{AllocError, Mismatch};
+pub use free::Remote;
 pub use heap::{Heap, HeapId};
 pub use holes::HolesPurged;
 pub use lookout::Lookout;

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{BadPointer, Heap, HeapHot};
+use zonal_allocator::{BadPointer, Heap, HeapHot, Remote};
 
 use super::{is_foreign, leave, sampled_heap, short_of_visit};
 use crate::abort;
@@ -32,7 +32,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     }
     // SAFETY: the caller's promise.
-    if !unsafe { send(object, heap) } {
+    if !unsafe { send(object, heap, |_| true) } {
         // SAFETY: as above.
         unsafe { free_missed::<F>(object, heap) };
     }
@@ -52,16 +52,20 @@ unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     .is_some()
 }
 
-/// Sends an object of another heap on its way, if that takes no more than a place in a message that
-/// is there. Nobody watches: who is watched has a detour, which knows of no pages.
+/// Sends an object of another heap on its way, if `is_right` says so and it takes no more than a place
+/// in a message that is there. Nobody watches: who is watched has a detour, which knows of no pages.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn send(object: *mut u8, heap: *mut HeapHot) -> bool {
+unsafe fn send(
+    object: *mut u8,
+    heap: *mut HeapHot,
+    is_right: impl FnOnce(&Remote) -> bool,
+) -> bool {
     let Some(object) = NonNull::new(object) else { return false };
     // SAFETY: the caller's promise.
-    let Some(remote) = (unsafe { Heap::remote(heap, object) }) else { return false };
+    let Some(remote) = unsafe { Heap::remote(heap, object) }.filter(is_right) else { return false };
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
     jump::begin_slow_path(own);
@@ -126,14 +130,31 @@ unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     before.restore();
 }
 
-/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
-/// it is the end.
-///
 /// # Safety
 /// As for [`crate::hot::free_sized`].
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free_sized<F: Foreign>(
+    object: *mut u8,
+    heap: *mut HeapHot,
+    size: usize,
+    align: usize,
+) {
+    // C++ frees nearly everything so. The size is right if its class is the object's.
+    // SAFETY: the caller's promise.
+    if align > 1 || !unsafe { send(object, heap, |remote| remote.is_of_class_for(size)) } {
+        // SAFETY: as above.
+        unsafe { free_sized_missed::<F>(object, heap, size, align) };
+    }
+}
+
+/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
+/// it is the end. Apart, as [`free_missed`].
+///
+/// # Safety
+/// As for [`crate::hot::free_sized`].
+#[inline(never)]
+unsafe fn free_sized_missed<F: Foreign>(
     object: *mut u8,
     heap: *mut HeapHot,
     size: usize,
