@@ -1,8 +1,11 @@
 //! Large runs that a thread freed and may want again, in front of the zone lock.
 //!
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
-//! only. Runs of up to 128 KiB stay here, the newest in front, as many as the thread's share of the
-//! page caches allows; the older half leaves under one lock.
+//! only. Runs of up to 128 KiB stay here, as many as the thread's share of the page caches allows. A
+//! request gets the shortest that will do, found by two words of bits; when there are too many, the older
+//! half leaves under one lock.
+
+use core::iter;
 
 use zonal_numa::NodeId;
 
@@ -19,7 +22,8 @@ pub(crate) const MAX_PAGES: usize = 32;
 /// The longest one that serves others than `malloc` and comes from others than `free`: blocks that grow
 /// are better off with free neighbours, and `calloc` with pages known to be zero.
 pub(crate) const MAX_SHARED: usize = 16;
-const CAPACITY: usize = 32;
+/// A bit of a word for each.
+const CAPACITY: usize = u64::BITS as usize;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
@@ -29,27 +33,48 @@ const FIT_PART: usize = 4;
 /// The large runs that one thread keeps.
 #[derive(Debug)]
 pub(crate) struct LargeCache {
-    /// The oldest first.
     runs: [Option<PageRun>; CAPACITY],
+    /// The places in `runs` where such a run is, by length.
+    places: [u64; MAX_PAGES + 1],
+    /// The lengths of which there are any.
+    lengths: u64,
+    /// The places where there is none.
+    vacant: u64,
+    /// The places in use as a ring, by age, which begins and ends at the one behind the last.
+    ring: [Link; CAPACITY + 1],
     nr: usize,
     nr_pages: usize,
 }
 
-impl LargeCache {
-    pub(crate) const EMPTY: LargeCache =
-        LargeCache { runs: [const { None }; CAPACITY], nr: 0, nr_pages: 0 };
+/// The neighbours of a place in the ring.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    older: u8,
+    newer: u8,
+}
 
-    /// A run of `nr_pages` pages or slightly more.
+/// Where the ring begins and ends.
+const END: usize = CAPACITY;
+
+impl LargeCache {
+    pub(crate) const EMPTY: LargeCache = LargeCache {
+        runs: [const { None }; CAPACITY],
+        places: [0; MAX_PAGES + 1],
+        lengths: 0,
+        vacant: u64::MAX,
+        ring: [Link { older: END as u8, newer: END as u8 }; CAPACITY + 1],
+        nr: 0,
+        nr_pages: 0,
+    };
+
+    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
+    #[inline]
     pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
-        let fits =
-            |run: &PageRun| (nr_pages..=nr_pages + nr_pages / FIT_PART).contains(&run.nr_pages());
-        let i = self.runs[..self.nr].iter().rposition(|run| run.as_ref().is_some_and(fits))?;
-        let run = self.runs[i].take()?;
-        self.runs[i..self.nr].rotate_left(1);
-        self.nr -= 1;
-        self.nr_pages -= run.nr_pages();
-        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
-        Some(run)
+        let longest = (nr_pages + nr_pages / FIT_PART).min(MAX_PAGES);
+        let fitting =
+            self.lengths & (u64::MAX << nr_pages) & (u64::MAX >> (CAPACITY - 1 - longest));
+        let places = *self.places.get(fitting.trailing_zeros() as usize)?;
+        self.remove(pages, places.trailing_zeros() as usize)
     }
 
     /// A run of `nr_pages` pages, with some more of the kind for the requests that follow, under one
@@ -66,63 +91,86 @@ impl LargeCache {
         if nr_pages > MAX_BATCHED || nr < 2 {
             return None;
         }
-        let out = &mut self.runs[self.nr..self.nr + nr];
-        let got = pages.alloc_bulk(from.node, order, Migratetype::Large, from.level, out);
-        for run in out.iter().flatten() {
-            let word = PageWord::pcp(run.nr_pages() as u32);
-            pages.map.word(run.head()).store(word.raw(), Relaxed);
-        }
-        self.nr += got;
-        self.nr_pages += got * nr_pages;
+        let mut batch = [const { None }; BATCH];
+        pages.alloc_bulk(from.node, order, Migratetype::Large, from.level, &mut batch[..nr]);
+        batch.into_iter().flatten().for_each(|run| self.keep(pages, run));
         self.take(pages, nr_pages)
     }
 
     /// Takes a run, whose words are all 0, or gives it back to its zone: when it is long, or may not
     /// rest here.
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
-        let share = pages.pcp_share(Order::ZERO);
-        if run.nr_pages() > MAX_SHARED.min(share) || !pages.may_rest(run.head(), node) {
+        let nr_pages = run.nr_pages();
+        if nr_pages > MAX_SHARED || !pages.may_rest(run.head(), node) {
             pages.free_run(run);
             return;
         }
-        if self.nr == CAPACITY || self.nr_pages + run.nr_pages() > share {
+        if !self.has_room(pages, nr_pages) {
             self.give_back(pages, self.nr / 2);
         }
-        if self.nr_pages + run.nr_pages() > share {
+        if !self.has_room(pages, nr_pages) {
             self.give_back(pages, 0);
         }
-        self.keep(pages, run);
+        if self.has_room(pages, nr_pages) {
+            self.keep(pages, run);
+        } else {
+            pages.free_run(run);
+        }
     }
 
     /// Whether a run of that length may be kept without another one leaving.
+    #[inline]
     pub(crate) fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
-        let share = pages.pcp_share(Order::ZERO);
-        nr_pages <= MAX_PAGES && self.nr < CAPACITY && self.nr_pages + nr_pages <= share
+        nr_pages <= MAX_PAGES && self.vacant != 0 && pages.is_pcp_share(self.nr_pages + nr_pages)
     }
 
     /// Keeps a run for which there is room.
+    #[inline]
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
-        pages.map.word(run.head()).store(PageWord::pcp(run.nr_pages() as u32).raw(), Relaxed);
-        self.nr_pages += run.nr_pages();
-        self.runs[self.nr] = Some(run);
+        let nr_pages = run.nr_pages();
+        pages.map.word(run.head()).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
+        let place = self.vacant.trailing_zeros() as usize % CAPACITY;
+        self.vacant &= !(1 << place);
+        self.places[nr_pages] |= 1 << place;
+        self.lengths |= 1 << nr_pages;
+        self.runs[place] = Some(run);
+        let newest = self.ring[END].older;
+        self.ring[place] = Link { older: newest, newer: END as u8 };
+        self.ring[usize::from(newest)].newer = place as u8;
+        self.ring[END].older = place as u8;
         self.nr += 1;
+        self.nr_pages += nr_pages;
+    }
+
+    #[inline]
+    fn remove(&mut self, pages: &Pages, place: usize) -> Option<PageRun> {
+        let place = place % CAPACITY;
+        let run = self.runs[place].take()?;
+        let nr_pages = run.nr_pages();
+        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        self.vacant |= 1 << place;
+        self.places[nr_pages] &= !(1 << place);
+        if self.places[nr_pages] == 0 {
+            self.lengths &= !(1 << nr_pages);
+        }
+        let Link { older, newer } = self.ring[place];
+        self.ring[usize::from(older)].newer = newer;
+        self.ring[usize::from(newer)].older = older;
+        self.nr -= 1;
+        self.nr_pages -= nr_pages;
+        Some(run)
     }
 
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.
     pub(crate) fn clear_way(&mut self, pages: &Pages, start: Pfn, end: Pfn) {
-        let mut kept = 0;
-        for i in 0..self.nr {
-            let Some(run) = self.runs[i].take() else { continue };
-            if (start..end).contains(&run.head()) {
-                self.nr_pages -= run.nr_pages();
-                pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        for place in 0..CAPACITY {
+            let head = self.runs[place].as_ref().map(PageRun::head);
+            if head.is_some_and(|head| (start..end).contains(&head))
+                && let Some(run) = self.remove(pages, place)
+            {
                 pages.free_run(run);
-            } else {
-                self.runs[kept] = Some(run);
-                kept += 1;
             }
         }
-        self.nr = kept;
     }
 
     /// Gives everything back to the zones; returns the number of pages.
@@ -139,13 +187,9 @@ impl LargeCache {
 
     /// Gives the oldest runs back until `keep` are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
-        let surplus = self.nr - keep;
-        for run in self.runs[..surplus].iter().flatten() {
-            pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
-            self.nr_pages -= run.nr_pages();
-        }
-        pages.free_bulk(self.runs[..surplus].iter_mut().filter_map(Option::take));
-        self.runs[..self.nr].rotate_left(surplus);
-        self.nr = keep;
+        pages.free_bulk(iter::from_fn(|| {
+            let oldest = usize::from(self.ring[END].newer);
+            (self.nr > keep).then(|| self.remove(pages, oldest)).flatten()
+        }));
     }
 }

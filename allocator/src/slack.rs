@@ -1,10 +1,11 @@
 //! The slack of a large block: what its last pages hold behind the bytes that were asked for.
 //!
-//! It is filled when the block is handed out, one cache line at most, and looked at when the block is
-//! freed or resized: a program that wrote past the end in between is told. The size stands in the cold
-//! words of the block's head, which are links only while the pages are free, so no overflow reaches
-//! it. The slack is not the program's: its usable size is what was asked for, a word at least, since a
-//! free in a signal handler writes its link there.
+//! It is filled when the block is handed out, up to the end of the cache line, and looked at when the
+//! block is freed or resized: a program that wrote past the end in between is told. Mostly that is the
+//! line with the last bytes of the block, so it costs no other; what ends with a page costs no further
+//! page. The size stands in the cold words of the block's head, which are links only while the pages are
+//! free, so no overflow reaches it. The slack is not the program's: its usable size is what was asked
+//! for, a word at least, since a free in a signal handler writes its link there.
 //!
 //! A block without slack has nothing to look at. What lies in fresh memory of huge pages is not filled,
 //! as that would make two megabytes resident: it has to stay zero. Nor is it an error when a page's
@@ -16,12 +17,13 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use crate::checked::WORD;
+use crate::class::MAX_SMALL;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::Relaxed;
 
-/// Bytes that are filled.
-const FILLED: usize = 64;
+/// Bytes of a cache line: so many are filled at most.
+const LINE: usize = 64;
 const FILL: u8 = 0xf5;
 /// The cold words of the head: what was asked for, and what the slack is filled with.
 const SIZE: usize = 0;
@@ -67,22 +69,23 @@ impl Mm {
             // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
             let slack = unsafe { core::slice::from_raw_parts(start.as_ptr(), len) };
             let fill = cold[BYTE].load(Relaxed) as u8;
-            if *slack == [fill; FILLED] {
-                return true;
-            }
-            let in_first_page = (PAGE_SIZE - size % PAGE_SIZE).min(len);
-            let (first, second) = slack.split_at(in_first_page);
-            [first, second].into_iter().all(|part| is_all(part, fill) || is_all(part, 0))
+            is_all(slack, fill) || is_all(slack, 0)
         });
         is_whole.then_some(size)
     }
 
+    /// Where it begins, and how much of it is filled. It lies in one page, since it does in one line.
     fn slack(&self, head: Pfn, capacity: usize, size: usize) -> Option<(NonNull<u8>, usize)> {
         let start = NonNull::new(self.pages().map.addr_of(head).wrapping_add(size))?;
-        (size < capacity).then_some((start, (capacity - size).min(FILLED)))
+        let is_page_apart = size.is_multiple_of(PAGE_SIZE) && size > MAX_SMALL;
+        (size < capacity && !is_page_apart).then_some((start, LINE - size % LINE))
     }
 }
 
 fn is_all(bytes: &[u8], byte: u8) -> bool {
-    *bytes == [byte; FILLED][..bytes.len()]
+    let (bytes, words) = bytes.as_rchunks();
+    let differ = words.iter().map(|&word| u64::from_ne_bytes(word) ^ u64::from_ne_bytes([byte; 8]));
+    let differ = differ.chain(bytes.iter().map(|&each| u64::from(each ^ byte)));
+    // Without a way out in the middle, which would be taken for nobody.
+    differ.fold(0, |all, each| all | each) == 0
 }

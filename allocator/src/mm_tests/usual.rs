@@ -22,13 +22,15 @@ fn bad(block: NonNull<u8>, kind: BadKind) -> BadPointer {
 fn the_slack_of_large_blocks_is_looked_at() {
     let owner = usual(0);
     let mm = owner.heap().mm();
-    for size in [32_769, 40_000, 40_960, 100_000, 3 << 20, (3 << 20) + 1] {
+    for size in [32_769, 36_864, 40_000, 40_960, 100_000, 3 << 20, (3 << 20) + 1] {
         let block = owner.alloc(size, 8);
         assert_eq!(mm.usable_size(block), Ok(size));
         // SAFETY: the block has that many bytes.
         unsafe { block.write_bytes(0, size) };
-        let capacity = mm.capacity(block).unwrap();
-        for at in [0, 1, 63].map(|at| size + at).into_iter().filter(|&at| at < capacity) {
+        // Up to the end of the cache line, but no page for it alone.
+        let filled = if size % PAGE_SIZE == 0 { 0 } else { 64 - size % 64 };
+        for at in [0, 1, filled.saturating_sub(1)].into_iter().filter(|&at| at < filled) {
+            let at = size + at;
             // SAFETY: inside the block.
             let byte = unsafe { block.add(at) };
             // SAFETY: as above.

@@ -46,6 +46,8 @@ pub use lruvec::Lruvec;
 const PCP_PART: usize = 64;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+/// Runs that each may hold in any case.
+const PCP_RUNS: usize = 2;
 
 /// The page allocator.
 ///
@@ -233,8 +235,19 @@ impl Pages {
     /// Runs of that order that one page cache may hold: the caches of all threads together get
     /// 1/64 of the charged memory and 4 MiB in any case, each at least two runs.
     pub(crate) fn pcp_share(&self, order: Order) -> usize {
-        let all = (self.charged() / PCP_PART).max(PCP_LEAST);
-        (all / self.nr_threads().max(1) / order.nr_pages()).max(2)
+        (self.pcp_of_all() / self.nr_threads().max(1) / order.nr_pages()).max(PCP_RUNS)
+    }
+
+    /// Whether one page cache may hold so many runs of one page. Without the division.
+    #[inline]
+    pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
+        nr_pages <= PCP_RUNS || nr_pages * self.nr_threads().max(1) <= self.pcp_of_all()
+    }
+
+    /// Pages that all page caches together may hold of each order.
+    #[inline]
+    fn pcp_of_all(&self) -> usize {
+        (self.charged() / PCP_PART).max(PCP_LEAST)
     }
 
     /// A heap of `node` has its first slab of a class, of so many pages, or gave up its last one.
