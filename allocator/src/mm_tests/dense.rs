@@ -39,7 +39,7 @@ fn first_slabs_of_many_heaps_take_no_huge_pages_and_those_that_follow_do() {
     assert_eq!(counted, truth);
     assert!(counted >= (16 << 20) / zonal_numa::PAGE_SIZE, "{counted} pages");
     assert!(!blocks.iter().any(|&(_, block)| is_huge(mm, block)));
-    let dense: Vec<_> = (0..1 << 14).map(|_| owners[0].alloc(1024, 8)).collect();
+    let dense: Vec<_> = (0..1 << 16).map(|_| owners[0].alloc(1024, 8)).collect();
     assert!(is_huge(mm, dense[dense.len() - 1]));
     assert_eq!(nr_first(mm, &owners), (counted, truth));
     dense.into_iter().for_each(|block| owners[0].free(block));

@@ -30,6 +30,8 @@ use crate::word::Migratetype;
 
 /// From so many pages on, first slabs not counted, a dense heap takes huge pages.
 const HUGE_FROM_PAGES: usize = (3 << 20) / zonal_numa::PAGE_SIZE;
+/// And at least so many times as much as those first slabs.
+const HUGE_FROM_FIRSTS: usize = 3;
 
 /// Free pages that are resident are many from one in so many pages handed out on.
 const SLACK_PART: usize = 8;
@@ -120,8 +122,8 @@ impl Zone {
     /// A heap of some size that uses most of what it holds is better off with huge pages; a small
     /// or sparse one would hold far more resident than it uses. Of the first slab of a class in a
     /// heap nobody knows how much will be used, and many threads have many of these; the next one is
-    /// asked for because that one is full, or lies in a cache: there must be as many as first ones. A run
-    /// that fills a pageblock uses all of it.
+    /// asked for because that one is full, or lies in a cache: there must be several times as many. A
+    /// run that fills a pageblock uses all of it.
     fn wants_huge(&self, env: &Env<'_>, req: &Request) -> bool {
         match env.thp {
             Thp::Always => true,
@@ -129,8 +131,8 @@ impl Zone {
             Thp::Auto if req.mt == Migratetype::Large && req.nr_pages >= PAGEBLOCK_PAGES => true,
             Thp::Auto => {
                 let nr_dense = self.nr_out.saturating_sub(env.nr_first);
-                let is_dense = nr_dense >= HUGE_FROM_PAGES && nr_dense >= env.nr_first;
-                is_dense && self.nr_out / 3 >= self.nr_free_resident
+                let least = HUGE_FROM_PAGES.max(HUGE_FROM_FIRSTS * env.nr_first);
+                nr_dense >= least && self.nr_out / 3 >= self.nr_free_resident
             }
         }
     }
