@@ -170,11 +170,12 @@ fn run(steps: Vec<Step>, config: Config) {
     if config.checked {
         // What is in quarantine stays there.
         assert_eq!(mm.check_bins(own), None);
-        return;
+    } else {
+        let stats = crate::mm_tests::snapshot(mm, own);
+        assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
+        assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
     }
-    let stats = crate::mm_tests::snapshot(mm, own);
-    assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
-    assert_eq!(stats.classes().iter().map(|class| class.nr_slabs).sum::<u64>(), 0);
+    machine.tear_down();
 }
 
 /// What a slow path does that finds work left: it starts a keeper by `spawn`, or is refused that and
@@ -210,13 +211,15 @@ fn run_thread(
     machine: &FakeMachine,
     table: &Table,
     steps: Vec<Step>,
+    keepers: &Keepers,
     has_futex: bool,
 ) {
     let spawn = |keep: Box<dyn FnOnce() + Send>| {
-        thread::spawn(move || {
+        let keeper = thread::spawn(move || {
             refused::set(!has_futex);
             keep();
         });
+        keepers.lock().unwrap().push(keeper);
     };
     // SAFETY: heaps are never unmapped.
     let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
@@ -262,27 +265,28 @@ fn run_thread(
 }
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
+type Keepers = Mutex<Vec<thread::JoinHandle<()>>>;
 
 fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config) {
     refused::set(!has_futex);
     let machine = FakeBuilder::new().nodes(2).build();
     let mm = Mm::new(Machine::fake(machine), config).unwrap();
     let table: Table = core::array::from_fn(|_| Mutex::new(None));
+    let keepers = Keepers::default();
     thread::scope(|scope| {
         for (i, steps) in steps.into_iter().enumerate() {
-            let table = &table;
+            let (table, keepers) = (&table, &keepers);
             scope.spawn(move || {
                 refused::set(!has_futex);
                 machine.run_on(NodeId::from_index(i % 2).unwrap());
-                run_thread(mm, machine, table, steps, has_futex);
+                run_thread(mm, machine, table, steps, keepers, has_futex);
             });
         }
     });
     machine.fail_no_more();
     // Keepers go home by themselves, and none is left on duty that never came.
-    while !mm.doorbell().claim() {
-        thread::yield_now();
-    }
+    keepers.into_inner().unwrap().into_iter().for_each(|keeper| keeper.join().unwrap());
+    assert!(mm.doorbell().claim());
     mm.doorbell().retire_unserved();
     mm.validate(None).unwrap();
     // SAFETY: heaps are never unmapped.
@@ -298,6 +302,7 @@ fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config) {
     mm.validate(own).unwrap();
     let stats = crate::mm_tests::snapshot(mm, own);
     assert_eq!((stats.small_bytes(), stats.process.nr_huge_blocks), (0, 0));
+    machine.tear_down();
 }
 
 proptest! {

@@ -188,7 +188,7 @@ fn run(config: &PageConfig, cases: u32, seed: u8) {
         rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
         rig.check();
         assert_eq!((stats.nr_free, rig.pages.charged()), (stats.nr_managed, 0));
-        rig.retire();
+        rig.fake.tear_down();
         Ok(())
     });
     if let Err(failure) = outcome {
@@ -249,7 +249,7 @@ fn a_run_is_refused_only_where_no_free_pages_in_a_row_hold_it() {
             }
             rig.check();
         }
-        rig.retire();
+        rig.fake.tear_down();
         Ok(())
     });
     if let Err(failure) = outcome {

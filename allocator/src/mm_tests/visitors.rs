@@ -35,11 +35,15 @@ fn the_wait_for_a_visitor_is_counted() {
     let own = Owner::attach(mm);
     let heap = own.heap();
     assert!(heap.begin_visit());
+    let visitor = heap.finish_visit(1).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| drop(heap.enter()));
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        while !visitor.is_wanted() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
         assert_eq!(mm.vmstat().stats().throttled, 0, "it still waits");
-        heap.leave_open();
+        drop(visitor);
     });
     let stats = mm.vmstat().stats();
     assert_eq!(stats.throttled, 1);

@@ -80,14 +80,6 @@ impl Rig {
         bytes.iter().all(|&byte| byte == 0)
     }
 
-    /// Gives the touched memory of the sections back, for tests that make many rigs.
-    pub(crate) fn retire(&self) {
-        for (_, section) in self.pages.sections.iter() {
-            let span = section.span(&self.pages.map, 0, section.nr_pages());
-            self.pages.machine.unmap(span).unwrap();
-        }
-    }
-
     pub(crate) fn check(&self) {
         self.pages.validate().unwrap();
     }

@@ -1,5 +1,7 @@
 //! The shape of a fake machine.
 
+use std::cell::RefCell;
+
 use super::FakeMachine;
 use crate::os::Mapped;
 use crate::topology::Tables;
@@ -122,10 +124,26 @@ impl FakeBuilder {
         self
     }
 
-    /// Makes the machine. It lives as long as the process, as what stands on it.
+    /// Makes the machine. It lives as long as the process; what stands on it, as the thread that builds
+    /// it, which is that of a test.
     pub fn build(self) -> &'static FakeMachine {
-        Box::leak(Box::new(FakeMachine::new(self.shape)))
+        let machine: &'static FakeMachine = Box::leak(Box::new(FakeMachine::new(self.shape)));
+        BUILT.with_borrow_mut(|built| built.0.push(machine));
+        machine
     }
+}
+
+/// The machines of a thread, torn down at its end.
+struct Built(Vec<&'static FakeMachine>);
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|machine| machine.tear_down());
+    }
+}
+
+thread_local! {
+    static BUILT: RefCell<Built> = const { RefCell::new(Built(Vec::new())) };
 }
 
 fn node(number: usize) -> NodeId {

@@ -137,6 +137,13 @@ impl Ledger {
         self.regions.insert(from, Region { len: to - from, pages });
     }
 
+    /// Forgets all mappings and answers what they were.
+    pub(super) fn take_all(&mut self) -> Vec<Span> {
+        self.used = [0; MAX_NODES];
+        let regions = core::mem::take(&mut self.regions);
+        regions.into_iter().map(|(start, region)| Span::mapped(start, region.len)).collect()
+    }
+
     /// Where the regions begin that the span touches.
     fn starts(&self, span: Span) -> Vec<usize> {
         let before = self.regions.range(..span.addr()).next_back();

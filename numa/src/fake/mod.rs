@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use crate::{Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology};
+use crate::{Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology, os};
 use builder::Shape;
 use ledger::Ledger;
 use plan::Plan;
@@ -74,6 +74,15 @@ impl FakeMachine {
             node_rooms: HashMap::new(),
         };
         FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    /// Unmaps all that stands on the machine, which is the end of whatever was made of it. The end of the
+    /// thread that built the machine does the same: what tests leave behind would fill a small machine.
+    pub fn tear_down(&self) {
+        for span in self.state().ledger.take_all() {
+            // What stays costs the test process memory, nothing more.
+            let _ = os::unmap(span);
+        }
     }
 
     /// A test that panics elsewhere leaves the state as good as it was.
