@@ -285,19 +285,8 @@ impl Drop for Setting {
     }
 }
 
-#[test]
-fn no_overcommit() {
-    let _alone = MACHINE.write().unwrap();
-    let Some(_setting) = Setting::set("/proc/sys/vm/overcommit_memory", "2") else {
-        return skipped("vm.overcommit_memory cannot be set");
-    };
-    let outcome = Program::c("workload.c").args(["mib=64", "threads=6"]).run();
-    let shell = Program::new("bash").args(["-c", "echo $(echo in) $(echo out)"]).run();
-    outcome.success().quiet();
-    shell.success().stdout_is("in out\n");
-}
-
-/// The kernel's three ways to promise memory; the second is [`no_overcommit`]'s.
+/// The third of the kernel's ways to promise memory, mode 2, would take the memory of every other program of
+/// the machine away: the laboratory has it (`tests/vm/guest`).
 #[test]
 fn heuristic_and_unlimited_overcommit() {
     let _alone = MACHINE.write().unwrap();

@@ -24,7 +24,7 @@ fn programs() -> PathBuf {
     let repository = lab().join("../..");
     let own = ["local", "moved", "handoff", "policy", "own", "maps", "gone"];
     let own = own.map(|name| lab().join("c").join(name));
-    let others = ["tests/c/pressure", "benches/returned"].map(|path| repository.join(path));
+    let others = ["tests/c/pressure", "tests/c/workload", "benches/returned"].map(|path| repository.join(path));
     for path in own.into_iter().chain(others) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let output = Command::new("cc")
@@ -121,6 +121,8 @@ fn four_nodes() {
         "node-reclaim-off",
         "node-reclaim",
         "membind",
+        "no-overcommit",
+        "no-overcommit-fork",
         "numactl-interleave",
         "set_mempolicy",
         "cpuset",
