@@ -69,7 +69,7 @@ fi
 printf '\n%-26s %-24s %s\n' "seeded fault" "run against" outcome
 while read -r fault model; do
     [[ -n $fault ]] || continue
-    if output=$(ZONAL_FAULT=$fault timeout 120 "$tests" "loom::$model" --nocapture 2>&1); then
+    if output=$(ZONAL_FAULT=$fault timeout 600 "$tests" "loom::$model" --nocapture 2>&1); then
         outcome="NOT NOTICED"
         failed=1
     elif ! outcome=$(grep -m1 -A1 'panicked at' <<<"$output" | tail -1); then

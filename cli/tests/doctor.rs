@@ -14,17 +14,17 @@ use serde_json::Value;
 struct Sleeper(Child);
 
 impl Sleeper {
-    /// Waits until the process has become `name`: before, it is still a copy of this one.
+    /// Waits until the process has become `name` and sleeps: before, it is still a copy of this one, or
+    /// the loader has not mapped all of its libraries.
     fn start(mut command: Command, name: &str) -> Self {
         let child = command.spawn().unwrap();
-        let comm = format!("/proc/{}/comm", child.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_to_string(&comm).unwrap().trim_end() != name {
+        let stat = format!("/proc/{}/stat", child.id());
+        let asleep = format!("({name}) S ");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !std::fs::read_to_string(&stat).unwrap().contains(&asleep) {
             assert!(Instant::now() < deadline, "{name} did not start");
             std::thread::sleep(Duration::from_millis(5));
         }
-        // The loader maps its libraries just after.
-        std::thread::sleep(Duration::from_millis(100));
         Self(child)
     }
 

@@ -169,7 +169,8 @@ static void stack(const char *path)
 
 static void serve(void)
 {
-	struct timeval patience = {0, 1000};
+	/* Slow enough that its room lasts for half a minute, and as slow on a busy machine. */
+	struct timeval patience = {0, 10000};
 	puts("ready");
 	fflush(stdout);
 	for (;;) {

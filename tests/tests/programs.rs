@@ -222,7 +222,7 @@ impl Redis {
             .dir(dir)
             .spawn();
         let redis = Self(server.unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while !try_redis(dir, "*1\r\n$4\r\nPING\r\n", "+PONG\r\n") {
             let log = fs::read_to_string(dir.join("redis.log")).unwrap_or_default();
             assert!(Instant::now() < end, "redis does not answer: {log}");

@@ -41,7 +41,7 @@ impl Server {
 
     /// Waits until something listens.
     fn listening(mut self, port: u16) -> Self {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(self.0.try_wait().unwrap().is_none(), "the server ended by itself");
             assert!(Instant::now() < end, "the server does not listen");
@@ -243,7 +243,7 @@ fn postgres() {
     let host = dir.path().to_string_lossy().into_owned();
     let server = run("postgres").arg("-D").arg(&data).args(["-h", "", "-k", &host, "-F"]);
     let server = Server::start(server);
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     while !run("pg_isready").args(["-q", "-h", &host]).run().is_success() {
         assert!(Instant::now() < end, "the server does not answer");
         std::thread::sleep(Duration::from_millis(100));

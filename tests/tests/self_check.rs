@@ -10,7 +10,6 @@ fn notices(fault: &str, file: &str, arguments: &[&str]) {
         .env("LD_PRELOAD", preload)
         .env("FAULT", fault)
         .args(arguments)
-        .timeout(20)
         .run();
     if outcome.is_success() || outcome.timed_out() {
         outcome.fail(&format!("{file} did not notice the fault '{fault}'"));

@@ -28,14 +28,14 @@ fn calls_that_run_on_every_thread() {
 #[test]
 fn handlers_that_allocate() {
     if is_zonal() {
-        Program::c("storm.c").args(["seconds=4", "jump=0"]).timeout(30).run().success().quiet();
+        Program::c("storm.c").args(["seconds=4", "jump=0"]).run().success().quiet();
     }
 }
 
 #[test]
 fn handlers_that_jump_out_of_malloc() {
     if is_zonal() {
-        Program::c("storm.c").args(["seconds=4", "jump=1"]).timeout(30).run().success().quiet();
+        Program::c("storm.c").args(["seconds=4", "jump=1"]).run().success().quiet();
     }
 }
 
@@ -47,7 +47,6 @@ fn handlers_that_only_jump() {
             Program::c("jumps.c")
                 .args(how.split_whitespace())
                 .arg("count=2500")
-                .timeout(30)
                 .run()
                 .success()
                 .quiet();

@@ -24,7 +24,8 @@ fn programs() -> PathBuf {
     let repository = lab().join("../..");
     let own = ["local", "moved", "handoff", "policy", "own", "maps", "gone"];
     let own = own.map(|name| lab().join("c").join(name));
-    let others = ["tests/c/pressure", "tests/c/workload", "benches/returned"].map(|path| repository.join(path));
+    let others = ["tests/c/pressure", "tests/c/workload", "benches/returned"]
+        .map(|path| repository.join(path));
     for path in own.into_iter().chain(others) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let output = Command::new("cc")

@@ -4,7 +4,7 @@
 use zonal_tests::{Outcome, Program, compile_shared, is_zonal, library, skipped};
 
 fn world(condition: &[&str]) -> Outcome {
-    Program::c("world.c").args(condition).timeout(60).run()
+    Program::c("world.c").args(condition).run()
 }
 
 fn works(condition: &str) {
@@ -15,7 +15,7 @@ fn works(condition: &str) {
 fn works_in_need(condition: &str) {
     works(condition);
     if is_zonal() {
-        let program = Program::c("world.c").arg(condition).timeout(60);
+        let program = Program::c("world.c").arg(condition);
         program.env("ZONAL_CONF", "soft_limit:8M,pressure:always").run().success();
     }
 }
@@ -75,7 +75,7 @@ fn restored_lazily_from_a_checkpoint() {
     for (conf, moved) in
         [("kswapd:off", 1), ("kswapd:off,thp:always", 1), ("kswapd:off,harden:2", 0)]
     {
-        let program = Program::c("lazy.c").arg(format!("moved={moved}")).timeout(60);
+        let program = Program::c("lazy.c").arg(format!("moved={moved}"));
         let outcome = program.env("ZONAL_CONF", conf).run();
         if outcome.code() == Some(77) {
             return skipped("the system does not allow userfaultfd");

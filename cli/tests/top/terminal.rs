@@ -45,7 +45,7 @@ impl Terminal {
     /// Reads until the screen is as wanted, and answers it.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let screen = self.parser.screen().contents();
             if wanted(&screen) {

@@ -126,7 +126,6 @@ impl Scratch {
             .env("CARGO_TARGET_DIR", release().join(".."))
             .env("PID", server.map(|server| server.0.id().to_string()).unwrap_or_default())
             .without("ZONAL_LIB")
-            .timeout(60)
             .run()
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use zonal_tests::{Program, compile, have, is_zonal, library};
@@ -243,6 +244,16 @@ fn a_running_process_is_profiled_from_outside() {
     assert!(child.wait().unwrap().success());
 }
 
+/// Until the program waits for input: before, the loader has not mapped all of its libraries.
+fn wait_for_sleep(child: &Child) {
+    let stat = format!("/proc/{}/stat", child.id());
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fs::read_to_string(&stat).unwrap().contains("(cat) S ") {
+        assert!(Instant::now() < end, "the program did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn what_cannot_be_profiled_is_said_in_one_line() {
     let Some(zonal) = zonal() else { return };
@@ -261,7 +272,7 @@ fn what_cannot_be_profiled_is_said_in_one_line() {
     let dir = TempDir::new().unwrap();
     let text = dir.path().join("text");
     fs::write(&text, "no profile\n").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    [&plain, &bare, &named].into_iter().for_each(wait_for_sleep);
     for (source, why) in [
         (plain.id().to_string(), "not started on zonal"),
         (bare.id().to_string(), "has no signal"),

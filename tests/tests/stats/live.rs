@@ -122,7 +122,7 @@ fn a_busy_process_is_read_afresh() {
     const BUSY: &str = "
 import os, threading, time
 print(os.getpid(), flush=True)
-end = time.time() + 30
+end = time.time() + 300
 def work():
     while time.time() < end:
         kept = [bytes(i % 3000) for i in range(20_000)]
@@ -146,13 +146,15 @@ threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
         let report: Value = serde_json::from_str(&stats(pid).run().success().stdout).unwrap();
         report["taken_ns"].as_u64().unwrap()
     };
-    std::thread::sleep(Duration::from_millis(500));
     let first = taken();
-    std::thread::sleep(Duration::from_millis(300));
-    let second = taken();
+    // Long before its work ends, however busy the machine is.
+    let is_fresh = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        taken() > first
+    });
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(second > first, "{first} {second}");
+    assert!(is_fresh, "still the figures of {first}");
 }
 
 /// A program that sleeps in the middle of other work: what it touches is seen though it never comes
@@ -188,6 +190,13 @@ fn what_a_process_touches_is_seen_without_its_help() {
         drop(input);
         assert!(child.wait().unwrap().success());
     }
+}
+
+/// Bytes of a process that are no file's, as the kernel counts them.
+fn anonymous(pid: u32) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
 }
 
 /// Real programs of some size, seen from outside: what zonal says is resident is what the kernel
@@ -238,22 +247,35 @@ insert into t select i, hex(randomblob(100)) from n;
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "ready");
-        let report: Value =
-            serde_json::from_str(&stats(child.id()).run().success().stdout).unwrap();
-        let figure = |part: &str, name: &str| report[part][name].as_f64().unwrap();
-        let ours = figure("memory", "resident_bytes") + figure("process", "meta_resident_bytes");
-        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id())).unwrap();
-        let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-        let theirs: f64 = anonymous.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0;
-        drop(stdin);
-        assert!(child.wait().unwrap().success());
-        println!("{program}: zonal {ours}, the kernel {theirs}");
-        assert!(theirs > 40e6, "{program}: {theirs}");
+        let look = || {
+            let report: Value =
+                serde_json::from_str(&stats(child.id()).run().success().stdout).unwrap();
+            let figure = |part: &str, name: &str| report[part][name].as_f64().unwrap();
+            let ours =
+                figure("memory", "resident_bytes") + figure("process", "meta_resident_bytes");
+            (ours, anonymous(child.id()), report)
+        };
         // The interpreter's own data, relocated code and stack.
         const ELSEWHERE: f64 = 2_500_000.0;
-        let apart = theirs - ours;
+        let agree = |&(ours, theirs, _): &(f64, f64, Value)| {
+            (-0.02 * theirs..behind * theirs + ELSEWHERE).contains(&(theirs - ours))
+        };
+        // Who works on publishes once it gets a processor, and changes between the two figures.
+        let mut told = look();
+        for _ in 0..50 {
+            if agree(&told) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            told = look();
+        }
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
+        let (ours, theirs, report) = &told;
+        println!("{program}: zonal {ours}, the kernel {theirs}");
+        assert!(*theirs > 40e6, "{program}: {theirs}");
         assert!(
-            (-0.02 * theirs..behind * theirs + ELSEWHERE).contains(&apart),
+            agree(&told),
             "{program}: zonal {ours}, the kernel {theirs}: {:#}",
             report["memory"]
         );
