@@ -57,18 +57,34 @@ impl Bitmap {
         n
     }
 
+    /// Bits clear in `[lo, hi)`, where mostly none is.
+    pub(crate) fn count_clear(&self, lo: usize, hi: usize) -> usize {
+        let mut n = 0;
+        self.walk(lo, hi, |word, mask| {
+            let clear = mask & !word.load(Relaxed);
+            if clear != 0 {
+                n += clear.count_ones() as usize;
+            }
+            true
+        });
+        n
+    }
+
     /// Whether a bit of `[lo, hi)` is set.
     pub(crate) fn any(&self, lo: usize, hi: usize) -> bool {
         !self.walk(lo, hi, |word, mask| word.load(Relaxed) & mask == 0)
     }
 
-    /// Sets `[lo, hi)`; returns how many bits were clear.
+    /// Sets `[lo, hi)`; returns how many bits were clear. Mostly none is.
     pub(crate) fn set(&self, lo: usize, hi: usize) -> usize {
         let mut n = 0;
         self.walk(lo, hi, |word, mask| {
             let old = word.load(Relaxed);
-            n += (mask & !old).count_ones() as usize;
-            word.store(old | mask, Relaxed);
+            let clear = mask & !old;
+            if clear != 0 {
+                n += clear.count_ones() as usize;
+                word.store(old | clear, Relaxed);
+            }
             true
         });
         n

@@ -266,8 +266,13 @@ impl Slab {
                 }
                 break;
             };
-            // Beside the one before, on either side: there may be more of them.
-            if addr.wrapping_sub(last).wrapping_add(slicing.size) & far == 0 {
+            // Beside the one before, on either side, and the one after the next lies in the same line: a row.
+            // For pairs and threes, as trees leave them, it costs more than it saves.
+            let step = addr.wrapping_sub(last);
+            if step.wrapping_add(slicing.size) & far == 0
+                && nr + 2 < objects.len()
+                && objects[nr + 2].addr() == addr.wrapping_add(step << 1)
+            {
                 // SAFETY: the bitmap has a bit for every index of an object.
                 let (run, lowest) = unsafe { row::put(words, slicing, index, &objects[nr..]) };
                 if run > 0 {

@@ -62,7 +62,7 @@ fn nr_fresh(env: &Env<'_>, head: Pfn, nr_pages: usize) -> usize {
     pieces
         .map(|(chunk, lo, hi)| {
             let (lo, hi) = residency_units(env, chunk.is_whole(), lo, hi);
-            (hi - lo) - chunk.resident.count(lo, hi)
+            chunk.resident.count_clear(lo, hi)
         })
         .sum()
 }

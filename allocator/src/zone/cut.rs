@@ -12,7 +12,6 @@ use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
-use crate::word::PageWord;
 
 impl Zone {
     /// Cuts the run out of the listed block `block`, unless the budgets forbid it.
@@ -106,14 +105,14 @@ pub(super) fn free_before(
     home: &Chunk,
     must_be_warm: bool,
 ) -> Option<Pfn> {
-    let aligned = Order::from_bits(pfn.get().trailing_zeros().min(u32::from(Order::MAX.get())));
-    let mut orders = Order::ZERO.and_up().take_while(|&order| order <= aligned);
-    let order = orders.find(|&order| {
-        let before = pfn.index().checked_sub(order.nr_pages());
-        let word = before.map(|before| map.word_at(Pfn::new(before as u32)));
-        word.and_then(PageWord::as_buddy).is_some_and(|(of, ..)| of == order)
-    })?;
-    let before = Pfn::new(pfn.get() - order.nr_pages() as u32);
+    let aligned = pfn.get().trailing_zeros().min(u32::from(Order::MAX.get()));
+    // Inside a free block all words are nothing, so the first that is not is its head's, or no block's.
+    let before = (0..=aligned).map_while(|order| pfn.get().checked_sub(1 << order));
+    let before = before.map(Pfn::new).find(|&before| !map.word_at(before).is_nothing())?;
+    let (order, ..) = map.word_at(before).as_buddy()?;
+    if before.add(order.nr_pages()) != pfn {
+        return None;
+    }
     free_kin(map, before, home, must_be_warm).map(|_| before)
 }
 
