@@ -34,6 +34,12 @@ impl Errno {
         Errno(number)
     }
 
+    /// Whether the same call may well pass a moment later, or with fewer descriptors open: nothing is
+    /// known about what it asked for.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM | Errno::ENFILE | Errno::EMFILE)
+    }
+
     /// The number, as in `errno`.
     pub const fn raw(self) -> i32 {
         self.0

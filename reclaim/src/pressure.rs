@@ -8,11 +8,12 @@
 //!
 //! Whoever reads opens files. So it is done once before anybody has memory, and from then on by the
 //! background reclaimer, or where there is none by callers, once they have a part of what the group
-//! allows or where the user says so; by nobody under a seccomp filter that came after the start.
+//! allows or where the user says so; by nobody under a seccomp filter that came after the start. What
+//! cannot be read just now (no descriptor is left, or no memory for one) stays as it was read last.
 
 use zonal_allocator::watermark::Watermarks;
 use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages};
-use zonal_numa::{NodeId, Room};
+use zonal_numa::{Errno, NodeId, Room};
 
 /// Time between two readings where there is a bound.
 pub const INTERVAL_NS: u64 = 100_000_000;
@@ -58,9 +59,13 @@ pub enum Watch {
 /// The first look, before anybody has memory: a heap may fill the group before somebody comes to look
 /// again. Where there is a limit, callers are to look, too, once they have a part of it.
 pub fn begin(mm: &Mm) {
-    if let Some(Reading { room, .. }) = look_at_group(mm, true) {
-        mm.pages().lookout().open_from(room.total / PAGE_SIZE / NEAR_PART);
-    }
+    let looks_from = match look_at_group(mm, true) {
+        Ok(Some(Reading { room, .. })) => room.total / PAGE_SIZE / NEAR_PART,
+        Ok(None) => return,
+        // As soon as somebody can tell.
+        Err(_) => 0,
+    };
+    mm.pages().lookout().open_from(looks_from);
 }
 
 /// A caller in need looks, if nobody did for so long and it is its part.
@@ -96,19 +101,23 @@ impl Reading {
 /// Reads the room while others work, and may keep this thread from its processor meanwhile. Their
 /// pages may count twice, never not at all: pages that were given back in between are neither charged
 /// nor room, and what is charged and has no memory yet, or no more, is no room.
-fn read(pages: &Pages, node: Option<NodeId>, room: impl Fn() -> Option<Room>) -> Option<Reading> {
+fn read(
+    pages: &Pages,
+    node: Option<NodeId>,
+    room: impl Fn() -> Result<Option<Room>, Errno>,
+) -> Result<Option<Reading>, Errno> {
     let mut tries = 0;
     loop {
         let (charged, gone) = pages.ledger(node);
         let unsure = pages.nr_unsure();
-        let Room { total, available } = room()?;
+        let Some(Room { total, available }) = room()? else { return Ok(None) };
         let unsure = unsure.max(pages.nr_unsure());
         let lost = pages.ledger(node).1.wrapping_sub(gone);
         tries += 1;
         if lost < MUCH || tries == MAX_TRIES {
             let available = available.saturating_sub(unsure * PAGE_SIZE);
             let charged = charged.saturating_sub(lost);
-            return Some(Reading { charged, room: Room { total, available } });
+            return Ok(Some(Reading { charged, room: Room { total, available } }));
         }
     }
 }
@@ -121,7 +130,9 @@ fn look(mm: &Mm) -> Watch {
     watch = watch.max(closeness(look_at_group(mm, may_open)));
     for node in pages.online().iter().filter(|_| may_open) {
         let here = read(pages, Some(node), || machine.node_room(node));
-        pages.set_node_cap(node, cap(here));
+        if let Ok(here) = here {
+            pages.set_node_cap(node, cap(here));
+        }
         watch = watch.max(closeness(here));
     }
     pages.age_newest();
@@ -129,12 +140,12 @@ fn look(mm: &Mm) -> Watch {
 }
 
 /// The process's cap anew, by what its group has left if somebody may open files to see that.
-fn look_at_group(mm: &Mm, may_open: bool) -> Option<Reading> {
+fn look_at_group(mm: &Mm, may_open: bool) -> Result<Option<Reading>, Errno> {
     let pages = mm.pages();
-    let group = read(pages, None, || if may_open { mm.machine().group_room() } else { None });
+    let group = read(pages, None, || if may_open { mm.machine().group_room() } else { Ok(None) })?;
     pages.set_cap(pages.soft_cap().tighter(cap(group)));
     pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
-    group
+    Ok(group)
 }
 
 impl Pressure {
@@ -161,11 +172,12 @@ impl Pressure {
     }
 }
 
-/// Near is twice the headroom at which reclaim rests.
-fn closeness(reading: Option<Reading>) -> Watch {
+/// Near is twice the headroom at which reclaim rests. Where nothing could be read there may be a bound.
+fn closeness(reading: Result<Option<Reading>, Errno>) -> Watch {
     match reading {
-        None => Watch::No,
-        Some(Reading { room: Room { total, available }, .. }) => {
+        Ok(None) => Watch::No,
+        Err(_) => Watch::Loose,
+        Ok(Some(Reading { room: Room { total, available }, .. })) => {
             let near = 2 * marks(total / PAGE_SIZE).high;
             if available / PAGE_SIZE < near { Watch::Close } else { Watch::Loose }
         }
@@ -212,8 +224,9 @@ mod tests {
 
     #[test]
     fn a_bound_is_watched_closely_when_it_is_near() {
-        let watch = |available| closeness(reading(available));
+        let watch = |available| closeness(Ok(reading(available)));
         assert_eq!([watch(GIB / 2), watch(GIB / 4)], [Watch::Loose, Watch::Close]);
-        assert!(closeness(None) < Watch::Loose && Watch::Loose < Watch::Close);
+        assert_eq!(closeness(Err(Errno::EMFILE)), Watch::Loose);
+        assert!(closeness(Ok(None)) < Watch::Loose && Watch::Loose < Watch::Close);
     }
 }

@@ -148,18 +148,31 @@ impl Machine {
 
     /// The room of the process's control group; none where it has no limit or nobody says. Opens
     /// files: not where [`Machine::is_confined_since_start`] says so.
-    pub fn group_room(&self) -> Option<Room> {
-        self.before(Call::Room).ok()?;
-        if self.hooks.is_fake() { self.hooks.group_room() } else { room::read_group() }
+    ///
+    /// # Errors
+    /// What [`Errno::is_passing`]: the files could not be opened or read just now.
+    pub fn group_room(&self) -> Result<Option<Room>, Errno> {
+        self.read_room(|| self.hooks.group_room(), room::read_group)
     }
 
-    /// The room of a node, as above.
-    pub fn node_room(&self, node: NodeId) -> Option<Room> {
-        self.before(Call::Room).ok()?;
-        if self.hooks.is_fake() {
-            self.hooks.node_room(node)
-        } else {
-            room::read_node(node.index())
+    /// The room of a node.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn node_room(&self, node: NodeId) -> Result<Option<Room>, Errno> {
+        self.read_room(|| self.hooks.node_room(node), || room::read_node(node.index()))
+    }
+
+    fn read_room(
+        &self,
+        fake: impl FnOnce() -> Option<Room>,
+        read: impl FnOnce() -> Result<Option<Room>, Errno>,
+    ) -> Result<Option<Room>, Errno> {
+        match self.before(Call::Room) {
+            Ok(()) if self.hooks.is_fake() => Ok(fake()),
+            Ok(()) => read(),
+            Err(errno) if errno.is_passing() => Err(errno),
+            Err(_) => Ok(None),
         }
     }
 

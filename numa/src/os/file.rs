@@ -41,23 +41,26 @@ pub(crate) fn read_start<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8],
 /// What `find` finds in a file of lines. It is shown some lines at a time, since the stack may be small;
 /// none where one line is longer than that.
 #[inline(never)]
-pub(crate) fn find_in_lines<T>(path: &CStr, mut find: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
-    let fd = Fd::open(path).ok()?;
+pub(crate) fn find_in_lines<T>(
+    path: &CStr,
+    mut find: impl FnMut(&[u8]) -> Option<T>,
+) -> Result<Option<T>, Errno> {
+    let fd = Fd::open(path)?;
     let mut buf = [0; 512];
     let mut len = 0;
     while len < buf.len() {
-        let nr = fd.read(&mut buf[len..]).ok()?;
+        let nr = fd.read(&mut buf[len..])?;
         len += nr;
         let newline = buf[..len].iter().rposition(|&b| b == b'\n');
         let whole = if nr == 0 { len } else { newline.map_or(0, |at| at + 1) };
         let found = find(&buf[..whole]);
         if found.is_some() || nr == 0 {
-            return found;
+            return Ok(found);
         }
         buf.copy_within(whole..len, 0);
         len -= whole;
     }
-    None
+    Ok(None)
 }
 
 /// Reads a file of lines into `buf`; what does not fit is an error.

@@ -8,7 +8,10 @@
 //!
 //! The kernel charges a process to its control group and to all groups above that, so the level
 //! with the least room counts. Nothing is remembered between two readings: a process that is moved
-//! to another group, or whose limits change, is seen where it is. Every file may be missing.
+//! to another group, or whose limits change, is seen where it is. Every file may be missing; one that
+//! is there and cannot be opened just now, because the descriptors are used up or the group has no
+//! memory left even for that, is an error: to take it for missing would lift the bound where it is
+//! needed most.
 
 #[cfg(test)]
 mod fuzz;
@@ -20,6 +23,7 @@ mod texts;
 use path::Path;
 use texts::Meminfo;
 
+use crate::Errno;
 use crate::os;
 
 /// Room in a budget that others share: a control group, a node.
@@ -65,25 +69,37 @@ const V2: Version = Version {
 
 /// The room of the process's control group; none where it has no limit, or nobody says. As few files
 /// as it takes: the start of every process waits for this. And little stack: callers look, too.
-pub(crate) fn read_group() -> Option<Room> {
+pub(crate) fn read_group() -> Result<Option<Room>, Errno> {
     read_group_below(b"")
 }
 
 /// The same where the root directory is `root`.
 #[inline(never)]
-fn read_group_below(root: &[u8]) -> Option<Room> {
+fn read_group_below(root: &[u8]) -> Result<Option<Room>, Errno> {
     let (mut path, mut group) = (Path::new(), Path::new());
     let mut version = None;
+    let Some(list) = path.join(&[root, b"/proc/self/cgroup"]) else { return Ok(None) };
     // In clusters a group's path has 200 characters.
-    os::find_in_lines(path.join(&[root, b"/proc/self/cgroup"])?, |lines| {
+    let _: Option<()> = unless_missing(os::find_in_lines(list, |lines| {
         // A controller belongs to one version only: v2 has it where v1 does not.
         let of_v1 = texts::group_v1(lines).map(|name| (name, &V1));
         let (name, its) = of_v1.or_else(|| Some((texts::group_v2(lines)?, &V2)))?;
         version = group.join(&[name]).map(|_| its);
         of_v1.and(Some(()))
-    });
-    let (version, group) = (version?, group.as_c_str()?.to_bytes());
-    version.mounts.iter().find_map(|mount| read_levels([root, mount, group], version, &mut path))
+    }))?;
+    let (Some(version), Some(group)) = (version, group.as_c_str()) else { return Ok(None) };
+    for mount in version.mounts {
+        let room = read_levels([root, mount, group.to_bytes()], version, &mut path)?;
+        if room.is_some() {
+            return Ok(room);
+        }
+    }
+    Ok(None)
+}
+
+/// What was read; none where it cannot be, unless only just now.
+fn unless_missing<T>(read: Result<Option<T>, Errno>) -> Result<Option<T>, Errno> {
+    read.or_else(|errno| if errno.is_passing() { Err(errno) } else { Ok(None) })
 }
 
 /// The tightest of the levels from the group up to the root.
@@ -91,16 +107,16 @@ fn read_levels(
     [root, mount, group]: [&[u8]; 3],
     version: &Version,
     path: &mut Path,
-) -> Option<Room> {
+) -> Result<Option<Room>, Errno> {
     let mut tightest = None;
     let mut level = group;
     loop {
-        if let Some(room) = read_level([root, mount, level], version, path) {
+        if let Some(room) = read_level([root, mount, level], version, path)? {
             tightest = Some(room.tighter(tightest));
         }
         match texts::parent(level) {
             Some(parent) => level = parent,
-            None => return tightest,
+            None => return Ok(tightest),
         }
     }
 }
@@ -109,28 +125,37 @@ fn read_level(
     [root, mount, level]: [&[u8]; 3],
     version: &Version,
     path: &mut Path,
-) -> Option<Room> {
+) -> Result<Option<Room>, Errno> {
     let mut number = |name: &[u8]| {
         let mut buf = [0; 64];
-        let path = path.join(&[root, mount, level, b"/", name])?;
-        Some(texts::amount(os::read_start(path, &mut buf).ok()?))
+        let Some(path) = path.join(&[root, mount, level, b"/", name]) else { return Ok(None) };
+        unless_missing(os::read_start(path, &mut buf).map(|text| Some(texts::amount(text))))
     };
-    // Where one file is missing, as at v2's root, the others are, too.
-    let total = version.limits.iter().map_while(|name| number(name)).flatten().min()?;
-    let current = number(version.current)??;
-    let stat = path.join(&[root, mount, level, b"/memory.stat"])?;
-    let inactive_file = os::find_in_lines(stat, |lines| texts::field(lines, version.inactive_file));
+    let mut total = None;
+    for name in version.limits {
+        // Where one file is missing, as at v2's root, the others are, too.
+        let Some(limit) = number(name)? else { break };
+        total = total.into_iter().chain(limit).min();
+    }
+    let Some(total) = total else { return Ok(None) };
+    let Some(current) = number(version.current)?.flatten() else { return Ok(None) };
+    let Some(stat) = path.join(&[root, mount, level, b"/memory.stat"]) else { return Ok(None) };
+    let inactive_file = unless_missing(os::find_in_lines(stat, |lines| {
+        texts::field(lines, version.inactive_file)
+    }))?;
     let available = texts::available(total, current, inactive_file.unwrap_or(0));
-    Some(Room { total, available })
+    Ok(Some(Room { total, available }))
 }
 
 /// The room of a node, by its number; none where nobody says.
 #[inline(never)]
-pub(crate) fn read_node(node: usize) -> Option<Room> {
+pub(crate) fn read_node(node: usize) -> Result<Option<Room>, Errno> {
     let digits = [b'0' + (node / 10 % 10) as u8, b'0' + (node % 10) as u8];
     let digits = if node < 10 { &digits[1..] } else { &digits[..] };
     let mut path = Path::new();
-    let path = path.join(&[b"/sys/devices/system/node/node", digits, b"/meminfo"])?;
+    let path = path.join(&[b"/sys/devices/system/node/node", digits, b"/meminfo"]);
+    let Some(path) = path else { return Ok(None) };
     let mut meminfo = Meminfo::default();
-    os::find_in_lines(path, |lines| meminfo.read(lines)).or_else(|| meminfo.room())
+    let room = unless_missing(os::find_in_lines(path, |lines| meminfo.read(lines)))?;
+    Ok(room.or_else(|| meminfo.room()))
 }

@@ -32,7 +32,7 @@ impl Root {
     }
 
     fn room(&self) -> Option<Room> {
-        read_group_below(self.0.as_os_str().as_bytes())
+        read_group_below(self.0.as_os_str().as_bytes()).unwrap()
     }
 }
 

@@ -75,6 +75,30 @@ fn the_group_is_known_before_anything_is_charged_and_callers_look_again_near_its
     mm.validate(Some(heap)).unwrap();
 }
 
+/// The descriptors may be used up, and a full group has no memory even to open a file.
+#[test]
+fn what_cannot_be_read_just_now_stays_as_it_was() {
+    let machine = FakeBuilder::new().build();
+    let (mm, _) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 64 * MIB, available: 60 * MIB }));
+    let mut keeper = keeper(mm);
+    keeper.round(mm, None);
+    let cap = mm.pages().cap();
+    assert!(cap.pages >= 60 * MIB / PAGE_SIZE && cap != Cap::NONE);
+    let nr_calls = machine.calls(Call::Room);
+    machine.fail_from(Call::Room, 1, Errno::EMFILE);
+    machine.advance_ns(INTERVAL_NS);
+    keeper.round(mm, None);
+    assert!(machine.calls(Call::Room) > nr_calls);
+    assert_eq!(mm.pages().cap(), cap);
+    machine.fail_no_more();
+    // Gone for good is no bound.
+    machine.fail_from(Call::Room, 1, Errno::ENOENT);
+    machine.advance_ns(INTERVAL_NS);
+    keeper.round(mm, None);
+    assert_eq!(mm.pages().cap(), Cap::NONE);
+}
+
 #[test]
 fn what_nobody_can_have_touched_is_no_room() {
     let machine = FakeBuilder::new().build();
