@@ -15,6 +15,7 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use crate::class::SizeClass;
 use crate::heap::Entered;
+use crate::pages::is_filled;
 use crate::purge::{PurgeHow, Reclaimer};
 use crate::slab::Slab;
 
@@ -84,8 +85,10 @@ impl Entered<'_> {
         let head = slab.head();
         let chunk = map.chunk(head);
         let section = mm.pages().sections.get(chunk.section());
-        let mut mask =
-            slab.purgeable_pages() | slab.stale_holes(chunk.is_whole(), section.nr_holings());
+        let mut mask = slab.purgeable_pages();
+        if is_filled(chunk, section, slab.holing()) {
+            mask |= slab.holes;
+        }
         if mask == 0 || mm.machine().page_size() != PAGE_SIZE {
             return;
         }

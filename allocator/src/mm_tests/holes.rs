@@ -32,6 +32,29 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
 
+/// A slab that goes back takes its holes with it: charged without memory, they would be memory that
+/// nobody knows of when somebody touches them.
+#[test]
+fn holes_of_slabs_that_are_given_back_stay_without_charge() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let mut survivors = Vec::new();
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 50 == 0 { survivors.push(block) } else { block.release(owner) }
+    }
+    mm.drain_all(Some(owner.0));
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    assert!(purged > 3500, "{purged} pages");
+    let charged = mm.pages().charged();
+    survivors.into_iter().for_each(|block| block.release(owner));
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.drain_own(owner.0, None) };
+    mm.validate(Some(owner.0)).unwrap();
+    assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
+    assert!(mm.pages().charged() <= charged, "{} of {charged}", mm.pages().charged());
+}
+
 /// Once a section is whole again, the kernel may fill holes in its slabs; the accounts know nothing.
 #[test]
 fn holes_that_the_kernel_filled_go_back_again() {

@@ -1,8 +1,11 @@
 //! The accounts of holes: pages of live slabs that were purged because no object touches them.
 
 use super::Pages;
+use crate::chunk::Chunk;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
+use crate::run::PageRun;
+use crate::section::Section;
 use crate::watermark::WatermarkLevel;
 
 impl Pages {
@@ -44,17 +47,35 @@ impl Pages {
         false
     }
 
-    /// The same for a slab that is given back, whatever the limits say.
-    pub(crate) fn drop_holes(&self, pfn: Pfn, nr_pages: usize) {
-        let home = self.home(pfn);
+    /// Takes the run of a slab back, in which these pages are holes since its section was holed for the
+    /// time `holing`. They stay without charge: charged without memory they would count as left to who
+    /// looks at the control group before the next owner touches them.
+    pub(crate) fn free_holed(&self, run: PageRun, holes: u16, holing: u8) {
+        let nr_pages = holes.count_ones() as usize;
+        let home = self.home(run.head());
+        let chunk = self.map.chunk(run.head());
         let mut zone = home.lock();
-        self.levels(home).charge(nr_pages);
         zone.nr_holes -= nr_pages;
-        self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
+        chunk.adjust_holes(-(nr_pages as isize));
+        let gone = match is_filled(chunk, self.sections.get(chunk.section()), holing) {
+            false => holes,
+            true => {
+                self.levels(home).charge(nr_pages);
+                0
+            }
+        };
+        let nr_pages = run.nr_pages();
+        zone.free_holed(&self.env(home), run.into_head(), nr_pages, gone);
     }
 
     /// The system refused to take pages inside a slab.
     pub(crate) fn note_purge_fail(&self, pfn: Pfn, nr_pages: usize) {
         self.home(pfn).lock().events.purge_fail += nr_pages as u64;
     }
+}
+
+/// Whether the kernel may have filled holes of such a time: the section was made whole since and is, or
+/// was holed again later.
+pub(crate) fn is_filled(chunk: &Chunk, section: &Section, holing: u8) -> bool {
+    chunk.is_whole() || section.nr_holings() != holing
 }

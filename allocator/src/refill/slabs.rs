@@ -129,17 +129,18 @@ impl Inner {
             self.classes[class.index()].partial.remove(slab);
             self.count_slabs(heap, class, -1);
             self.count_empty(class, -1);
-            let holes = (*slab).holes.count_ones() as usize;
-            if holes > 0 {
-                pages.drop_holes(head, holes);
-            }
+            let (holes, holing) = ((*slab).holes, (*slab).holing());
             (*slab).destroy(mm.meta());
             for i in 0..order.nr_pages() {
                 // Relaxed: no live object names these pages any more.
                 pages.map.word(head.add(i)).store(PageWord::NOTHING.raw(), Relaxed);
             }
             let run = pages.run_from_head(head, order.nr_pages());
-            self.pcp.free(pages, heap.node(), order, run);
+            if holes == 0 {
+                self.pcp.free(pages, heap.node(), order, run);
+            } else {
+                pages.free_holed(run, holes, holing);
+            }
             self.events.slab_free += 1;
             order.nr_pages()
         }

@@ -22,10 +22,9 @@ impl Slab {
         new.count_ones() as usize
     }
 
-    /// Holes that the kernel may have filled, since the section was made whole and is, or was holed
-    /// again later.
-    pub(crate) fn stale_holes(&self, is_whole: bool, holing: u8) -> u16 {
-        if is_whole || self.holing != holing { self.holes } else { 0 }
+    /// How often the section had been holed when these became holes.
+    pub(crate) fn holing(&self) -> u8 {
+        self.holing
     }
 
     /// Pages of the slab that no live object touches and that may still be resident, as a mask.

@@ -181,6 +181,18 @@ impl Zone {
         self.take_back(env, head, nr_pages, 0);
     }
 
+    /// The same for one of which the pages at `holes`, by place, were purged and are not charged.
+    pub(crate) fn free_holed(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, holes: u16) {
+        for (chunk, at, end) in (0..nr_pages)
+            .filter(|at| holes & 1 << at != 0)
+            .flat_map(|at| env.map.pieces(head.add(at), 1))
+        {
+            chunk.dirty.clear(at, end);
+            chunk.resident.clear(at, end);
+        }
+        self.take_back(env, head, nr_pages, nr_pages - holes.count_ones() as usize);
+    }
+
     fn take_back(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
         debug_assert!(env.map.word_at(head).is_nothing());
         debug_assert!(nr_pages <= self.nr_out);
@@ -219,17 +231,16 @@ impl Zone {
     }
 
     fn add_free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
-        debug_assert!(nr_resident == 0 || nr_resident == nr_pages);
         for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
-            let len = (hi - lo) as isize;
-            if nr_resident == 0 {
-                chunk.adjust(len, 0);
-                continue;
-            }
-            if chunk.nr_free_resident() == 0 {
+            let here = match nr_resident {
+                0 => 0,
+                all if all == nr_pages => hi - lo,
+                _ => chunk.resident.count(lo, hi),
+            };
+            if here > 0 && chunk.nr_free_resident() == 0 {
                 chunk.stamp(env.generation);
             }
-            chunk.adjust(len, len);
+            chunk.adjust((hi - lo) as isize, here as isize);
         }
         self.nr_free += nr_pages;
         self.nr_free_resident += nr_resident;
