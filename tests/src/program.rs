@@ -184,6 +184,11 @@ impl Program {
         let chroot = self.chroot.take();
         self.command.process_group(0);
         let conditions = move || {
+            // A shell that started the tests in the background had them ignored.
+            for signal in [libc::SIGINT, libc::SIGQUIT] {
+                // SAFETY: a plain system call of the child.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
             if let Some(root) = &chroot {
                 // SAFETY: plain system calls on NUL-terminated strings.
                 check(unsafe { libc::chroot(root.as_ptr()) | libc::chdir(c"/".as_ptr()) })?;
