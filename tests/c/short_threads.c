@@ -2,7 +2,6 @@
  * What stays resident after a trim must be the same after the first half and at the end. Untrimmed it is not: each
  * thread inherits what an earlier one cached, and chance touches a little more of that for a long time. `count=N` */
 #include "t.h"
-#include <malloc.h>
 
 enum { AT_ONCE = 4, BLOCKS = 24 };
 
@@ -25,12 +24,6 @@ static void *brief(void *arg)
 	return block[0];
 }
 
-static size_t trimmed_rss(void)
-{
-	malloc_trim(0);
-	return t_rss();
-}
-
 int main(int argc, char **argv)
 {
 	long count = t_long(argv, "count", 100000);
@@ -50,9 +43,9 @@ int main(int argc, char **argv)
 		for (int i = 0; i < AT_ONCE; i++)
 			free(block[i]);
 		if (made / AT_ONCE == count / AT_ONCE / 2)
-			early = trimmed_rss();
+			early = t_trimmed_rss(SIZE_MAX);
 	}
-	now = trimmed_rss();
+	now = t_trimmed_rss(early + MIB(1));
 	printf("resident %zu KiB half-way, %zu KiB at the end\n", early >> 10, now >> 10);
 	CHECK(early > 0);
 	if (now > early + MIB(1))
