@@ -147,13 +147,13 @@ __attribute__((unused)) static size_t t_rss(void)
 }
 
 /* The same after a trim: what is free may be resident or not, as the background thread came by, and that is no
- * growth. What that thread has in hand when it loses its processor a trim does not reach, so there are some tries
+ * growth. What that thread has in hand when it loses its processor a trim does not reach, so there are some turns
  * to get down to `wanted`. */
 __attribute__((unused)) static size_t t_trimmed_rss(size_t wanted)
 {
 	size_t rss = 0;
 
-	for (int try = 0; try < 40; try++) {
+	for (int turn = 0; turn < 40; turn++) {
 		malloc_trim(0);
 		rss = t_rss();
 		if (rss <= wanted)
