@@ -166,6 +166,17 @@ impl Chunk {
         self.is_huge() && self.holed.load(Relaxed) == 0
     }
 
+    /// Notes that these pages were purged and hold zeros. Returns how many are no longer resident: none
+    /// where residency goes a pageblock at a time and they are less, since the kernel may fill them
+    /// again beside the rest.
+    pub(crate) fn note_purged(&self, lo: usize, hi: usize) -> usize {
+        self.dirty.clear(lo, hi);
+        if self.is_whole() && hi - lo < PAGEBLOCK_PAGES {
+            return 0;
+        }
+        self.resident.clear(lo, hi)
+    }
+
     pub(crate) fn set_holed(&self, holed: bool) {
         self.holed.store(u8::from(holed), Relaxed);
     }

@@ -11,7 +11,7 @@
 
 use zonal_numa::{Errno, NodeId, ThpMode};
 
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::is_past;
@@ -104,31 +104,38 @@ impl Pages {
 }
 
 impl Zone {
-    /// The pageblock at `start` is one of huge pages again: what is free in it counts as resident
-    /// beside what is used.
+    /// The pageblock at `start` is one of huge pages again: what is free in it, or isolated, counts as
+    /// resident beside what is used.
     fn unhole(&mut self, env: &Env<'_>, start: Pfn) {
         let chunk = env.map.chunk(start);
         chunk.set_holed(false);
         self.relist(env.map, start);
-        if chunk.nr_free() == PAGEBLOCK_PAGES {
-            return;
-        }
         let mut at = 0;
         while at < PAGEBLOCK_PAGES {
             let pfn = start.add(at);
-            let Some((order, ..)) = env.map.word_at(pfn).as_buddy() else {
+            let word = env.map.word_at(pfn);
+            let free = word.as_buddy().map(|(order, ..)| order);
+            let Some(order) = free.or(word.as_isolated().map(|(order, _)| order)) else {
                 at += 1;
                 continue;
             };
+            // Nothing is used beside a whole pageblock.
+            if order >= Order::PAGEBLOCK {
+                return;
+            }
             let end = at + order.nr_pages();
             let missing = order.nr_pages() - chunk.resident.count(at, end);
             if missing > 0 {
-                self.buddy.remove(env.map, pfn);
-                chunk.resident.set(at, end);
-                chunk.adjust(0, missing as isize);
-                self.nr_free_resident += missing;
                 env.levels.charge(missing);
-                self.buddy.free(env.map, pfn, order);
+                if free.is_some() {
+                    self.buddy.remove(env.map, pfn);
+                    chunk.resident.set(at, end);
+                    chunk.adjust(0, missing as isize);
+                    self.nr_free_resident += missing;
+                    self.buddy.free(env.map, pfn, order);
+                } else {
+                    chunk.resident.set(at, end);
+                }
             }
             at = end;
         }
@@ -142,8 +149,9 @@ mod tests {
     use super::*;
     use crate::pages::PageConfig;
     use crate::pages_tests::Rig;
-    use crate::purge::PurgeHow;
+    use crate::purge::{Isolated, PurgeHow, Reclaimer};
     use crate::run::PageRun;
+    use crate::word::PageWord;
 
     const N0: NodeId = NodeId::ZERO;
 
@@ -183,6 +191,69 @@ mod tests {
         assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
         assert!(!chunk.is_whole());
         assert_eq!(rig.pages.unhole(N0, 9), 0);
+        rig.check();
+    }
+
+    /// A purge has free blocks of a holed section in hand when it is made whole: they come back, with or
+    /// without a run being taken beside them meanwhile.
+    #[test]
+    fn what_is_isolated_while_a_section_becomes_whole_counts_as_the_rest_of_it() {
+        for (state, is_first) in [
+            (Isolated::Purged(Reclaimer::Kswapd), true),
+            (Isolated::Purged(Reclaimer::Kswapd), false),
+            (Isolated::Refused, true),
+            (Isolated::Kept, false),
+        ] {
+            let (rig, mut runs) = dense(&PageConfig::default());
+            let head = hole(&rig, &mut runs);
+            let home = rig.pages.node(N0).unwrap();
+            let putback = |pfn| home.lock().putback(&rig.pages.env(home), pfn, state);
+            // One block in which every page is missing, and one with all of them.
+            let mut run = runs.swap_remove(runs.len() - 2);
+            rig.pages.shrink_run(&mut run, 256);
+            assert!(!rig.pages.map.chunk(run.head()).is_whole());
+            let blocks = [head, run.head()].map(|head| head.add(256));
+            // Beside each is one that can be had meanwhile.
+            rig.pages.shrink_run(&mut run, 128);
+            rig.pages.shrink_run(runs.last_mut().unwrap(), 128);
+            for pfn in blocks {
+                home.lock().isolate(&rig.pages.map, pfn);
+            }
+            assert_eq!(rig.pages.unhole(N0, rig.pages.generation()), 1);
+            rig.check();
+            let mut put = Vec::new();
+            if is_first {
+                put.extend(blocks.map(putback));
+                rig.check();
+            }
+            runs.push(rig.alloc(1).unwrap());
+            if !is_first {
+                put.extend(blocks.map(putback));
+            }
+            rig.check();
+            let nr_resident = if matches!(state, Isolated::Purged(_)) { 0 } else { 256 };
+            assert_eq!(put, [nr_resident; 2]);
+            // Now somebody takes a part of each.
+            while blocks.iter().any(|&pfn| rig.pages.map.word_at(pfn).as_buddy().is_some()) {
+                runs.push(rig.alloc(64).unwrap());
+                rig.check();
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_huge_page_that_was_purged_on_its_way_out_counts_as_the_rest_of_it() {
+        let (rig, mut runs) = dense(&PageConfig::default());
+        let mut run = runs.swap_remove(0);
+        rig.pages.shrink_run(&mut run, 256);
+        let home = rig.pages.node(N0).unwrap();
+        let taken = rig.alloc(256).unwrap();
+        assert!(rig.pages.map.chunk(taken.head()).is_whole());
+        let charged = rig.pages.charged();
+        rig.pages.map.set_word(taken.head(), PageWord::NOTHING);
+        home.lock().free_purged(&rig.pages.env(home), taken.into_head(), 256);
+        assert_eq!(rig.pages.charged(), charged);
+        runs.push(rig.alloc(1).unwrap());
         rig.check();
     }
 

@@ -60,43 +60,37 @@ impl Zone {
         env.levels.charge(fresh);
     }
 
-    /// Puts an isolated block back. Returns how many of its pages were resident.
+    /// Puts an isolated block back. Returns how many of its pages are not resident any more, or, where
+    /// it was not purged, how many are. Its pageblock may have been made whole meanwhile.
     pub(crate) fn putback(&mut self, env: &Env<'_>, pfn: Pfn, state: Isolated) -> usize {
         let isolated = env.map.word_at(pfn).as_isolated();
         debug_assert!(isolated.is_some(), "{pfn:?} is not isolated");
         let Some((order, _)) = isolated else { return 0 };
         self.isolated.unlink(env.map, pfn);
         env.map.set_word(pfn, PageWord::NOTHING);
-        let mut resident = 0;
+        let (mut gone, mut resident) = (0, 0);
         for (chunk, lo, hi) in env.map.pieces(pfn, order.nr_pages()) {
-            let len = (hi - lo) as isize;
-            if state == Isolated::Refused {
-                chunk.stamp(refused_at(env.generation));
+            match state {
+                Isolated::Purged(_) => gone += chunk.note_purged(lo, hi),
+                Isolated::Refused => chunk.stamp(refused_at(env.generation)),
+                Isolated::Kept => {}
             }
-            let here = if matches!(state, Isolated::Purged(_)) {
-                chunk.dirty.clear(lo, hi);
-                let here = chunk.resident.clear(lo, hi);
-                chunk.adjust(len, 0);
-                here
-            } else {
-                let here = chunk.resident.count(lo, hi);
-                chunk.adjust(len, here as isize);
-                self.nr_free_resident += here;
-                here
-            };
+            let here = chunk.resident.count(lo, hi);
+            chunk.adjust((hi - lo) as isize, here as isize);
             resident += here;
         }
+        self.nr_free_resident += resident;
         self.nr_isolated -= order.nr_pages();
         self.nr_free += order.nr_pages();
         match state {
             Isolated::Purged(by) => {
-                env.levels.uncharge(resident);
-                self.note_steal(by, resident);
+                env.levels.uncharge(gone);
+                self.note_steal(by, gone);
             }
             Isolated::Refused => self.events.purge_fail += resident as u64,
             Isolated::Kept => {}
         }
         self.buddy.free(env.map, pfn, order);
-        resident
+        if matches!(state, Isolated::Purged(_)) { gone } else { resident }
     }
 }

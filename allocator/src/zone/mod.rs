@@ -172,13 +172,10 @@ impl Zone {
 
     /// The same for one that was purged.
     pub(crate) fn free_purged(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize) {
-        let mut gone = 0;
-        for (chunk, lo, hi) in env.map.pieces(head, nr_pages) {
-            chunk.dirty.clear(lo, hi);
-            gone += chunk.resident.clear(lo, hi);
-        }
+        let pieces = env.map.pieces(head, nr_pages);
+        let gone = pieces.map(|(chunk, lo, hi)| chunk.note_purged(lo, hi)).sum();
         env.levels.uncharge(gone);
-        self.take_back(env, head, nr_pages, 0);
+        self.take_back(env, head, nr_pages, nr_pages - gone);
     }
 
     /// The same for one of which the pages at `holes`, by place, were purged and are not charged.
