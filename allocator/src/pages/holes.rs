@@ -57,12 +57,11 @@ impl Pages {
         let mut zone = home.lock();
         zone.nr_holes -= nr_pages;
         chunk.adjust_holes(-(nr_pages as isize));
-        let gone = match is_filled(chunk, self.sections.get(chunk.section()), holing) {
-            false => holes,
-            true => {
-                self.levels(home).charge(nr_pages);
-                0
-            }
+        let gone = if is_filled(chunk, self.sections.get(chunk.section()), holing) {
+            self.levels(home).charge(nr_pages);
+            0
+        } else {
+            holes
         };
         let nr_pages = run.nr_pages();
         zone.free_holed(&self.env(home), run.into_head(), nr_pages, gone);

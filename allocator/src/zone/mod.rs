@@ -180,14 +180,14 @@ impl Zone {
 
     /// The same for one of which the pages at `holes`, by place, were purged and are not charged.
     pub(crate) fn free_holed(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, holes: u16) {
-        for (chunk, at, end) in (0..nr_pages)
-            .filter(|at| holes & 1 << at != 0)
-            .flat_map(|at| env.map.pieces(head.add(at), 1))
-        {
-            chunk.dirty.clear(at, end);
-            chunk.resident.clear(at, end);
-        }
-        self.take_back(env, head, nr_pages, nr_pages - holes.count_ones() as usize);
+        let pages = (0..nr_pages).filter(|at| holes & 1 << at != 0).map(|at| head.add(at));
+        let gone: usize = pages
+            .map(|pfn| {
+                let at = pfn.in_pageblock();
+                env.map.chunk(pfn).note_purged(at, at + 1)
+            })
+            .sum();
+        self.take_back(env, head, nr_pages, nr_pages - gone);
     }
 
     fn take_back(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {
