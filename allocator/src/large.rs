@@ -127,6 +127,9 @@ impl Mm {
         {
             return Ok(run);
         }
+        if nr_pages <= large_cache::MAX_PAGES {
+            heap.enter().large.note_miss(pages, nr_pages);
+        }
         pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)
     }
 

@@ -27,6 +27,8 @@ const CAPACITY: usize = u64::BITS as usize;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
+/// So many pages are owed before the oldest runs leave for them.
+const OWED: usize = 32;
 /// A run may be longer than what is asked for by one part in so many.
 const FIT_PART: usize = 4;
 
@@ -44,6 +46,8 @@ pub(crate) struct LargeCache {
     ring: [Link; CAPACITY + 1],
     nr: usize,
     nr_pages: usize,
+    /// Pages that the zone gave instead of the cache, and did not get back from it yet.
+    owed: usize,
 }
 
 /// The neighbours of a place in the ring.
@@ -65,6 +69,7 @@ impl LargeCache {
         ring: [Link { older: END as u8, newer: END as u8 }; CAPACITY + 1],
         nr: 0,
         nr_pages: 0,
+        owed: 0,
     };
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
@@ -115,6 +120,25 @@ impl LargeCache {
             self.keep(pages, run);
         } else {
             pages.free_run(run);
+        }
+    }
+
+    /// The zone gives a run that the cache did not have. Where the cache is large beside what is in use,
+    /// as many of the oldest pages leave it: so it keeps what its thread had at a time and has again, but
+    /// runs of the wrong lengths do not add to that.
+    pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize) {
+        if pages.is_small_beside_charged(self.nr_pages) {
+            self.owed = 0;
+            return;
+        }
+        self.owed += nr_pages;
+        if self.owed >= OWED {
+            let least = self.nr_pages.saturating_sub(self.owed);
+            self.owed = 0;
+            pages.free_bulk(iter::from_fn(|| {
+                let oldest = usize::from(self.ring[END].newer);
+                (self.nr_pages > least).then(|| self.remove(pages, oldest)).flatten()
+            }));
         }
     }
 

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use zonal_numa::PAGE_SIZE;
 
-use super::{Owner, new_mm};
+use super::{Owner, Rng, new_mm};
 
 #[test]
 fn a_kept_block_serves_again_and_makes_way() {
@@ -34,4 +34,34 @@ fn a_kept_block_serves_again_and_makes_way() {
     assert_eq!(heap.mm().capacity(block), Ok(2 * SIZE));
     // SAFETY: as above.
     assert_eq!(unsafe { heap.try_alloc_large(SIZE) }, None);
+}
+
+#[test]
+fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it() {
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    let kept = || heap.enter().large.nr_pages();
+
+    // A few at a time, of all lengths.
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut most = 0;
+    let mut live: Vec<_> = (0..8).map(|_| owner.alloc(40 << 10, 8)).collect();
+    for turn in 0..4000 {
+        let size = (33 << 10) + rng.next() as usize % (95 << 10);
+        owner.free(core::mem::replace(&mut live[turn % 8], owner.alloc(size, 8)));
+        most = most.max(kept());
+    }
+    // What is in use comes to 256 pages at most.
+    assert!(most <= 256, "{most} pages kept");
+
+    // Many at a time, of one length: all of them, but those that were there before.
+    let blocks: Vec<_> = (0..32).map(|_| owner.alloc(64 << 10, 8)).collect();
+    blocks.into_iter().for_each(|block| owner.free(block));
+    assert!(kept() >= 32 * 16, "{} pages kept", kept());
+    for block in live {
+        owner.free(block);
+    }
 }

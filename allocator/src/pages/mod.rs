@@ -45,6 +45,8 @@ pub use lruvec::Lruvec;
 
 /// All page caches together hold at most one page in so many.
 const PCP_PART: usize = 64;
+/// What one cache holds is little up to this part of the charged memory, for all threads together.
+const SMALL_PART: usize = 8;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 /// Runs that each may hold in any case.
@@ -243,6 +245,11 @@ impl Pages {
     #[inline]
     pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
         nr_pages <= PCP_RUNS || nr_pages * self.nr_threads().max(1) <= self.pcp_of_all()
+    }
+
+    /// Whether so many pages in each thread's hand are little beside what is charged.
+    pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {
+        nr_pages * self.nr_threads().max(1) <= self.charged() / SMALL_PART
     }
 
     /// Pages that all page caches together may hold of each order.
