@@ -49,6 +49,21 @@ impl Bin {
     };
 }
 
+/// What became of a push.
+#[derive(Clone, Copy, Debug)]
+pub enum Push {
+    /// The object is in its bin.
+    Done,
+    /// It missed.
+    Missed(Found),
+    /// It missed, and the page was not looked at, or has no word that the heap knows of.
+    Unknown,
+}
+
+/// The word of a page as a push saw it: without what the heap's own pages have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Found(u32);
+
 /// The tag of no heap.
 const DETOUR_TAG: u64 = u64::MAX;
 
@@ -168,13 +183,12 @@ impl HeapHot {
         }
     }
 
-    /// Where `object` lies from the start of the window, and the word of its page; none where this
-    /// heap knows of no word.
+    /// The word of the page of `object`; none where this heap knows of none.
     ///
     /// # Safety
     /// As for [`HeapHot::pop`].
     #[inline(always)]
-    pub(crate) unsafe fn word_of(this: *mut HeapHot, object: *mut u8) -> Option<(usize, PageWord)> {
+    pub(crate) unsafe fn word_of(this: *mut HeapHot, object: *mut u8) -> Option<PageWord> {
         // SAFETY: the caller's promise; `words` has a word for every page below `covered`.
         unsafe {
             let offset = object.addr().wrapping_sub((*this).base);
@@ -182,8 +196,18 @@ impl HeapHot {
                 return None;
             }
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
-            Some((offset, PageWord::from_raw(word)))
+            Some(PageWord::from_raw(word))
         }
+    }
+
+    /// The word of the page on which a push missed.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`].
+    #[inline(always)]
+    pub(crate) unsafe fn word_found(this: *mut HeapHot, found: Found) -> PageWord {
+        // SAFETY: the caller's promise; tags do not change.
+        PageWord::from_raw(found.0 ^ unsafe { (*this).tag } as u32)
     }
 
     /// Whether `object` is the one that was freed last.
@@ -204,6 +228,16 @@ impl HeapHot {
     #[inline(always)]
     pub unsafe fn push(this: *mut HeapHot, object: *mut u8) -> bool {
         // SAFETY: the caller's promise.
+        unsafe { matches!(Self::try_push(this, object), Push::Done) }
+    }
+
+    /// [`HeapHot::push`], which tells what it found.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::push`].
+    #[inline(always)]
+    pub unsafe fn try_push(this: *mut HeapHot, object: *mut u8) -> Push {
+        // SAFETY: the caller's promise.
         unsafe { Self::push_if(this, object, |_| true) }
     }
 
@@ -213,9 +247,9 @@ impl HeapHot {
     /// # Safety
     /// As for [`HeapHot::push`].
     #[inline(always)]
-    pub unsafe fn push_sized(this: *mut HeapHot, object: *mut u8, size: usize) -> bool {
+    pub unsafe fn push_sized(this: *mut HeapHot, object: *mut u8, size: usize) -> Push {
         if size > MAX_SMALL {
-            return false;
+            return Push::Unknown;
         }
         // SAFETY: the caller's promise.
         unsafe { Self::push_if(this, object, |class| class == SizeClass::offset_of(size)) }
@@ -226,32 +260,33 @@ impl HeapHot {
         this: *mut HeapHot,
         object: *mut u8,
         is_right: impl FnOnce(u32) -> bool,
-    ) -> bool {
+    ) -> Push {
         // SAFETY: the caller's promise. `words` has a word for every page below `covered`. A word
         // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap; a slot
         // below `limit` is writable.
         unsafe {
             let offset = object.addr().wrapping_sub((*this).base);
             if offset >= (*this).covered {
-                return false;
+                return Push::Unknown;
             }
             // Relaxed: a word of this heap is written by this thread only, and any other word
             // only has to differ.
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
             let word = u64::from(word) ^ (*this).tag;
+            let missed = Push::Missed(Found(word as u32));
             if word >= u64::from(CLASS_LIMIT) || !is_right(word as u32) {
-                return false;
+                return missed;
             }
             let bin = Self::bin_at(this, word as usize);
             let top = (*bin).top;
             // The object freed last, freed again, is the one double free that is cheap to see
             // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
             if top >= (*bin).limit || *top.sub(1) == object {
-                return false;
+                return missed;
             }
             *top = object;
             (*bin).top = top.add(1);
-            true
+            Push::Done
         }
     }
 

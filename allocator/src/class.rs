@@ -65,33 +65,30 @@ const fn build_offsets() -> [u16; NR_GRANULES] {
 /// Size in granules -> class offset. Sizes up to 256 bytes share one cache line.
 static OFFSETS: [u16; NR_GRANULES] = build_offsets();
 
-const fn build_reciprocals() -> [u32; NR_CLASSES] {
-    let mut table = [0; NR_CLASSES];
-    let mut i = 0;
-    while i < NR_CLASSES {
-        table[i] = ((1u64 << 32).div_ceil(SIZES[i] as u64)) as u32;
-        i += 1;
-    }
-    table
-}
-
-static RECIPROCALS: [u32; NR_CLASSES] = build_reciprocals();
-
 /// The largest class whose slabs have 32 KiB.
 const LAST_OF_SMALL_SLABS: u16 = 10 << 10;
 
-const fn build_objects() -> [u16; NR_CLASSES] {
-    let mut table = [0; NR_CLASSES];
+const fn build_slicings() -> [Slicing; NR_CLASSES] {
+    const NONE: Slicing = Slicing { reciprocal: 0, end: 0, mask: 0, size: 0, nr_objects: 0 };
+    let mut table = [NONE; NR_CLASSES];
     let mut i = 0;
     while i < NR_CLASSES {
-        let order = SizeClass(i as u8).slab_order();
-        table[i] = (PAGE_SIZE * order.nr_pages() / SIZES[i] as usize) as u16;
+        let size = SIZES[i] as u32;
+        let slab_bytes = (PAGE_SIZE * SizeClass(i as u8).slab_order().nr_pages()) as u32;
+        table[i] = Slicing {
+            reciprocal: (1u64 << 32).div_ceil(size as u64) as u32,
+            end: slab_bytes / size * size,
+            mask: slab_bytes - 1,
+            size: SIZES[i],
+            nr_objects: (slab_bytes / size) as u16,
+        };
         i += 1;
     }
     table
 }
 
-static OBJECTS: [u16; NR_CLASSES] = build_objects();
+/// A quarter of a cache line each, so that all about a class comes at once.
+static SLICINGS: [Slicing; NR_CLASSES] = build_slicings();
 
 /// One of the [`NR_CLASSES`] size classes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +154,7 @@ impl SizeClass {
     /// Bytes in an object.
     #[inline]
     pub fn size(self) -> usize {
-        usize::from(SIZES[self.index()])
+        Slicing::of(self).size()
     }
 
     /// Order of the page run that makes a slab: 32 KiB where at least three objects fill seven
@@ -170,7 +167,7 @@ impl SizeClass {
     /// Objects in a slab.
     #[inline]
     pub fn objects(self) -> usize {
-        usize::from(OBJECTS[self.index()])
+        Slicing::of(self).nr_objects()
     }
 
     /// Index of the object that starts `offset` bytes into a slab, none if no object starts there.
@@ -180,27 +177,40 @@ impl SizeClass {
     }
 }
 
-/// How slabs of a class are cut: what [`SizeClass::object_at`] needs, for many objects in a row.
+/// How slabs of a class are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slicing {
     reciprocal: u32,
-    /// Bytes of an object.
-    pub(crate) size: usize,
     /// Bytes in which objects start.
-    end: usize,
-    /// Bytes of a slab, a power of two.
-    pub(crate) slab_bytes: usize,
-    pub(crate) nr_objects: usize,
+    end: u32,
+    /// Of the bytes of a slab, which are a power of two.
+    mask: u32,
+    size: u16,
+    nr_objects: u16,
 }
 
 impl Slicing {
     #[inline]
     pub(crate) fn of(class: SizeClass) -> Slicing {
-        let reciprocal = RECIPROCALS[class.index()];
-        let nr_objects = class.objects();
-        let slab_bytes = class.slab_order().nr_pages() * PAGE_SIZE;
-        let size = class.size();
-        Slicing { reciprocal, size, end: nr_objects * size, slab_bytes, nr_objects }
+        SLICINGS[class.index()]
+    }
+
+    /// Bytes of an object.
+    #[inline]
+    pub(crate) fn size(self) -> usize {
+        usize::from(self.size)
+    }
+
+    /// Where an address lies in its slab; slabs are aligned to their size.
+    #[inline]
+    pub(crate) fn offset_of(self, addr: usize) -> usize {
+        addr & self.mask as usize
+    }
+
+    /// Objects in a slab.
+    #[inline]
+    pub(crate) fn nr_objects(self) -> usize {
+        usize::from(self.nr_objects)
     }
 
     /// As [`SizeClass::object_at`], for any offset.
@@ -210,7 +220,7 @@ impl Slicing {
         // is the index in its upper half; the rest is below the reciprocal where an object starts,
         // and not below it elsewhere: see `reciprocal_is_exact` in the tests.
         let product = (offset as u64).wrapping_mul(u64::from(self.reciprocal));
-        let is_start = offset < self.end && (product as u32) < self.reciprocal;
+        let is_start = offset < self.end as usize && (product as u32) < self.reciprocal;
         is_start.then_some((product >> u32::BITS) as usize)
     }
 }

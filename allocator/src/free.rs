@@ -2,10 +2,8 @@
 
 use core::ptr::NonNull;
 
-use zonal_numa::PAGE_SIZE;
-
-use crate::bin::HeapHot;
-use crate::class::SizeClass;
+use crate::bin::{Found, HeapHot};
+use crate::class::{SizeClass, Slicing};
 use crate::heap::{Heap, HeapId, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::outbox::{OUTBOX_BYTES, SLOTS};
@@ -15,15 +13,21 @@ use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 
-/// An object of another heap, freed by this one.
+/// What may be an object of another heap, freed by this one.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote {
-    object: NonNull<u8>,
+    object: *mut u8,
     word: PageWord,
+    /// If it is an object.
     class: SizeClass,
 }
 
 impl Remote {
+    #[inline(always)]
+    fn new(object: *mut u8, word: PageWord) -> Option<Remote> {
+        Some(Remote { object, word, class: word.class_of_slab()? })
+    }
+
     /// Whether it has the class that a request of `size` bytes would get.
     #[inline]
     pub fn is_of_class_for(&self, size: usize) -> bool {
@@ -86,22 +90,21 @@ impl Heap {
     /// As for [`Heap::free`].
     pub unsafe fn try_free_remote(&self, object: NonNull<u8>) -> bool {
         // SAFETY: the caller's promise.
-        unsafe { Heap::remote(self.hot(), object).is_some_and(|remote| self.try_send(remote)) }
+        unsafe {
+            let word = HeapHot::word_of(self.hot(), object.as_ptr());
+            let remote = word.and_then(|word| Remote::new(object.as_ptr(), word));
+            remote.is_some_and(|remote| self.try_send(remote))
+        }
     }
 
-    /// `object` as one of another heap's, if it is; never for who has no heap to send it from.
+    /// `object` as one that may be another heap's, after a push that missed.
     ///
     /// # Safety
     /// As for [`crate::HeapHot::push`].
     #[inline(always)]
-    pub unsafe fn remote(taken: *mut HeapHot, object: NonNull<u8>) -> Option<Remote> {
+    pub unsafe fn remote(taken: *mut HeapHot, object: *mut u8, found: Found) -> Option<Remote> {
         // SAFETY: the caller's promise.
-        let (offset, word) = unsafe { HeapHot::word_of(taken, object.as_ptr())? };
-        let (owner, class) = word.as_slab()?;
-        // SAFETY: what has page words is no detour and not `EMPTY`, but the start of a heap.
-        let own = unsafe { &*taken.cast::<Heap>() }.id();
-        let is_start = class.object_at(offset % (Slab::pages(class) * PAGE_SIZE)).is_some();
-        (owner != own && is_start).then_some(Remote { object, word, class })
+        Remote::new(object, unsafe { HeapHot::word_found(taken, found) })
     }
 
     /// Adds the object to the open message for its owner; false, and nothing changed, when there is
@@ -111,20 +114,54 @@ impl Heap {
     /// As for [`Heap::free`].
     #[inline(always)]
     pub unsafe fn try_send(&self, Remote { object, word, class }: Remote) -> bool {
-        let Some(mut inner) = self.try_enter() else { return false };
+        let Some(mut inner) = self.try_look_in() else { return false };
         let outbox = &mut inner.outbox;
-        let bytes = outbox.bytes + class.size();
         let message = *outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
-        match unsafe { message.as_mut() } {
-            // What makes anything full is left to `free_remote`, which posts.
-            Some(m) if m.is_for(word.raw()) && !m.is_filled_by(class) && bytes < OUTBOX_BYTES => {
-                m.add(object.as_ptr(), class);
-                outbox.bytes = bytes;
-                true
-            }
-            _ => false,
+        let Some(m) = (unsafe { message.as_mut() }) else { return false };
+        // Messages are for heaps that others own, so the page belongs to a slab of such a one.
+        if !m.is_for(word.raw()) {
+            return false;
         }
+        let slicing = Slicing::of(class);
+        let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
+        let bytes = outbox.bytes + slicing.size();
+        // What makes anything full is left to `send`, which posts.
+        if !is_start || m.is_filled_by(class) || bytes >= OUTBOX_BYTES {
+            return false;
+        }
+        m.add(object, class);
+        outbox.bytes = bytes;
+        self.note_use();
+        true
+    }
+
+    /// The less common case: its message is to be opened, or posted. False, and nothing changed, in
+    /// every other case. Makes no system call.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub unsafe fn try_free_remote_at_end(&self, object: NonNull<u8>) -> bool {
+        let mm = self.mm();
+        // SAFETY: the caller's promise.
+        let Some(word) = (unsafe { HeapHot::word_of(self.hot(), object.as_ptr()) }) else {
+            return false;
+        };
+        let Some((owner, class)) = word.as_slab() else { return false };
+        let offset = Slicing::of(class).offset_of(object.addr().get());
+        if owner == self.id()
+            || mm.object_at(class, offset).is_none()
+            || mm.heap(owner).is_none()
+            || mm.is_checked()
+        {
+            return false;
+        }
+        let Some(mut inner) = self.try_enter() else { return false };
+        // SAFETY: open messages belong to this heap, and we are inside its gate.
+        let open = unsafe { (*inner.outbox.slot(word.raw())).as_ref() };
+        let has_message =
+            open.is_some_and(|m| m.is_for(word.raw())) || !inner.outbox.spare.is_null();
+        has_message && inner.send(self, object, class, word)
     }
 
     fn free_small(&self, object: NonNull<u8>, pfn: Pfn, word: PageWord) -> Result<(), BadPointer> {

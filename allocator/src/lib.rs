@@ -105,7 +105,7 @@ mod window;
 pub mod word;
 pub mod zone;
 
-pub use bin::HeapHot;
+pub use bin::{Found, HeapHot, Push};
 pub use charge::{Cap, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use describe::Place;

@@ -167,8 +167,13 @@ impl PageWord {
         if !(1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0) {
             return None;
         }
-        let class = SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))?;
-        Some((HeapId::from_word(self.0)?, class))
+        Some((HeapId::from_word(self.0)?, self.class_of_slab()?))
+    }
+
+    /// The class, if this is a page of a slab; of any other page, some class or none.
+    #[inline(always)]
+    pub(crate) fn class_of_slab(self) -> Option<SizeClass> {
+        SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))
     }
 
     /// The 26 bits below the kind.

@@ -6,8 +6,8 @@
 
 use core::ptr;
 
-use zonal_allocator::HeapHot;
 use zonal_allocator::class::MAX_SMALL;
+use zonal_allocator::{HeapHot, Push};
 use zonal_numa::PAGE_SIZE;
 
 use crate::foreign::Foreign;
@@ -101,14 +101,15 @@ pub unsafe fn free<F: Foreign>(object: *mut u8) {
     let heap = Block::get().current();
     if !tls::try_mark(heap) {
         // SAFETY: the caller's promise.
-        return unsafe { slow::free::<F>(object, tls::empty()) };
+        return unsafe { slow::free_unsent::<F>(object, tls::empty()) };
     }
     // SAFETY: `heap` as in `take`; the caller gives `object` up.
-    if unsafe { HeapHot::push(heap, object) } {
-        tls::unmark(heap);
-    } else {
+    match unsafe { HeapHot::try_push(heap, object) } {
+        Push::Done => tls::unmark(heap),
         // SAFETY: the caller's promise.
-        unsafe { slow::free::<F>(object, heap) };
+        Push::Missed(found) => unsafe { slow::free::<F>(object, heap, found) },
+        // SAFETY: as above.
+        Push::Unknown => unsafe { slow::free_unsent::<F>(object, heap) },
     }
 }
 
@@ -122,15 +123,16 @@ pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize)
     let heap = Block::get().current();
     if !tls::try_mark(heap) {
         // SAFETY: the caller's promise.
-        return unsafe { slow::free_sized::<F>(object, tls::empty(), size, align) };
+        return unsafe { slow::free_sized_unsent::<F>(object, tls::empty(), size, align) };
     }
     let class_size = if align <= 1 { size } else { small(size, align).unwrap_or(usize::MAX) };
     // SAFETY: as in `free`.
-    if unsafe { HeapHot::push_sized(heap, object, class_size) } {
-        tls::unmark(heap);
-    } else {
+    match unsafe { HeapHot::push_sized(heap, object, class_size) } {
+        Push::Done => tls::unmark(heap),
         // SAFETY: the caller's promise.
-        unsafe { slow::free_sized::<F>(object, heap, size, align) };
+        Push::Missed(found) => unsafe { slow::free_sized::<F>(object, heap, size, align, found) },
+        // SAFETY: as above.
+        Push::Unknown => unsafe { slow::free_sized_unsent::<F>(object, heap, size, align) },
     }
 }
 

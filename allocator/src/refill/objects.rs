@@ -110,7 +110,7 @@ impl Inner {
             let mut slab = Slab::of(map, pfn, class);
             // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
             let slab = unsafe { slab.as_mut() };
-            let base = addr - (offset & (slicing.slab_bytes - 1));
+            let base = addr - slicing.offset_of(offset);
             let (nr, bad) = slab.put(slicing, base, objects);
             objects = &objects[nr..];
             if let Some(kind) = bad {

@@ -246,7 +246,7 @@ impl Slab {
     ) -> (usize, Option<BadKind>) {
         // SAFETY: as in `words_mut`.
         let words = unsafe {
-            if slicing.nr_objects > INLINE_WORDS * BITS {
+            if slicing.nr_objects() > INLINE_WORDS * BITS {
                 self.bitmap.external
             } else {
                 self.bitmap.inline.as_mut_ptr()
@@ -256,12 +256,12 @@ impl Slab {
         let mut bad = None;
         let mut nr = 0;
         let mut last = 0;
-        let far = !(2 * slicing.size);
+        let far = !(2 * slicing.size());
         while nr < objects.len() {
             let addr = objects[nr].addr();
             let offset = addr.wrapping_sub(base);
             let Some(index) = slicing.object_at(offset) else {
-                if offset < slicing.slab_bytes {
+                if offset == slicing.offset_of(offset) {
                     bad = Some(BadKind::Interior);
                 }
                 break;
@@ -269,7 +269,7 @@ impl Slab {
             // Beside the one before, on either side, and the one after the next lies in the same line: a row.
             // For pairs and threes, as trees leave them, it costs more than it saves.
             let step = addr.wrapping_sub(last);
-            if step.wrapping_add(slicing.size) & far == 0
+            if step.wrapping_add(slicing.size()) & far == 0
                 && nr + 2 < objects.len()
                 && objects[nr + 2].addr() == addr.wrapping_add(step << 1)
             {

@@ -20,9 +20,9 @@ pub(super) unsafe fn put(
     let Some(second) = objects.get(1) else { return (0, index) };
     let is_up = second > &objects[0];
     let (step, room) = if is_up {
-        (slicing.size, slicing.nr_objects - index)
+        (slicing.size(), slicing.nr_objects() - index)
     } else {
-        (slicing.size.wrapping_neg(), index + 1)
+        (slicing.size().wrapping_neg(), index + 1)
     };
     let run = length(&objects[..objects.len().min(room)], step);
     if run < 2 {

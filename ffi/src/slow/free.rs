@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{BadPointer, Heap, HeapHot, Remote};
+use zonal_allocator::{BadPointer, Found, Heap, HeapHot, Remote};
 
 use super::{is_foreign, leave, sampled_heap, short_of_visit};
 use crate::abort;
@@ -21,7 +21,22 @@ use crate::tls;
 /// As for [`crate::hot::free`].
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
+pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found: Found) {
+    // SAFETY: the caller's promise.
+    if !unsafe { send(object, heap, found, |_| true) } {
+        // SAFETY: as above.
+        unsafe { free_unsent::<F>(object, heap) };
+    }
+}
+
+/// What cannot be sent, or of which the heap knows no page. Apart from [`free_missed`], so that it saves no
+/// registers.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
     // As `hit_between_samples`. Null lies in no heap, so it is none.
     if let Some(own) = sampled_heap(heap)
         && profile::is_unsampled(object.addr())
@@ -32,22 +47,21 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     }
     // SAFETY: the caller's promise.
-    if !unsafe { send(object, heap, |_| true) } {
-        // SAFETY: as above.
-        unsafe { free_missed::<F>(object, heap) };
-    }
+    unsafe { free_missed::<F>(object, heap) };
 }
 
-/// Leaves a large block with the thread, if it has room.
+/// Leaves a large block with the thread, if it has room, and sends an object of another heap on its way
+/// where that takes a message that is there.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
+unsafe fn free_short(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     short_of_visit(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-        let is_kept = || unsafe { own.try_free_large(object) };
-        (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
+        let is_done =
+            || unsafe { own.try_free_large(object) || own.try_free_remote_at_end(object) };
+        (!kswapd::is_look_due(own.mm()) && is_done()).then_some(())
     })
     .is_some()
 }
@@ -61,11 +75,12 @@ unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
 unsafe fn send(
     object: *mut u8,
     heap: *mut HeapHot,
+    found: Found,
     is_right: impl FnOnce(&Remote) -> bool,
 ) -> bool {
-    let Some(object) = NonNull::new(object) else { return false };
     // SAFETY: the caller's promise.
-    let Some(remote) = unsafe { Heap::remote(heap, object) }.filter(is_right) else { return false };
+    let remote = unsafe { Heap::remote(heap, object, found) };
+    let Some(remote) = remote.filter(is_right) else { return false };
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
     jump::begin_slow_path(own);
@@ -89,7 +104,7 @@ unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
         return;
     };
     // SAFETY: the caller's promise.
-    if unsafe { keep(object, heap) } {
+    if unsafe { free_short(object, heap) } {
         return;
     }
     let is_short = heap != tls::empty() && !detour::is_checked();
@@ -139,12 +154,13 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
     heap: *mut HeapHot,
     size: usize,
     align: usize,
+    found: Found,
 ) {
     // C++ frees nearly everything so. The size is right if its class is the object's.
     // SAFETY: the caller's promise.
-    if align > 1 || !unsafe { send(object, heap, |remote| remote.is_of_class_for(size)) } {
+    if align > 1 || !unsafe { send(object, heap, found, |remote| remote.is_of_class_for(size)) } {
         // SAFETY: as above.
-        unsafe { free_sized_missed::<F>(object, heap, size, align) };
+        unsafe { free_sized_unsent::<F>(object, heap, size, align) };
     }
 }
 
@@ -153,8 +169,9 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
 ///
 /// # Safety
 /// As for [`crate::hot::free_sized`].
+#[cold]
 #[inline(never)]
-unsafe fn free_sized_missed<F: Foreign>(
+pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
     object: *mut u8,
     heap: *mut HeapHot,
     size: usize,
@@ -175,7 +192,7 @@ unsafe fn free_sized_missed<F: Foreign>(
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { free::<F>(object, heap) };
+    unsafe { free_unsent::<F>(object, heap) };
 }
 
 /// With `is_seen` somebody who watches has seen it.

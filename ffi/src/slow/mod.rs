@@ -14,7 +14,7 @@ use core::ptr::{self, NonNull};
 use zonal_allocator::{BadKind, BadPointer, Heap, HeapHot};
 
 pub(crate) use self::alloc::{aligned, malloc, pages, zalloc, zalloc_aligned};
-pub(crate) use self::free::{free, free_sized};
+pub(crate) use self::free::{free, free_sized, free_sized_unsent, free_unsent};
 pub(crate) use self::look::inspect;
 pub use self::look::usable_size;
 pub(crate) use self::resize::realloc;
