@@ -124,6 +124,11 @@ impl Budget {
         let kernels = marks_of(cap.pages, self.factors.scale);
         self.cap_max_boost.store(kernels.max_boost(self.factors.boost), Relaxed);
         self.cap.store(cap.pages, Relaxed);
+        self.end_grace();
+    }
+
+    /// The cap counts again where it gave way.
+    pub(crate) fn end_grace(&self) {
         self.grace.store(0, Relaxed);
     }
 

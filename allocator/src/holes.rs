@@ -15,7 +15,6 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use crate::class::SizeClass;
 use crate::heap::Entered;
-use crate::pages::is_filled;
 use crate::purge::{PurgeHow, Reclaimer};
 use crate::slab::Slab;
 
@@ -24,8 +23,8 @@ const BATCH: usize = 32;
 
 struct Batch {
     spans: [Span; BATCH],
-    /// The slab of each range and its pages.
-    owners: [(*mut Slab, u16); BATCH],
+    /// The slab of each range, its pages, and how often its section was holed so far.
+    owners: [(*mut Slab, u16, u8); BATCH],
     nr: usize,
     by: Reclaimer,
 }
@@ -48,7 +47,7 @@ impl Entered<'_> {
         let mut done = HolesPurged::default();
         let mut batch = Batch {
             spans: [Span::EMPTY; BATCH],
-            owners: [(core::ptr::null_mut(), 0); BATCH],
+            owners: [(core::ptr::null_mut(), 0, 0); BATCH],
             nr: 0,
             by: how.by,
         };
@@ -85,14 +84,18 @@ impl Entered<'_> {
         let head = slab.head();
         let chunk = map.chunk(head);
         let section = mm.pages().sections.get(chunk.section());
+        // Both are read before anything is purged: what becomes of the section meanwhile counts as later.
+        let is_whole = chunk.is_whole();
+        let mut holing = section.nr_holings();
         let mut mask = slab.purgeable_pages();
-        if is_filled(chunk, section, slab.holing()) {
+        if is_whole || holing != slab.holing() {
+            // The kernel may have filled them.
             mask |= slab.holes;
         }
         if mask == 0 || mm.machine().page_size() != PAGE_SIZE {
             return;
         }
-        if chunk.is_whole() {
+        if is_whole {
             let nr_pages = mask.count_ones() as usize;
             if nr_pages * 2 < Slab::pages(slab.class()) {
                 return;
@@ -105,6 +108,7 @@ impl Entered<'_> {
             if !mm.pages().hole_section(chunk.section()) {
                 return;
             }
+            holing = section.nr_holings();
         }
         while mask != 0 {
             let first = mask.trailing_zeros() as usize;
@@ -114,7 +118,7 @@ impl Entered<'_> {
             // SAFETY: pages of a live slab of ours that hold no live object.
             batch.spans[batch.nr] =
                 unsafe { Span::new(map.addr_of(head.add(first)).addr(), len * PAGE_SIZE) };
-            batch.owners[batch.nr] = (slab, run);
+            batch.owners[batch.nr] = (slab, run, holing);
             batch.nr += 1;
             if batch.nr == BATCH {
                 self.flush(batch, done);
@@ -128,16 +132,16 @@ impl Entered<'_> {
         }
         let pages = self.heap().mm().pages();
         let gone = pages.purge_spans(&batch.spans[..batch.nr]);
-        for (i, &(slab, run)) in batch.owners[..batch.nr].iter().enumerate() {
+        for (i, &(slab, run, holing)) in batch.owners[..batch.nr].iter().enumerate() {
             // SAFETY: the slab is live while we are inside the gate.
             let slab = unsafe { &mut *slab };
             if gone & 1 << i == 0 {
                 slab.touch(pages.generation_after_refusal());
-                pages.note_purge_fail(slab.head(), run.count_ones() as usize);
+                let nr_known = slab.remove_holes(run);
+                pages.note_purge_fail(slab.head(), run.count_ones() as usize, nr_known);
                 continue;
             }
-            let section = pages.sections.get(pages.map.chunk(slab.head()).section());
-            let nr_pages = slab.add_holes(run, section.nr_holings());
+            let nr_pages = slab.add_holes(run, holing);
             pages.note_holes(slab.head(), nr_pages, batch.by);
             done.nr_pages += nr_pages;
         }

@@ -10,6 +10,10 @@
 //! background reclaimer, or where there is none by callers, once they have a part of what the group
 //! allows or where the user says so; by nobody under a seccomp filter that came after the start. What
 //! cannot be read just now (no descriptor is left, or no memory for one) stays as it was read last.
+//!
+//! A cap that was read last holds for any time: it is what the budget leaves beside what others had,
+//! and nobody knows better. Where they have less by now, requests reclaim more often than they must,
+//! and pass; where they have more, it is still nearer than none.
 
 use zonal_allocator::watermark::Watermarks;
 use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages};
@@ -59,7 +63,7 @@ pub enum Watch {
 /// The first look, before anybody has memory: a heap may fill the group before somebody comes to look
 /// again. Where there is a limit, callers are to look, too, once they have a part of it.
 pub fn begin(mm: &Mm) {
-    let looks_from = match look_at_group(mm, true) {
+    let looks_from = match look_at_group(mm) {
         Ok(Some(Reading { room, .. })) => room.total / PAGE_SIZE / NEAR_PART,
         Ok(None) => return,
         // As soon as somebody can tell.
@@ -73,7 +77,7 @@ pub(crate) fn look_if_older(mm: &Mm, age_ns: u64) {
     let lookout = mm.pages().lookout();
     let may_look = is_worth_a_look(mm.pages(), lookout.callers_from());
     if may_look && lookout.is_due(mm.machine().now_ns(), age_ns) {
-        look(mm);
+        look(mm, Watch::No);
     }
 }
 
@@ -122,30 +126,41 @@ fn read(
     }
 }
 
-/// Sets the caps anew.
-fn look(mm: &Mm) -> Watch {
+/// Sets the caps anew, or has those count again that nobody can read. How closely they have to be
+/// watched, if it was so closely before.
+fn look(mm: &Mm, before: Watch) -> Watch {
     let (machine, pages) = (mm.machine(), mm.pages());
-    let may_open = !machine.is_confined_since_start();
+    if machine.is_confined_since_start() {
+        pages.keep_cap(None);
+        pages.online().iter().for_each(|node| pages.keep_cap(Some(node)));
+        return before;
+    }
     let mut watch = if pages.soft_cap() == Cap::NONE { Watch::No } else { Watch::Loose };
-    watch = watch.max(closeness(look_at_group(mm, may_open)));
-    for node in pages.online().iter().filter(|_| may_open) {
+    watch = watch.max(closeness(look_at_group(mm), before));
+    for node in pages.online().iter() {
         let here = read(pages, Some(node), || machine.node_room(node));
-        if let Ok(here) = here {
-            pages.set_node_cap(node, cap(here));
+        match here {
+            Ok(here) => pages.set_node_cap(node, cap(here)),
+            Err(_) => pages.keep_cap(Some(node)),
         }
-        watch = watch.max(closeness(here));
+        watch = watch.max(closeness(here, before));
     }
     pages.age_newest();
     watch
 }
 
-/// The process's cap anew, by what its group has left if somebody may open files to see that.
-fn look_at_group(mm: &Mm, may_open: bool) -> Result<Option<Reading>, Errno> {
+/// The process's cap anew, by what its group has left.
+fn look_at_group(mm: &Mm) -> Result<Option<Reading>, Errno> {
     let pages = mm.pages();
-    let group = read(pages, None, || if may_open { mm.machine().group_room() } else { Ok(None) })?;
-    pages.set_cap(pages.soft_cap().tighter(cap(group)));
-    pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
-    Ok(group)
+    let group = read(pages, None, || mm.machine().group_room());
+    match group {
+        Ok(group) => {
+            pages.set_cap(pages.soft_cap().tighter(cap(group)));
+            pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
+        }
+        Err(_) => pages.keep_cap(None),
+    }
+    group
 }
 
 impl Pressure {
@@ -166,17 +181,18 @@ impl Pressure {
             return;
         }
         pages.lookout().note(now);
-        self.watch = look(mm);
+        self.watch = look(mm, self.watch);
         let interval = if self.watch == Watch::No { UNBOUNDED_INTERVAL_NS } else { INTERVAL_NS };
         self.next_ns = now + interval;
     }
 }
 
-/// Near is twice the headroom at which reclaim rests. Where nothing could be read there may be a bound.
-fn closeness(reading: Result<Option<Reading>, Errno>) -> Watch {
+/// Near is twice the headroom at which reclaim rests. Where nothing could be read there may be a bound,
+/// as near as `before`.
+fn closeness(reading: Result<Option<Reading>, Errno>, before: Watch) -> Watch {
     match reading {
         Ok(None) => Watch::No,
-        Err(_) => Watch::Loose,
+        Err(_) => before.max(Watch::Loose),
         Ok(Some(Reading { room: Room { total, available }, .. })) => {
             let near = 2 * marks(total / PAGE_SIZE).high;
             if available / PAGE_SIZE < near { Watch::Close } else { Watch::Loose }
@@ -224,9 +240,12 @@ mod tests {
 
     #[test]
     fn a_bound_is_watched_closely_when_it_is_near() {
-        let watch = |available| closeness(Ok(reading(available)));
+        let watch = |available| closeness(Ok(reading(available)), Watch::Close);
         assert_eq!([watch(GIB / 2), watch(GIB / 4)], [Watch::Loose, Watch::Close]);
-        assert_eq!(closeness(Err(Errno::EMFILE)), Watch::Loose);
-        assert!(closeness(Ok(None)) < Watch::Loose && Watch::Loose < Watch::Close);
+        let unread = |before| closeness(Err(Errno::EMFILE), before);
+        let befores = [Watch::No, Watch::Loose, Watch::Close];
+        assert_eq!(befores.map(unread), [Watch::Loose, Watch::Loose, Watch::Close]);
+        assert_eq!(closeness(Ok(None), Watch::Close), Watch::No);
+        assert!(Watch::No < Watch::Loose && Watch::Loose < Watch::Close);
     }
 }

@@ -56,7 +56,7 @@ figures! {
         remote_post: Counter Count,
         /// Slabs made.
         slab_alloc: Counter Count,
-        /// Slabs given back to the page cache.
+        /// Slabs given back to the page cache, with holes to the zone.
         slab_free: Counter Count,
         /// Page runs that page caches took from their zone.
         pcp_refill: Counter Count,

@@ -1,5 +1,8 @@
 //! Pages inside used slabs that went back.
 
+use zonal_numa::Errno;
+use zonal_numa::fake::{Call, FakeBuilder};
+
 use super::*;
 
 /// Makes a heap of 5,000 pages of small objects, of which one in fifty is left: about every sixth
@@ -11,6 +14,21 @@ fn sparse(owner: Owner) -> Vec<Filled> {
         if i % 50 == 0 { survivors.push(block) } else { block.release(owner) }
     }
     survivors
+}
+
+/// Makes one of which little is free: what was freed, and the rest.
+fn dense(owner: Owner) -> (Vec<NonNull<u8>>, Vec<Filled>) {
+    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
+    let (mut freed, mut kept) = (Vec::new(), Vec::new());
+    for (i, block) in blocks.into_iter().enumerate() {
+        if (36_000..37_000).contains(&i) && i % 50 != 0 {
+            freed.push(block.p);
+            block.release(owner);
+        } else {
+            kept.push(block);
+        }
+    }
+    (freed, kept)
 }
 
 #[test]
@@ -62,16 +80,7 @@ fn holes_of_slabs_that_are_given_back_stay_without_charge() {
 fn holes_that_the_kernel_filled_go_back_again() {
     let mm = new_mm();
     let owner = Owner::attach(mm);
-    let blocks: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
-    let (mut freed, mut kept) = (Vec::new(), Vec::new());
-    for (i, block) in blocks.into_iter().enumerate() {
-        if (36_000..37_000).contains(&i) && i % 50 != 0 {
-            freed.push(block.p);
-            block.release(owner);
-        } else {
-            kept.push(block);
-        }
-    }
+    let (freed, kept) = dense(owner);
     mm.drain_all(Some(owner.0));
     let nr_resident = || {
         let page = |p: &NonNull<u8>| p.addr().get() & !(PAGE_SIZE - 1);
@@ -96,6 +105,31 @@ fn holes_that_the_kernel_filled_go_back_again() {
     assert!(nr_resident() > left + 50);
     assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0, "by the accounts");
     assert_eq!(nr_resident(), left);
+    mm.validate(Some(owner.0)).unwrap();
+    kept.into_iter().for_each(|block| block.release(owner));
+}
+
+/// The same, but now the system refuses to take them.
+#[test]
+fn holes_that_the_kernel_filled_and_keeps_count_again() {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    let (_, kept) = dense(owner);
+    mm.drain_all(Some(owner.0));
+    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    assert!(purged > 50);
+    assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
+    let charged = mm.pages().charged();
+    [Call::Purge, Call::PurgeMany]
+        .into_iter()
+        .for_each(|call| machine.fail_from(call, 1, Errno::EPERM));
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0);
+    assert_eq!(mm.pages().charged(), charged + purged);
+    mm.validate(Some(owner.0)).unwrap();
+    machine.fail_no_more();
+    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), purged);
+    assert_eq!(mm.pages().charged(), charged);
     mm.validate(Some(owner.0)).unwrap();
     kept.into_iter().for_each(|block| block.release(owner));
 }

@@ -86,6 +86,11 @@ impl Pages {
         }
     }
 
+    /// The bound of the process or a node stays as it is, and counts again where it gave way.
+    pub fn keep_cap(&self, node: Option<NodeId>) {
+        self.budget_of(node).end_grace();
+    }
+
     /// The bound of the process.
     pub fn cap(&self) -> Cap {
         self.budget.cap()

@@ -67,14 +67,20 @@ impl Pages {
         zone.free_holed(&self.env(home), run.into_head(), nr_pages, gone);
     }
 
-    /// The system refused to take pages inside a slab.
-    pub(crate) fn note_purge_fail(&self, pfn: Pfn, nr_pages: usize) {
-        self.home(pfn).lock().events.purge_fail += nr_pages as u64;
+    /// The system refused to take pages inside a slab, of which `nr_holes` had been taken before: those
+    /// count again.
+    pub(crate) fn note_purge_fail(&self, pfn: Pfn, nr_pages: usize, nr_holes: usize) {
+        let home = self.home(pfn);
+        let mut zone = home.lock();
+        zone.events.purge_fail += nr_pages as u64;
+        self.levels(home).charge(nr_holes);
+        zone.nr_holes -= nr_holes;
+        self.map.chunk(pfn).adjust_holes(-(nr_holes as isize));
     }
 }
 
 /// Whether the kernel may have filled holes of such a time: the section was made whole since and is, or
 /// was holed again later.
-pub(crate) fn is_filled(chunk: &Chunk, section: &Section, holing: u8) -> bool {
+fn is_filled(chunk: &Chunk, section: &Section, holing: u8) -> bool {
     chunk.is_whole() || section.nr_holings() != holing
 }

@@ -40,7 +40,6 @@ use crate::zone::{Env, Thp};
 
 pub use crate::charge::UNLIMITED;
 pub use config::{PageConfig, Placement};
-pub(crate) use holes::is_filled;
 pub use lruvec::Lruvec;
 
 /// All page caches together hold at most one page in so many.

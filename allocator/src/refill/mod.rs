@@ -115,11 +115,14 @@ impl Entered<'_> {
         let mm = heap.mm();
         let owner = self.owner();
         let stop = || owner.waits() || mm.is_over(deadline_ns);
-        let mut is_whole = self.collect(heap, stop);
+        let is_collected = self.collect(heap, stop);
         self.post_all(heap);
-        is_whole &= self.release_empty_slabs(heap, stop);
+        let slabs = self.release_empty_slabs(heap, stop);
         let pages = mm.pages();
-        Drained { nr_pages: self.large.drain(pages) + self.pcp.drain(pages), is_whole }
+        Drained {
+            nr_pages: slabs.nr_pages + self.large.drain(pages) + self.pcp.drain(pages),
+            is_whole: is_collected && slabs.is_whole,
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! Slabs of a heap come and go: a new one from the page cache, an empty one back to it.
+//! Slabs of a heap come and go: a new one from the page cache, an empty one back to it, or with holes to
+//! the zone.
 
 use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
+use super::Drained;
 use super::depth::share_of_heap;
 use crate::class::SizeClass;
 use crate::error::AllocError;
@@ -113,8 +115,9 @@ impl Inner {
         self.empty_bytes = self.empty_bytes.wrapping_add_signed(by as isize * bytes);
     }
 
-    /// Gives the pages of an empty, listed slab back to the page cache. Returns how many: none, and
-    /// the slab stays, if the system does not open its guard page.
+    /// Gives the pages of an empty, listed slab back to the page cache, or where some are holes to the
+    /// zone. Returns how many went to the zone with their memory. The slab stays if the system does not
+    /// open its guard page.
     pub(crate) fn release_slab(&mut self, heap: &Heap, slab: *mut Slab) -> usize {
         let mm = heap.mm();
         let pages = mm.pages();
@@ -136,18 +139,19 @@ impl Inner {
                 pages.map.word(head.add(i)).store(PageWord::NOTHING.raw(), Relaxed);
             }
             let run = pages.run_from_head(head, order.nr_pages());
+            self.events.slab_free += 1;
             if holes == 0 {
                 self.pcp.free(pages, heap.node(), order, run);
-            } else {
-                pages.free_holed(run, holes, holing);
+                return 0;
             }
-            self.events.slab_free += 1;
-            order.nr_pages()
+            pages.free_holed(run, holes, holing);
+            order.nr_pages() - holes.count_ones() as usize
         }
     }
 
-    /// Releases every empty slab to the page cache, until it shall `stop`; whether those were all.
-    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
+    /// Releases every empty slab, until it shall `stop`.
+    pub(crate) fn release_empty_slabs(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> Drained {
+        let mut nr_pages = 0;
         let mut looks = 0_usize;
         for class in SizeClass::all() {
             let mut slab = self.classes[class.index()].partial.head;
@@ -156,17 +160,17 @@ impl Inner {
             {
                 looks += 1;
                 if looks.is_multiple_of(LOOKS_PER_STEP) && stop() {
-                    return false;
+                    return Drained { nr_pages, is_whole: false };
                 }
                 // SAFETY: list members are live; the successor is read before the release.
                 unsafe {
                     slab = s.as_ref().next;
                     if s.as_ref().is_empty() {
-                        self.release_slab(heap, s.as_ptr());
+                        nr_pages += self.release_slab(heap, s.as_ptr());
                     }
                 }
             }
         }
-        true
+        Drained { nr_pages, is_whole: true }
     }
 }

@@ -13,13 +13,20 @@ impl Slab {
     }
 
     /// Enters pages, as a mask, that were purged; `holing` says how often the slab's section
-    /// was holed so far.
+    /// had been holed before that. Holes of an earlier time are among them, or among those to come.
     /// Returns how many are no holes by the accounts yet.
     pub(crate) fn add_holes(&mut self, mask: u16, holing: u8) -> usize {
         let new = mask & !self.holes;
         self.holes |= mask;
         self.holing = holing;
         new.count_ones() as usize
+    }
+
+    /// These pages, as a mask, stay. Returns how many were holes by the accounts.
+    pub(crate) fn remove_holes(&mut self, mask: u16) -> usize {
+        let known = mask & self.holes;
+        self.holes &= !mask;
+        known.count_ones() as usize
     }
 
     /// How often the section had been holed when these became holes.

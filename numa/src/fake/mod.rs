@@ -59,6 +59,7 @@ struct State {
     /// What is left in the control group, and in nodes.
     group_room: Option<Room>,
     node_rooms: HashMap<NodeId, Room>,
+    confined: bool,
 }
 
 impl FakeMachine {
@@ -72,6 +73,7 @@ impl FakeMachine {
             allowed,
             group_room: None,
             node_rooms: HashMap::new(),
+            confined: false,
         };
         FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
     }
@@ -139,6 +141,11 @@ impl FakeMachine {
     /// From now on a node says that it has that room.
     pub fn set_node_room(&self, node: NodeId, room: Room) {
         self.state().node_rooms.insert(node, room);
+    }
+
+    /// From now on there is a seccomp filter.
+    pub fn confine(&self) {
+        self.state().confined = true;
     }
 
     /// Fills `pages` of the node with what files hold: no room before they are dropped.
@@ -209,6 +216,10 @@ impl FakeMachine {
 
     pub(crate) fn node_room(&self, node: NodeId) -> Option<Room> {
         self.state().node_rooms.get(&node).copied()
+    }
+
+    pub(crate) fn is_confined(&self) -> bool {
+        self.state().confined
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

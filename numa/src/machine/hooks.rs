@@ -107,6 +107,10 @@ impl Hooks {
         self.fake.and_then(|fake| fake.node_room(node))
     }
 
+    pub(super) fn is_confined(&self) -> bool {
+        self.fake.is_some_and(FakeMachine::is_confined)
+    }
+
     pub(super) fn is_fake(&self) -> bool {
         self.fake.is_some()
     }
@@ -172,6 +176,10 @@ impl Hooks {
 
     pub(super) fn node_room(&self, _: NodeId) -> Option<Room> {
         None
+    }
+
+    pub(super) fn is_confined(&self) -> bool {
+        false
     }
 
     pub(super) fn is_fake(&self) -> bool {

@@ -179,7 +179,8 @@ impl Machine {
     /// Whether the calling thread is under a seccomp filter that was not there when the machine was
     /// made: one that may kill who opens a file. A filter from before let the loader open files.
     pub fn is_confined_since_start(&self) -> bool {
-        self.confinement.is_some_and(|before| before != os::confinement())
+        self.hooks.is_confined()
+            || self.confinement.is_some_and(|before| before != os::confinement())
     }
 
     /// The weight that the administrator gave the node for weighted interleaving; none where the

@@ -99,6 +99,60 @@ fn what_cannot_be_read_just_now_stays_as_it_was() {
     assert_eq!(mm.pages().cap(), Cap::NONE);
 }
 
+/// A filter that comes late lets nobody read, and does not lift what was known before it.
+#[test]
+fn a_late_filter_keeps_the_bound_that_was_read_last() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 64 * MIB, available: MIB }));
+    let mut keeper = keeper(mm);
+    keeper.round(mm, None);
+    let cap = mm.pages().cap();
+    assert!(cap != Cap::NONE);
+    machine.confine();
+    let nr_calls = machine.calls(Call::Room);
+    machine.advance_ns(INTERVAL_NS);
+    keeper.round(mm, None);
+    take(heap, 4 * MIB).unwrap();
+    assert_eq!((mm.pages().cap(), machine.calls(Call::Room)), (cap, nr_calls));
+}
+
+/// A bound that gave way is one again after the next look, also where that finds nothing out.
+#[test]
+fn grace_ends_where_nothing_can_be_read() {
+    for soft_limit in [UNLIMITED, 4 * MIB / PAGE_SIZE] {
+        let machine = FakeBuilder::new().build();
+        let pages = PageConfig { soft_limit, ..PageConfig::default() };
+        let (mm, _) = start(machine, Config { pages, ..Config::default() });
+        let is_group = soft_limit == UNLIMITED;
+        if is_group {
+            let room = Room { total: 64 * MIB, available: 0 };
+            machine.set_group_room(Some(room));
+            machine.set_node_room(node(0), room);
+        }
+        let mut keeper = keeper(mm);
+        keeper.round(mm, None);
+        let more = 64 * MIB / PAGE_SIZE;
+        for is_confined in [false, true] {
+            assert!(mm.pages().is_capped(node(0), more));
+            mm.pages().yield_caps(node(0), more, true);
+            assert!(!mm.pages().is_capped(node(0), more));
+            machine.fail_from(Call::Room, 1, Errno::EMFILE);
+            if is_confined {
+                machine.confine();
+            }
+            machine.advance_ns(INTERVAL_NS);
+            keeper.round(mm, None);
+        }
+        assert!(mm.pages().is_capped(node(0), more));
+        if is_group {
+            // Of the node as of the group.
+            mm.pages().set_cap(Cap::NONE);
+            assert!(mm.pages().is_capped(node(0), more));
+        }
+    }
+}
+
 #[test]
 fn what_nobody_can_have_touched_is_no_room() {
     let machine = FakeBuilder::new().build();
