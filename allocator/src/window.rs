@@ -13,8 +13,10 @@ use crate::section::{FIRST_SECTION, LARGEST_SECTION, SECTION_ALIGN};
 
 const GIB: usize = 1 << 30;
 const TIB: usize = 1 << 40;
-/// 32-bit page numbers reach 16 TiB; the last of them stands for "none".
-const SPAN: usize = 16 * TIB - GIB;
+/// 32-bit page numbers reach 16 TiB; the last of them stands for "none". Of a window as long as this the
+/// arrays meet half a GiB beside the places where windows begin, that of another instance among them:
+/// it would soon be in their way.
+const SPAN: usize = 16 * TIB - TIB / 2;
 const LOWEST_BASE: usize = 16 * TIB;
 const HIGHEST_END: usize = 85 * TIB;
 const PLACEMENTS: usize = 8;

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use zonal_numa::fake::{Call, FakeBuilder};
-use zonal_numa::{Errno, NodeId};
+use zonal_numa::{Errno, Machine, NodeId};
 
 use super::{Rig, exhausted};
 use crate::order::Order;
@@ -29,6 +29,23 @@ fn nothing_is_mapped_before_the_first_request() {
         calls() == [1, 1, 1]
     });
     assert!(placed_at_once);
+}
+
+/// Nothing can step over what lies in the way of the metadata, so it keeps away from where windows of
+/// other instances in the process begin.
+#[test]
+fn another_instance_anywhere_near_does_not_keep_a_heap_from_growing() {
+    let rig = Rig::plain();
+    let mut runs = vec![rig.alloc(512).unwrap()];
+    let first = rig.pages.map.addr_of(runs[0].head()).addr() & !((1 << 30) - 1);
+    let machine = Machine::linux();
+    // Some of these places are taken: by this one, or by those of other tests.
+    let others = (0..60).map(|i| machine.reserve_at(first - (i << 30), 64 << 20));
+    let others: Vec<_> = others.flatten().collect();
+    assert!(others.len() >= 30);
+    runs.extend((0..1200).map(|_| rig.alloc(512).unwrap()));
+    rig.check();
+    others.into_iter().for_each(|span| machine.unmap(span).unwrap());
 }
 
 #[test]
