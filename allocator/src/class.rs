@@ -68,9 +68,12 @@ static OFFSETS: [u16; NR_GRANULES] = build_offsets();
 /// The largest class whose slabs have 32 KiB.
 const LAST_OF_SMALL_SLABS: u16 = 10 << 10;
 
-const fn build_slicings() -> [Slicing; NR_CLASSES] {
+/// Classes that a page word has room for.
+const NR_OFFSETS: usize = 64;
+
+const fn build_slicings() -> [Slicing; NR_OFFSETS] {
     const NONE: Slicing = Slicing { reciprocal: 0, end: 0, mask: 0, size: 0, nr_objects: 0 };
-    let mut table = [NONE; NR_CLASSES];
+    let mut table = [NONE; NR_OFFSETS];
     let mut i = 0;
     while i < NR_CLASSES {
         let size = SIZES[i] as u32;
@@ -87,8 +90,9 @@ const fn build_slicings() -> [Slicing; NR_CLASSES] {
     table
 }
 
-/// A quarter of a cache line each, so that all about a class comes at once.
-static SLICINGS: [Slicing; NR_CLASSES] = build_slicings();
+/// A quarter of a cache line each, so that all about a class comes at once. No object starts in a slab of
+/// those that are no class.
+static SLICINGS: [Slicing; NR_OFFSETS] = build_slicings();
 
 /// One of the [`NR_CLASSES`] size classes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,6 +197,12 @@ impl Slicing {
     #[inline]
     pub(crate) fn of(class: SizeClass) -> Slicing {
         SLICINGS[class.index()]
+    }
+
+    /// The same for what is at the place of a class offset in any word.
+    #[inline(always)]
+    pub(crate) fn of_offset(word: u32) -> &'static Slicing {
+        &SLICINGS[(word >> CLASS_SHIFT) as usize % NR_OFFSETS]
     }
 
     /// Bytes of an object.

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::bin::{Found, HeapHot};
-use crate::class::{SizeClass, Slicing};
+use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::outbox::{OUTBOX_BYTES, SLOTS};
@@ -18,20 +18,13 @@ use crate::word::{Kind, PageWord};
 pub struct Remote {
     object: *mut u8,
     word: PageWord,
-    /// If it is an object.
-    class: SizeClass,
 }
 
 impl Remote {
-    #[inline(always)]
-    fn new(object: *mut u8, word: PageWord) -> Option<Remote> {
-        Some(Remote { object, word, class: word.class_of_slab()? })
-    }
-
     /// Whether it has the class that a request of `size` bytes would get.
     #[inline]
     pub fn is_of_class_for(&self, size: usize) -> bool {
-        SizeClass::of(size) == Some(self.class)
+        size <= MAX_SMALL && self.word.has_class_offset(SizeClass::offset_of(size))
     }
 }
 
@@ -91,9 +84,8 @@ impl Heap {
     pub unsafe fn try_free_remote(&self, object: NonNull<u8>) -> bool {
         // SAFETY: the caller's promise.
         unsafe {
-            let word = HeapHot::word_of(self.hot(), object.as_ptr());
-            let remote = word.and_then(|word| Remote::new(object.as_ptr(), word));
-            remote.is_some_and(|remote| self.try_send(remote))
+            HeapHot::word_of(self.hot(), object.as_ptr())
+                .is_some_and(|word| self.try_send(Remote { object: object.as_ptr(), word }))
         }
     }
 
@@ -102,9 +94,9 @@ impl Heap {
     /// # Safety
     /// As for [`crate::HeapHot::push`].
     #[inline(always)]
-    pub unsafe fn remote(taken: *mut HeapHot, object: *mut u8, found: Found) -> Option<Remote> {
+    pub unsafe fn remote(taken: *mut HeapHot, object: *mut u8, found: Found) -> Remote {
         // SAFETY: the caller's promise.
-        Remote::new(object, unsafe { HeapHot::word_found(taken, found) })
+        Remote { object, word: unsafe { HeapHot::word_found(taken, found) } }
     }
 
     /// Adds the object to the open message for its owner; false, and nothing changed, when there is
@@ -113,7 +105,7 @@ impl Heap {
     /// # Safety
     /// As for [`Heap::free`].
     #[inline(always)]
-    pub unsafe fn try_send(&self, Remote { object, word, class }: Remote) -> bool {
+    pub unsafe fn try_send(&self, Remote { object, word }: Remote) -> bool {
         let Some(mut inner) = self.try_look_in() else { return false };
         let outbox = &mut inner.outbox;
         let message = *outbox.slot(word.raw());
@@ -123,14 +115,13 @@ impl Heap {
         if !m.is_for(word.raw()) {
             return false;
         }
-        let slicing = Slicing::of(class);
+        let slicing = word.slicing();
         let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
         let bytes = outbox.bytes + slicing.size();
         // What makes anything full is left to `send`, which posts.
-        if !is_start || m.is_filled_by(class) || bytes >= OUTBOX_BYTES {
+        if !is_start || bytes >= OUTBOX_BYTES || !m.try_add(object, slicing.size()) {
             return false;
         }
-        m.add(object, class);
         outbox.bytes = bytes;
         self.note_use();
         true

@@ -67,6 +67,21 @@ impl Message {
     }
 }
 
+impl Message {
+    /// Adds an object of `size` bytes; false, and nothing done, if it would fill the message.
+    #[inline(always)]
+    pub(crate) fn try_add(&mut self, object: *mut u8, size: usize) -> bool {
+        let (nr, bytes) = (self.nr as usize, self.bytes as usize + size);
+        if nr + 1 >= MESSAGE_OBJECTS || bytes >= MESSAGE_BYTES {
+            return false;
+        }
+        self.objects[nr] = object;
+        self.nr = nr as u32 + 1;
+        self.bytes = bytes as u32;
+        true
+    }
+}
+
 /// Where others post messages for a heap.
 #[derive(Debug)]
 pub(crate) struct Inbox {

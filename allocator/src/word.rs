@@ -13,7 +13,7 @@
 //! of other blocks and runs only the head has one. **`[W1]` A page that is neither a head nor a
 //! slab page has word 0**: that is what makes a word met by chance trustworthy.
 
-use crate::class::{CLASS_LIMIT, SizeClass};
+use crate::class::{CLASS_LIMIT, SizeClass, Slicing};
 use crate::heap::HeapId;
 use crate::order::Order;
 
@@ -167,13 +167,20 @@ impl PageWord {
         if !(1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0) {
             return None;
         }
-        Some((HeapId::from_word(self.0)?, self.class_of_slab()?))
+        let class = SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))?;
+        Some((HeapId::from_word(self.0)?, class))
     }
 
-    /// The class, if this is a page of a slab; of any other page, some class or none.
+    /// How it is cut, if this is a page of a slab; of any other page, something.
     #[inline(always)]
-    pub(crate) fn class_of_slab(self) -> Option<SizeClass> {
-        SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))
+    pub(crate) fn slicing(self) -> &'static Slicing {
+        Slicing::of_offset(self.0)
+    }
+
+    /// Whether a page of a slab has that class offset.
+    #[inline(always)]
+    pub(crate) fn has_class_offset(self, offset: u32) -> bool {
+        self.0 & ((1 << HEAP_SHIFT) - 1) == offset
     }
 
     /// The 26 bits below the kind.

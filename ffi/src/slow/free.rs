@@ -80,7 +80,9 @@ unsafe fn send(
 ) -> bool {
     // SAFETY: the caller's promise.
     let remote = unsafe { Heap::remote(heap, object, found) };
-    let Some(remote) = remote.filter(is_right) else { return false };
+    if !is_right(&remote) {
+        return false;
+    }
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
     jump::begin_slow_path(own);
