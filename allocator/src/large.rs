@@ -35,8 +35,8 @@ fn pages_for(size: usize) -> usize {
 }
 
 impl Heap {
-    /// The common case of a large block: the thread keeps a run of that length. None, and nothing
-    /// changed, in every other case. Makes no system call.
+    /// The common case of a large block: the thread keeps a run of that length, whatever lies in it. None,
+    /// and nothing changed, in every other case. Makes no system call.
     ///
     /// # Safety
     /// The calling thread owns this heap.

@@ -1,9 +1,9 @@
 //! Large runs that a thread freed and may want again, in front of the zone lock.
 //!
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
-//! only. Runs of up to 128 KiB stay here, as many as the thread's share of the page caches allows. A
-//! request gets the shortest that will do, found by two words of bits; when there are too many, the older
-//! half leaves under one lock.
+//! only. Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
+//! some more where what left for want of room is wanted again. A request gets the shortest that will do,
+//! found by two words of bits; when there are too many, the older half leaves under one lock.
 
 use core::iter;
 
@@ -18,17 +18,19 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
 /// The longest run that is kept, in pages.
-pub(crate) const MAX_PAGES: usize = 32;
-/// The longest one that serves others than `malloc` and comes from others than `free`: blocks that grow
-/// are better off with free neighbours, and `calloc` with pages known to be zero.
+pub(crate) const MAX_PAGES: usize = u64::BITS as usize;
+/// The longest one that serves others than `malloc` and `calloc` and comes from others than `free`: blocks
+/// that grow are better off with free neighbours.
 pub(crate) const MAX_SHARED: usize = 16;
 /// A bit of a word for each.
-const CAPACITY: usize = u64::BITS as usize;
+const CAPACITY: usize = u128::BITS as usize;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
 /// So many pages are owed before the oldest runs leave for them.
 const OWED: usize = 32;
+/// So many pages at most are remembered as spilled.
+const MAX_SPILLED: usize = CAPACITY * MAX_PAGES;
 /// A run may be longer than what is asked for by one part in so many.
 const FIT_PART: usize = 4;
 
@@ -36,18 +38,22 @@ const FIT_PART: usize = 4;
 #[derive(Debug)]
 pub(crate) struct LargeCache {
     runs: [Option<PageRun>; CAPACITY],
-    /// The places in `runs` where such a run is, by length.
-    places: [u64; MAX_PAGES + 1],
-    /// The lengths of which there are any.
+    /// The places in `runs` where such a run is, by length: those of one page first.
+    places: [u128; MAX_PAGES],
+    /// The lengths of which there are any, in the same order.
     lengths: u64,
     /// The places where there is none.
-    vacant: u64,
+    vacant: u128,
     /// The places in use as a ring, by age, which begins and ends at the one behind the last.
     ring: [Link; CAPACITY + 1],
     nr: usize,
     nr_pages: usize,
     /// Pages that the zone gave instead of the cache, and did not get back from it yet.
     owed: usize,
+    /// Pages for which there was no room, and that were not missed since.
+    spilled: usize,
+    /// So many pages may stay although the thread's share is less: since others were spilled and missed.
+    depth: usize,
 }
 
 /// The neighbours of a place in the ring.
@@ -63,13 +69,15 @@ const END: usize = CAPACITY;
 impl LargeCache {
     pub(crate) const EMPTY: LargeCache = LargeCache {
         runs: [const { None }; CAPACITY],
-        places: [0; MAX_PAGES + 1],
+        places: [0; MAX_PAGES],
         lengths: 0,
-        vacant: u64::MAX,
+        vacant: u128::MAX,
         ring: [Link { older: END as u8, newer: END as u8 }; CAPACITY + 1],
         nr: 0,
         nr_pages: 0,
         owed: 0,
+        spilled: 0,
+        depth: 0,
     };
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
@@ -77,7 +85,7 @@ impl LargeCache {
     pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
         let longest = (nr_pages + nr_pages / FIT_PART).min(MAX_PAGES);
         let fitting =
-            self.lengths & (u64::MAX << nr_pages) & (u64::MAX >> (CAPACITY - 1 - longest));
+            self.lengths & (u64::MAX << (nr_pages - 1)) & (u64::MAX >> (MAX_PAGES - longest));
         let places = *self.places.get(fitting.trailing_zeros() as usize)?;
         self.remove(pages, places.trailing_zeros() as usize)
     }
@@ -106,6 +114,9 @@ impl LargeCache {
     /// rest here.
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
         let nr_pages = run.nr_pages();
+        if nr_pages <= MAX_PAGES && !self.has_room(pages, nr_pages) {
+            self.spilled = (self.spilled + nr_pages).min(MAX_SPILLED);
+        }
         if nr_pages > MAX_SHARED || !pages.may_rest(run.head(), node) {
             pages.free_run(run);
             return;
@@ -126,7 +137,16 @@ impl LargeCache {
     /// The zone gives a run that the cache did not have. Where the cache is large beside what is in use,
     /// as many of the oldest pages leave it: so it keeps what its thread had at a time and has again, but
     /// runs of the wrong lengths do not add to that.
+    ///
+    /// If as much was spilled before, there shall be room for it.
     pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize) {
+        if self.spilled >= nr_pages {
+            self.spilled -= nr_pages;
+            let depth = self.depth.max(pages.pcp_share(Order::ZERO)) + nr_pages;
+            if pages.is_deep_share(depth) {
+                self.depth = depth;
+            }
+        }
         if pages.is_small_beside_charged(self.nr_pages) {
             self.owed = 0;
             return;
@@ -145,7 +165,9 @@ impl LargeCache {
     /// Whether a run of that length may be kept without another one leaving.
     #[inline]
     pub(crate) fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
-        nr_pages <= MAX_PAGES && self.vacant != 0 && pages.is_pcp_share(self.nr_pages + nr_pages)
+        let after = self.nr_pages + nr_pages;
+        let is_deep = || after <= self.depth && pages.is_deep_share(after);
+        nr_pages <= MAX_PAGES && self.vacant != 0 && (pages.is_pcp_share(after) || is_deep())
     }
 
     /// Keeps a run for which there is room.
@@ -155,8 +177,8 @@ impl LargeCache {
         pages.map.word(run.head()).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
         let place = self.vacant.trailing_zeros() as usize % CAPACITY;
         self.vacant &= !(1 << place);
-        self.places[nr_pages] |= 1 << place;
-        self.lengths |= 1 << nr_pages;
+        self.places[nr_pages - 1] |= 1 << place;
+        self.lengths |= 1 << (nr_pages - 1);
         self.runs[place] = Some(run);
         let newest = self.ring[END].older;
         self.ring[place] = Link { older: newest, newer: END as u8 };
@@ -173,9 +195,10 @@ impl LargeCache {
         let nr_pages = run.nr_pages();
         pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
         self.vacant |= 1 << place;
-        self.places[nr_pages] &= !(1 << place);
-        if self.places[nr_pages] == 0 {
-            self.lengths &= !(1 << nr_pages);
+        let length = nr_pages - 1;
+        self.places[length] &= !(1 << place);
+        if self.places[length] == 0 {
+            self.lengths &= !(1 << length);
         }
         let Link { older, newer } = self.ring[place];
         self.ring[usize::from(older)].newer = newer;
@@ -201,6 +224,7 @@ impl LargeCache {
     pub(crate) fn drain(&mut self, pages: &Pages) -> usize {
         let drained = self.nr_pages;
         self.give_back(pages, 0);
+        (self.spilled, self.depth) = (0, 0);
         drained
     }
 

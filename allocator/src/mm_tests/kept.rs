@@ -37,6 +37,32 @@ fn a_kept_block_serves_again_and_makes_way() {
 }
 
 #[test]
+fn what_was_spilled_and_missed_is_kept_next_time() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    // Together more than a thread's share, and no more than what it may keep at most.
+    const NR: usize = 32;
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    // How many of them are kept.
+    let cycle = || {
+        let blocks: Vec<_> = (0..NR).map(|_| owner.alloc(SIZE, 8)).collect();
+        for &block in &blocks {
+            owner.free(block);
+        }
+        heap.enter().large.nr_pages() / 64
+    };
+    let at_first = cycle();
+    assert!(at_first < NR, "{at_first}");
+    assert_eq!(cycle(), NR);
+    // Not by calls that nobody waits for.
+    heap.enter().large.drain(heap.mm().pages());
+    assert_eq!(cycle(), at_first);
+}
+
+#[test]
 fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it() {
     let owner = Owner::attach(new_mm());
     let heap = owner.heap();

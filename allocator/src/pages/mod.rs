@@ -48,6 +48,8 @@ const PCP_PART: usize = 64;
 const SMALL_PART: usize = 8;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
+/// What the large runs of all threads together may hold where they are wanted again and again, in pages.
+const PCP_DEEP: usize = (12 << 20) / zonal_numa::PAGE_SIZE;
 /// Runs that each may hold in any case.
 const PCP_RUNS: usize = 2;
 
@@ -249,6 +251,12 @@ impl Pages {
     /// Whether so many pages in each thread's hand are little beside what is charged.
     pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {
         nr_pages * self.nr_threads().max(1) <= self.charged() / SMALL_PART
+    }
+
+    /// Whether one thread may keep so many pages of large runs that it wants again and again.
+    #[inline]
+    pub(crate) fn is_deep_share(&self, nr_pages: usize) -> bool {
+        nr_pages * self.nr_threads().max(1) <= PCP_DEEP
     }
 
     /// Pages that all page caches together may hold of each order.

@@ -58,12 +58,14 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *
 #[inline(never)]
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     if request.align <= MIN_ALIGN
-        && !request.zeroed
         && let Some(block) = short_of_visit(heap, |own| {
             // SAFETY: the heap is the thread's own.
             unsafe { own.try_alloc_large(request.size) }
         })
     {
+        if request.zeroed {
+            zero(Block { start: block, known_zero: false }, request.size);
+        }
         return block.as_ptr();
     }
     let before = Errno::save();
