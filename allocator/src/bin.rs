@@ -200,6 +200,20 @@ impl HeapHot {
         }
     }
 
+    /// Bytes that `object` can hold, if it lies in a slab and one starts there; none where this heap
+    /// knows of no word.
+    ///
+    /// # Safety
+    /// `this` is `EMPTY`, a detour, or a heap that the calling thread owns.
+    #[inline(always)]
+    pub unsafe fn size_of(this: *mut HeapHot, object: *mut u8) -> Option<usize> {
+        // SAFETY: the caller's promise; nothing that this reads is ever torn, so it needs no mark.
+        let word = unsafe { Self::word_of(this, object)? };
+        let slicing = word.slicing();
+        let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
+        (word.is_slab() && is_start).then_some(slicing.size())
+    }
+
     /// The word of the page on which a push missed.
     ///
     /// # Safety

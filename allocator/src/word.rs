@@ -160,11 +160,17 @@ impl PageWord {
         self.0 == 0
     }
 
+    /// Whether the page belongs to a slab.
+    #[inline(always)]
+    pub(crate) fn is_slab(self) -> bool {
+        // One comparison for the kind and for an owner there is.
+        (1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0)
+    }
+
     /// Owner and class, for a page of a slab.
     #[inline]
     pub fn as_slab(self) -> Option<(HeapId, SizeClass)> {
-        // One comparison for the kind and for an owner there is.
-        if !(1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0) {
+        if !self.is_slab() {
             return None;
         }
         let class = SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))?;

@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Zonal {
         // SAFETY: `GlobalAlloc::realloc` demands a size that fits.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         // SAFETY: a live object of ours.
-        let usable = unsafe { crate::slow::usable_size::<Alone>(object) };
+        let usable = unsafe { hot::usable_size::<Alone>(object) };
         if size <= usable && size > usable / 2 {
             return object;
         }

@@ -136,6 +136,18 @@ pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize)
     }
 }
 
+/// Usable bytes of a live object; 0 for null. Nothing is taken: it only looks.
+///
+/// # Safety
+/// `object` is null or alive.
+#[inline(always)]
+pub unsafe fn usable_size<F: Foreign>(object: *mut u8) -> usize {
+    // SAFETY: `current` is the empty heap, or one of this thread's.
+    let size = unsafe { HeapHot::size_of(Block::get().current(), object) };
+    // SAFETY: the caller's promise.
+    size.unwrap_or_else(|| unsafe { slow::usable_size::<F>(object) })
+}
+
 /// Changes the size of `object`, moving it if it must.
 ///
 /// # Safety

@@ -84,11 +84,10 @@ pub mod abi {
     pub use crate::abort::{die, warn};
     pub use crate::errno::{get as errno, set as set_errno};
     pub use crate::foreign::{Alone, Foreign};
-    pub use crate::hot::{aligned, free, free_sized, malloc, realloc, zalloc};
+    pub use crate::hot::{aligned, free, free_sized, malloc, realloc, usable_size, zalloc};
     pub use crate::jump::{LongJump, put_off};
     pub use crate::on_node::alloc_on_node;
     pub use crate::report::Usage;
-    pub use crate::slow::usable_size;
     pub use crate::tls::prepare_thread;
 }
 

@@ -17,7 +17,9 @@ use crate::tls;
 ///
 /// # Safety
 /// `object` is null or alive.
-pub unsafe fn usable_size<F: Foreign>(object: *mut u8) -> usize {
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn usable_size<F: Foreign>(object: *mut u8) -> usize {
     let Some(object) = NonNull::new(object) else {
         return 0;
     };

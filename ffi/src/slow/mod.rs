@@ -15,8 +15,7 @@ use zonal_allocator::{BadKind, BadPointer, Heap, HeapHot};
 
 pub(crate) use self::alloc::{aligned, malloc, pages, zalloc, zalloc_aligned};
 pub(crate) use self::free::{free, free_sized, free_sized_unsent, free_unsent};
-pub(crate) use self::look::inspect;
-pub use self::look::usable_size;
+pub(crate) use self::look::{inspect, usable_size};
 pub(crate) use self::resize::realloc;
 use crate::detour;
 use crate::errno;
