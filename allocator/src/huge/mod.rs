@@ -215,6 +215,7 @@ impl Huge {
 fn unmap(pages: &Pages, mapping: Mapping) {
     let nr_pages = mapping.span.len() / PAGE_SIZE;
     pages.lookout().begin_leaving(nr_pages);
+    pages.split_ends(mapping.span);
     let _ = pages.machine.unmap(mapping.span);
     pages.uncharge_huge(mapping.node, nr_pages);
     pages.lookout().end_leaving(nr_pages);

@@ -58,6 +58,9 @@ impl Index {
         if !is_ample || !pages.charge_huge(old.node, more, level) {
             return None;
         }
+        if want < have {
+            pages.split_ends(old.span.split_at(len).1);
+        }
         // Under the lock: between the move and the update of the index the old address may be
         // somebody else's new mapping.
         let Ok(span) = pages.machine.remap(old.span, len, true) else {

@@ -1,5 +1,7 @@
 //! Blocks with mappings of their own.
 
+use zonal_numa::fake::{Call, FakeBuilder};
+
 use super::*;
 
 /// Each is a little larger than any that was freed before: what is kept is extended, it does not pile up.
@@ -51,5 +53,32 @@ fn freed_huge_blocks_join_and_are_cut_again() {
     let cached = stats.memory().huge_cached_bytes;
     assert!(cached <= 40 << 20, "{cached}");
     assert_eq!(mm.drain_huge() as u64, cached);
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+/// Of a huge page that a mapping shares with its neighbours, or with what is left of it, the kernel keeps
+/// all until it is split.
+#[test]
+fn where_little_is_left_mappings_are_split_from_their_neighbours() {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    // It cannot begin and end where a huge page does.
+    let size = (9 << 20) + PAGE_SIZE;
+    for is_tight in [false, true] {
+        mm.pages().lookout().set_tight(is_tight);
+        let nr_splits = || machine.calls(Call::Split) > 0;
+        owner.free(owner.alloc(size, 8));
+        assert!(mm.drain_huge() > 0);
+        assert_eq!(nr_splits(), is_tight);
+        let before = machine.calls(Call::Split);
+        // In the middle of one, wherever it begins.
+        let block = owner.alloc(size, 8);
+        let rest = (8 << 20) - block.addr().get() % (2 << 20) - (1 << 20);
+        let block = mm.resize(block, rest).unwrap();
+        assert_eq!(machine.calls(Call::Split) > before, is_tight);
+        owner.free(block);
+        mm.drain_huge();
+    }
     mm.validate(Some(owner.0)).unwrap();
 }

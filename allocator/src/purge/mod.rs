@@ -118,9 +118,7 @@ impl Pages {
     /// keep the others; any other refusal is meant for all.
     pub(crate) fn purge_spans(&self, spans: &[Span]) -> u64 {
         debug_assert!(spans.len() <= BATCH);
-        if self.lookout().is_tight() {
-            spans.iter().for_each(|&span| self.split_ends(span));
-        }
+        spans.iter().for_each(|&span| self.split_ends(span));
         let mut gone = 0;
         let mut at = 0;
         while at < spans.len() {
@@ -138,10 +136,15 @@ impl Pages {
         gone
     }
 
-    /// Splits the huge pages of which the span has a part only. Otherwise the kernel keeps the memory
-    /// until it splits them itself, which in a full control group may be too late.
-    fn split_ends(&self, span: Span) {
-        let is_huge = |addr| self.map.pfn_of(addr).is_some_and(|pfn| self.map.chunk(pfn).is_huge());
+    /// What is left being little, splits the huge pages of which the span, about to go, has a part only.
+    /// Otherwise the kernel keeps the memory until it splits them itself, which in a full control group
+    /// may be too late.
+    pub(crate) fn split_ends(&self, span: Span) {
+        if !self.lookout().is_tight() {
+            return;
+        }
+        // Mappings outside the window may share one with their neighbours.
+        let is_huge = |addr| self.map.pfn_of(addr).is_none_or(|pfn| self.map.chunk(pfn).is_huge());
         let granule = self.machine.page_size();
         let (first, last) = (span.split_at(granule).0, span.split_at(span.len() - granule).1);
         let border = PAGEBLOCK_PAGES * PAGE_SIZE;
