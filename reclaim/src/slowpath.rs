@@ -18,7 +18,8 @@ use crate::shrink::{ScanControl, shrink_node};
 const DIRECT_AGE: u32 = 8;
 /// How long a request reclaims for the soft limit.
 const LONGEST_STALL_NS: u64 = 1_000_000;
-/// The same where the group or the node has next to nothing left: what follows is the kernel's killer.
+/// The same where the group or the node has next to nothing left: what follows is the kernel's killer. As
+/// long again after what was gained in it, because others may have had the processor meanwhile.
 const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
 /// How long a request sleeps for the background reclaimer's next step.
 const LONGEST_WAIT_NS: u64 = 500_000;
@@ -187,6 +188,10 @@ struct Stall {
     control: ScanControl,
     /// Since when it reclaims; none as long as it only looked deeper.
     since: Option<u64>,
+    /// What stands in the way is what the group or the node has left.
+    is_pressed: bool,
+    /// Pages reclaimed when its time was last measured out.
+    nr_before: usize,
     /// Pages reclaimed in this pass.
     progress: usize,
     /// And in all passes.
@@ -204,6 +209,8 @@ impl Stall {
             nr_pages,
             control,
             since: None,
+            is_pressed: false,
+            nr_before: 0,
             progress: 0,
             nr_reclaimed: 0,
             nr_loops: 0,
@@ -224,14 +231,27 @@ impl Stall {
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
-            let is_pressed = pages.is_pressed(self.node, self.nr_pages);
-            let longest = if is_pressed { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
-            self.control.deadline_ns = Some(now + longest);
+            self.is_pressed = pages.is_pressed(self.node, self.nr_pages);
+            self.begin_time(now);
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.control.is_over(self.mm)
+    fn begin_time(&mut self, now: u64) {
+        let longest = if self.is_pressed { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
+        self.control.deadline_ns = Some(now + longest);
+        self.nr_before = self.nr_reclaimed;
+    }
+
+    /// Whether its time is over. Under pressure only after one pass over all, and if nothing was gained.
+    fn is_over(&mut self) -> bool {
+        if !self.control.is_over(self.mm) {
+            return false;
+        }
+        let is_worth_more = self.nr_loops == 0 || self.nr_reclaimed > self.nr_before;
+        if self.is_pressed && is_worth_more {
+            self.begin_time(self.mm.machine().now_ns());
+        }
+        !(self.is_pressed && is_worth_more)
     }
 
     fn note(&mut self, nr_pages: usize) {

@@ -118,6 +118,11 @@ impl FakeMachine {
         self.state().plan.fail(call, nth, None, errno);
     }
 
+    /// From now on each call of this kind takes so long, by the clock of the machine.
+    pub fn slow(&self, call: Call, ns: u64) {
+        self.state().plan.slow(call, ns);
+    }
+
     /// Forgets all failures that are still to come.
     pub fn fail_no_more(&self) {
         self.state().plan.clear();
@@ -232,7 +237,9 @@ impl FakeMachine {
     }
 
     pub(crate) fn before(&self, call: Call) -> Result<(), Errno> {
-        self.state().plan.before(call)
+        let mut state = self.state();
+        self.advance_ns(state.plan.ns(call));
+        state.plan.before(call)
     }
 
     pub(crate) fn mapped(&self, span: Span, backed: bool) -> Result<(), Errno> {

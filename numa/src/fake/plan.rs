@@ -9,6 +9,8 @@ use crate::Errno;
 pub(super) struct Plan {
     calls: HashMap<Call, u64>,
     failures: Vec<Failure>,
+    /// How long calls take.
+    times_ns: HashMap<Call, u64>,
 }
 
 #[derive(Debug)]
@@ -25,6 +27,14 @@ impl Plan {
     pub(super) fn fail(&mut self, call: Call, nth: u64, times: Option<u64>, errno: Errno) {
         let first = self.calls(call) + nth.max(1);
         self.failures.push(Failure { call, first, times, errno });
+    }
+
+    pub(super) fn slow(&mut self, call: Call, ns: u64) {
+        self.times_ns.insert(call, ns);
+    }
+
+    pub(super) fn ns(&self, call: Call) -> u64 {
+        self.times_ns.get(&call).copied().unwrap_or(0)
     }
 
     pub(super) fn clear(&mut self) {

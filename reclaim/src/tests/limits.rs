@@ -251,6 +251,25 @@ fn a_request_under_pressure_reclaims_before_it_takes_more() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// On a busy machine the time for it passes while others run.
+#[test]
+fn a_request_under_pressure_goes_on_while_it_gains() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    leave_garbage(heap, 100_000, 300, 100);
+    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
+    let charged = mm.pages().charged();
+    [Call::Purge, Call::PurgeMany].iter().for_each(|&call| machine.slow(call, INTERVAL_NS));
+    take(heap, 20 * MIB).unwrap();
+    let now = mm.pages().charged();
+    assert!(now < charged + MIB / PAGE_SIZE, "{now} pages, {charged} before");
+    // What gains nothing ends soon.
+    let nr_calls = machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
+    take(heap, 40 * MIB).unwrap();
+    assert!(machine.calls(Call::Purge) + machine.calls(Call::PurgeMany) < nr_calls + 50);
+    mm.validate(Some(heap)).unwrap();
+}
+
 #[test]
 fn a_sparse_block_larger_than_the_group_is_served() {
     let machine = FakeBuilder::new().build();
