@@ -3,7 +3,7 @@
 //! It belongs to a heap and is touched inside the heap's gate only, by plain loads and stores.
 //! `batch`, the number of runs moved under one zone lock, doubles with each refill and is halved
 //! when a visitor drains the cache, so that it follows the traffic of the thread; `high`, what the
-//! cache may hold, is twice that, and never more than its share of 1/64 of the charged memory.
+//! cache may hold, is four times that, and never more than its share of 1/64 of the charged memory.
 
 use zonal_numa::NodeId;
 use zonal_stats::HeapEvents;
@@ -19,6 +19,10 @@ use crate::word::{Migratetype, PageWord};
 /// Orders that the cache serves: 0 to 4, up to 64 KiB, which covers every slab.
 pub(crate) const NR_PCP_ORDERS: usize = 5;
 const CAPACITY: usize = 16;
+/// The most runs that come at a time: more would lie here, resident, for requests of other orders to miss.
+const MAX_BATCH: usize = 4;
+/// What may be held, in batches.
+const HIGH_BATCHES: usize = 4;
 
 #[derive(Debug)]
 struct Stack {
@@ -65,7 +69,7 @@ impl Pcp {
                     .store(PageWord::pcp(order.nr_pages() as u32).raw(), Relaxed);
             }
             stack.nr = got;
-            stack.batch = (batch * 2).min(CAPACITY / 2);
+            stack.batch = (batch * 2).min(MAX_BATCH);
             self.events.pcp_refill += got as u64;
         }
         stack.nr -= 1;
@@ -121,7 +125,7 @@ impl Pcp {
 impl Stack {
     /// Runs that it may hold.
     fn high(&self, pages: &Pages, order: Order) -> usize {
-        (self.batch * 2).min(CAPACITY).min(pages.pcp_share(order))
+        (self.batch * HIGH_BATCHES).min(CAPACITY).min(pages.pcp_share(order))
     }
 
     /// Gives the oldest runs back until `keep` are left.

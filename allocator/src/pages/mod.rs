@@ -44,7 +44,7 @@ pub use lruvec::Lruvec;
 
 /// All page caches together hold at most one page in so many.
 const PCP_PART: usize = 64;
-/// What one cache holds is little up to this part of the charged memory, for all threads together.
+/// What caches hold is little up to this part of the charged memory beyond `PCP_LEAST`.
 const SMALL_PART: usize = 8;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
@@ -248,9 +248,10 @@ impl Pages {
         nr_pages <= PCP_RUNS || nr_pages * self.nr_threads().max(1) <= self.pcp_of_all()
     }
 
-    /// Whether so many pages in each thread's hand are little beside what is charged.
+    /// Whether so many pages in each thread's hand are little beside what is charged: in a small process
+    /// next to none are.
     pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {
-        nr_pages * self.nr_threads().max(1) <= self.charged() / SMALL_PART
+        nr_pages * self.nr_threads().max(1) <= self.charged().saturating_sub(PCP_LEAST) / SMALL_PART
     }
 
     /// Whether one thread may keep so many pages of large runs that it wants again and again.
