@@ -15,6 +15,7 @@ use core::mem::offset_of;
 use core::ptr;
 
 use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
+use crate::resize::fits;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::PageWord;
@@ -212,6 +213,39 @@ impl HeapHot {
         let slicing = word.slicing();
         let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
         (word.is_slab() && is_start).then_some(slicing.size())
+    }
+
+    /// Whether `object` may stay where it is for `size` bytes: as far as this heap knows, so no is no
+    /// answer.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::size_of`].
+    #[inline(always)]
+    pub unsafe fn may_stay(this: *mut HeapHot, object: *mut u8, size: usize) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { Self::size_of(this, object).is_some_and(|usable| fits(size, usable)) }
+    }
+
+    /// Moves `object` to one of at least `size` bytes, if both bins hit; null, and nothing changed, if not.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::push`], if the answer is not null.
+    #[inline(always)]
+    pub unsafe fn try_move(this: *mut HeapHot, object: *mut u8, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise. Both objects are live and distinct, and have that many bytes; the
+        // new one goes back to where it was.
+        unsafe {
+            let Some(usable) = Self::size_of(this, object) else { return ptr::null_mut() };
+            let new = Self::pop(this, size);
+            if !new.is_null() {
+                new.copy_from_nonoverlapping(object, size.min(usable));
+                if !Self::push(this, object) {
+                    Self::push(this, new);
+                    return ptr::null_mut();
+                }
+            }
+            new
+        }
     }
 
     /// The word of the page on which a push missed.

@@ -11,7 +11,6 @@ use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::mm::Mm;
-use crate::slab::Slab;
 use crate::word::Kind;
 
 impl Mm {
@@ -73,7 +72,8 @@ impl Mm {
 
 /// Whether an object of `usable` bytes shall stay where it is: what is asked for fits and is no
 /// better off in a class of half the size.
-fn fits(size: usize, usable: usize) -> bool {
+#[inline]
+pub(crate) fn fits(size: usize, usable: usize) -> bool {
     size <= usable && (size > usable / 2 || size == usable)
 }
 
@@ -105,19 +105,16 @@ impl Heap {
     /// any more.
     #[inline]
     pub unsafe fn try_realloc(&self, object: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
-        let map = &self.mm().pages().map;
-        let addr = object.addr().get();
-        let pfn = map.pfn_of(addr)?;
-        let (_, class) = map.word_at(pfn).as_slab()?;
-        class.object_at(Slab::offset_of(map, pfn, class, addr))?;
-        if fits(size, class.size()) {
+        // SAFETY: the caller owns the heap.
+        let usable = unsafe { HeapHot::size_of(self.hot(), object.as_ptr()) }?;
+        if fits(size, usable) {
             return Some(object);
         }
         let class_wanted = SizeClass::of(size.min(MAX_SMALL + 1))?;
         // SAFETY: the caller owns the heap.
         let new = NonNull::new(unsafe { HeapHot::pop_class(self.hot(), class_wanted) })?;
         // SAFETY: both objects are live and distinct, and have that many bytes.
-        unsafe { new.copy_from_nonoverlapping(object, size.min(class.size())) };
+        unsafe { new.copy_from_nonoverlapping(object, size.min(usable)) };
         // SAFETY: the caller gives the old object up.
         let freed = unsafe {
             HeapHot::push(self.hot(), object.as_ptr())

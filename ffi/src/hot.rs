@@ -157,6 +157,31 @@ pub unsafe fn realloc<F: Foreign>(object: *mut u8, size: usize) -> *mut u8 {
     if object.is_null() {
         return malloc(size);
     }
+    // SAFETY: `current` is the empty heap, or one of this thread's. To look, it need not be taken.
+    if unsafe { HeapHot::may_stay(Block::get().current(), object, size) } {
+        return object;
+    }
     // SAFETY: the caller's promise.
-    unsafe { slow::realloc::<F>(object, size, Block::get().take()) }
+    unsafe { move_small::<F>(object, size) }
+}
+
+/// [`realloc`] of what shall not stay where it is: from bin to bin, or as it comes.
+///
+/// # Safety
+/// As for [`realloc`].
+#[inline(never)]
+unsafe fn move_small<F: Foreign>(object: *mut u8, size: usize) -> *mut u8 {
+    let heap = Block::get().current();
+    if !tls::try_mark(heap) {
+        // SAFETY: the caller's promise.
+        return unsafe { slow::realloc::<F>(object, size, tls::empty()) };
+    }
+    // SAFETY: `heap` as in `take`; the caller gives `object` up if it moves.
+    let moved = unsafe { HeapHot::try_move(heap, object, size) };
+    if moved.is_null() {
+        // SAFETY: the caller's promise.
+        return unsafe { slow::realloc::<F>(object, size, heap) };
+    }
+    tls::unmark(heap);
+    moved
 }
