@@ -1,18 +1,27 @@
-//! Runs of many pageblocks, for huge blocks when the system has no address space left.
+//! Runs of many pageblocks, for huge blocks: free pageblocks in a row, also across sections that stand
+//! side by side. The kernel's `alloc_contig_pages`.
 //!
-//! What small objects once used lies in sections that stay mapped. Under a limit on address space
-//! nothing else may be left, so a huge request that the system refuses is looked for here: free
-//! pageblocks in a row, also across sections that stand side by side. The search is linear in the
-//! number of pageblocks; it runs only after `mmap` has failed. The kernel's `alloc_contig_pages`.
+//! Where all of a row is resident it comes before a new mapping: it costs no page fault, and a program
+//! that goes from smaller blocks to huge ones needs no more memory for them. A few blocks are tried.
+//!
+//! Under a limit on address space nothing else may be left, since what small objects once used lies in
+//! sections that stay mapped. So a huge request that the system refuses is looked for here, too; that
+//! search is linear in the number of pageblocks.
 
 use zonal_numa::NodeId;
 
+use crate::buddy::BlockList;
 use crate::error::AllocError;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
+use crate::word::Migratetype;
+use crate::zone::Zone;
+
+/// Blocks that a search for a warm row looks at.
+const LOOKS: usize = 16;
 
 impl Pages {
     /// A run of `nr_pages` pages of `node` made of free pageblocks.
@@ -56,5 +65,81 @@ impl Pages {
             }
         }
         None
+    }
+
+    /// A run of `nr_pages` pages of `node` made of free pageblocks that are resident from end to end;
+    /// none where there is no such row at hand.
+    pub(crate) fn alloc_warm_row(
+        &self,
+        node: NodeId,
+        nr_pages: usize,
+        level: WatermarkLevel,
+    ) -> Option<PageRun> {
+        let home = self.node(node)?;
+        let mut zone = home.lock();
+        let head = self.find_warm_row(&zone, node, nr_pages)?;
+        let run = zone.take_row(&self.env(home), head, nr_pages, level)?;
+        drop(zone);
+        self.secure(home, node, run)
+    }
+
+    /// Where such a row begins.
+    fn find_warm_row(&self, zone: &Zone, node: NodeId, nr_pages: usize) -> Option<Pfn> {
+        if zone.nr_free_resident < nr_pages {
+            return None;
+        }
+        let mut looks = LOOKS;
+        for order in [Order::MAX, Order::PAGEBLOCK] {
+            for mt in [Migratetype::Large, Migratetype::Slab] {
+                let mut next = zone.buddy.list(order, mt, true).head();
+                while let Some(block) = next.filter(|_| looks > 0) {
+                    looks -= 1;
+                    next = BlockList::next(&self.map, block);
+                    if let Some(start) = self.row_around(node, block, nr_pages) {
+                        return Some(start);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The first page of a row of `nr_pages` warm pages that the free block at `block` is part of.
+    fn row_around(&self, node: NodeId, block: Pfn, nr_pages: usize) -> Option<Pfn> {
+        let mut end = block;
+        let mut start = block;
+        let len = |start: Pfn, end: Pfn| end.index() - start.index();
+        while len(start, end) < nr_pages
+            && let Some(order) = self.warm_block(node, end)
+        {
+            end = end.add(order.nr_pages());
+        }
+        while start != end
+            && len(start, end) < nr_pages
+            && let Some(before) = [Order::PAGEBLOCK, Order::MAX].into_iter().find_map(|order| {
+                let before = Pfn::new(start.get().checked_sub(order.nr_pages() as u32)?);
+                self.warm_block(node, before).filter(|&found| found == order).map(|_| before)
+            })
+        {
+            start = before;
+        }
+        (len(start, end) >= nr_pages).then_some(start)
+    }
+
+    /// The order of the free block at `pfn`, if it is made of pageblocks of `node` all of which is
+    /// resident and that are not kept for urgent requests.
+    fn warm_block(&self, node: NodeId, pfn: Pfn) -> Option<Order> {
+        if !self.map.covers(pfn) {
+            return None;
+        }
+        let (order, mt, _) = self.map.word_at(pfn).as_buddy()?;
+        let is_warm = |at| {
+            let chunk = self.map.chunk(pfn.add(at));
+            chunk.node() == Some(node) && chunk.nr_free_resident() == PAGEBLOCK_PAGES
+        };
+        let is_right = order >= Order::PAGEBLOCK
+            && mt != Migratetype::HighAtomic
+            && (0..order.nr_pages()).step_by(PAGEBLOCK_PAGES).all(is_warm);
+        is_right.then_some(order)
     }
 }

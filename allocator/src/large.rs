@@ -14,7 +14,7 @@ use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::large_cache;
 use crate::misuse::{BadKind, BadPointer};
-use crate::mm::{Attempt, Block, Mm, Request};
+use crate::mm::{Attempt, Block, Mm, PAGEBLOCK_BYTES, Request};
 use crate::order::Order;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -155,7 +155,10 @@ impl Mm {
         // What `free` gets back must carry a seal then, as every block does.
         if self.is_checked() {
             let size = nr_pages.checked_mul(PAGE_SIZE).ok_or(AllocError::TooLarge)?;
-            return heap.alloc_checked(Request { size, align: PAGE_SIZE, zeroed: false }, from);
+            return heap.alloc_checked(
+                Request { size, align: PAGE_SIZE, zeroed: false, grows: false },
+                from,
+            );
         }
         if !urgent && nr_pages <= large_cache::MAX_SHARED && from.node == heap.node() {
             let mut inner = heap.enter();
@@ -174,6 +177,18 @@ impl Mm {
     pub(crate) fn alloc_row(&self, size: usize, from: Attempt) -> Result<Block, AllocError> {
         let nr_pages = size.div_ceil(PAGE_SIZE);
         self.publish_large(self.pages().alloc_contig(from.node, nr_pages, from.level)?, size)
+    }
+
+    /// The same where all of them are resident; a block that `grows` is better off in a mapping, which can
+    /// be moved without being copied, and zeros are, as long as nobody touches them.
+    pub(crate) fn alloc_warm_row(&self, request: Request, from: Attempt) -> Option<Block> {
+        let Request { size, align, zeroed, grows } = request;
+        let may_be = self.is_one_node() && !zeroed && !grows && align <= PAGEBLOCK_BYTES;
+        if !may_be || self.huge().keeps(size) {
+            return None;
+        }
+        let run = self.pages().alloc_warm_row(from.node, size.div_ceil(PAGE_SIZE), from.level)?;
+        self.publish_large(run, size).ok()
     }
 
     fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {

@@ -106,7 +106,7 @@ fn run(steps: Vec<Step>, config: Config) {
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Alloc { heap, size, align } => {
-                let request = Request { size, align: 1 << align, zeroed: false };
+                let request = Request { size, align: 1 << align, zeroed: false, grows: false };
                 let from = Attempt { node: heaps[heap].node(), level: WatermarkLevel::Low };
                 // SAFETY: one thread, which plays the owner of each heap in turn.
                 if let Ok(block) = unsafe { heaps[heap].alloc(request, from) } {
@@ -239,7 +239,7 @@ fn run_thread(
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Alloc { heap: slot, size, align } => {
-                let request = Request { size, align: 1 << align, zeroed: false };
+                let request = Request { size, align: 1 << align, zeroed: false, grows: false };
                 let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
                 // SAFETY: this thread owns the heap.
                 let Ok(block) = (unsafe { heap.alloc(request, from) }) else { continue };

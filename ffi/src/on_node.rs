@@ -25,7 +25,7 @@ pub enum Spill {
 /// node that there is not.
 pub fn alloc_on_node(size: usize, node: usize, spill: Spill) -> *mut u8 {
     let before = Errno::save();
-    let request = Request { size, align: 16, zeroed: false };
+    let request = Request { size, align: 16, zeroed: false, grows: false };
     let block = Visit::begin(tls::Block::get().take()).ok_or(libc::ENOMEM).and_then(|visit| {
         let (mm, Seat::Heap(_)) = (visit.mm(), visit.seat()) else { return Err(libc::ENOMEM) };
         let online = mm.machine().topology().nodes_online();
@@ -119,7 +119,12 @@ impl Heap {
 
     /// A block on the node; none if the node has no memory left ([`Spill::ThisNode`]).
     pub fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let request = Request { size: layout.size(), align: layout.align().max(8), zeroed: false };
+        let request = Request {
+            size: layout.size(),
+            align: layout.align().max(8),
+            zeroed: false,
+            grows: false,
+        };
         // SAFETY: the holder of the handle owns the heap.
         visiting(|_| unsafe { take(self.heap, request) }.ok()).map(|block| block.start)
     }

@@ -363,7 +363,7 @@ pub unsafe fn realloc(
     if let Some(same) = unsafe { h.resize(block, size) } {
         return Ok(same);
     }
-    let request = Request { size, align: 8, zeroed: false };
+    let request = Request { size, align: 8, zeroed: false, grows: true };
     // SAFETY: the caller's promise.
     let new = unsafe { alloc(heap, request) }.map_err(ReallocError::Alloc)?.start;
     // SAFETY: both blocks are live, distinct, and at least that large; the old one is given up

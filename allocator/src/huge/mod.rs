@@ -111,6 +111,13 @@ impl Huge {
         Err(exhausted)
     }
 
+    /// Whether a freed mapping that `size` bytes fit into is kept.
+    pub(crate) fn keeps(&self, size: usize) -> bool {
+        let mut index = self.index.lock();
+        let fits = |m: &Mapping| matches!(m.state, State::Cached(_)) && m.span.len() >= size;
+        index.cached_bytes >= size && index.items_mut().iter().any(fits)
+    }
+
     /// Frees the block at `addr`.
     pub(crate) fn free(&self, pages: &Pages, addr: usize) -> Result<(), BadPointer> {
         let now = pages.awake_ns();

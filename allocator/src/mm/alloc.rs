@@ -21,7 +21,7 @@ pub const MAX_ALIGN: usize = 1 << 30;
 /// All objects of more than 8 bytes have this alignment.
 const MIN_ALIGN: usize = 16;
 
-const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
+pub(crate) const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 
 /// What a caller wants.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub struct Request {
     pub align: usize,
     /// The caller wants zeros, and so may leave much of it untouched: a hint.
     pub zeroed: bool,
+    /// The block takes the place of a shorter one, and may grow again: a hint.
+    pub grows: bool,
 }
 
 /// Where and how hard one attempt looks for pages.
@@ -98,6 +100,9 @@ impl Heap {
         let Request { size, align, .. } = request;
         let policy = self.policy();
         let policy = HugePolicy { policy, weights: mm.weights_of(policy) };
+        if let Some(block) = mm.alloc_warm_row(request, from) {
+            return Ok(block);
+        }
         match mm.huge().alloc(mm.pages(), (from.node, policy), request, from.level) {
             Ok(block) => {
                 let start = huge::pointer(block.span.addr()).ok_or(AllocError::TooLarge)?;

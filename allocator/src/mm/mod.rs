@@ -25,6 +25,7 @@ use crate::registry::Registry;
 use crate::room::NodeReclaimMode;
 use crate::vmstat::Vmstat;
 
+pub(crate) use alloc::PAGEBLOCK_BYTES;
 pub use alloc::{Attempt, Block, MAX_ALIGN, Request};
 
 /// What an instance is made with.

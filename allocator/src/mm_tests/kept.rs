@@ -1,10 +1,13 @@
 //! Large blocks that a thread keeps: they serve again at once, and make way for what grows.
 
+use core::ptr::NonNull;
 use std::vec::Vec;
 
 use zonal_numa::PAGE_SIZE;
 
 use super::{Owner, Rng, new_mm};
+use crate::watermark::WatermarkLevel;
+use crate::{Attempt, Request};
 
 #[test]
 fn a_kept_block_serves_again_and_makes_way() {
@@ -90,4 +93,41 @@ fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it(
     for block in live {
         owner.free(block);
     }
+}
+
+#[test]
+fn what_smaller_blocks_left_serves_a_huge_one() {
+    const MIB: usize = 1 << 20;
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    let pages = heap.mm().pages();
+    if !heap.mm().is_one_node() {
+        // Each node has blocks of its own.
+        return;
+    }
+    let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
+    let huge = |zeroed, grows| {
+        let request = Request { size: 7 * MIB, align: 8, zeroed, grows };
+        // SAFETY: the test's thread owns the heap.
+        unsafe { heap.alloc(request, from) }.unwrap().start
+    };
+    let is_row = |block: NonNull<u8>| pages.map.pfn_of(block.addr().get()).is_some();
+    let smaller: Vec<_> = (0..16).map(|_| owner.alloc(MIB, 8)).collect();
+    let before = pages.charged();
+    smaller.into_iter().for_each(|block| owner.free(block));
+
+    let row = huge(false, false);
+    assert!(is_row(row));
+    assert_eq!(pages.charged(), before);
+    owner.free(row);
+    // What may stay untouched, and what can be moved without being copied, is mapped.
+    for (zeroed, grows) in [(true, false), (false, true)] {
+        let mapped = huge(zeroed, grows);
+        assert!(!is_row(mapped));
+        owner.free(mapped);
+    }
+    // By now a mapping is kept that serves first.
+    let again = huge(false, false);
+    assert!(!is_row(again));
+    owner.free(again);
 }

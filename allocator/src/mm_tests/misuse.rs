@@ -66,7 +66,7 @@ fn checked_blocks_tell_what_was_done_to_them() {
     };
     let get = |owner: Owner, size| {
         let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
-        let request = Request { size, align: 8, zeroed: false };
+        let request = Request { size, align: 8, zeroed: false, grows: false };
         // SAFETY: the test's thread owns the heap.
         let block = unsafe { owner.heap().alloc(request, from) }.unwrap();
         assert!(block.known_zero);
@@ -124,7 +124,7 @@ fn guards_stand_behind_slabs_and_large_blocks() {
     let owner = Owner::attach(mm);
     let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
     let get = |size| {
-        let request = Request { size, align: 8, zeroed: false };
+        let request = Request { size, align: 8, zeroed: false, grows: false };
         // SAFETY: the test's thread owns the heap.
         unsafe { owner.heap().alloc(request, from) }.unwrap().start
     };

@@ -51,7 +51,9 @@ impl Owner {
         }
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
         // SAFETY: as above.
-        unsafe { self.heap().alloc(Request { size, align, zeroed: false }, from) }.unwrap().start
+        unsafe { self.heap().alloc(Request { size, align, zeroed: false, grows: false }, from) }
+            .unwrap()
+            .start
     }
 
     fn free(&self, p: NonNull<u8>) {

@@ -28,7 +28,7 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if !object.is_null() {
         return object;
     }
-    serve(Request { size, align: MIN_ALIGN, zeroed: false }, heap)
+    serve(Request { size, align: MIN_ALIGN, zeroed: false, grows: false }, heap)
 }
 
 #[cold]
@@ -40,19 +40,19 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
         unsafe { object.write_bytes(0, size) };
         return object;
     }
-    serve(Request { size, align: MIN_ALIGN, zeroed: true }, heap)
+    serve(Request { size, align: MIN_ALIGN, zeroed: true, grows: false }, heap)
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
-    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: false }, heap)
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: false, grows: false }, heap)
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
-    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true }, heap)
+    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true, grows: false }, heap)
 }
 
 #[inline(never)]

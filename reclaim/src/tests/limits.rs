@@ -161,7 +161,8 @@ fn what_nobody_can_have_touched_is_no_room() {
     let charged = mm.pages().charged();
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
     // SAFETY: the test's thread owns the heap.
-    unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false }) }.unwrap();
+    unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }) }
+        .unwrap();
     let mut keeper = keeper(mm);
     keeper.round(mm, None);
     assert_eq!(mm.pages().cap().pages, charged + 900 * MIB / PAGE_SIZE);
@@ -277,7 +278,8 @@ fn a_sparse_block_larger_than_the_group_is_served() {
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
     keeper(mm).round(mm, None);
     // SAFETY: the test's thread owns the heap.
-    unsafe { alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false }) }.unwrap();
+    unsafe { alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false, grows: false }) }
+        .unwrap();
     take(heap, 100_000).unwrap();
 }
 

@@ -48,7 +48,7 @@ fn with_limit(bytes: usize) -> Config {
 
 fn take(heap: NonNull<Heap>, size: usize) -> Result<NonNull<u8>, AllocError> {
     // SAFETY: the test's thread owns the heap.
-    let block = unsafe { alloc(heap, Request { size, align: 8, zeroed: false }) }?;
+    let block = unsafe { alloc(heap, Request { size, align: 8, zeroed: false, grows: false }) }?;
     // SAFETY: at least `size` bytes.
     unsafe { block.start.write_bytes(0xa5, size) };
     Ok(block.start)
