@@ -19,6 +19,8 @@ pub struct Lookout {
     /// The pages charged last, as an earlier look saw them, and when that was.
     newest: AtomicUsize,
     newest_at: AtomicU64,
+    /// All pages charged until then.
+    seen: AtomicUsize,
 }
 
 /// Pages that were charged are touched soon, or not at all: half as many are waited for after this
@@ -37,6 +39,7 @@ impl Lookout {
             tight: AtomicBool::new(false),
             newest: AtomicUsize::new(0),
             newest_at: AtomicU64::new(0),
+            seen: AtomicUsize::new(0),
         }
     }
 
@@ -77,9 +80,12 @@ impl Lookout {
         self.tight.load(Relaxed)
     }
 
-    /// How many of the pages charged last are waited for after a look at that time.
-    pub(crate) fn age(&self, newest: usize, now: u64) -> usize {
-        let is_known = newest == self.newest.load(Relaxed);
+    /// How many of the pages charged last are waited for after a look at that time; `total` were charged
+    /// so far, modulo the word.
+    pub(crate) fn age(&self, newest: usize, total: usize, now: u64) -> usize {
+        // Of two charges in a row the second may be as large as the first.
+        let is_same = total == self.seen.swap(total, Relaxed);
+        let is_known = is_same && newest == self.newest.load(Relaxed);
         let is_old = now.saturating_sub(self.newest_at.load(Relaxed)) >= HALF_LIFE_NS;
         if is_known && !is_old {
             return newest;

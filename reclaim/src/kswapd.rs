@@ -263,8 +263,11 @@ impl Kswapd {
         let of_process = pages.boost(None);
         for node in nodes(mm) {
             let of_node = pages.boost(Some(node));
-            let control = ScanControl::new(Reclaimer::Kswapd, goal(node), self.age());
-            shrink_node(mm, node, ScanControl { last: BOOST_PRIORITY, ..control });
+            let goal = goal(node);
+            if goal > 0 {
+                let control = ScanControl::new(Reclaimer::Kswapd, goal, self.age());
+                shrink_node(mm, node, ScanControl { last: BOOST_PRIORITY, ..control });
+            }
             pages.unboost(Some(node), of_node);
         }
         pages.unboost(None, of_process);

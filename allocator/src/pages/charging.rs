@@ -51,7 +51,8 @@ impl Pages {
     /// Somebody looked at what is left: of the pages charged last fewer are waited for each time.
     pub fn age_newest(&self) {
         let newest = self.budget.newest();
-        self.budget.age_newest(newest, self.lookout.age(newest, self.machine.now_ns()));
+        let total = self.budget.charged().wrapping_add(self.budget.gone());
+        self.budget.age_newest(newest, self.lookout.age(newest, total, self.machine.now_ns()));
     }
 
     /// The limit of the process in pages, [`UNLIMITED`](crate::UNLIMITED) for none.

@@ -174,6 +174,26 @@ fn what_nobody_can_have_touched_is_no_room() {
     assert_eq!(mm.pages().cap().pages, mm.pages().charged() + 900 * MIB / PAGE_SIZE);
 }
 
+/// A block that was just taken is as large as the one before it: nobody has touched it yet.
+#[test]
+fn a_second_charge_of_a_size_is_a_new_one() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
+    let mut keeper = keeper(mm);
+    let mut before = mm.pages().charged();
+    for nr_looks in [1, 2] {
+        // SAFETY: the test's thread owns the heap.
+        unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false }) }.unwrap();
+        for _ in 0..nr_looks {
+            machine.advance_ns(INTERVAL_NS);
+            keeper.round(mm, None);
+            assert_eq!(mm.pages().cap().pages, before + 900 * MIB / PAGE_SIZE);
+        }
+        before = mm.pages().charged();
+    }
+}
+
 #[test]
 fn what_others_leave_is_seen_by_a_caller_that_has_little() {
     let machine = FakeBuilder::new().build();
