@@ -184,7 +184,8 @@ fn a_second_charge_of_a_size_is_a_new_one() {
     let mut before = mm.pages().charged();
     for nr_looks in [1, 2] {
         // SAFETY: the test's thread owns the heap.
-        unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false }) }.unwrap();
+        unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }) }
+            .unwrap();
         for _ in 0..nr_looks {
             machine.advance_ns(INTERVAL_NS);
             keeper.round(mm, None);
