@@ -37,11 +37,17 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
-    // As `hit_between_samples`. Null lies in no heap, so it is none.
+    let Some(object) = NonNull::new(object) else {
+        if heap != tls::empty() {
+            tls::unmark(heap);
+        }
+        return;
+    };
+    // As `hit_between_samples`.
     if let Some(own) = sampled_heap(heap)
-        && profile::is_unsampled(object.addr())
+        && profile::is_unsampled(object.addr().get())
         // SAFETY: the heap is the thread's own; the caller gives the object up.
-        && unsafe { HeapHot::push(own.hot(), object) }
+        && unsafe { HeapHot::push(own.hot(), object.as_ptr()) }
     {
         tls::unmark(heap);
         return;
@@ -100,11 +106,7 @@ unsafe fn send(
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(never)]
-unsafe fn free_missed<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
-    let Some(object) = NonNull::new(object) else {
-        tls::Block::get().put(heap);
-        return;
-    };
+unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
     // SAFETY: the caller's promise.
     if unsafe { free_short(object, heap) } {
         return;
