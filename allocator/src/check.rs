@@ -10,7 +10,7 @@
 use core::ptr::NonNull;
 
 use crate::class::SizeClass;
-use crate::heap::{Entered, Heap};
+use crate::heap::{Entered, Heap, Patience};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Mm;
 use crate::slab::Slab;
@@ -20,14 +20,14 @@ impl Mm {
     /// Looks for wrong pointers in everything that is free, of all heaps that can be visited, and
     /// returns the first. `own` is the calling thread's heap; the caller is inside no gate.
     pub fn check_bins(&self, own: Option<NonNull<Heap>>) -> Option<BadPointer> {
-        self.visit_heaps(own, |entered| {
+        self.visit_heaps(own, Patience::Wait, |entered| {
             let heap = entered.heap();
             // What came for another heap goes on to it.
             entered.collect(heap, || false);
             entered.post_all(heap);
         });
         let mut bad = None;
-        self.visit_heaps(own, |entered| {
+        self.visit_heaps(own, Patience::Wait, |entered| {
             let heap = entered.heap();
             entered.collect(heap, || false);
             let found = entered.fault.take().or_else(|| entered.check_bins());

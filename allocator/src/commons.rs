@@ -22,7 +22,7 @@
 use core::ptr::NonNull;
 
 use crate::class::{NR_CLASSES, SizeClass};
-use crate::heap::{Heap, Inner};
+use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Mm;
 use crate::registry::Remains;
 use crate::slab::Slab;
@@ -38,7 +38,8 @@ const LOOKS: usize = 32;
 const MOST_SHARED: usize = 256;
 
 impl Mm {
-    /// Puts a heap that was just emptied into the pool, its slabs into the commons.
+    /// Puts a heap that was just emptied into the pool, its slabs into the commons, unless a visitor is
+    /// in one of the two: then whoever drains the dead comes again.
     pub(crate) fn share(&self, heap: NonNull<Heap>) {
         // SAFETY: heaps are never unmapped.
         let h = unsafe { heap.as_ref() };
@@ -46,16 +47,11 @@ impl Mm {
         if h.is_pinned() || self.is_checked() {
             return self.registry.put_dead(heap, Remains::Empty);
         }
-        self.registry.put_common(heap, |commons| {
-            // No use either, or whoever drains the dead would never be done with it.
-            let Some(mut from) = h.try_look_in() else { return 0 };
-            let classes = from.worthy_classes(h);
-            if let Some(commons) = commons.filter(|_| classes != 0) {
-                let mut theirs = commons.enter();
-                SizeClass::all().for_each(|class| theirs.adopt_all(commons, class, &mut from));
-            }
-            classes
-        });
+        let give = |from: &mut Entered<'_>, to: &mut Entered<'_>| {
+            let commons = to.heap();
+            SizeClass::all().for_each(|class| to.adopt_all(commons, class, from));
+        };
+        self.registry.put_common(heap, |from| from.worthy_classes(h), give);
     }
 }
 

@@ -4,6 +4,8 @@
 //! half-done change. What it may find is blocks that another thread of the parent isolated for a
 //! purge: nobody in the child would ever put them back.
 
+use crate::lock::FutexLock;
+use crate::node::Node;
 use crate::pages::Pages;
 use crate::purge::Isolated;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -11,10 +13,13 @@ use crate::sync::atomic::Ordering::Relaxed;
 impl Pages {
     /// Before fork: takes all locks of the layer.
     pub fn lock_all(&self) {
-        self.window_lock().acquire();
-        for node in self.online_nodes() {
-            node.raw_lock().acquire();
-        }
+        self.locks().for_each(FutexLock::acquire);
+    }
+
+    /// All locks of the layer, in their order.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
+        let zones = self.online_nodes().map(Node::raw_lock);
+        core::iter::once(self.window_lock()).chain(zones)
     }
 
     /// After fork, in the parent: gives the locks back.
@@ -50,9 +55,9 @@ impl Pages {
         }
     }
 
-    fn window_lock(&self) -> &crate::lock::FutexLock {
+    fn window_lock(&self) -> &FutexLock {
         // SAFETY: only the functions above use it, and pair every acquire with a release or a
-        // reinit.
+        // reinit; others look at its figures.
         unsafe { self.window.raw() }
     }
 }

@@ -179,7 +179,10 @@ impl Heap {
             // SAFETY: as above.
             if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
                 // No memory for the bin's array: straight back to the slab.
-                self.enter().put_object(self, class, object.as_ptr());
+                match self.try_enter() {
+                    Some(mut inner) => inner.put_object(self, class, object.as_ptr()),
+                    None => self.put_aside_or_defer(object, class),
+                }
             }
         }
         Ok(())
@@ -196,14 +199,33 @@ impl Heap {
         if self.mm().heap(owner).is_none() {
             return Err(BadPointer::new(object.addr().get(), BadKind::NotAllocated));
         }
-        if !self.enter().send(self, object, class, word) {
-            // No memory for a message: the slow way that needs none.
-            if self.mm().is_checked() {
-                self.seal_again(object);
+        match self.try_enter() {
+            Some(mut inner) => {
+                if !inner.send(self, object, class, word) {
+                    drop(inner);
+                    self.defer(object);
+                }
             }
-            self.mm().defer(object);
+            None => self.put_aside_or_defer(object, class),
         }
         Ok(())
+    }
+
+    /// What becomes of an object that is freed while a visitor is in the heap.
+    #[cold]
+    fn put_aside_or_defer(&self, object: NonNull<u8>, class: SizeClass) {
+        if !self.put_aside(object, class) {
+            self.defer(object);
+        }
+    }
+
+    /// No memory for a message: the slow way that needs none.
+    #[cold]
+    fn defer(&self, object: NonNull<u8>) {
+        if self.mm().is_checked() {
+            self.seal_again(object);
+        }
+        self.mm().defer(object);
     }
 }
 

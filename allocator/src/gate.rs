@@ -2,15 +2,19 @@
 //!
 //! A biased lock. The owner passes on every slow path with two plain stores and one load; a
 //! visitor (drain, reclaim, fork) pays for both sides with one `membarrier` for all heaps that it
-//! visits in a round.
+//! visits in a round. Neither waits for the other, which may have lost its processor: a visitor that
+//! finds the owner inside goes away, and an owner that finds a visitor does without its heap
+//! (`heap/visited.rs`).
 //!
 //! # Synchronisation
 //!
-//! | word     | writers               | readers  | carries                          |
-//! |----------|-----------------------|----------|----------------------------------|
-//! | `inside` | owner                 | visitor  | the owner works on the heap      |
-//! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap  |
-//! |          | owner (1 -> 2)        | visitor  | the owner waits to get back in   |
+//! | word     | writers               | readers  | carries                                   |
+//! |----------|-----------------------|----------|-------------------------------------------|
+//! | `inside` | owner                 | visitor  | the owner works on the heap               |
+//! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap           |
+//! |          | owner (1 -> 2)        | visitor  | the owner came, and works elsewhere       |
+//! |          | owner (1, 2 -> 3)     | visitor  | the owner sleeps until the visitor leaves |
+//! |          | visitor (2, 3 -> 0)   | owner    | the visitor has left, and wakes the owner |
 //!
 //! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
 //! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at
@@ -22,8 +26,15 @@
 //!
 //! Once the visitor has read `inside == 0` (Acquire, pairs with the owner's Release in `leave`) the
 //! owner cannot enter until `claim` is 0 again (Release in `end_visit`, Acquire in `enter`), so all
-//! private fields are the visitor's. The owner waits for the claim asleep; a visitor waits for the
-//! owner a bounded time and then goes away.
+//! private fields are the visitor's. A visitor looks for the owner to leave a few times and then goes
+//! away, except for fork. The owner changes `claim` by compare-exchange only: a visitor that leaves
+//! meanwhile has opened the gate for good. It sleeps only where all heaps are asked for, its own
+//! among them, and until they are done (a trim, a report, the exit report), and at a hard limit, before
+//! the program is told that there is no memory.
+//!
+//! A heap in the pool has no owner. Who claims it there, under the pool's lock, is alone in it without
+//! any barrier: the last owner went out before it put the heap there, and the next one gets it under the
+//! lock, and not while it is claimed (`is_visited`, Acquire, pairs with `end_visit`).
 //!
 //! The hit path is no part of this: bins stay with their owner.
 
@@ -35,6 +46,7 @@ use crate::sync::{futex_wait, futex_wake, spin, yield_now};
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const WANTED: u32 = 2;
+const AWAITED: u32 = 3;
 /// Looks at an owner that is inside before a visitor lets others run meanwhile.
 pub const SPINS: u32 = 64;
 
@@ -60,7 +72,7 @@ impl Gate {
         Gate { inside: AtomicU32::new(0), claim: AtomicU32::new(0) }
     }
 
-    /// The owner goes in, after any visitor has left. Not re-entrant.
+    /// The owner goes in, after any visitor has left, however long that takes. Not re-entrant.
     #[inline]
     pub fn enter(&self, barrier: Barrier) {
         loop {
@@ -96,11 +108,22 @@ impl Gate {
             // Relaxed: the claim only tells to wait; `enter` looks again with Acquire.
             match self.claim.load(Relaxed) {
                 FREE => return,
-                CLAIMED => {
-                    let _ = self.claim.compare_exchange(CLAIMED, WANTED, Relaxed, Relaxed);
+                AWAITED => futex_wait(&self.claim, AWAITED, None),
+                claim => {
+                    let _ = self.claim.compare_exchange(claim, AWAITED, Relaxed, Relaxed);
                 }
-                _ => futex_wait(&self.claim, WANTED, None),
             }
+        }
+    }
+
+    /// The owner, which was not let in, asks the visitor to make haste, and does not wait.
+    pub fn hurry(&self) {
+        if fault("gate_hurry_blind") {
+            return self.claim.store(WANTED, Relaxed);
+        }
+        // Relaxed: a hint, which carries nothing.
+        if self.claim.load(Relaxed) == CLAIMED {
+            let _ = self.claim.compare_exchange(CLAIMED, WANTED, Relaxed, Relaxed);
         }
     }
 
@@ -125,10 +148,23 @@ impl Gate {
         self.claim.compare_exchange(FREE, CLAIMED, Acquire, Relaxed).is_ok()
     }
 
-    /// Whether the owner waits for the visitor to leave.
+    /// Whether the owner came while a visitor has the heap.
     pub fn is_wanted(&self) -> bool {
         // Relaxed: a hint to hurry.
-        self.claim.load(Relaxed) == WANTED
+        self.claim.load(Relaxed) >= WANTED
+    }
+
+    /// Whether somebody sleeps until the visitor leaves.
+    #[cfg(test)]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.claim.load(Relaxed) == AWAITED
+    }
+
+    /// Whether a visitor has or wants the heap. Where no new one can come, as in the pool to the holder
+    /// of its lock, the answer no stands, and all that the last one did is seen.
+    pub fn is_visited(&self) -> bool {
+        // ORDERING: Acquire, pairs with Release in `end_visit`.
+        self.claim.load(weakened_by("gate_visited_relaxed", Acquire)) != FREE
     }
 
     /// After the heavy barrier: waits until the owner is out, at most `patience` looks.
@@ -150,7 +186,7 @@ impl Gate {
     pub fn end_visit(&self) {
         // ORDERING: Release, pairs with Acquire in `enter` and `begin_visit`.
         let order = weakened_by("gate_end_relaxed", Release);
-        if self.claim.swap(FREE, order) == WANTED {
+        if self.claim.swap(FREE, order) == AWAITED {
             futex_wake(&self.claim, i32::MAX);
         }
     }

@@ -123,12 +123,15 @@ impl Mm {
         if align_order == Order::ZERO
             && nr_pages <= large_cache::MAX_SHARED
             && from.node == heap.node()
-            && let Some(run) = heap.enter().large.take(pages, nr_pages)
+            && let Some(run) =
+                heap.try_enter().and_then(|mut inner| inner.large.take(pages, nr_pages))
         {
             return Ok(run);
         }
-        if nr_pages <= large_cache::MAX_PAGES {
-            heap.enter().large.note_miss(pages, nr_pages);
+        if nr_pages <= large_cache::MAX_PAGES
+            && let Some(mut inner) = heap.try_enter()
+        {
+            inner.large.note_miss(pages, nr_pages);
         }
         pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)
     }
@@ -160,8 +163,11 @@ impl Mm {
                 from,
             );
         }
-        if !urgent && nr_pages <= large_cache::MAX_SHARED && from.node == heap.node() {
-            let mut inner = heap.enter();
+        if !urgent
+            && nr_pages <= large_cache::MAX_SHARED
+            && from.node == heap.node()
+            && let Some(mut inner) = heap.try_enter()
+        {
             let run = inner.large.take(pages, nr_pages);
             if let Some(run) = run.or_else(|| inner.large.refill(pages, nr_pages, from)) {
                 drop(inner);
@@ -221,7 +227,10 @@ impl Mm {
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
         let run = unsafe { pages.run_from_head(pfn, nr_pages) };
-        heap.enter().large.put(pages, heap.node(), run);
+        match heap.try_enter() {
+            Some(mut inner) => inner.large.put(pages, heap.node(), run),
+            None => pages.free_run(run),
+        }
         self.doorbell().ring();
         Ok(())
     }

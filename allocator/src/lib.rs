@@ -111,7 +111,7 @@ pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use describe::Place;
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;
-pub use heap::{Heap, HeapId};
+pub use heap::{Heap, HeapId, Patience};
 pub use holes::HolesPurged;
 pub use lookout::Lookout;
 pub use misuse::{BadKind, BadPointer};

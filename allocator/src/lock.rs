@@ -16,13 +16,19 @@
 //!   because it cannot know of other sleepers it keeps 2 when it gets the lock.
 //! * unlock: swap 0, Release; if 2 was there, wake one.
 //!
+//! For how long somebody slept who found it held is counted, at the expense of who sleeps and who wakes
+//! him: [`Waits`].
+//!
 //! The algorithm is the one of U. Drepper, "Futexes Are Tricky" (2011), mutex 3, with a bounded
 //! spin in front as in Rust's standard library.
+
+use zonal_stats::ProcessEvents;
 
 use crate::fault::weakened_by;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::{futex_wait, futex_wake, spin};
+use crate::sync::program::AtomicU64;
+use crate::sync::{futex_wait, futex_wake, now_ns, spin};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -34,19 +40,71 @@ const SPINS: u32 = if cfg!(zonal_loom) { 1 } else { 100 };
 #[derive(Debug)]
 pub struct FutexLock {
     state: AtomicU32,
+    waits: Waits,
+}
+
+/// How long a lock was held while somebody slept for it. From when it is let go on, it is the kernel that
+/// lets the sleeper wait. All Relaxed: statistics only.
+#[derive(Debug)]
+pub struct Waits {
+    nr: AtomicU64,
+    ns: AtomicU64,
+    longest_ns: AtomicU64,
+    /// Since when somebody has slept for the present holder; 0: nobody.
+    since: AtomicU64,
+}
+
+impl Waits {
+    const fn new() -> Waits {
+        Waits {
+            nr: AtomicU64::new(0),
+            ns: AtomicU64::new(0),
+            longest_ns: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    /// Somebody begins to sleep.
+    fn begin(&self) {
+        let _ = self.since.compare_exchange(0, now_ns(), Relaxed, Relaxed);
+    }
+
+    /// Who slept has the lock, and others may sleep on.
+    fn begin_anew(&self) {
+        self.since.store(now_ns(), Relaxed);
+    }
+
+    /// The holder is about to let it go.
+    fn end(&self) {
+        let since = self.since.swap(0, Relaxed);
+        if since != 0 {
+            let ns = now_ns().saturating_sub(since);
+            self.nr.fetch_add(1, Relaxed);
+            self.ns.fetch_add(ns, Relaxed);
+            self.longest_ns.fetch_max(ns, Relaxed);
+        }
+    }
+
+    /// Adds them to those of other locks.
+    pub(crate) fn add_to(&self, events: &mut ProcessEvents) {
+        events.lock_waits += self.nr.load(Relaxed);
+        events.lock_wait_ns += self.ns.load(Relaxed);
+        events.longest_lock_wait_ns =
+            events.longest_lock_wait_ns.max(self.longest_ns.load(Relaxed));
+    }
 }
 
 impl FutexLock {
     /// A free lock.
     #[cfg(not(zonal_loom))]
     pub const fn new() -> FutexLock {
-        FutexLock { state: AtomicU32::new(FREE) }
+        FutexLock { state: AtomicU32::new(FREE), waits: Waits::new() }
     }
 
     /// A free lock.
     #[cfg(zonal_loom)]
     pub fn new() -> FutexLock {
-        FutexLock { state: AtomicU32::new(FREE) }
+        FutexLock { state: AtomicU32::new(FREE), waits: Waits::new() }
     }
 
     /// Takes the lock, sleeping if it must.
@@ -68,6 +126,10 @@ impl FutexLock {
     /// Gives the lock back. The caller holds it.
     #[inline]
     pub fn release(&self) {
+        // Relaxed: for the figure. Who begins to sleep just now does so for no time.
+        if self.state.load(Relaxed) == CONTENDED {
+            self.waits.end();
+        }
         // ORDERING: Release, pairs with the Acquire of the next holder.
         let order = weakened_by("lock_release_relaxed", Release);
         if self.state.swap(FREE, order) == CONTENDED {
@@ -78,6 +140,17 @@ impl FutexLock {
     /// Whether somebody holds it (a hint only: it may change at once).
     pub fn is_held(&self) -> bool {
         self.state.load(Relaxed) != FREE
+    }
+
+    /// How long others slept for it.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    /// Whether somebody sleeps until it is let go.
+    #[cfg(test)]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waits.since.load(Relaxed) != 0
     }
 
     /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
@@ -97,8 +170,10 @@ impl FutexLock {
         }
         // ORDERING: Acquire, as in `acquire`.
         while self.state.swap(CONTENDED, Acquire) != FREE {
+            self.waits.begin();
             futex_wait(&self.state, CONTENDED, None);
         }
+        self.waits.begin_anew();
     }
 }
 

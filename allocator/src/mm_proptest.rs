@@ -12,7 +12,7 @@ use zonal_numa::{Errno, Machine, NodeId};
 
 use crate::sync::refused;
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Config, Heap, Mm, PurgeHow, Request};
+use crate::{Attempt, Config, Heap, Mm, Patience, PurgeHow, Request};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -145,7 +145,7 @@ fn run(steps: Vec<Step>, config: Config) {
                 mm.drain_all(own);
             }
             Step::PurgeHoles => {
-                mm.purge_holes(own, PurgeHow::ALL, usize::MAX);
+                mm.purge_holes(own, Patience::Wait, PurgeHow::ALL, usize::MAX);
             }
             Step::Purge => {
                 mm.pages().purge(heaps[0].node(), usize::MAX, PurgeHow::ALL);
@@ -162,7 +162,7 @@ fn run(steps: Vec<Step>, config: Config) {
         unsafe { heaps[0].free(block) }.unwrap();
     }
     for heap in heaps {
-        heap.drain_owned(None);
+        heap.enter().drain_owned(None);
         assert_eq!(heap.take_fault(), None);
     }
     mm.drain_all(own);
@@ -193,7 +193,7 @@ fn start_keeper(mm: &'static Mm, starts: bool, spawn: impl FnOnce(Box<dyn FnOnce
         loop {
             bell.answer();
             mm.drain_all(None);
-            mm.purge_holes(None, PurgeHow::ALL, usize::MAX);
+            mm.purge_holes(None, Patience::Wait, PurgeHow::ALL, usize::MAX);
             for node in mm.pages().online().iter() {
                 mm.pages().purge(node, usize::MAX, PurgeHow::ALL);
             }
@@ -254,7 +254,9 @@ fn run_thread(
                 old.map(free);
             }
             Step::Drain => drop(mm.drain_all(own)),
-            Step::PurgeHoles => drop(mm.purge_holes(own, PurgeHow::ALL, usize::MAX)),
+            Step::PurgeHoles => {
+                mm.purge_holes(own, Patience::Wait, PurgeHow::ALL, usize::MAX);
+            }
             Step::Purge => drop(mm.pages().purge(heap.node(), usize::MAX, PurgeHow::ALL)),
             Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
             Step::Keeper { starts } => start_keeper(mm, starts, spawn),
@@ -297,7 +299,7 @@ fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config) {
         unsafe { heap.free(block) }.unwrap();
     }
     let own = Some(NonNull::from(heap));
-    heap.drain_owned(None);
+    heap.enter().drain_owned(None);
     mm.drain_all(own);
     mm.validate(own).unwrap();
     let stats = crate::mm_tests::snapshot(mm, own);

@@ -13,7 +13,10 @@
 //! | `shelf[i]` | `publish` under `pool` | any thread    | an initialised heap        |
 //! | `len`      | `publish` under `pool` | any thread    | numbers in use             |
 //!
-//! Release on publication, Acquire on look-up. A heap changes hands under the `pool` lock.
+//! Release on publication, Acquire on look-up. A heap changes hands under the `pool` lock. A visitor may be
+//! in a heap that comes into the pool, and others come there ([`Registry::visit_dead`]), all of whom are
+//! inside its gate; threads get only heaps in which nobody is, and who takes one for another reason enters
+//! the gate before anything else.
 
 use core::ptr::{self, NonNull};
 
@@ -21,7 +24,7 @@ use zonal_numa::{MAX_NODES, Machine, NodeId};
 
 use crate::class::SizeClass;
 use crate::fault::{fault, weakened_by};
-use crate::heap::{Heap, HeapId};
+use crate::heap::{Entered, Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
@@ -115,12 +118,19 @@ impl Registry {
         self.pool.lock().nr_dead[Remains::Whole as usize]
     }
 
-    /// A dead heap that `fits`, the last ended first, whole ones before empty ones.
-    pub(crate) fn take_dead(&self, fits: impl Fn(&Heap) -> bool) -> Option<NonNull<Heap>> {
+    /// A dead heap that `fits`, for a thread: the last ended first, whole ones before empty ones. None in
+    /// which somebody is: a visitor of one in the pool may be at work on the bins.
+    pub(crate) fn take_dead(
+        &self,
+        fits: impl Fn(&Heap) -> bool,
+    ) -> Option<(NonNull<Heap>, Remains)> {
         let mut pool = self.pool.lock();
         let has_spare = pool.nr_dead[Remains::Common as usize] > MAX_COMMONS;
         let nr_lists = if has_spare { 3 } else { 2 };
-        Remains::ALL[..nr_lists].iter().find_map(|&of| pool.take(of, &fits))
+        let fits =
+            |heap: &Heap| (!heap.is_visited() || fault("registry_take_visited")) && fits(heap);
+        let lists = &Remains::ALL[..nr_lists];
+        lists.iter().find_map(|&of| Some((pool.take(of, fits)?, of)))
     }
 
     /// Any heap in the pool that `fits`, and what remained of it.
@@ -132,15 +142,70 @@ impl Registry {
         Remains::ALL.into_iter().find_map(|of| Some((pool.take(of, &fits)?, of)))
     }
 
-    /// Puts an emptied heap into the pool: `share` gives its slabs to the commons of its node, which
-    /// it becomes itself where there is none, and tells of which classes there are any.
-    pub(crate) fn put_common(&self, heap: NonNull<Heap>, share: impl FnOnce(Option<&Heap>) -> u64) {
+    /// Empties the bins of a heap whose thread ends, and whether they are: `empty` is not called while a
+    /// visitor is there. Then it goes into the pool as it is, for nobody waits, and with objects in its
+    /// bins its slabs are not for others. Who drains the dead comes to it.
+    pub(crate) fn empty_or_put(
+        &self,
+        heap: NonNull<Heap>,
+        empty: impl FnOnce(&mut Entered<'_>),
+    ) -> bool {
+        // SAFETY: the caller owns the heap.
+        let h = unsafe { heap.as_ref() };
+        let is_emptied = match h.try_enter() {
+            Some(mut inner) => {
+                empty(&mut inner);
+                true
+            }
+            None => fault("registry_share_full"),
+        };
+        if !is_emptied {
+            self.put_dead(heap, Remains::Whole);
+        }
+        is_emptied
+    }
+
+    /// Puts an emptied heap into the pool: `give` gives its slabs of the classes that are `worthy` of it,
+    /// one bit each, to the commons of its node, which it becomes itself where there is none. While
+    /// somebody is in one of the two it stays whole, for who drains the dead.
+    pub(crate) fn put_common(
+        &self,
+        heap: NonNull<Heap>,
+        worthy: impl FnOnce(&Entered<'_>) -> u64,
+        give: impl FnOnce(&mut Entered<'_>, &mut Entered<'_>),
+    ) {
         let mut pool = self.pool.lock();
         // SAFETY: the caller owned the heap and gives it away.
         let h = unsafe { heap.as_ref() };
         let commons = pool.commons(h.node()).next();
-        self.note_common(h.node(), share(commons));
-        pool.put(h, if commons.is_some() { Remains::Empty } else { Remains::Common });
+        let share = || {
+            // No use of it, or who drains the dead would never be done.
+            let mut from = h.try_look_in()?;
+            let classes = worthy(&from);
+            if let Some(commons) = commons.filter(|_| classes != 0) {
+                give(&mut from, &mut commons.try_enter()?);
+            }
+            Some(classes)
+        };
+        let remains = match share() {
+            Some(classes) => {
+                self.note_common(h.node(), classes);
+                if commons.is_some() { Remains::Empty } else { Remains::Common }
+            }
+            None => {
+                h.note_use();
+                Remains::Whole
+            }
+        };
+        pool.put(h, remains);
+    }
+
+    /// Goes into a heap in the pool, unless somebody is there or it is not in the pool. Nobody takes it
+    /// over before the visit ends, so its bins are the visitor's, too: whoever had it before left it
+    /// under the lock, which this holds, and whoever comes under it passes over what is visited.
+    pub(crate) fn visit_dead<'a>(&self, heap: &'a Heap) -> Option<Entered<'a>> {
+        let _pool = self.pool.lock();
+        if heap.is_dead() && !heap.is_torn() { heap.visit_dead() } else { None }
     }
 
     /// Lets `take` look at one commons of `node` after the other for a slab of `class`: until it has
@@ -216,7 +281,7 @@ impl Registry {
         Some(heap)
     }
 
-    /// Calls `visit` for every heap in the pool, which nobody can take meanwhile.
+    /// Calls `visit` for every heap in the pool, which nobody can take meanwhile: for a word or two.
     pub(crate) fn for_each_dead(&self, mut visit: impl FnMut(&Heap)) {
         let pool = self.pool.lock();
         for mut next in pool.dead {

@@ -90,15 +90,17 @@ impl Heap {
         {
             let end = pfn.add(pages.map.word_at(pfn).payload() as usize);
             let wanted = pfn.add(size.div_ceil(PAGE_SIZE));
-            if wanted > end {
-                self.enter().large.clear_way(pages, end, wanted);
+            if wanted > end
+                && let Some(mut inner) = self.try_enter()
+            {
+                inner.large.clear_way(pages, end, wanted);
             }
         }
         self.mm().resize(block, size)
     }
 
     /// The common case of `realloc`: a small object that may stay, or that moves from bin to bin.
-    /// None, and nothing changed, in every other case. Makes no system call.
+    /// None, and nothing changed, in every other case. The end of the old object may be a slow path.
     ///
     /// # Safety
     /// The calling thread owns this heap; if the answer is another address, `object` is not used

@@ -12,7 +12,7 @@ use zonal_stats::{Figures, Snapshot};
 use crate::charge::UNLIMITED;
 use crate::class::SizeClass;
 use crate::error::Mismatch;
-use crate::heap::{Entered, Heap};
+use crate::heap::{Entered, Heap, Patience};
 use crate::mm::Mm;
 use crate::slab::Slab;
 
@@ -25,8 +25,13 @@ const _: () = assert!(PAGE_SIZE as u64 == zonal_stats::PAGE_SIZE);
 impl Mm {
     /// Writes the figures of this moment into `snapshot`, over older ones. Heaps whose owner is
     /// busy for long are left out and counted in `drain_skipped`. `own` is the calling thread's
-    /// heap.
-    pub fn snapshot(&self, own: Option<NonNull<Heap>>, snapshot: &mut Snapshot) {
+    /// heap, which is left out, too, while somebody is there, where there is no `patience`.
+    pub fn snapshot(
+        &self,
+        own: Option<NonNull<Heap>>,
+        patience: Patience,
+        snapshot: &mut Snapshot,
+    ) {
         let pages = self.pages();
         snapshot.taken_ns = self.machine().now_ns();
         self.process_figures(snapshot);
@@ -49,8 +54,11 @@ impl Mm {
             snapshot.nr_classes += 1;
         }
         snapshot.heap_events = zonal_stats::HeapEvents::default();
-        self.visit_heaps(own, |entered| entered.add_to(snapshot));
+        self.visit_heaps(own, patience, |entered| entered.add_to(snapshot));
         snapshot.process_events = self.vmstat().stats();
+        for lock in self.locks() {
+            lock.waits().add_to(&mut snapshot.process_events);
+        }
         self.huge_figures(snapshot);
     }
 
@@ -105,7 +113,7 @@ impl Mm {
     /// The first contradiction found.
     pub fn validate(&self, own: Option<NonNull<Heap>>) -> Result<(), Mismatch> {
         let mut result = self.pages().validate();
-        self.visit_heaps(own, |entered| {
+        self.visit_heaps(own, Patience::Wait, |entered| {
             if result.is_ok() {
                 result = entered.validate();
             }

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::heap::{Entered, Heap};
+use crate::heap::{Entered, Heap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -28,9 +28,10 @@ impl Mm {
         let mut purged = 0;
         if let Some(own) = own {
             // SAFETY: the caller's heap.
-            purged += unsafe { own.as_ref() }.enter().sweep(sweep);
+            let entered = unsafe { own.as_ref() }.try_enter();
+            purged += entered.map_or(0, |mut entered| entered.sweep(sweep));
         }
-        purged += self.drain_dead(Some(sweep), None).purged;
+        purged += self.drain_dead(Some(sweep), Patience::PassBy, None).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {

@@ -9,7 +9,7 @@ pub use core::sync::atomic;
 #[cfg(zonal_loom)]
 pub use loom::sync::atomic;
 
-/// Atomics in memory of the program, which loom sees nothing of.
+/// Atomics that loom sees nothing of: in memory of the program, and statistics of locks.
 pub mod program {
     pub use core::sync::atomic::AtomicU64;
 }
@@ -67,6 +67,11 @@ pub fn spin() {
     loom::thread::yield_now();
     #[cfg(not(zonal_loom))]
     core::hint::spin_loop();
+}
+
+/// The clock of sleeps, in nanoseconds; it stands still in models.
+pub fn now_ns() -> u64 {
+    if cfg!(zonal_loom) { 0 } else { zonal_numa::monotonic_ns() }
 }
 
 /// Sleeps while `word` still holds `expected`, at most `timeout_ns` nanoseconds if given.

@@ -5,11 +5,12 @@
 //! registry pool -> gates -> huge index -> window -> zones -> metadata -> fence. The fork handlers take all
 //! of them in this order; nobody takes an earlier one while holding a later one.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use crate::class::SizeClass;
 use crate::gate::{self, Barrier};
-use crate::heap::{Entered, Heap};
+use crate::heap::{Entered, Heap, Patience};
+use crate::lock::FutexLock;
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::refill::Drained;
@@ -30,15 +31,20 @@ const FORK_PATIENCE: u32 = 20_000;
 
 impl Mm {
     /// Calls `visit` inside the gate of every heap that can be entered. `own` is the calling
-    /// thread's heap and is entered as its owner; the caller is inside no gate.
+    /// thread's heap and is entered as its owner; the caller is inside no gate. With patience this
+    /// waits for others in that heap and in those of ended threads.
     pub(crate) fn visit_heaps(
         &self,
         own: Option<NonNull<Heap>>,
+        patience: Patience,
         mut visit: impl FnMut(&mut Entered<'_>),
     ) {
         if let Some(own) = own {
             // SAFETY: the caller's heap.
-            visit(&mut unsafe { own.as_ref() }.enter());
+            match unsafe { own.as_ref() }.enter_with(patience) {
+                Some(mut entered) => visit(&mut entered),
+                None => self.vmstat().note_skipped(),
+            }
         }
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
@@ -54,7 +60,29 @@ impl Mm {
             }
         }
         self.visit_round(&round[..nr], &mut visit);
-        self.registry.for_each_dead(|heap| visit(&mut heap.enter()));
+        for heap in self.registry.all().filter(|heap| heap.is_dead() && !heap.is_torn()) {
+            self.visit_dead(heap, patience, &mut visit);
+        }
+    }
+
+    /// Visits a heap of the pool, in which it stays unless somebody else is there, for whom this waits.
+    fn visit_dead(
+        &self,
+        heap: &'static Heap,
+        patience: Patience,
+        visit: &mut impl FnMut(&mut Entered<'_>),
+    ) {
+        if let Some(mut entered) = self.registry.visit_dead(heap) {
+            return visit(&mut entered);
+        }
+        if patience == Patience::PassBy {
+            return self.vmstat().note_skipped();
+        }
+        // None: a thread has it now.
+        if let Some((taken, remains)) = self.registry.take_any(|dead| ptr::eq(dead, heap)) {
+            visit(&mut heap.enter());
+            self.registry.put_dead(taken, remains);
+        }
     }
 
     pub(crate) fn visit_round(
@@ -89,7 +117,7 @@ impl Mm {
                 return;
             }
         }
-        self.vmstat().drain_skipped.fetch_add(1, Relaxed);
+        self.vmstat().note_skipped();
     }
 
     /// Claims all these heaps, and visits them one by one until the first ones have kept the
@@ -134,20 +162,25 @@ impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
-        self.drain_all_until(own, None)
+        self.drain_all_until(own, Patience::Wait, None)
     }
 
-    /// The same as far as it goes until `deadline_ns`, if there is one.
-    pub fn drain_all_until(&self, own: Option<NonNull<Heap>>, deadline_ns: Option<u64>) -> usize {
-        let mut pages = self.drain_dead(None, deadline_ns).drained;
+    /// The same with so much patience, and as far as it goes until `deadline_ns`, if there is one.
+    pub fn drain_all_until(
+        &self,
+        own: Option<NonNull<Heap>>,
+        patience: Patience,
+        deadline_ns: Option<u64>,
+    ) -> usize {
+        let mut pages = self.drain_dead(None, patience, deadline_ns).drained;
         let mut drain = |entered: &mut Entered<'_>| {
             if !self.is_over(deadline_ns) {
                 pages += entered.drain(deadline_ns).nr_pages;
             }
         };
-        self.visit_heaps(own, &mut drain);
+        self.visit_heaps(own, patience, &mut drain);
         // What the round sent to heaps that it had already visited.
-        self.visit_heaps(own, &mut drain);
+        self.visit_heaps(own, patience, &mut drain);
         pages
     }
 
@@ -156,14 +189,20 @@ impl Mm {
         deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 
-    /// Gives the calling thread's caches back, until `deadline_ns` if there is one. Returns the pages
-    /// that went back.
+    /// Gives the calling thread's caches back, bins too, until `deadline_ns` if there is one. Returns the
+    /// pages that went back.
     ///
     /// # Safety
     /// The calling thread owns `own`.
-    pub unsafe fn drain_own(&self, own: NonNull<Heap>, deadline_ns: Option<u64>) -> usize {
+    pub unsafe fn drain_own(
+        &self,
+        own: NonNull<Heap>,
+        patience: Patience,
+        deadline_ns: Option<u64>,
+    ) -> usize {
         // SAFETY: the caller's promise.
-        unsafe { own.as_ref() }.drain_owned(deadline_ns).nr_pages
+        let entered = unsafe { own.as_ref() }.enter_with(patience);
+        entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages)
     }
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns
@@ -171,11 +210,12 @@ impl Mm {
     pub fn purge_holes(
         &self,
         own: Option<NonNull<Heap>>,
+        patience: Patience,
         how: PurgeHow,
         goal_pages: usize,
     ) -> usize {
         let mut pages = 0;
-        self.visit_heaps(own, |entered| {
+        self.visit_heaps(own, patience, |entered| {
             if pages < goal_pages && !self.is_over(how.deadline_ns) {
                 pages += entered.purge_holes(how, goal_pages - pages).nr_pages;
             }
@@ -202,11 +242,18 @@ impl Mm {
     /// since the keeper last looked, and their holes as far as it goes. One at a time, so that
     /// threads that start meanwhile find the others. Until `deadline_ns` at most, and twice as
     /// many in all as there are: others may send to them all the time.
-    pub(crate) fn drain_dead(&self, sweep: Option<Sweep>, deadline_ns: Option<u64>) -> DeadDrained {
+    pub(crate) fn drain_dead(
+        &self,
+        sweep: Option<Sweep>,
+        patience: Patience,
+        deadline_ns: Option<u64>,
+    ) -> DeadDrained {
         let mut done = DeadDrained::default();
         let mut turns = 2 * self.registry.nr_dead();
         let wanted = |heap: &Heap| {
-            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
+            !heap.is_drained()
+                && (patience == Patience::Wait || !heap.is_visited())
+                && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
         };
         let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
         while done.purged < max_pages
@@ -217,28 +264,33 @@ impl Mm {
             turns -= 1;
             // SAFETY: taken out of the pool, the heap is ours like a thread's own.
             let h = unsafe { heap.as_ref() };
-            let drained = h.drain_owned(deadline_ns);
+            let Some(mut inner) = h.enter_with(patience) else {
+                self.registry.put_dead(heap, remains);
+                continue;
+            };
+            let drained = inner.drain_owned(deadline_ns);
             done.drained += drained.nr_pages;
             if remains == Remains::Common {
                 // Objects came back to it, of whatever class.
-                let classes = h.enter().worthy_classes(h);
-                self.registry.note_common(h.node(), classes);
+                self.registry.note_common(h.node(), inner.worthy_classes(h));
             }
             let mut is_done = drained.is_whole;
             if let Some(Sweep { how, .. }) = sweep {
                 // Nobody uses it, so its holes are cold whatever their age.
                 let how = PurgeHow { up_to: None, ..how };
-                let holes = h.enter().purge_holes(how, max_pages - done.purged);
+                let holes = inner.purge_holes(how, max_pages - done.purged);
                 done.purged += holes.nr_pages;
                 is_done &= !holes.is_partial;
             }
             if is_done {
                 h.drained.store(h.epoch(), Relaxed);
             }
+            drop(inner);
             if remains == Remains::Common || !drained.is_whole {
                 self.registry.put_dead(heap, remains);
             } else {
-                // What its objects left, since it was emptied, is for all.
+                // What its objects left, since it was emptied, is for all. If somebody is there now, it
+                // counts as not drained again.
                 self.share(heap);
             }
         }
@@ -246,6 +298,13 @@ impl Mm {
             self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));
         }
         done
+    }
+
+    /// All locks, for their figures.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
+        let first = [self.registry.raw_lock(), self.huge().raw_lock()];
+        let last = [self.meta().raw_lock(), self.fence().raw_lock()];
+        first.into_iter().chain(self.pages().locks()).chain(last)
     }
 
     /// Before fork: everybody out, every lock held, so that the child finds all data whole.
@@ -302,7 +361,7 @@ impl Mm {
         self.doorbell().reinit();
         self.vmstat().after_fork();
         self.registry.raw_lock().reinit();
-        self.registry.all().for_each(Heap::reopen_gate);
+        self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);
     }
 }
@@ -327,14 +386,12 @@ pub(crate) struct DeadDrained {
     pub(crate) purged: usize,
 }
 
-impl Heap {
-    /// Empties everything, bins too, until `deadline_ns` if there is one. Only for the owner, between
-    /// two operations.
-    pub(crate) fn drain_owned(&self, deadline_ns: Option<u64>) -> Drained {
-        let mut inner = self.enter();
-        for class in SizeClass::all() {
-            inner.flush_bin(self, class);
-        }
-        inner.drain(deadline_ns)
+impl Entered<'_> {
+    /// Empties everything, bins too, until `deadline_ns` if there is one. Only for the owner, between two
+    /// operations.
+    pub(crate) fn drain_owned(&mut self, deadline_ns: Option<u64>) -> Drained {
+        let heap = self.heap();
+        SizeClass::all().for_each(|class| self.flush_bin(heap, class));
+        self.drain(deadline_ns)
     }
 }

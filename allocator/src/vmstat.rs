@@ -13,7 +13,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64};
 /// The counters of an instance.
 #[derive(Debug)]
 pub struct Vmstat {
-    pub(crate) drain_skipped: AtomicU64,
+    drain_skipped: AtomicU64,
     pub(crate) size_mismatch: AtomicU64,
     pub(crate) pageoutrun: AtomicU64,
     pub(crate) pageoutrun_boost: AtomicU64,
@@ -22,6 +22,8 @@ pub struct Vmstat {
     pub(crate) throttled: AtomicU64,
     pub(crate) blocked_ns: AtomicU64,
     pub(crate) longest_block_ns: AtomicU64,
+    visited_alloc: AtomicU64,
+    visited_free: AtomicU64,
     some: Stalled,
     full: Stalled,
     nr_stalled: AtomicU32,
@@ -70,6 +72,8 @@ impl Vmstat {
             throttled: AtomicU64::new(0),
             blocked_ns: AtomicU64::new(0),
             longest_block_ns: AtomicU64::new(0),
+            visited_alloc: AtomicU64::new(0),
+            visited_free: AtomicU64::new(0),
             some: Stalled::new(),
             full: Stalled::new(),
             nr_stalled: AtomicU32::new(0),
@@ -129,11 +133,26 @@ impl Vmstat {
         self.refaults.fetch_add(nr_pages, Relaxed);
     }
 
+    /// A heap was left out, since somebody was inside.
+    pub(crate) fn note_skipped(&self) {
+        self.drain_skipped.fetch_add(1, Relaxed);
+    }
+
     /// A thread slept for `ns` because of zonal.
     pub fn note_blocked(&self, ns: u64) {
         self.throttled.fetch_add(1, Relaxed);
         self.blocked_ns.fetch_add(ns, Relaxed);
         self.longest_block_ns.fetch_max(ns, Relaxed);
+    }
+
+    /// Another heap served an object while a visitor was in the thread's own.
+    pub(crate) fn note_visited_alloc(&self) {
+        self.visited_alloc.fetch_add(1, Relaxed);
+    }
+
+    /// An object was put aside for the same reason.
+    pub(crate) fn note_visited_free(&self) {
+        self.visited_free.fetch_add(1, Relaxed);
     }
 
     /// A forked child: the threads that were in reclaim are gone.
@@ -148,7 +167,7 @@ impl Vmstat {
         self.size_mismatch.fetch_add(1, Relaxed) == 0
     }
 
-    /// The counters at this moment.
+    /// The counters at this moment; the locks count for themselves.
     pub fn stats(&self) -> ProcessEvents {
         ProcessEvents {
             drain_skipped: self.drain_skipped.load(Relaxed),
@@ -160,6 +179,11 @@ impl Vmstat {
             throttled: self.throttled.load(Relaxed),
             blocked_ns: self.blocked_ns.load(Relaxed),
             longest_block_ns: self.longest_block_ns.load(Relaxed),
+            visited_alloc: self.visited_alloc.load(Relaxed),
+            visited_free: self.visited_free.load(Relaxed),
+            lock_waits: 0,
+            lock_wait_ns: 0,
+            longest_lock_wait_ns: 0,
             stall_some_ns: self.some.total_ns.load(Relaxed),
             stall_full_ns: self.full.total_ns.load(Relaxed),
         }

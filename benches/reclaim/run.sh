@@ -55,8 +55,9 @@ for load in ${@:-cycle latency busy visits timeline}; do
             for nr in 2 4 8 64; do
                 for ((i = 0; i < runs; i++)); do
                     LD_PRELOAD=$zonal ZONAL_CONF=stats:exit "$scratch/reclaim" visits $nr 2>&1
-                done | awk -v nr=$nr '$1 == "longest_block_ns" && $2 > worst { worst = $2 }
-                    END { printf "longest wait for a visitor, %d threads: %.1f ms\n", nr, worst / 1e6 }'
+                done | awk -v nr=$nr '$2 > worst[$1] { worst[$1] = $2 }
+                    END { printf "longest waits, %d threads: for a visitor %.1f ms, for a lock %.1f ms\n", nr,
+                        worst["longest_block_ns"] / 1e6, worst["longest_lock_wait_ns"] / 1e6 }'
             done ;;
         timeline)
             lines=()

@@ -36,6 +36,7 @@ pub use errno::Errno;
 pub use ids::{CpuId, NodeId};
 pub use machine::Machine;
 pub use mask::{NodeIter, NodeMask};
+pub use os::monotonic_ns;
 pub use policy::{MemPolicy, PolicyMode};
 pub use room::Room;
 pub use span::Span;

@@ -8,7 +8,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
+use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
 use crate::ageing::{Ageing, MIN_AGE_NS};
@@ -227,7 +227,7 @@ impl Kswapd {
         }
         mm.vmstat().note_pageoutrun();
         probe::mm_watermark_low(pages.shortfall());
-        mm.drain_all(own);
+        mm.drain_all_until(own, Patience::PassBy, None);
         let mut gained = 0;
         for node in nodes(mm) {
             let goal = pages.shortfall().max(pages.node_shortfall(node));
@@ -240,7 +240,7 @@ impl Kswapd {
         let left = left.max(pages.shortfall());
         if left > 0 {
             let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
-            gained += mm.purge_holes(own, how, left);
+            gained += mm.purge_holes(own, Patience::PassBy, how, left);
         }
         if !is_short(mm) {
             probe::mm_watermark_high(gained);

@@ -5,7 +5,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer};
+use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::scan::SWAP_CLUSTER_MAX;
@@ -56,8 +56,8 @@ pub(crate) unsafe fn node_reclaim(
         done += mm.drain_huge() / PAGE_SIZE;
     }
     if done < goal && mode.takes_from_threads() {
-        mm.drain_all(Some(heap));
-        mm.purge_holes(Some(heap), PurgeHow::ALL, goal - done);
+        mm.drain_all_until(Some(heap), Patience::PassBy, None);
+        mm.purge_holes(Some(heap), Patience::PassBy, PurgeHow::ALL, goal - done);
         done += shrink_node(mm, node, control);
     }
     mm.pages().note_node_reclaim(node, done >= goal);

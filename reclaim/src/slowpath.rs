@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use zonal_allocator::watermark::WatermarkLevel;
 use zonal_allocator::{
-    AllocError, Attempt, BadPointer, Block, Heap, Mm, PurgeHow, Reclaimer, Request,
+    AllocError, Attempt, BadPointer, Block, Heap, Mm, Patience, PurgeHow, Reclaimer, Request,
 };
 use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
@@ -254,6 +254,11 @@ impl Stall {
         !(self.is_pressed && is_worth_more)
     }
 
+    /// Only where the next answer may be that there is no memory, others in the heaps are waited for.
+    fn patience(&self) -> Patience {
+        if self.control.deadline_ns.is_some() { Patience::PassBy } else { Patience::Wait }
+    }
+
     fn note(&mut self, nr_pages: usize) {
         self.progress += nr_pages;
         self.nr_reclaimed += nr_pages;
@@ -296,7 +301,7 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::DrainOwn => {
             stall.begin();
             // SAFETY: the caller's promise.
-            unsafe { mm.drain_own(heap, stall.control.deadline_ns) };
+            unsafe { mm.drain_own(heap, Patience::PassBy, stall.control.deadline_ns) };
         }
         Action::Purge => {
             let lru = mm.pages().lruvec(stall.node);
@@ -309,10 +314,13 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::Throttle => throttle(mm),
         Action::DrainAll => {
             let deadline_ns = stall.control.deadline_ns;
-            let drained = mm.drain_all_until(Some(heap), deadline_ns);
+            let patience = stall.patience();
+            // SAFETY: the caller's promise.
+            let own = unsafe { mm.drain_own(heap, patience, deadline_ns) };
+            let drained = own + mm.drain_all_until(Some(heap), patience, deadline_ns);
             let huge = mm.drain_huge_until(deadline_ns) / PAGE_SIZE;
             let how = PurgeHow { deadline_ns, ..PurgeHow::ALL };
-            let holes = mm.purge_holes(Some(heap), how, stall.control.goal);
+            let holes = mm.purge_holes(Some(heap), patience, how, stall.control.goal);
             stall.note(drained + huge + holes);
         }
         Action::Unreserve => {
@@ -393,12 +401,16 @@ pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> u
     mm.drain_all(own);
     if let Some(own) = own {
         // SAFETY: `own` is the calling thread's heap.
-        unsafe { mm.drain_own(own, None) };
+        unsafe { mm.drain_own(own, Patience::Wait, None) };
     }
     let mut bytes = mm.drain_huge();
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);
-    bytes += mm.purge_holes(own, PurgeHow::ALL, goal_pages.saturating_sub(bytes / PAGE_SIZE))
-        * PAGE_SIZE;
+    bytes += mm.purge_holes(
+        own,
+        Patience::Wait,
+        PurgeHow::ALL,
+        goal_pages.saturating_sub(bytes / PAGE_SIZE),
+    ) * PAGE_SIZE;
     for node in mm.machine().topology().nodes_online().iter() {
         let left = goal_pages.saturating_sub(bytes / PAGE_SIZE);
         if left == 0 {

@@ -87,6 +87,16 @@ figures! {
         blocked_ns: Counter Nanoseconds,
         /// The longest of these times.
         longest_block_ns: Gauge Nanoseconds,
+        /// Objects that another heap served while a visitor was in the thread's own.
+        visited_alloc: Counter Count,
+        /// Freed objects that were put aside for the same reason.
+        visited_free: Counter Count,
+        /// Sleeps for a lock of zonal's that another thread held.
+        lock_waits: Counter Count,
+        /// Time until they had let it go.
+        lock_wait_ns: Counter Nanoseconds,
+        /// The longest of these times.
+        longest_lock_wait_ns: Gauge Nanoseconds,
         /// Time in which at least one thread was in direct reclaim.
         stall_some_ns: Counter Nanoseconds,
         /// Time in which every thread that has a heap was in direct reclaim.

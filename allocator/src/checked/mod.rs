@@ -105,7 +105,7 @@ impl Heap {
             let block = self.alloc_plain(small, from)?;
             let Some(extent) = mm.small_extent(block.start) else { return Ok(block) };
             if !extent.is_clear() {
-                self.enter().fault.get_or_insert(extent.bad(BadKind::UsedAfterFree));
+                self.note_fault(extent.bad(BadKind::UsedAfterFree));
             }
             // SAFETY: the first word of a block of ours.
             unsafe { extent.start.cast::<u64>().write(0) };

@@ -24,8 +24,11 @@ impl Quarantine {
     pub(crate) const EMPTY: Quarantine =
         Quarantine { ring: ptr::null_mut(), first: 0, nr: 0, bytes: 0 };
 
-    /// False when there is no memory for the ring.
+    /// False when there is no memory for the ring, or no place in it, as a visitor came before `pop`.
     fn push(&mut self, heap: &Heap, object: NonNull<u8>, bytes: usize) -> bool {
+        if self.nr == SLOTS {
+            return false;
+        }
         if self.ring.is_null() {
             let mm = heap.mm();
             let Some(ring) = mm.meta().alloc(mm.machine(), SLOTS * size_of::<*mut u8>()) else {
@@ -33,7 +36,7 @@ impl Quarantine {
             };
             self.ring = ring.as_ptr().cast();
         }
-        // SAFETY: inside the ring, in which `pop` always leaves room for one.
+        // SAFETY: inside the ring, which is not full.
         unsafe { self.ring.add((self.first + self.nr) % SLOTS).write(object.as_ptr()) };
         self.nr += 1;
         self.bytes += bytes;
@@ -65,16 +68,16 @@ impl Quarantine {
 }
 
 impl Heap {
-    /// Puts a cleared object into quarantine and frees those that leave it.
+    /// Puts a cleared object into quarantine, unless a visitor is there, and frees those that leave it.
     pub(super) fn hold_back(&self, extent: Extent) {
-        let mut inner = self.enter();
+        let Some(mut inner) = self.try_enter() else { return self.let_go(extent.start) };
         let fits = inner.quarantine.push(self, extent.start, extent.len);
         drop(inner);
         if !fits {
             self.let_go(extent.start);
         }
         loop {
-            let object = self.enter().quarantine.pop(self);
+            let object = self.try_enter().and_then(|mut inner| inner.quarantine.pop(self));
             match object {
                 Some(object) => self.let_go(object),
                 None => return,
@@ -88,7 +91,34 @@ impl Heap {
             _ => self.free_plain(object).err(),
         };
         if let Some(bad) = bad {
-            self.enter().fault.get_or_insert(bad);
+            self.note_fault(bad);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use zonal_numa::Machine;
+
+    use super::*;
+    use crate::{Config, Mm};
+
+    /// A visitor that comes between an object's way in and another's way out leaves it full.
+    #[test]
+    fn a_full_one_takes_no_more() {
+        let config = Config { checked: true, ..Config::default() };
+        let mm = Mm::new(Machine::linux(), config).unwrap();
+        // SAFETY: heaps are never unmapped.
+        let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+        let mut words = [0_u64; SLOTS + 1];
+        let objects: Vec<_> = words.iter_mut().map(NonNull::from).map(NonNull::cast).collect();
+        let mut quarantine = Quarantine::EMPTY;
+        assert!(objects[..SLOTS].iter().all(|&object| quarantine.push(heap, object, 0)));
+        assert!(!quarantine.push(heap, objects[SLOTS], 0));
+        assert_eq!(quarantine.pop(heap), Some(objects[0]));
+        assert!(quarantine.push(heap, objects[SLOTS], 0));
+        assert_eq!(quarantine.pop(heap), Some(objects[1]));
     }
 }

@@ -1,32 +1,53 @@
 //! Who is inside the gate of a heap: its owner on a slow path, or one visitor.
+//!
+//! A heap in the pool has no owner. Who visits it there is alone with all of it, bins too, until the visit
+//! ends: [`crate::registry::Registry::visit_dead`].
 
 use core::ops::{Deref, DerefMut};
 
 use super::{Heap, Inner};
-use crate::misuse::BadPointer;
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// The one inside a heap's gate: the only way to [`Inner`].
 #[derive(Debug)]
 pub(crate) struct Entered<'a> {
     heap: &'a Heap,
-    visitor: bool,
+    who: Who,
+}
+
+/// Who is inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Who {
+    Owner,
+    /// While the owner may be at work on the bins.
+    Visitor,
+    /// Of a heap in the pool.
+    VisitorOfDead,
+}
+
+/// What to do about a heap in which somebody else is at work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Wait until it is left, however long that takes: for who asks for all heaps and needs the answer.
+    Wait,
+    /// Leave it out: for what a call of the program does on its way.
+    PassBy,
 }
 
 impl<'a> Entered<'a> {
     /// Whether the owner may be at work on the bins meanwhile.
     pub(crate) fn is_visitor(&self) -> bool {
-        self.visitor
+        self.who == Who::Visitor
     }
 
-    /// Whether the owner waits for this visitor.
+    /// Whether the owner came meanwhile.
     pub(crate) fn is_wanted(&self) -> bool {
         self.owner().waits()
     }
 
-    /// The owner, to be asked whether it waits while the heap is worked on.
+    /// The owner, to be asked whether it came while the heap is worked on.
     pub(crate) fn owner(&self) -> Owner<'a> {
-        Owner(self.visitor.then_some(self.heap))
+        Owner(self.is_visitor().then_some(self.heap))
     }
 
     /// The heap, for what is not behind the gate.
@@ -40,7 +61,7 @@ impl<'a> Entered<'a> {
 pub(crate) struct Owner<'a>(Option<&'a Heap>);
 
 impl Owner<'_> {
-    /// Whether it waits for the visitor.
+    /// Whether it came while the visitor was there.
     pub(crate) fn waits(self) -> bool {
         self.0.is_some_and(|heap| heap.gate.is_wanted())
     }
@@ -66,22 +87,29 @@ impl DerefMut for Entered<'_> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.visitor {
-            self.heap.leave_open();
-        } else {
-            self.heap.gate.leave();
+        match self.who {
+            Who::Owner => self.heap.gate.leave(),
+            Who::Visitor | Who::VisitorOfDead => self.heap.leave_open(),
         }
     }
 }
 
 impl Heap {
-    /// Owner only: goes inside the gate.
-    #[inline]
+    /// Owner only: goes inside the gate, however long a visitor takes to leave. Not for what a program
+    /// does all the time.
     pub(crate) fn enter(&self) -> Entered<'_> {
         if !self.gate.try_enter(self.barrier) {
             self.wait_for_visitor();
         }
         self.note_entry()
+    }
+
+    /// The same with so much patience.
+    pub(crate) fn enter_with(&self, patience: Patience) -> Option<Entered<'_>> {
+        match patience {
+            Patience::Wait => Some(self.enter()),
+            Patience::PassBy => self.try_enter(),
+        }
     }
 
     /// Goes inside after the visitor has left, and counts the time until it did: how long the kernel
@@ -107,13 +135,13 @@ impl Heap {
 
     /// The same for who leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
     pub(crate) fn try_look_in(&self) -> Option<Entered<'_>> {
-        self.gate.try_enter(self.barrier).then(|| Entered { heap: self, visitor: false })
+        self.gate.try_enter(self.barrier).then(|| Entered { heap: self, who: Who::Owner })
     }
 
     #[inline]
     fn note_entry(&self) -> Entered<'_> {
         self.note_use();
-        Entered { heap: self, visitor: false }
+        Entered { heap: self, who: Who::Owner }
     }
 
     /// Something happens to the heap.
@@ -132,10 +160,16 @@ impl Heap {
     /// Second half: the heap, or none when its owner stayed inside for too long.
     pub(crate) fn finish_visit(&self, patience: u32) -> Option<Entered<'_>> {
         if self.gate.settle(patience) {
-            return Some(Entered { heap: self, visitor: true });
+            return Some(Entered { heap: self, who: Who::Visitor });
         }
         self.leave_open();
         None
+    }
+
+    /// A visit of a heap in the pool, by the holder of its lock: no owner can be inside, so that needs no
+    /// barrier. None when another visitor is there.
+    pub(crate) fn visit_dead(&self) -> Option<Entered<'_>> {
+        self.gate.begin_visit().then(|| Entered { heap: self, who: Who::VisitorOfDead })
     }
 
     /// Second half of a visit for fork: whether the owner is out. The visit goes on.
@@ -153,9 +187,10 @@ impl Heap {
         self.gate.end_visit();
     }
 
-    /// A forked child: nobody is inside any more.
-    pub(crate) fn reopen_gate(&self) {
+    /// A forked child: nobody is inside any more, nor at work beside it.
+    pub(crate) fn reopen(&self) {
         self.gate.reinit();
+        self.inbox.reinit();
     }
 
     /// Whether somebody is inside its gate.
@@ -163,8 +198,19 @@ impl Heap {
         self.gate.is_inside()
     }
 
-    /// The misuse that a slow path came upon, once.
-    pub fn take_fault(&self) -> Option<BadPointer> {
-        self.enter().fault.take()
+    /// Whether a visitor has or wants it: [`crate::gate::Gate::is_visited`].
+    pub(crate) fn is_visited(&self) -> bool {
+        self.gate.is_visited()
+    }
+
+    /// Whether somebody sleeps until a visitor leaves.
+    #[cfg(test)]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.gate.is_awaited()
+    }
+
+    /// Asks a visitor that did not let the owner in to make haste.
+    pub(super) fn hurry(&self) {
+        self.gate.hurry();
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Inner {
     pub(crate) bin_bytes: usize,
     /// Bytes of the slabs on lists of which all objects are free.
     pub(crate) empty_bytes: usize,
-    /// The first misuse found where it could not be returned.
+    /// The first misuse found here, where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
     pub(crate) events: HeapEvents,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The owner works on the bins without any synchronisation. All else is reached through
-//! [`Heap::enter`] by the owner or [`Heap::begin_visit`] by anybody else; both lead to the only
+//! [`Heap::try_enter`] by the owner or [`Heap::begin_visit`] by anybody else; both lead to the only
 //! reference to [`Inner`]. A heap outlives its thread: it goes to the registry's pool with all it
 //! holds and the next thread on that node takes it over whole.
 
@@ -16,6 +16,7 @@ mod id;
 mod inner;
 mod policy;
 mod taken;
+mod visited;
 
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
@@ -26,6 +27,7 @@ use zonal_numa::{MemPolicy, NodeId};
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
+use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::profile::Countdown;
 use crate::remote::Inbox;
@@ -34,6 +36,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::turns::Turns;
 
 pub(crate) use entered::Entered;
+pub use entered::Patience;
 pub use id::HeapId;
 pub(crate) use inner::{ClassState, Inner};
 
@@ -65,6 +68,8 @@ pub struct Heap {
     signals: Cell<u64>,
     /// The owner's way to the next fenced object, in misses.
     misses: Countdown,
+    /// The first misuse that the owner found where it could not be returned.
+    noted: Cell<Option<BadPointer>>,
     /// Next heap in the registry's pool, while it is there.
     pub(crate) next_dead: Cell<*mut Heap>,
     /// In the pool: its holder, not a visitor, takes care of it.
@@ -85,8 +90,8 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `signals` are the
-// owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted` and
+// `signals` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry
 // lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
@@ -131,6 +136,7 @@ impl Heap {
             (&raw mut (*heap).countdown).write(Countdown::new());
             (&raw mut (*heap).signals).write(Cell::new(0));
             (&raw mut (*heap).misses).write(Countdown::new());
+            (&raw mut (*heap).noted).write(Cell::new(None));
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
             (&raw mut (*heap).dead).write(AtomicBool::new(false));
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
@@ -160,6 +166,7 @@ impl Heap {
             countdown: _,
             signals: _,
             misses: _,
+            noted: _,
             next_dead: _,
             dead: _,
             torn: _,

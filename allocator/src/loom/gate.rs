@@ -2,7 +2,8 @@
 //!
 //! Faults: `gate_no_heavy_barrier` and `gate_no_light_barrier` (both sides pass),
 //! `gate_leave_relaxed` and `gate_end_relaxed` (the next one misses writes), `gate_try_blind` (an
-//! owner that does not wait goes in all the same), `futex_no_wake` (the owner sleeps for ever).
+//! owner that does not wait goes in all the same), `gate_hurry_blind` (an owner that hurries a visitor
+//! which has just left shuts the gate for ever), `futex_no_wake` (the owner sleeps for ever).
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -53,6 +54,9 @@ impl Heap {
         reached(if settled { "visit" } else { "give-up" });
         if settled {
             self.work();
+            if self.gate.is_wanted() {
+                reached("hurried");
+            }
         }
         self.gate.end_visit();
         settled
@@ -98,6 +102,34 @@ fn try_enter() {
         let works = owner.join().unwrap();
         // SAFETY: everybody else has ended.
         assert_eq!(heap.inner.with(|n| unsafe { *n }), works + visits);
+    });
+}
+
+/// The owner does not wait but works elsewhere, and comes again later: at the end it may sleep.
+#[test]
+fn elsewhere() {
+    check("gate:elsewhere", &["entered", "refused", "visit", "hurried", "sleep"], || {
+        let heap = Arc::new(Heap::new());
+        let owner = {
+            let heap = Arc::clone(&heap);
+            thread::spawn(move || {
+                let mut works = 0;
+                for _ in 0..2 {
+                    if heap.try_own(Barrier::Asymmetric) {
+                        works += 1;
+                    } else {
+                        heap.gate.hurry();
+                    }
+                }
+                heap.own(Barrier::Asymmetric);
+                works + 1
+            })
+        };
+        let visits = u32::from(heap.visit());
+        let works = owner.join().unwrap();
+        // SAFETY: everybody else has ended.
+        assert_eq!(heap.inner.with(|n| unsafe { *n }), works + visits);
+        assert!(!heap.gate.is_visited() && heap.gate.begin_visit(), "the gate is open");
     });
 }
 

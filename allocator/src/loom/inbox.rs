@@ -1,15 +1,17 @@
 //! Remote frees: two threads post while the owner takes.
 //!
 //! Faults: `inbox_post_relaxed` and `inbox_take_relaxed` (the owner reuses an object before it sees
-//! the freer's last writes).
+//! the freer's last writes), `inbox_own_relaxed` and `inbox_own_take_relaxed` (a visitor does so with
+//! what the owner put aside), `inbox_own_unmarked` (it takes what the owner is about to add to).
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
 use super::{check, reached};
+use crate::class::SizeClass;
 use crate::remote::{Inbox, MESSAGE_OBJECTS, Message};
 
 /// What a user's object is to loom.
@@ -70,5 +72,71 @@ fn two_posters() {
         }
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3], "lost or doubled");
+    });
+}
+
+/// The owner puts an object aside, as [`free`] sends one.
+fn put_aside(inbox: &Inbox, number: u32, class: SizeClass) {
+    let object = Box::into_raw(Box::new(Object::new(0)));
+    // SAFETY: made above, not shared yet.
+    unsafe { &*object }.with_mut(|n| unsafe { *n = number });
+    let open = || {
+        reached("opened");
+        let objects = [ptr::null_mut(); MESSAGE_OBJECTS];
+        let message = Message { next: ptr::null_mut(), word: 0, nr: 0, bytes: 0, objects };
+        NonNull::new(Box::into_raw(Box::new(message)))
+    };
+    assert!(inbox.put_aside(NonNull::new(object.cast()).unwrap(), class, open));
+}
+
+/// Takes what is there, all objects of each message.
+fn take_all(inbox: &Inbox, seen: &mut Vec<u32>) {
+    let mut next = inbox.take();
+    while !next.is_null() {
+        // Not freed, so that one taken twice shows as that.
+        // SAFETY: as in `take`.
+        let message: &Message = unsafe { &*next };
+        for &object in &message.objects[..message.nr as usize] {
+            // SAFETY: likewise.
+            let object = unsafe { &*object.cast::<Object>() };
+            // SAFETY: the object is the taker's.
+            seen.push(object.with_mut(|n| unsafe { ptr::replace(n, 0) }));
+        }
+        next = message.next;
+    }
+}
+
+/// An owner that is kept out frees, while a visitor takes and another thread posts.
+#[test]
+fn own_messages() {
+    check("inbox:own", &["opened", "took-none", "took-some", "took-all"], || {
+        let inbox = Arc::new(Inbox::new());
+        let poster = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || free(&inbox, 4))
+        };
+        let owner = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                // Two of this size are a full message.
+                let class = SizeClass::of(32 << 10).unwrap();
+                (1..=3).for_each(|number| put_aside(&inbox, number, class));
+            })
+        };
+        let mut seen = Vec::new();
+        // As above.
+        thread::yield_now();
+        take_all(&inbox, &mut seen);
+        reached(match seen.len() {
+            0 => "took-none",
+            4 => "took-all",
+            _ => "took-some",
+        });
+        owner.join().unwrap();
+        poster.join().unwrap();
+        take_all(&inbox, &mut seen);
+        assert!(inbox.is_empty());
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4], "lost or doubled");
     });
 }

@@ -4,7 +4,7 @@
 //! |------------|------------------------------------------------------|-----------------------------|
 //! | `lock`     | futex mutex: exclusion, no lost wake                 | `lock_*`                    |
 //! | `gate`     | owner against visitors                               | `gate_*`                    |
-//! | `inbox`    | two posters and the owner that takes                 | `inbox_*`                   |
+//! | `inbox`    | posters and who takes; an owner that is kept out     | `inbox_*`                   |
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
 //! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
 //! | `pagemap`  | placement, coverage and look-up                      | `pagemap_*`                 |

@@ -1,7 +1,8 @@
 //! The registry: who finds a heap finds it whole; a dead heap gets one new owner.
 //!
 //! Faults: `registry_table_relaxed` and `registry_publish_relaxed` (a reader follows a pointer to
-//! something that is not there yet for it), `registry_common_unlocked` (two at work on one heap).
+//! something that is not there yet for it), `registry_common_unlocked` (two at work on one heap),
+//! `registry_take_shared` (a dead heap gets two owners).
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -15,7 +16,7 @@ use zonal_numa::{Machine, NodeId};
 use super::{check, reached};
 use crate::class::SizeClass;
 use crate::gate::Barrier;
-use crate::heap::{Heap, HeapId};
+use crate::heap::{Entered, Heap, HeapId};
 use crate::mm::Mm;
 use crate::registry::{Registry, Remains};
 
@@ -85,7 +86,7 @@ fn succession() {
         let others = [1, 2].map(|n| {
             let registry = Arc::clone(&registry);
             thread::spawn(move || {
-                let Some(heap) = registry.0.take_dead(|_| true) else {
+                let Some((heap, _)) = registry.0.take_dead(|_| true) else {
                     return reached("none-left");
                 };
                 reached("taken");
@@ -137,11 +138,11 @@ fn commons() {
                 }
             })
         };
-        registry.0.put_common(heap, |none| {
-            assert!(none.is_none());
+        let worthy = |_: &Entered<'_>| {
             work(&registry.1);
             1
-        });
+        };
+        registry.0.put_common(heap, worthy, |_, _| unreachable!("there are no others"));
         [adopter, keeper].into_iter().for_each(|thread| thread.join().unwrap());
         assert!(ask(&registry.0, || ()), "it stays the commons");
         free_all(&registry.0);

@@ -83,7 +83,10 @@ impl Heap {
         // Only objects of 8 bytes and less may be aligned to less than 16.
         let rounded = if align <= 8 { size } else { size.next_multiple_of(align) };
         if let Some(class) = SizeClass::of(rounded) {
-            return self.alloc_class(class, (size, align), from);
+            return match self.alloc_class(class, (size, align), from)? {
+                Some(block) => Ok(block),
+                None => self.alloc_beside(class, (size, align), from),
+            };
         }
         self.read_policy();
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
@@ -114,29 +117,33 @@ impl Heap {
         }
     }
 
-    fn alloc_class(
+    /// An object of `class`; none while a visitor is in the heap. Owner only.
+    #[inline]
+    pub(crate) fn alloc_class(
         &self,
         class: SizeClass,
         (size, align): (usize, usize),
         from: Attempt,
-    ) -> Result<Block, AllocError> {
+    ) -> Result<Option<Block>, AllocError> {
         loop {
             // SAFETY: `alloc`'s caller owns the heap.
             let object = unsafe { HeapHot::pop_class(self.hot(), class) };
             if let Some(start) = NonNull::new(object) {
-                return Ok(Block { start, known_zero: false });
+                return Ok(Some(Block { start, known_zero: false }));
             }
             // Before the refill: with an empty bin, the next request comes here, too.
             let is_wanted = self.mm().fence().wants(class);
             if is_wanted && let Some(block) = self.alloc_fenced(class, (size, align), from) {
-                return Ok(block);
+                return Ok(Some(block));
             }
-            self.refill(class, size, from)?;
+            if !self.refill(class, size, from)? {
+                return Ok(None);
+            }
             // Only where there is memory: when there is none, what is freed must serve again.
             if self.draws_fenced(class)
                 && let Some(block) = self.alloc_fenced(class, (size, align), from)
             {
-                return Ok(block);
+                return Ok(Some(block));
             }
         }
     }
@@ -176,7 +183,7 @@ impl Heap {
         }
         let place = (mm.machine(), self.node());
         let start = mm.fence().alloc(place, class, size).unwrap_or_else(|bad| {
-            self.enter().fault.get_or_insert(bad);
+            self.note_fault(bad);
             None
         })?;
         Some(Block { start, known_zero: true })

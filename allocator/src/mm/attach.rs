@@ -28,7 +28,7 @@ impl Mm {
         self.pages.refresh_allowed();
         let policy = self.policy_now(asked);
         let node = self.home_for(policy, self.machine().current_node());
-        let heap = self.heap_on(node, false)?;
+        let (heap, _) = self.heap_on(node, false)?;
         self.note_threads();
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         unsafe { heap.as_ref() }.take_over(policy, asked);
@@ -47,7 +47,7 @@ impl Mm {
         if !self.pages.allowed().contains(node) {
             return Err(exhausted);
         }
-        let heap = self.heap_on(node, true)?;
+        let (heap, _) = self.heap_on(node, true)?;
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         let h = unsafe { heap.as_ref() };
         h.take_over(policy, Some(policy));
@@ -56,10 +56,36 @@ impl Mm {
         Ok(heap)
     }
 
-    fn heap_on(&'static self, node: NodeId, pinned: bool) -> Result<NonNull<Heap>, AllocError> {
+    /// Lets `work` have another heap for one request of the owner of `heap`, in which a visitor is. No
+    /// thread begins or ends for that, and no more is done for it than that.
+    ///
+    /// # Errors
+    /// `Exhausted` when there is none, nor memory for one.
+    pub(crate) fn with_another<T>(
+        &'static self,
+        heap: &Heap,
+        work: impl FnOnce(&'static Heap) -> T,
+    ) -> Result<T, AllocError> {
+        let (borrowed, remains) = self.heap_on(heap.node(), heap.is_pinned())?;
+        // SAFETY: heaps are never unmapped, and this one is the caller's now.
+        let other = unsafe { borrowed.as_ref() };
+        other.take_over(heap.policy(), heap.asked_policy());
+        let done = work(other);
+        // The bins of commons are empty, and those of this one may not be any more.
+        let is_common = remains == Remains::Common;
+        self.registry.put_dead(borrowed, if is_common { Remains::Whole } else { remains });
+        Ok(done)
+    }
+
+    /// A heap of the node in which nobody is, and what remains there; or any other for want of memory.
+    fn heap_on(
+        &'static self,
+        node: NodeId,
+        pinned: bool,
+    ) -> Result<(NonNull<Heap>, Remains), AllocError> {
         let fits = |heap: &Heap| heap.is_pinned() == pinned && heap.node() == node;
-        if let Some(heap) = self.registry.take_dead(fits) {
-            return Ok(heap);
+        if let Some(found) = self.registry.take_dead(fits) {
+            return Ok(found);
         }
         let fresh = self.registry.publish(self.machine(), |id| {
             let place = self.meta.alloc(self.machine(), size_of::<Heap>())?.cast::<Heap>();
@@ -73,6 +99,7 @@ impl Mm {
             Some(place)
         });
         let any = || self.registry.take_dead(|heap| !pinned && !heap.is_pinned());
+        let fresh = fresh.map(|heap| (heap, Remains::Whole));
         fresh.or_else(any).ok_or(AllocError::Exhausted { node, order: 0 })
     }
 
@@ -85,19 +112,23 @@ impl Mm {
         self.bury(heap, if is_one_too_many { Remains::Empty } else { Remains::Whole });
     }
 
-    /// Takes a heap that the calling thread owned, as it is or emptied before.
+    /// Takes a heap that the calling thread owned, as it is or emptied before, unless a visitor is in it:
+    /// nobody waits for that.
     fn bury(&'static self, heap: NonNull<Heap>, remains: Remains) {
         // SAFETY: heaps are never unmapped.
         let h = unsafe { heap.as_ref() };
         h.set_held(false);
+        // Whoever drains the dead shall come, also if nobody gets in here: hits leave no trace.
+        h.note_use();
         if remains == Remains::Whole {
-            let mut inner = h.enter();
-            inner.collect(h, || false);
-            inner.post_all(h);
-            drop(inner);
+            if let Some(mut inner) = h.try_enter() {
+                inner.collect(h, || false);
+                inner.post_all(h);
+            }
             self.registry.put_dead(heap, remains);
-        } else {
-            h.drain_owned(None);
+        } else if self.registry.empty_or_put(heap, |inner| {
+            inner.drain_owned(None);
+        }) {
             self.share(heap);
         }
         self.note_threads();
@@ -136,7 +167,7 @@ impl Mm {
             new.as_ref().set_signals(old.as_ref().signals());
             self.note_migration(new.as_ref().node());
             if let Some(bad) = old.as_ref().take_fault() {
-                new.as_ref().enter().fault.get_or_insert(bad);
+                new.as_ref().note_fault(bad);
             }
         }
         // Whole, for the next thread there.

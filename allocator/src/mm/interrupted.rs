@@ -47,7 +47,7 @@ impl Mm {
                 }
                 // SAFETY: the handler gave the block away; the caller owns `heap`.
                 if let Err(bad) = unsafe { heap.free_now(block) } {
-                    heap.enter().fault.get_or_insert(bad);
+                    heap.note_fault(bad);
                 }
             });
         }

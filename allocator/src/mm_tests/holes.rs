@@ -38,20 +38,20 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     let survivors = sparse(owner);
     let before = mm.pages().charged();
     mm.drain_all(Some(owner.0));
-    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     mm.validate(Some(owner.0)).unwrap();
     assert!(purged > 3500, "{purged} pages");
     assert!(mm.pages().charged() < before);
     // The first pass may have holed a section after it passed over the denser slabs of it.
-    assert!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX) < 64);
-    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0);
+    assert!(mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX) < 64);
+    assert_eq!(mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX), 0);
     let again: Vec<Filled> = (0..40_000).map(|i| Filled::new(owner, 512, 8, i as u8)).collect();
     mm.validate(Some(owner.0)).unwrap();
     for block in again.into_iter().chain(survivors) {
         block.release(owner);
     }
     // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, None) };
+    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
@@ -64,12 +64,12 @@ fn holes_of_slabs_that_are_given_back_stay_without_charge() {
     let owner = Owner::attach(mm);
     let survivors = sparse(owner);
     mm.drain_all(Some(owner.0));
-    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     assert!(purged > 3500, "{purged} pages");
     let charged = mm.pages().charged();
     survivors.into_iter().for_each(|block| block.release(owner));
     // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, None) };
+    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
     assert!(mm.pages().charged() <= charged, "{} of {charged}", mm.pages().charged());
@@ -95,7 +95,7 @@ fn holes_that_the_kernel_filled_go_back_again() {
         pages.iter().filter(|addr| is_resident(addr)).count()
     };
     let before = nr_resident();
-    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     let left = nr_resident();
     assert!(purged > 50 && left + 50 < before, "{purged} purged, {left} of {before} left");
     assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
@@ -103,7 +103,11 @@ fn holes_that_the_kernel_filled_go_back_again() {
     // SAFETY: free memory inside slabs, which nobody else touches.
     freed.iter().for_each(|p| unsafe { p.write_volatile(1) });
     assert!(nr_resident() > left + 50);
-    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0, "by the accounts");
+    assert_eq!(
+        mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX),
+        0,
+        "by the accounts"
+    );
     assert_eq!(nr_resident(), left);
     mm.validate(Some(owner.0)).unwrap();
     kept.into_iter().for_each(|block| block.release(owner));
@@ -117,18 +121,18 @@ fn holes_that_the_kernel_filled_and_keeps_count_again() {
     let owner = Owner::attach(mm);
     let (_, kept) = dense(owner);
     mm.drain_all(Some(owner.0));
-    let purged = mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX);
+    let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     assert!(purged > 50);
     assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
     let charged = mm.pages().charged();
     [Call::Purge, Call::PurgeMany]
         .into_iter()
         .for_each(|call| machine.fail_from(call, 1, Errno::EPERM));
-    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), 0);
+    assert_eq!(mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX), 0);
     assert_eq!(mm.pages().charged(), charged + purged);
     mm.validate(Some(owner.0)).unwrap();
     machine.fail_no_more();
-    assert_eq!(mm.purge_holes(Some(owner.0), PurgeHow::ALL, usize::MAX), purged);
+    assert_eq!(mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX), purged);
     assert_eq!(mm.pages().charged(), charged);
     mm.validate(Some(owner.0)).unwrap();
     kept.into_iter().for_each(|block| block.release(owner));

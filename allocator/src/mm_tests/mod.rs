@@ -7,6 +7,7 @@ mod huge;
 mod kept;
 mod misuse;
 mod usual;
+mod visited;
 mod visitors;
 
 use core::ptr::NonNull;
@@ -15,6 +16,7 @@ use std::vec::Vec;
 
 use zonal_numa::{Machine, PAGE_SIZE};
 
+use crate::heap::Patience;
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
@@ -122,7 +124,7 @@ impl Filled {
 
 pub(crate) fn snapshot(mm: &Mm, own: Option<NonNull<Heap>>) -> Box<zonal_stats::Snapshot> {
     let mut snapshot = Box::<zonal_stats::Snapshot>::default();
-    mm.snapshot(own, &mut snapshot);
+    mm.snapshot(own, Patience::Wait, &mut snapshot);
     snapshot
 }
 
@@ -153,7 +155,7 @@ fn one_thread_churns_and_everything_adds_up() {
         mm.validate(Some(owner.0)).unwrap();
     }
     // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, None) };
+    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
     mm.validate(Some(owner.0)).unwrap();
     let stats = snapshot(mm, Some(owner.0));
     assert_eq!(stats.small_bytes(), 0);

@@ -52,6 +52,29 @@ fn the_wait_for_a_visitor_is_counted() {
     assert_eq!(mm.vmstat().stats().throttled, 1, "nobody was there");
 }
 
+/// So is the wait for who holds a lock, until it is let go.
+#[test]
+fn the_wait_for_a_lock_is_counted() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let lock = mm.registry.raw_lock();
+    std::thread::scope(|scope| {
+        lock.acquire();
+        scope.spawn(|| mm.registry.nr_dead());
+        while !lock.is_awaited() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        lock.release();
+    });
+    let events = snapshot(mm, Some(own.0)).process_events;
+    assert!(events.lock_waits > 0 && events.longest_lock_wait_ns > 10_000_000, "{events:?}");
+    assert!(events.lock_wait_ns >= events.longest_lock_wait_ns);
+    let _ = mm.registry.nr_dead();
+    let nr_waits = snapshot(mm, Some(own.0)).process_events.lock_waits;
+    assert_eq!(nr_waits, events.lock_waits, "nobody held it");
+}
+
 /// However much came back to a heap: a visitor goes as soon as the owner waits, and says what it left.
 #[test]
 fn a_drain_ends_when_the_owner_waits() {

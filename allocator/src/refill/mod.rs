@@ -17,28 +17,41 @@ use crate::mm::Attempt;
 
 impl Heap {
     /// Puts at least one object of `class` into its bin, for a request of `size` bytes. Owner only.
+    /// False, and nothing done, while a visitor is in the heap.
     pub(crate) fn refill(
         &self,
         class: SizeClass,
         size: usize,
         from: Attempt,
+    ) -> Result<bool, AllocError> {
+        let Some(inner) = self.try_enter() else { return Ok(false) };
+        self.fill_bin(inner, class, size, from)?;
+        Ok(true)
+    }
+
+    /// The same for an owner that is inside.
+    pub(crate) fn fill_bin(
+        &self,
+        mut inner: Entered<'_>,
+        class: SizeClass,
+        size: usize,
+        from: Attempt,
     ) -> Result<(), AllocError> {
-        let mut inner = self.enter();
         inner.classes[class.index()].sample(size);
         inner.events.bin_refill += 1;
         self.sync_hot();
         inner.prepare_bin(self, class)?;
         inner.receive(self, class);
-        if inner.has_in_bin(self, class) {
-            return Ok(());
+        if !inner.has_in_bin(self, class) {
+            inner.take_from_slabs(self, class, from)?;
         }
-        inner.take_from_slabs(self, class, from)
+        Ok(())
     }
 
-    /// Makes room in the bin of `class`. Owner only.
+    /// Makes room in the bin of `class`, unless a visitor is in the heap. Owner only.
     pub(crate) fn spill(&self, class: SizeClass) {
         self.mm().doorbell().ring();
-        let mut inner = self.enter();
+        let Some(mut inner) = self.try_enter() else { return };
         inner.events.bin_spill += 1;
         inner.classes[class.index()].spilled = true;
         if inner.grow_bin(self, class) {

@@ -25,7 +25,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
-use zonal_allocator::{Heap, Mm, PAGE_SIZE};
+use zonal_allocator::{Heap, Mm, PAGE_SIZE, Patience};
 use zonal_stats::{LivePage, Snapshot};
 
 use crate::errno::Errno;
@@ -199,7 +199,7 @@ fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u6
     }
     // SAFETY: a mapping of that size for ever, and `BUSY` is ours; zeros are a snapshot.
     let snapshot = unsafe { &mut *scratch };
-    report::fill(mm, own, snapshot, false);
+    report::fill(mm, own, Patience::PassBy, snapshot, false);
     let fits = snapshot.parts().iter().all(|part| file::populate(page, LivePage::bytes_of(part)));
     if fits {
         page.publish(snapshot);

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
-use zonal_allocator::{Heap, Mm, PAGE_SIZE};
+use zonal_allocator::{Heap, Mm, PAGE_SIZE, Patience};
 use zonal_numa::Span;
 use zonal_stats::Snapshot;
 
@@ -32,12 +32,12 @@ unsafe impl Sync for Stats {}
 impl Stats {
     /// The figures of this moment; none before the first allocation, or without memory for them.
     pub(crate) fn take() -> Option<Stats> {
-        Stats::taken_by(|mm, own, snapshot| fill(mm, own, snapshot, true))
+        Stats::taken_by(|mm, own, snapshot| fill(mm, own, Patience::Wait, snapshot, true))
     }
 
     /// Only what costs no walk over all pages: sums by node of what is used where stay zero.
     pub(crate) fn take_quick() -> Option<Stats> {
-        Stats::taken_by(|mm, own, snapshot| mm.snapshot(own, snapshot))
+        Stats::taken_by(|mm, own, snapshot| mm.snapshot(own, Patience::Wait, snapshot))
     }
 
     fn taken_by(work: fn(&Mm, Option<NonNull<Heap>>, &mut Snapshot)) -> Option<Stats> {
@@ -61,6 +61,7 @@ impl Stats {
 pub(crate) fn fill(
     mm: &Mm,
     own: Option<NonNull<Heap>>,
+    patience: Patience,
     snapshot: &mut Snapshot,
     may_ask_kernel: bool,
 ) {
@@ -69,7 +70,7 @@ pub(crate) fn fill(
         // Cpusets change, and memory goes offline.
         mm.pages().refresh_allowed();
     }
-    mm.snapshot(own, snapshot);
+    mm.snapshot(own, patience, snapshot);
     mm.survey(snapshot, asks_kernel);
     let version = crate::VERSION.as_bytes();
     let nr = version.len().min(snapshot.version.len());

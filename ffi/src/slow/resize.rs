@@ -10,7 +10,9 @@ use crate::abort;
 use crate::detour;
 use crate::errno::Errno;
 use crate::foreign::Foreign;
+use crate::jump;
 use crate::profile;
+use crate::signal;
 use crate::thread::{Seat, Visit};
 use crate::tls;
 
@@ -35,7 +37,8 @@ pub(crate) unsafe fn realloc<F: Foreign>(
     };
     // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
     let own = (heap != tls::empty()).then(|| unsafe { Heap::from_taken(heap).as_ref() });
-    if let Some(own) = own.filter(|own| is_unseen(own)) {
+    if let Some(own) = own.filter(|own| is_unseen(own) && !signal::are_blocked()) {
+        jump::begin_slow_path(NonNull::from(own));
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         let done = unsafe { own.try_realloc(object, size) };
         if let Some(object) = done {
@@ -44,6 +47,7 @@ pub(crate) unsafe fn realloc<F: Foreign>(
             }
             tls::Block::get().put(heap);
             before.restore();
+            jump::resume();
             return object.as_ptr();
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn has_only_node_zero() -> bool {
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, through the vDSO.
-pub(crate) fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 

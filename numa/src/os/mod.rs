@@ -14,9 +14,10 @@ mod place;
 pub(crate) use boxed::{Mapped, ZeroValid};
 pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
 pub(crate) use file::{find_in_lines, read_file, read_start};
+pub use info::monotonic_ns;
 pub(crate) use info::{
-    Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, monotonic_ns,
-    page_size, thread_time_ns,
+    Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, page_size,
+    thread_time_ns,
 };
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,

@@ -514,9 +514,12 @@ fn what_others_hold_is_drained_until_the_deadline() {
     leave_garbage(heap, 3000, 1000, 1000);
     give(heap, mapping);
     let over = Some(mm.machine().now_ns());
-    assert_eq!((mm.drain_all_until(Some(heap), over), mm.drain_huge_until(over)), (0, 0));
+    assert_eq!(
+        (mm.drain_all_until(Some(heap), Patience::PassBy, over), mm.drain_huge_until(over)),
+        (0, 0)
+    );
     let later = Some(mm.machine().now_ns() + 1);
-    assert!(mm.drain_all_until(Some(heap), later) > 0);
+    assert!(mm.drain_all_until(Some(heap), Patience::PassBy, later) > 0);
     assert_eq!(mm.drain_huge_until(later), 20 * MIB);
     mm.validate(Some(heap)).unwrap();
 }

@@ -8,7 +8,7 @@ mod page_flags;
 use core::ptr::NonNull;
 use std::vec::Vec;
 
-use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Request};
+use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Patience, Request};
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
 
@@ -372,4 +372,40 @@ fn trim_tells_what_it_gave_back() {
     assert_eq!(back / PAGE_SIZE, before - mm.pages().charged());
     assert!(back > 45 << 20, "{back} bytes");
     assert_eq!(trim(mm, Some(heap), usize::MAX), 0);
+}
+
+/// Others in one's heap are no reason to tell a program that there is no memory.
+#[test]
+fn under_a_limit_what_is_free_serves_beside_visitors() {
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    let mm: &'static Mm = Mm::new(Machine::linux(), with_limit(16 << 20)).unwrap();
+    let heap = mm.attach().unwrap();
+    let blocks: Vec<_> = core::iter::from_fn(|| take(heap, 1000).ok()).collect();
+    assert!(blocks.len() > 10_000);
+    for (_, &block) in blocks.iter().enumerate().filter(|(i, _)| i % 4 != 0) {
+        // SAFETY: live blocks of this thread.
+        unsafe { free(heap, block).unwrap() };
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let own = mm.attach().unwrap();
+                while !is_over.load(Relaxed) {
+                    mm.drain_all(Some(own));
+                }
+                // SAFETY: the thread ends.
+                unsafe { mm.detach(own) };
+            });
+        }
+        for _ in 0..1000 {
+            // SAFETY: this thread owns the heap.
+            unsafe { mm.drain_own(heap, Patience::PassBy, None) };
+            let block = take(heap, 1000);
+            is_over.store(block.is_err(), Relaxed);
+            // SAFETY: just taken.
+            unsafe { free(heap, block.unwrap()).unwrap() };
+        }
+        is_over.store(true, Relaxed);
+    });
 }

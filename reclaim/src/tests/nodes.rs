@@ -11,7 +11,7 @@ use crate::node_reclaim::{NodeReclaim, node_reclaim};
 /// Whether each node's memory may be used, as the figures have it.
 fn usable(mm: &Mm, heap: NonNull<Heap>) -> Vec<u64> {
     let mut snapshot = Box::<Snapshot>::default();
-    mm.snapshot(Some(heap), &mut snapshot);
+    mm.snapshot(Some(heap), Patience::Wait, &mut snapshot);
     snapshot.nodes().iter().map(|node| node.zone.usable).collect()
 }
 
@@ -19,7 +19,7 @@ fn usable(mm: &Mm, heap: NonNull<Heap>) -> Vec<u64> {
 pub(super) fn numastat(mm: &Mm, heap: NonNull<Heap>) -> Vec<zonal_stats::Numastat> {
     // Too large for the stack of a test.
     let mut snapshot = Box::<Snapshot>::default();
-    mm.snapshot(Some(heap), &mut snapshot);
+    mm.snapshot(Some(heap), Patience::Wait, &mut snapshot);
     snapshot.nodes().iter().map(|node| node.numastat).collect()
 }
 
