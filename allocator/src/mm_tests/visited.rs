@@ -117,7 +117,7 @@ fn checked_blocks_are_checked_beside_a_visitor() {
     let own = Owner::attach(mm);
     let from = Attempt { node: own.heap().node(), level: WatermarkLevel::Low };
     let alloc = |size| {
-        let request = Request { size, align: 8, zeroed: false };
+        let request = Request { size, align: 8, zeroed: false, grows: false };
         // SAFETY: this thread owns the heap.
         unsafe { own.heap().alloc(request, from) }.unwrap().start
     };
@@ -317,7 +317,7 @@ fn what_is_free_is_waited_for_before_there_is_no_memory() {
     let own = Owner::attach(mm);
     let heap = own.heap();
     let alloc = |level| {
-        let request = Request { size: 1000, align: 8, zeroed: false };
+        let request = Request { size: 1000, align: 8, zeroed: false, grows: false };
         // SAFETY: one thread at a time owns the heap.
         unsafe { heap.alloc(request, Attempt { node: heap.node(), level }) }
     };
