@@ -23,6 +23,7 @@ pub mod pressure;
 pub mod scan;
 mod shrink;
 mod slowpath;
+mod stall;
 
 pub use ladder::{Action, Context, Rung, next};
 pub use pages::{PageFlags, alloc_pages};

@@ -1,0 +1,127 @@
+//! One request in direct reclaim: what it may take, how long it goes on, and when bounds give way.
+
+use zonal_allocator::{Mm, Patience, Reclaimer};
+use zonal_numa::{NodeId, probe};
+
+use crate::pressure;
+use crate::scan::SWAP_CLUSTER_MAX;
+use crate::shrink::ScanControl;
+
+/// What a request in need takes first, in generations: what was idle for an eighth of a second.
+const DIRECT_AGE: u32 = 8;
+/// How long a request reclaims for the soft limit.
+const LONGEST_STALL_NS: u64 = 1_000_000;
+/// The same where the group or the node has next to nothing left: what follows is the kernel's killer. As
+/// long again after what was gained in it, because others may have had the processor meanwhile.
+const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
+/// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
+const GRACE_PAGES: usize = 1024;
+
+/// One request's time in direct reclaim.
+pub(crate) struct Stall {
+    pub(crate) mm: &'static Mm,
+    pub(crate) node: NodeId,
+    nr_pages: usize,
+    /// What to buy at a time.
+    pub(crate) control: ScanControl,
+    /// Since when it reclaims; none as long as it only looked deeper.
+    since: Option<u64>,
+    /// What stands in the way is what the group or the node has left.
+    is_pressed: bool,
+    /// Pages reclaimed when its time was last measured out.
+    nr_before: usize,
+    /// Pages reclaimed in this pass.
+    pub(crate) progress: usize,
+    /// And in all passes.
+    nr_reclaimed: usize,
+    pub(crate) nr_loops: u32,
+}
+
+impl Stall {
+    pub(crate) fn new(mm: &'static Mm, node: NodeId, nr_pages: usize) -> Stall {
+        let goal = nr_pages.max(SWAP_CLUSTER_MAX);
+        let control = ScanControl::new(Reclaimer::Direct, goal, DIRECT_AGE);
+        Stall {
+            mm,
+            node,
+            nr_pages,
+            control,
+            since: None,
+            is_pressed: false,
+            nr_before: 0,
+            progress: 0,
+            nr_reclaimed: 0,
+            nr_loops: 0,
+        }
+    }
+
+    /// Direct reclaim begins.
+    pub(crate) fn begin(&mut self) {
+        if self.since.is_some() {
+            return;
+        }
+        pressure::look_if_older(self.mm, pressure::IN_NEED_NS);
+        let now = self.mm.machine().now_ns();
+        let pages = self.mm.pages();
+        self.since = Some(now);
+        probe::mm_vmscan_direct_reclaim_begin(self.node.index(), self.nr_pages);
+        pages.note_allocstall(self.node);
+        self.mm.vmstat().begin_stall(pages.nr_threads(), now);
+        // For a bound that gives way nobody waits long: the background reclaimer does the rest.
+        if pages.is_capped(self.node, self.nr_pages) {
+            self.is_pressed = pages.is_pressed(self.node, self.nr_pages);
+            self.begin_time(now);
+        }
+    }
+
+    fn begin_time(&mut self, now: u64) {
+        let longest = if self.is_pressed { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
+        self.control.deadline_ns = Some(now + longest);
+        self.nr_before = self.nr_reclaimed;
+    }
+
+    /// Whether its time is over. Under pressure only after one pass over all, and if nothing was gained.
+    pub(crate) fn is_over(&mut self) -> bool {
+        if !self.control.is_over(self.mm) {
+            return false;
+        }
+        let has_gained = self.nr_reclaimed > self.nr_before;
+        let may_go_on = self.is_pressed && (self.nr_loops == 0 || has_gained);
+        if may_go_on {
+            self.begin_time(self.mm.machine().now_ns());
+        }
+        !may_go_on
+    }
+
+    /// Only where the next answer may be that there is no memory, others in the heaps are waited for.
+    pub(crate) fn patience(&self) -> Patience {
+        if self.control.deadline_ns.is_some() { Patience::PassBy } else { Patience::Wait }
+    }
+
+    pub(crate) fn note(&mut self, nr_pages: usize) {
+        self.progress += nr_pages;
+        self.nr_reclaimed += nr_pages;
+        if nr_pages > 0 {
+            self.mm.doorbell().note_gain(nr_pages);
+        }
+    }
+
+    /// The last try passed what nothing else would: the next requests need not try all that again
+    /// before there is something to reclaim. Beyond the bound itself only if nothing was.
+    pub(crate) fn give_way(&self) {
+        let pages = self.mm.pages();
+        pages.yield_caps(self.node, self.nr_pages + GRACE_PAGES, self.nr_reclaimed == 0);
+        if pages.charged() > pages.soft_cap().pages {
+            self.mm.vmstat().note_over_soft_limit();
+        }
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        if self.since.is_some() {
+            self.mm.vmstat().end_stall(self.mm.machine().now_ns());
+            probe::mm_vmscan_direct_reclaim_end(self.node.index(), self.nr_reclaimed);
+        }
+    }
+}
