@@ -6,6 +6,7 @@
 //! found by two words of bits; when there are too many, the older half leaves under one lock.
 
 use core::iter;
+use core::mem::{MaybeUninit, offset_of};
 
 use zonal_numa::NodeId;
 
@@ -35,17 +36,14 @@ const MAX_SPILLED: usize = CAPACITY * MAX_PAGES;
 const FIT_PART: usize = 4;
 
 /// The large runs that one thread keeps.
+///
+/// What stands behind the first link is written with the first runs, from the front: most threads keep
+/// none, and need no memory for it.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct LargeCache {
-    runs: [Option<PageRun>; CAPACITY],
-    /// The places in `runs` where such a run is, by length: those of one page first.
-    places: [u128; MAX_PAGES],
-    /// The lengths of which there are any, in the same order.
+    /// The lengths of which there are any: those of one page first.
     lengths: u64,
-    /// The places where there is none.
-    vacant: u128,
-    /// The places in use as a ring, by age, which begins and ends at the one behind the last.
-    ring: [Link; CAPACITY + 1],
     nr: usize,
     nr_pages: usize,
     /// Pages that the zone gave instead of the cache, and did not get back from it yet.
@@ -54,31 +52,69 @@ pub(crate) struct LargeCache {
     spilled: usize,
     /// So many pages may stay although the thread's share is less: since others were spilled and missed.
     depth: usize,
+    /// The places where there is no run.
+    vacant: u128,
+    /// The runs as a ring, by age, which begins and ends at `END`. Links of places in use are written.
+    ring: [MaybeUninit<Link>; CAPACITY + 1],
+    /// The places in `runs` where such a run is, by length. Written where `lengths` has the bit.
+    places: [MaybeUninit<u128>; MAX_PAGES],
+    /// Written where `vacant` has no bit.
+    runs: [MaybeUninit<PageRun>; CAPACITY],
 }
 
-/// The neighbours of a place in the ring.
+/// The neighbours of a run in the ring.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     older: u8,
     newer: u8,
 }
 
-/// Where the ring begins and ends.
-const END: usize = CAPACITY;
+/// Where the ring begins and ends; the link of a place stands behind it.
+const END: usize = 0;
 
 impl LargeCache {
-    pub(crate) const EMPTY: LargeCache = LargeCache {
-        runs: [const { None }; CAPACITY],
-        places: [0; MAX_PAGES],
-        lengths: 0,
-        vacant: u128::MAX,
-        ring: [Link { older: END as u8, newer: END as u8 }; CAPACITY + 1],
-        nr: 0,
-        nr_pages: 0,
-        owed: 0,
-        spilled: 0,
-        depth: 0,
-    };
+    /// Bytes at its front that are written before it has a run.
+    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, ring) + size_of::<Link>();
+
+    /// Makes an empty one in `place`.
+    ///
+    /// # Safety
+    /// `place` is valid for it.
+    pub(crate) unsafe fn init(place: *mut LargeCache) {
+        let end = Link { older: END as u8, newer: END as u8 };
+        // SAFETY: each write goes to a field of `*place`, which the caller gives. The others may be
+        // anything.
+        unsafe {
+            (&raw mut (*place).lengths).write(0);
+            (&raw mut (*place).nr).write(0);
+            (&raw mut (*place).nr_pages).write(0);
+            (&raw mut (*place).owed).write(0);
+            (&raw mut (*place).spilled).write(0);
+            (&raw mut (*place).depth).write(0);
+            (&raw mut (*place).vacant).write(u128::MAX);
+            (&raw mut (*place).ring[END]).write(MaybeUninit::new(end));
+        }
+    }
+
+    /// The link of a place in use, or of the end.
+    #[inline]
+    fn link(&mut self, at: usize) -> &mut Link {
+        // SAFETY: written by `init` or `keep`.
+        unsafe { self.ring[at].assume_init_mut() }
+    }
+
+    /// The places of runs with a length of which there are any, less one.
+    #[inline]
+    fn places(&mut self, length: usize) -> &mut u128 {
+        // SAFETY: written by the first `keep` of such a run.
+        unsafe { self.places[length].assume_init_mut() }
+    }
+
+    /// The place of the run that came first, `CAPACITY` or above if there is none.
+    #[inline]
+    fn oldest(&mut self) -> usize {
+        usize::from(self.link(END).newer).wrapping_sub(1)
+    }
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
     #[inline]
@@ -86,7 +122,10 @@ impl LargeCache {
         let longest = (nr_pages + nr_pages / FIT_PART).min(MAX_PAGES);
         let fitting =
             self.lengths & (u64::MAX << (nr_pages - 1)) & (u64::MAX >> (MAX_PAGES - longest));
-        let places = *self.places.get(fitting.trailing_zeros() as usize)?;
+        if fitting == 0 {
+            return None;
+        }
+        let places = *self.places(fitting.trailing_zeros() as usize);
         self.remove(pages, places.trailing_zeros() as usize)
     }
 
@@ -156,7 +195,7 @@ impl LargeCache {
             let least = self.nr_pages.saturating_sub(self.owed);
             self.owed = 0;
             pages.free_bulk(iter::from_fn(|| {
-                let oldest = usize::from(self.ring[END].newer);
+                let oldest = self.oldest();
                 (self.nr_pages > least).then(|| self.remove(pages, oldest)).flatten()
             }));
         }
@@ -176,33 +215,42 @@ impl LargeCache {
         let nr_pages = run.nr_pages();
         pages.map.word(run.head()).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
         let place = self.vacant.trailing_zeros() as usize % CAPACITY;
-        self.vacant &= !(1 << place);
-        self.places[nr_pages - 1] |= 1 << place;
-        self.lengths |= 1 << (nr_pages - 1);
-        self.runs[place] = Some(run);
-        let newest = self.ring[END].older;
-        self.ring[place] = Link { older: newest, newer: END as u8 };
-        self.ring[usize::from(newest)].newer = place as u8;
-        self.ring[END].older = place as u8;
+        let (bit, length, at) = (1 << place, nr_pages - 1, place + 1);
+        self.vacant &= !bit;
+        if self.lengths & 1 << length == 0 {
+            self.lengths |= 1 << length;
+            self.places[length].write(bit);
+        } else {
+            *self.places(length) |= bit;
+        }
+        self.runs[place].write(run);
+        let newest = self.link(END).older;
+        self.ring[at].write(Link { older: newest, newer: END as u8 });
+        self.link(usize::from(newest)).newer = at as u8;
+        self.link(END).older = at as u8;
         self.nr += 1;
         self.nr_pages += nr_pages;
     }
 
     #[inline]
     fn remove(&mut self, pages: &Pages, place: usize) -> Option<PageRun> {
-        let place = place % CAPACITY;
-        let run = self.runs[place].take()?;
+        if place >= CAPACITY || self.vacant & 1 << place != 0 {
+            return None;
+        }
+        // SAFETY: a place that is not vacant has a run, and now it is.
+        let run = unsafe { self.runs[place].assume_init_read() };
+        self.vacant |= 1 << place;
         let nr_pages = run.nr_pages();
         pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
-        self.vacant |= 1 << place;
         let length = nr_pages - 1;
-        self.places[length] &= !(1 << place);
-        if self.places[length] == 0 {
+        let places = self.places(length);
+        *places &= !(1 << place);
+        if *places == 0 {
             self.lengths &= !(1 << length);
         }
-        let Link { older, newer } = self.ring[place];
-        self.ring[usize::from(older)].newer = newer;
-        self.ring[usize::from(newer)].older = older;
+        let Link { older, newer } = *self.link(place + 1);
+        self.link(usize::from(older)).newer = newer;
+        self.link(usize::from(newer)).older = older;
         self.nr -= 1;
         self.nr_pages -= nr_pages;
         Some(run)
@@ -211,8 +259,12 @@ impl LargeCache {
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.
     pub(crate) fn clear_way(&mut self, pages: &Pages, start: Pfn, end: Pfn) {
         for place in 0..CAPACITY {
-            let head = self.runs[place].as_ref().map(PageRun::head);
-            if head.is_some_and(|head| (start..end).contains(&head))
+            if self.vacant & 1 << place != 0 {
+                continue;
+            }
+            // SAFETY: as in `remove`.
+            let head = unsafe { self.runs[place].assume_init_ref() }.head();
+            if (start..end).contains(&head)
                 && let Some(run) = self.remove(pages, place)
             {
                 pages.free_run(run);
@@ -236,7 +288,7 @@ impl LargeCache {
     /// Gives the oldest runs back until `keep` are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
         pages.free_bulk(iter::from_fn(|| {
-            let oldest = usize::from(self.ring[END].newer);
+            let oldest = self.oldest();
             (self.nr > keep).then(|| self.remove(pages, oldest)).flatten()
         }));
     }

@@ -60,10 +60,10 @@ impl ClassState {
 
 /// What only the one inside the gate may touch.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Inner {
     pub(crate) classes: [ClassState; NR_CLASSES],
     pub(crate) pcp: Pcp,
-    pub(crate) large: LargeCache,
     pub(crate) outbox: Outbox,
     /// Messages taken out of the inbox and not opened yet, and the bytes of the objects in them.
     pub(crate) received: *mut Message,
@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
     pub(crate) events: HeapEvents,
+    /// Last, for its end is not touched by most.
+    pub(crate) large: LargeCache,
 }
 
 impl Inner {
@@ -95,7 +97,7 @@ impl Inner {
                 (&raw mut (*place).classes[class]).write(ClassState::NEW);
             }
             (&raw mut (*place).pcp).write(Pcp::new());
-            (&raw mut (*place).large).write(LargeCache::EMPTY);
+            LargeCache::init(&raw mut (*place).large);
             (&raw mut (*place).outbox).write(Outbox::new());
             (&raw mut (*place).received).write(ptr::null_mut());
             (&raw mut (*place).received_bytes).write(0);

@@ -19,14 +19,16 @@ mod taken;
 mod visited;
 
 use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
-use zonal_numa::{MemPolicy, NodeId};
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
+use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::mm::Mm;
 use crate::profile::Countdown;
@@ -89,6 +91,13 @@ pub struct Heap {
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
 }
+
+// A thread that keeps no large runs touches two pages of it.
+const _: () = assert!(
+    cfg!(zonal_loom)
+        || offset_of!(Heap, inner) + offset_of!(Inner, large) + LargeCache::WRITTEN
+            <= 2 * PAGE_SIZE
+);
 
 // SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted` and
 // `signals` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the registry
