@@ -4,13 +4,12 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
+use zonal_numa::PAGE_SIZE;
 
 use crate::class::SizeClass;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::slab::Slab;
-use crate::word::Kind;
 
 /// What stands at an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,19 +63,8 @@ impl Mm {
         if let Some((_, class)) = map.word_at(pfn).as_slab() {
             return self.place_in_slab(addr, pfn, class);
         }
-        let first = pfn.index().saturating_sub((crate::large::MAX_LARGE >> PAGE_SHIFT) - 1);
-        for i in (first..=pfn.index()).rev() {
-            let word = map.word_at(Pfn::new(i as u32));
-            let size = word.payload() as usize * PAGE_SIZE;
-            let offset = addr - map.base() - (i << PAGE_SHIFT);
-            if word.kind() == Kind::Large && offset < size {
-                return Place::Large { size, offset };
-            }
-            if !word.is_nothing() {
-                break;
-            }
-        }
-        Place::Free
+        let Some((head, nr_pages)) = map.live_run_at(pfn) else { return Place::Free };
+        Place::Large { size: nr_pages * PAGE_SIZE, offset: addr - map.addr_of(head).addr() }
     }
 
     fn place_in_slab(&self, addr: usize, pfn: Pfn, class: SizeClass) -> Place {

@@ -32,11 +32,11 @@ use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::chunk::{Chunk, Cold};
 use crate::fault::weakened_by;
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
-use crate::word::PageWord;
+use crate::word::{Kind, PageWord};
 
 /// The arrays beside the window. All zeros is the state before the window is placed.
 #[derive(Debug)]
@@ -138,6 +138,21 @@ impl PageMap {
     #[inline]
     pub fn set_word(&self, pfn: Pfn, word: PageWord) {
         self.word(pfn).store(word.raw(), Relaxed);
+    }
+
+    /// First page and length of the live large run that holds the page. For the report of a misuse: it
+    /// looks back as far as anything can begin, without a lock.
+    pub(crate) fn live_run_at(&self, pfn: Pfn) -> Option<(Pfn, usize)> {
+        // A run has a word on its head only. One of more pages than the largest block is a row of
+        // pageblocks and begins where one does.
+        let first = pfn.index().saturating_sub(Order::MAX.nr_pages() - 1);
+        let rows = (0..=first / PAGEBLOCK_PAGES).rev().map(|block| block * PAGEBLOCK_PAGES);
+        let places = (first..=pfn.index()).rev().chain(rows).map(|i| Pfn::new(i as u32));
+        let (head, word) =
+            places.map(|head| (head, self.word_at(head))).find(|(_, word)| !word.is_nothing())?;
+        let nr_pages = word.payload() as usize;
+        let is_in = word.kind() == Kind::Large && pfn.index() - head.index() < nr_pages;
+        is_in.then_some((head, nr_pages))
     }
 
     /// The cold words of a page.

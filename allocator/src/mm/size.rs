@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use super::Mm;
-use crate::large::MAX_LARGE;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pfn::Pfn;
 use crate::slab::Slab;
@@ -77,17 +76,9 @@ impl Mm {
 
     /// What a page without a word means for a pointer into it.
     pub(crate) fn kind_of_nothing(&self, pfn: Pfn) -> BadKind {
-        // A large run has a word on its head only: look back for it inside the largest block.
-        let first = pfn.index().saturating_sub(MAX_LARGE / PAGE_SIZE);
-        for i in (first..pfn.index()).rev() {
-            let word = self.pages.map.word_at(Pfn::new(i as u32));
-            if word.kind() == Kind::Large && i + word.payload() as usize > pfn.index() {
-                return BadKind::Interior;
-            }
-            if !word.is_nothing() {
-                break;
-            }
+        match self.pages.map.live_run_at(pfn) {
+            Some(_) => BadKind::Interior,
+            None => BadKind::NotAllocated,
         }
-        BadKind::NotAllocated
     }
 }

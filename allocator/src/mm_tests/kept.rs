@@ -3,11 +3,11 @@
 use core::ptr::NonNull;
 use std::vec::Vec;
 
-use zonal_numa::PAGE_SIZE;
+use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Request};
+use crate::{Attempt, BadKind, Config, Mm, Place, Request};
 
 #[test]
 fn a_kept_block_serves_again_and_makes_way() {
@@ -130,4 +130,49 @@ fn what_smaller_blocks_left_serves_a_huge_one() {
     let again = huge(false, false);
     assert!(!is_row(again));
     owner.free(again);
+}
+
+/// What lies in the middle of a row of pageblocks, further from its head than the largest block of the
+/// buddy core has pages.
+#[test]
+fn the_inside_of_a_row_is_known() {
+    const MIB: usize = 1 << 20;
+    for checked in [false, true] {
+        let config = Config { checked, ..Config::default() };
+        let mm = Mm::new(Machine::linux(), config).unwrap();
+        if !mm.is_one_node() {
+            return;
+        }
+        let owner = Owner::attach(mm);
+        let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
+        let get = |size| {
+            let request = Request { size, align: 8, zeroed: false, grows: false };
+            // SAFETY: the test's thread owns the heap.
+            unsafe { owner.heap().alloc(request, from) }.unwrap().start
+        };
+        // SAFETY: as above.
+        let free = |block| unsafe { owner.heap().free(block) };
+        let smaller: Vec<_> = (0..16).map(|_| get(MIB)).collect();
+        smaller.into_iter().for_each(|block| free(block).unwrap());
+        mm.drain_all(Some(owner.0));
+
+        let row = get(7 * MIB);
+        let start = row.addr().get();
+        let size = mm.capacity(row).unwrap();
+        assert!(mm.pages().map.pfn_of(start).is_some());
+        for offset in [PAGE_SIZE, 3 * MIB, 4 * MIB, 5 * MIB, 6 * MIB + 24, 7 * MIB - 8] {
+            let addr = start + offset;
+            assert_eq!(mm.place_of(addr), Place::Large { size, offset });
+            assert!(!mm.is_guard(addr));
+            if !checked {
+                let inside = NonNull::new(row.as_ptr().with_addr(addr)).unwrap();
+                assert_eq!(free(inside).unwrap_err().kind, BadKind::Interior, "{offset}");
+            }
+        }
+        assert_eq!(mm.is_guard(start + size - 1), checked);
+        assert!(!matches!(mm.place_of(start + size), Place::Large { .. }));
+        free(row).unwrap();
+        assert_eq!(mm.place_of(start + 5 * MIB), Place::Free);
+        mm.validate(Some(owner.0)).unwrap();
+    }
 }
