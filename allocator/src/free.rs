@@ -221,7 +221,7 @@ impl Heap {
 
     /// No memory for a message: the slow way that needs none.
     #[cold]
-    fn defer(&self, object: NonNull<u8>) {
+    pub(crate) fn defer(&self, object: NonNull<u8>) {
         if self.mm().is_checked() {
             self.seal_again(object);
         }

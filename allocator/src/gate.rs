@@ -14,7 +14,7 @@
 //! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap           |
 //! |          | owner (1 -> 2)        | visitor  | the owner came, and works elsewhere       |
 //! |          | owner (1, 2 -> 3)     | visitor  | the owner sleeps until the visitor leaves |
-//! |          | visitor (2, 3 -> 0)   | owner    | the visitor has left, and wakes the owner |
+//! |          | visitor (2, 3 -> 0)   | owner    | it has left; from 3, the owner is woken   |
 //!
 //! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
 //! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at

@@ -52,6 +52,7 @@ pub struct Waits {
     longest_ns: AtomicU64,
     /// Since when somebody has slept for the present holder; 0: nobody.
     since: AtomicU64,
+    sleepers: AtomicU64,
 }
 
 impl Waits {
@@ -61,17 +62,27 @@ impl Waits {
             ns: AtomicU64::new(0),
             longest_ns: AtomicU64::new(0),
             since: AtomicU64::new(0),
+            sleepers: AtomicU64::new(0),
         }
     }
 
-    /// Somebody begins to sleep.
+    /// Somebody is about to sleep.
     fn begin(&self) {
         let _ = self.since.compare_exchange(0, now_ns(), Relaxed, Relaxed);
     }
 
-    /// Who slept has the lock, and others may sleep on.
+    /// Who came to sleep has the lock; others sleep on, if there are any.
     fn begin_anew(&self) {
-        self.since.store(now_ns(), Relaxed);
+        self.since.store(0, Relaxed);
+        if self.sleepers.load(Relaxed) > 0 {
+            self.begin();
+        }
+    }
+
+    /// A forked child: nobody sleeps.
+    fn reinit(&self) {
+        self.since.store(0, Relaxed);
+        self.sleepers.store(0, Relaxed);
     }
 
     /// The holder is about to let it go.
@@ -156,6 +167,7 @@ impl FutexLock {
     /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
     pub fn reinit(&self) {
         self.state.store(FREE, Relaxed);
+        self.waits.reinit();
     }
 
     #[cold]
@@ -168,11 +180,13 @@ impl FutexLock {
                 _ => spin(),
             }
         }
+        self.waits.sleepers.fetch_add(1, Relaxed);
         // ORDERING: Acquire, as in `acquire`.
         while self.state.swap(CONTENDED, Acquire) != FREE {
             self.waits.begin();
             futex_wait(&self.state, CONTENDED, None);
         }
+        self.waits.sleepers.fetch_sub(1, Relaxed);
         self.waits.begin_anew();
     }
 }

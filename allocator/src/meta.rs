@@ -103,7 +103,7 @@ impl Meta {
 
     /// The lock, for the fork handlers.
     pub(crate) fn raw_lock(&self) -> &crate::lock::FutexLock {
-        // SAFETY: only the fork handlers use it, in the order of the lock table.
+        // SAFETY: for the fork handlers, in the order of the lock table, and its figures.
         unsafe { self.state.raw() }
     }
 }

@@ -297,7 +297,7 @@ impl Registry {
     }
 
     pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: for the fork handlers only, in the order of the lock table.
+        // SAFETY: for the fork handlers, in the order of the lock table, and its figures.
         unsafe { self.pool.raw() }
     }
 

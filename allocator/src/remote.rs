@@ -59,6 +59,9 @@ pub(crate) struct Message {
 const _: () = assert!(size_of::<Message>() == 512);
 
 impl Message {
+    /// For a page word in what a heap's owner puts aside; no heap has the number 0.
+    pub(crate) const TO_ITSELF: u32 = 0;
+
     /// Makes an empty one in `place`, for the owner of pages with that word.
     ///
     /// # Safety
@@ -97,10 +100,10 @@ impl Message {
     #[inline]
     pub(crate) fn add(&mut self, object: *mut u8, class: SizeClass) {
         self.objects[self.nr as usize] = object;
+        self.bytes += class.size() as u32;
         // A forked child may find it here. Of another thread it sees a prefix of what that did.
         compiler_fence(Release);
         self.nr += 1;
-        self.bytes += class.size() as u32;
     }
 }
 

@@ -76,7 +76,10 @@ impl Mm {
             return visit(&mut entered);
         }
         if patience == Patience::PassBy {
-            return self.vmstat().note_skipped();
+            if heap.is_dead() {
+                self.vmstat().note_skipped();
+            }
+            return;
         }
         // None: a thread has it now.
         if let Some((taken, remains)) = self.registry.take_any(|dead| ptr::eq(dead, heap)) {

@@ -31,7 +31,6 @@ use crate::misuse::BadPointer;
 use crate::mm::{Attempt, Block};
 use crate::remote::Message;
 use crate::watermark::WatermarkLevel;
-use crate::word::PageWord;
 
 impl Heap {
     /// An object of `class` while a visitor is in the heap. Owner only.
@@ -98,11 +97,10 @@ impl Heap {
         let mm = self.mm();
         // If this thread sleeps from now on, somebody has to come for it.
         mm.doorbell().ring();
-        let word = PageWord::slab(self.id(), class).raw();
         let open = || {
             let place = mm.meta().alloc(mm.machine(), size_of::<Message>())?.cast::<Message>();
             // SAFETY: a fresh block of that size.
-            unsafe { Message::open(place, word) };
+            unsafe { Message::open(place, Message::TO_ITSELF) };
             Some(place)
         };
         let is_put = self.inbox.put_aside(object, class, open);

@@ -99,7 +99,7 @@ impl Mm {
             Some(place)
         });
         let any = || self.registry.take_dead(|heap| !pinned && !heap.is_pinned());
-        let fresh = fresh.map(|heap| (heap, Remains::Whole));
+        let fresh = fresh.map(|heap| (heap, Remains::Empty));
         fresh.or_else(any).ok_or(AllocError::Exhausted { node, order: 0 })
     }
 
@@ -121,15 +121,20 @@ impl Mm {
         // Whoever drains the dead shall come, also if nobody gets in here: hits leave no trace.
         h.note_use();
         if remains == Remains::Whole {
-            if let Some(mut inner) = h.try_enter() {
-                inner.collect(h, || false);
-                inner.post_all(h);
+            match h.try_enter() {
+                Some(mut inner) => {
+                    inner.collect(h, || false);
+                    inner.post_all(h);
+                }
+                None => self.doorbell().ring(),
             }
             self.registry.put_dead(heap, remains);
         } else if self.registry.empty_or_put(heap, |inner| {
             inner.drain_owned(None);
         }) {
             self.share(heap);
+        } else {
+            self.doorbell().ring();
         }
         self.note_threads();
     }

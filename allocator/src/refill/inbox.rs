@@ -7,6 +7,7 @@ use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
+use crate::remote::Message;
 
 impl Inner {
     /// Takes what others sent back into the bins, what finds no room there into the slabs: until there
@@ -80,7 +81,10 @@ impl Inner {
         let Some(message) = (unsafe { self.received.as_mut() }) else { return false };
         self.received = message.next;
         self.received_bytes -= message.bytes as usize;
-        self.events.remote_free += u64::from(message.nr);
+        // What the owner put aside came from no other thread.
+        if message.word != Message::TO_ITSELF {
+            self.events.remote_free += u64::from(message.nr);
+        }
         message.objects[..message.nr as usize].iter().for_each(|&object| put(self, object));
         self.recycle(heap, NonNull::from(message));
         true
@@ -99,7 +103,7 @@ impl Inner {
                 let object = NonNull::new(object);
                 if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word))
                 {
-                    heap.mm().defer(object);
+                    heap.defer(object);
                 }
             }
             None => {
