@@ -232,17 +232,16 @@ impl HeapHot {
     /// As for [`HeapHot::push`], if the answer is not null.
     #[inline(always)]
     pub unsafe fn try_move(this: *mut HeapHot, object: *mut u8, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise. Both objects are live and distinct, and have that many bytes; the
-        // new one goes back to where it was.
+        // SAFETY: the caller's promise. Both objects are live and distinct, and have that many bytes; a
+        // bin has no less room after a pop.
         unsafe {
             let Some(usable) = Self::size_of(this, object) else { return ptr::null_mut() };
+            // First: what is of another heap, or has no room in its bin, is copied by the long way once.
+            let Ok(bin) = Self::room_for(this, object, |_| true) else { return ptr::null_mut() };
             let new = Self::pop(this, size);
             if !new.is_null() {
                 new.copy_from_nonoverlapping(object, size.min(usable));
-                if !Self::push(this, object) {
-                    Self::push(this, new);
-                    return ptr::null_mut();
-                }
+                Self::put(bin, object);
             }
             new
         }
@@ -309,13 +308,34 @@ impl HeapHot {
         object: *mut u8,
         is_right: impl FnOnce(u32) -> bool,
     ) -> Push {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match Self::room_for(this, object, is_right) {
+                Ok(bin) => {
+                    Self::put(bin, object);
+                    Push::Done
+                }
+                Err(missed) => missed,
+            }
+        }
+    }
+
+    /// The bin of `object`, which has room for it; what a push comes to where there is none.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::push`].
+    #[inline(always)]
+    unsafe fn room_for(
+        this: *mut HeapHot,
+        object: *mut u8,
+        is_right: impl FnOnce(u32) -> bool,
+    ) -> Result<*mut Bin, Push> {
         // SAFETY: the caller's promise. `words` has a word for every page below `covered`. A word
-        // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap; a slot
-        // below `limit` is writable.
+        // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap.
         unsafe {
             let offset = object.addr().wrapping_sub((*this).base);
             if offset >= (*this).covered {
-                return Push::Unknown;
+                return Err(Push::Unknown);
             }
             // Relaxed: a word of this heap is written by this thread only, and any other word
             // only has to differ.
@@ -323,18 +343,30 @@ impl HeapHot {
             let word = u64::from(word) ^ (*this).tag;
             let missed = Push::Missed(Found(word as u32));
             if word >= u64::from(CLASS_LIMIT) || !is_right(word as u32) {
-                return missed;
+                return Err(missed);
             }
             let bin = Self::bin_at(this, word as usize);
             let top = (*bin).top;
             // The object freed last, freed again, is the one double free that is cheap to see
             // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
             if top >= (*bin).limit || *top.sub(1) == object {
-                return missed;
+                return Err(missed);
             }
+            Ok(bin)
+        }
+    }
+
+    /// Lays `object` on top of `bin`.
+    ///
+    /// # Safety
+    /// The bin is of a heap that the calling thread owns and has marked as taken, and has room.
+    #[inline(always)]
+    unsafe fn put(bin: *mut Bin, object: *mut u8) {
+        // SAFETY: a slot below `limit` is writable.
+        unsafe {
+            let top = (*bin).top;
             *top = object;
             (*bin).top = top.add(1);
-            Push::Done
         }
     }
 

@@ -6,6 +6,7 @@ mod holes;
 mod huge;
 mod kept;
 mod misuse;
+mod moves;
 mod usual;
 mod visited;
 mod visitors;
