@@ -181,8 +181,9 @@ impl SizeClass {
     }
 }
 
-/// How slabs of a class are cut.
+/// How slabs of a class are cut. None lies across the border of a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
 pub(crate) struct Slicing {
     reciprocal: u32,
     /// Bytes in which objects start.
@@ -192,6 +193,8 @@ pub(crate) struct Slicing {
     size: u16,
     nr_objects: u16,
 }
+
+const _: () = assert!(size_of::<Slicing>() == 16);
 
 impl Slicing {
     #[inline]
