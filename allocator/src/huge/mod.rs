@@ -2,8 +2,8 @@
 //!
 //! An index sorted by address tells what is where (`index`). Freed mappings stay for a while and are
 //! reused (`cache`); blocks that grow are moved by the system (`mremap`). Every operation is
-//! all-or-nothing. System calls are made outside the lock, except `mremap` and the growth of the
-//! index.
+//! all-or-nothing. System calls are made outside the lock, except `mremap`, the split of huge pages that
+//! goes before it where memory is tight, and the growth of the index.
 
 mod cache;
 mod index;

@@ -49,8 +49,9 @@ impl Pages {
 
     /// Takes the run of a slab back, in which these pages are holes since its section was holed for the
     /// time `holing`. They stay without charge: charged without memory they would count as left to who
-    /// looks at the control group before the next owner touches them.
-    pub(crate) fn free_holed(&self, run: PageRun, holes: u16, holing: u8) {
+    /// looks at the control group before the next owner touches them. Where the kernel may have filled them
+    /// they are charged again. Returns how many pages of the run have memory.
+    pub(crate) fn free_holed(&self, run: PageRun, holes: u16, holing: u8) -> usize {
         let nr_pages = holes.count_ones() as usize;
         let home = self.home(run.head());
         let chunk = self.map.chunk(run.head());
@@ -65,6 +66,7 @@ impl Pages {
         };
         let nr_pages = run.nr_pages();
         zone.free_holed(&self.env(home), run.into_head(), nr_pages, gone);
+        nr_pages - gone.count_ones() as usize
     }
 
     /// The system refused to take pages inside a slab, of which `nr_holes` had been taken before: those
@@ -83,4 +85,37 @@ impl Pages {
 /// was holed again later.
 fn is_filled(chunk: &Chunk, section: &Section, holing: u8) -> bool {
     chunk.is_whole() || section.nr_holings() != holing
+}
+
+#[cfg(test)]
+mod tests {
+    use zonal_numa::fake::FakeBuilder;
+    use zonal_numa::{Machine, NodeId};
+
+    use super::*;
+    use crate::order::Order;
+    use crate::word::Migratetype;
+    use crate::{Config, Mm};
+
+    #[test]
+    fn a_run_of_which_the_kernel_filled_the_holes_comes_back_with_all_its_memory() {
+        let mm = Mm::new(Machine::fake(FakeBuilder::new().build()), Config::default()).unwrap();
+        let pages = mm.pages();
+        let node = NodeId::new(0).unwrap();
+        for is_filled in [false, true] {
+            let level = WatermarkLevel::Low;
+            let run = pages.alloc_run(node, 8, Order::ZERO, Migratetype::Slab, level).unwrap();
+            let section = pages.map.chunk(run.head()).section();
+            pages.hole_section(section);
+            let holing = pages.sections.get(section).nr_holings();
+            pages.note_holes(run.head(), 3, Reclaimer::Direct);
+            let charged = pages.charged();
+            // Holed again since.
+            let holing = if is_filled { holing.wrapping_sub(1) } else { holing };
+            let nr_pages = pages.free_holed(run, 0b111, holing);
+            assert_eq!(nr_pages, if is_filled { 8 } else { 5 });
+            assert_eq!(pages.charged(), charged + nr_pages - 5);
+            mm.validate(None).unwrap();
+        }
+    }
 }

@@ -42,7 +42,8 @@ pub use crate::charge::UNLIMITED;
 pub use config::{PageConfig, Placement};
 pub use lruvec::Lruvec;
 
-/// All page caches together hold at most one page in so many.
+/// All page caches together hold at most one page in so many of each order, and so do the large runs of all
+/// threads; more where `PCP_LEAST`, `PCP_RUNS` or `PCP_DEEP` say so.
 const PCP_PART: usize = 64;
 /// What caches hold is little up to this part of the charged memory beyond `PCP_LEAST`.
 const SMALL_PART: usize = 8;

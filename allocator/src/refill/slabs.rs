@@ -144,8 +144,7 @@ impl Inner {
                 self.pcp.free(pages, heap.node(), order, run);
                 return 0;
             }
-            pages.free_holed(run, holes, holing);
-            order.nr_pages() - holes.count_ones() as usize
+            pages.free_holed(run, holes, holing)
         }
     }
 
