@@ -13,11 +13,12 @@ use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
+use core::sync::atomic::compiler_fence;
 
 use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
 use crate::resize::fits;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::word::PageWord;
 use zonal_numa::PAGE_SHIFT;
 
@@ -196,6 +197,8 @@ impl HeapHot {
             if offset >= (*this).covered {
                 return None;
             }
+            // The other side of `sync_hot`, which a signal handler may call at this point.
+            compiler_fence(Acquire);
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
             Some(PageWord::from_raw(word))
         }

@@ -9,11 +9,14 @@ mod inbox;
 mod objects;
 mod slabs;
 
+use core::sync::atomic::compiler_fence;
+
 use crate::bin::Bin;
 use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Attempt;
+use crate::sync::atomic::Ordering::Release;
 
 impl Heap {
     /// Puts at least one object of `class` into its bin, for a request of `size` bytes. Owner only.
@@ -73,6 +76,9 @@ impl Heap {
         unsafe {
             (*hot).base = map.base();
             (*hot).words = map.words();
+            // A handler of a signal of this thread's looks at them without taking the heap
+            // (`HeapHot::word_of`): when it sees something covered, it has to see where the words are.
+            compiler_fence(Release);
             (*hot).covered = covered;
         }
     }
