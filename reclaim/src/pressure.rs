@@ -133,7 +133,8 @@ fn look(mm: &Mm, before: Watch) -> Watch {
     if machine.is_confined_since_start() {
         pages.keep_cap(None);
         pages.online().iter().for_each(|node| pages.keep_cap(Some(node)));
-        return before;
+        // A bound from before the filter, or the user's, that this one never read.
+        return if pages.has_cap() { before.max(Watch::Loose) } else { before };
     }
     let mut watch = if pages.soft_cap() == Cap::NONE { Watch::No } else { Watch::Loose };
     watch = watch.max(closeness(look_at_group(mm), before));

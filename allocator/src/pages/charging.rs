@@ -97,6 +97,11 @@ impl Pages {
         self.budget.cap()
     }
 
+    /// Whether a bound that gives way stands for the process or for any node.
+    pub fn has_cap(&self) -> bool {
+        self.cap() != Cap::NONE || self.online_nodes().any(|node| node.budget.cap() != Cap::NONE)
+    }
+
     /// Pages charged to a node.
     pub fn charged_to(&self, node: NodeId) -> usize {
         self.node(node).map_or(0, |home| home.budget.charged())

@@ -4,7 +4,7 @@ use zonal_allocator::{Cap, UNLIMITED};
 use zonal_numa::Room;
 
 use super::*;
-use crate::pressure::{self, INTERVAL_NS};
+use crate::pressure::{self, INTERVAL_NS, Pressure, Watch};
 
 const MIB: usize = 1 << 20;
 
@@ -115,6 +115,26 @@ fn a_late_filter_keeps_the_bound_that_was_read_last() {
     keeper.round(mm, None);
     take(heap, 4 * MIB).unwrap();
     assert_eq!((mm.pages().cap(), machine.calls(Call::Room)), (cap, nr_calls));
+}
+
+#[test]
+fn a_bound_is_watched_although_the_filter_came_before_the_first_look() {
+    let room = Room { total: 64 * MIB, available: 60 * MIB };
+    for (soft_limit, in_group, watch) in [
+        (UNLIMITED, false, Watch::No),
+        (4 * MIB / PAGE_SIZE, false, Watch::Loose),
+        (UNLIMITED, true, Watch::Loose),
+    ] {
+        let machine = FakeBuilder::new().build();
+        let pages = PageConfig { soft_limit, ..PageConfig::default() };
+        let (mm, _) = start(machine, Config { pages, ..Config::default() });
+        machine.set_group_room(in_group.then_some(room));
+        pressure::begin(mm);
+        machine.confine();
+        let mut pressure = Pressure::new(0);
+        pressure.refresh(mm, mm.machine().now_ns());
+        assert_eq!(pressure.watch(), watch, "{soft_limit} {in_group}");
+    }
 }
 
 /// A bound that gave way is one again after the next look, also where that finds nothing out.
