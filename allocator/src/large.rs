@@ -89,11 +89,12 @@ impl Mm {
     pub(crate) fn alloc_large(
         &self,
         heap: &Heap,
-        size: usize,
-        align: usize,
+        request: Request,
         from: Attempt,
     ) -> Result<Block, AllocError> {
-        self.publish_large(self.run_for(heap, size, align, from)?, size)
+        let Request { size, align, grows, .. } = request;
+        let longest = if grows { large_cache::MAX_SHARED } else { large_cache::MAX_PAGES };
+        self.publish_large(self.run_for(heap, (size, align), longest, from)?, size)
     }
 
     /// The same for an object of a class, with slack behind it.
@@ -104,16 +105,17 @@ impl Mm {
         from: Attempt,
     ) -> Result<Block, AllocError> {
         heap.read_policy();
-        let run = self.run_for(heap, size + 1, 1, from)?;
+        let run = self.run_for(heap, (size + 1, 1), large_cache::MAX_SHARED, from)?;
         self.note_taken(heap, from.node, run.nr_pages());
         self.publish_large(run, size)
     }
 
+    /// A run of up to `longest` pages may be one that the heap keeps.
     fn run_for(
         &self,
         heap: &Heap,
-        size: usize,
-        align: usize,
+        (size, align): (usize, usize),
+        longest: usize,
         from: Attempt,
     ) -> Result<PageRun, AllocError> {
         let nr_pages = pages_for(size);
@@ -121,7 +123,7 @@ impl Mm {
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
         if align_order == Order::ZERO
-            && nr_pages <= large_cache::MAX_SHARED
+            && nr_pages <= longest
             && from.node == heap.node()
             && let Some(run) =
                 heap.try_enter().and_then(|mut inner| inner.large.take(pages, nr_pages))

@@ -20,8 +20,8 @@ use crate::word::{Migratetype, PageWord};
 
 /// The longest run that is kept, in pages.
 pub(crate) const MAX_PAGES: usize = u64::BITS as usize;
-/// The longest one that serves others than `malloc` and `calloc` and comes from others than `free`: blocks
-/// that grow are better off with free neighbours.
+/// The longest one that serves blocks that grow, which are better off with free neighbours, and that comes
+/// from others than `free`.
 pub(crate) const MAX_SHARED: usize = 16;
 /// A bit of a word for each.
 const CAPACITY: usize = u128::BITS as usize;

@@ -90,7 +90,7 @@ impl Heap {
         }
         self.read_policy();
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
-            self.mm().alloc_large(self, size, align, from)?
+            self.mm().alloc_large(self, Request { size, ..request }, from)?
         } else {
             self.alloc_huge(request, from)?
         };

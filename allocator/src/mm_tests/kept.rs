@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 use std::vec::Vec;
 
+use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
@@ -93,6 +94,27 @@ fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it(
     for block in live {
         owner.free(block);
     }
+}
+
+/// Among nodes the short way takes none.
+#[test]
+fn what_is_kept_serves_again_among_nodes_too() {
+    const SIZE: usize = 200 << 10;
+    let machine = FakeBuilder::new().nodes(2).build();
+    let owner = Owner::attach(Mm::new(Machine::fake(machine), Config::default()).unwrap());
+    let large = (0..40).map(|_| owner.alloc(2 << 20, 8));
+    let large: Vec<_> = large.collect();
+    let first = owner.alloc(SIZE, 8);
+    owner.free(first);
+    let kept = owner.heap().enter().large.nr_pages();
+    assert!(kept > 0);
+    for _ in 0..1000 {
+        let block = owner.alloc(SIZE, 8);
+        assert_eq!((block, owner.heap().enter().large.nr_pages()), (first, 0));
+        owner.free(block);
+        assert_eq!(owner.heap().enter().large.nr_pages(), kept);
+    }
+    large.into_iter().for_each(|block| owner.free(block));
 }
 
 #[test]
