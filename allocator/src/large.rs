@@ -130,12 +130,14 @@ impl Mm {
         {
             return Ok(run);
         }
+        let run =
+            pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
         if nr_pages <= large_cache::MAX_PAGES
             && let Some(mut inner) = heap.try_enter()
         {
             inner.large.note_miss(pages, nr_pages);
         }
-        pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)
+        Ok(run)
     }
 
     /// `nr_pages` pages, or slightly more, for the owner of `heap`. An `urgent` request may use the

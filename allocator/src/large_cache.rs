@@ -173,7 +173,7 @@ impl LargeCache {
         }
     }
 
-    /// The zone gives a run that the cache did not have. Where the cache is large beside what is in use,
+    /// The zone gave a run that the cache did not have. Where the cache is large beside what is in use,
     /// as many of the oldest pages leave it: so it keeps what its thread had at a time and has again, but
     /// runs of the wrong lengths do not add to that.
     ///

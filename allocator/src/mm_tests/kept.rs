@@ -1,5 +1,6 @@
 //! Large blocks that a thread keeps: they serve again at once, and make way for what grows.
 
+use core::iter;
 use core::ptr::NonNull;
 use std::vec::Vec;
 
@@ -8,7 +9,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, BadKind, Config, Mm, Place, Request};
+use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request};
 
 #[test]
 fn a_kept_block_serves_again_and_makes_way() {
@@ -115,6 +116,35 @@ fn what_is_kept_serves_again_among_nodes_too() {
         assert_eq!(owner.heap().enter().large.nr_pages(), kept);
     }
     large.into_iter().for_each(|block| owner.free(block));
+}
+
+#[test]
+fn a_request_that_finds_no_room_leaves_the_kept_blocks_alone() {
+    const LIMIT: usize = 4096;
+    let pages = PageConfig { limit: LIMIT, ..PageConfig::default() };
+    let mm = Mm::new(Machine::linux(), Config { pages, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let heap = owner.heap();
+    if !mm.is_one_node() {
+        return;
+    }
+    let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
+    let try_alloc = |nr_pages| {
+        let request = Request { size: nr_pages * PAGE_SIZE, align: 8, zeroed: false, grows: false };
+        // SAFETY: the test's thread owns the heap.
+        unsafe { heap.alloc(request, from) }.map(|block| block.start)
+    };
+    let to_keep: Vec<_> = (0..12).map(|_| owner.alloc(64 * PAGE_SIZE, 8)).collect();
+    let fill = |nr_pages| iter::from_fn(move || try_alloc(nr_pages).ok());
+    let rest: Vec<_> = fill(128).chain(fill(40)).collect();
+    to_keep.into_iter().for_each(|block| owner.free(block));
+    let kept = heap.enter().large.nr_pages();
+    assert_eq!(kept, 12 * 64);
+    for _ in 0..100 {
+        try_alloc(40).unwrap_err();
+    }
+    assert_eq!(heap.enter().large.nr_pages(), kept);
+    rest.into_iter().for_each(|block| owner.free(block));
 }
 
 #[test]
