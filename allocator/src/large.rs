@@ -36,7 +36,7 @@ fn pages_for(size: usize) -> usize {
 
 impl Heap {
     /// The common case of a large block: the thread keeps a run of that length, whatever lies in it. None,
-    /// and nothing changed, in every other case. Makes no system call.
+    /// and nothing changed, in every other case. Its start is that of a page. Makes no system call.
     ///
     /// # Safety
     /// The calling thread owns this heap.
@@ -122,9 +122,9 @@ impl Mm {
         let align_pages = (align >> PAGE_SHIFT).max(1);
         let align_order = Order::holding(align_pages).ok_or(AllocError::TooLarge)?;
         let pages = self.pages();
-        if align_order == Order::ZERO
-            && nr_pages <= longest
-            && from.node == heap.node()
+        let may_be_kept =
+            align_order == Order::ZERO && nr_pages <= longest && from.node == heap.node();
+        if may_be_kept
             && let Some(run) =
                 heap.try_enter().and_then(|mut inner| inner.large.take(pages, nr_pages))
         {
@@ -135,7 +135,7 @@ impl Mm {
         if nr_pages <= large_cache::MAX_PAGES
             && let Some(mut inner) = heap.try_enter()
         {
-            inner.large.note_miss(pages, nr_pages);
+            inner.large.note_miss(pages, nr_pages, may_be_kept);
         }
         Ok(run)
     }

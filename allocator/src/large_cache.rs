@@ -177,9 +177,9 @@ impl LargeCache {
     /// as many of the oldest pages leave it: so it keeps what its thread had at a time and has again, but
     /// runs of the wrong lengths do not add to that.
     ///
-    /// If as much was spilled before, there shall be room for it.
-    pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize) {
-        if self.spilled >= nr_pages {
+    /// If as much was spilled before that would have done, there shall be room for it.
+    pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize, would_do: bool) {
+        if would_do && self.spilled >= nr_pages {
             self.spilled -= nr_pages;
             let depth = self.depth.max(pages.pcp_share(Order::ZERO)) + nr_pages;
             if pages.is_deep_share(depth) {

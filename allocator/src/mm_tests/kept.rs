@@ -148,6 +148,32 @@ fn a_request_that_finds_no_room_leaves_the_kept_blocks_alone() {
 }
 
 #[test]
+fn aligned_blocks_are_kept_as_far_as_that_is_of_use() {
+    const SIZE: usize = 64 << 10;
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    for align in [16, 64, PAGE_SIZE] {
+        let block = owner.alloc(SIZE, align);
+        owner.free(block);
+        // SAFETY: the test's thread owns the heap.
+        assert_eq!(unsafe { heap.try_alloc_large(SIZE) }, Some(block));
+        owner.free(block);
+        assert_eq!(owner.alloc(SIZE, align), block);
+        owner.free(block);
+    }
+    // What the kept ones cannot serve does not make room for more of them.
+    for _ in 0..8 {
+        let blocks: Vec<_> = (0..120).map(|_| owner.alloc(SIZE, SIZE)).collect();
+        blocks.into_iter().for_each(|block| owner.free(block));
+        let kept = heap.enter().large.nr_pages();
+        assert!(heap.mm().pages().is_pcp_share(kept), "{kept} pages");
+    }
+}
+
+#[test]
 fn what_smaller_blocks_left_serves_a_huge_one() {
     const MIB: usize = 1 << 20;
     let owner = Owner::attach(new_mm());

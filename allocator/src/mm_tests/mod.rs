@@ -47,10 +47,12 @@ impl Owner {
             if let Some(hit) = NonNull::new(hit) {
                 return hit;
             }
-            // SAFETY: as above.
-            if let Some(kept) = unsafe { self.heap().try_alloc_large(size) } {
-                return kept;
-            }
+        }
+        // SAFETY: as above.
+        if align <= PAGE_SIZE
+            && let Some(kept) = unsafe { self.heap().try_alloc_large(size) }
+        {
+            return kept;
         }
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
         // SAFETY: as above.

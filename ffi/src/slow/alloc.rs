@@ -57,7 +57,7 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *
 
 #[inline(never)]
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
-    if request.align <= MIN_ALIGN
+    if request.align <= PAGE_SIZE
         && let Some(block) = short_of_visit(heap, |own| {
             // SAFETY: the heap is the thread's own.
             unsafe { own.try_alloc_large(request.size) }
