@@ -14,6 +14,8 @@ const LONGEST_STALL_NS: u64 = 1_000_000;
 /// The same where the group or the node has next to nothing left: what follows is the kernel's killer. As
 /// long again after what was gained in it, because others may have had the processor meanwhile.
 const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
+/// But no more of that from here on: what was gained may go round, from caches that others fill again.
+const LAST_STALLS_END_NS: u64 = 1_000_000_000;
 /// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
 const GRACE_PAGES: usize = 1024;
 
@@ -80,15 +82,18 @@ impl Stall {
         self.nr_before = self.nr_reclaimed;
     }
 
-    /// Whether its time is over. Under pressure only after one pass over all, and if nothing was gained.
+    /// Whether its time is over. Under pressure only after one pass over all, and if nothing was gained or
+    /// it has taken long.
     pub(crate) fn is_over(&mut self) -> bool {
         if !self.control.is_over(self.mm) {
             return false;
         }
-        let has_gained = self.nr_reclaimed > self.nr_before;
-        let may_go_on = self.is_pressed && (self.nr_loops == 0 || has_gained);
+        let now = self.mm.machine().now_ns();
+        let is_long = self.since.is_some_and(|since| now - since >= LAST_STALLS_END_NS);
+        let is_worth_more = self.nr_reclaimed > self.nr_before && !is_long;
+        let may_go_on = self.is_pressed && (self.nr_loops == 0 || is_worth_more);
         if may_go_on {
-            self.begin_time(self.mm.machine().now_ns());
+            self.begin_time(now);
         }
         !may_go_on
     }

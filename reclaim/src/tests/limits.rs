@@ -5,6 +5,7 @@ use zonal_numa::Room;
 
 use super::*;
 use crate::pressure::{self, INTERVAL_NS, Pressure, Watch};
+use crate::stall::Stall;
 
 const MIB: usize = 1 << 20;
 
@@ -310,6 +311,30 @@ fn a_request_under_pressure_goes_on_while_it_gains() {
     take(heap, 40 * MIB).unwrap();
     assert!(machine.calls(Call::Purge) + machine.calls(Call::PurgeMany) < nr_calls + 50);
     mm.validate(Some(heap)).unwrap();
+}
+
+/// What was gained may go to others each time.
+#[test]
+fn a_request_under_pressure_ends_although_it_gains() {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let machine = FakeBuilder::new().build();
+    let (mm, _) = start(machine, Config::default());
+    mm.pages().set_cap(Cap { pages: 0, ..mm.pages().cap() });
+    for (pass_ns, most_ns) in [(SECOND_NS / 4, SECOND_NS * 3 / 2), (3 * SECOND_NS, 4 * SECOND_NS)] {
+        let before = mm.machine().now_ns();
+        let mut stall = Stall::new(mm, node(0), 1);
+        stall.begin();
+        // One pass over all is due to it.
+        machine.advance_ns(pass_ns);
+        assert!(!stall.is_over());
+        stall.nr_loops = 1;
+        while !stall.is_over() {
+            machine.advance_ns(10_000_000);
+            stall.note(1);
+            assert!(mm.machine().now_ns() - before < most_ns);
+        }
+        assert!(mm.machine().now_ns() - before >= SECOND_NS);
+    }
 }
 
 #[test]
