@@ -2,11 +2,14 @@
 //! side by side. The kernel's `alloc_contig_pages`.
 //!
 //! Where all of a row is resident it comes before a new mapping: it costs no page fault, and a program
-//! that goes from smaller blocks to huge ones needs no more memory for them. A few blocks are tried.
+//! that goes from smaller blocks to huge ones needs no more memory for them. A few stretches are tried, each
+//! walked once.
 //!
 //! Under a limit on address space nothing else may be left, since what small objects once used lies in
 //! sections that stay mapped. So a huge request that the system refuses is looked for here, too; that
 //! search is linear in the number of pageblocks.
+
+use core::ops::Range;
 
 use zonal_numa::NodeId;
 
@@ -20,7 +23,7 @@ use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
 use crate::zone::Zone;
 
-/// Blocks that a search for a warm row looks at.
+/// Stretches of free blocks that a search for a warm row walks.
 const LOOKS: usize = 16;
 
 impl Pages {
@@ -88,24 +91,39 @@ impl Pages {
         if zone.nr_free_resident < nr_pages {
             return None;
         }
-        let mut looks = LOOKS;
+        // Those that were too short.
+        let mut walked = [const { Pfn::new(0)..Pfn::new(0) }; LOOKS];
+        let mut nr_walked = 0;
+        let mut left = zone.nr_free_resident;
         for order in [Order::MAX, Order::PAGEBLOCK] {
             for mt in [Migratetype::Large, Migratetype::Slab] {
                 let mut next = zone.buddy.list(order, mt, true).head();
-                while let Some(block) = next.filter(|_| looks > 0) {
-                    looks -= 1;
+                while let Some(block) = next {
                     next = BlockList::next(&self.map, block);
-                    if let Some(start) = self.row_around(node, block, nr_pages) {
-                        return Some(start);
+                    if walked[..nr_walked].iter().any(|stretch| stretch.contains(&block)) {
+                        continue;
                     }
+                    let stretch = self.stretch_around(node, block, nr_pages);
+                    let len = stretch.end.index() - stretch.start.index();
+                    if len >= nr_pages {
+                        return Some(stretch.start);
+                    }
+                    // Nothing is as long as what is left to be seen.
+                    left = left.saturating_sub(len);
+                    if left < nr_pages || nr_walked == LOOKS - 1 {
+                        return None;
+                    }
+                    walked[nr_walked] = stretch;
+                    nr_walked += 1;
                 }
             }
         }
         None
     }
 
-    /// The first page of a row of `nr_pages` warm pages that the free block at `block` is part of.
-    fn row_around(&self, node: NodeId, block: Pfn, nr_pages: usize) -> Option<Pfn> {
+    /// The warm pages in a row that the free block at `block` is part of: all of them, or `nr_pages` or more
+    /// from the first one on.
+    fn stretch_around(&self, node: NodeId, block: Pfn, nr_pages: usize) -> Range<Pfn> {
         let mut end = block;
         let mut start = block;
         let len = |start: Pfn, end: Pfn| end.index() - start.index();
@@ -123,7 +141,7 @@ impl Pages {
         {
             start = before;
         }
-        (len(start, end) >= nr_pages).then_some(start)
+        start..end
     }
 
     /// The order of the free block at `pfn`, if it is made of pageblocks of `node` all of which is

@@ -174,6 +174,35 @@ fn aligned_blocks_are_kept_as_far_as_that_is_of_use() {
 }
 
 #[test]
+fn a_row_is_found_behind_many_blocks_of_one_that_is_too_short() {
+    const SIZE: usize = 4 << 20;
+    const ROW: usize = 20;
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    let pages = heap.mm().pages();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    let mut blocks: Vec<_> = (0..96).map(|_| owner.alloc(SIZE, SIZE)).collect();
+    blocks.sort();
+    let is_row = |blocks: &[NonNull<u8>]| {
+        blocks.windows(2).all(|pair| pair[1].addr().get() - pair[0].addr().get() == SIZE)
+    };
+    // A row, one block between, and a row that is shorter by one.
+    let at = blocks.windows(2 * ROW).position(is_row).unwrap();
+    let part: Vec<_> = blocks.drain(at..at + 2 * ROW).collect();
+    let (long, short) = (&part[..ROW], &part[ROW + 1..]);
+    for &block in long.iter().chain(short) {
+        owner.free(block);
+    }
+    let row = owner.alloc(ROW * SIZE, 8);
+    assert_eq!(row, long[0]);
+    assert!(pages.map.pfn_of(row.addr().get()).is_some());
+    owner.free(row);
+    blocks.into_iter().chain([part[ROW]]).for_each(|block| owner.free(block));
+}
+
+#[test]
 fn what_smaller_blocks_left_serves_a_huge_one() {
     const MIB: usize = 1 << 20;
     let owner = Owner::attach(new_mm());
