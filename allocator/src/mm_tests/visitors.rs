@@ -60,7 +60,13 @@ fn the_wait_for_a_lock_is_counted() {
     let lock = mm.registry.raw_lock();
     std::thread::scope(|scope| {
         lock.acquire();
-        scope.spawn(|| mm.registry.nr_dead());
+        scope.spawn(|| {
+            lock.acquire();
+            // Nobody sleeps for this one, though it cannot know.
+            assert!(lock.is_awaited());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            lock.release();
+        });
         while !lock.is_awaited() {
             std::thread::yield_now();
         }
@@ -74,6 +80,29 @@ fn the_wait_for_a_lock_is_counted() {
     let _ = mm.registry.nr_dead();
     let nr_waits = snapshot(mm, Some(own.0)).process_events.lock_waits;
     assert_eq!(nr_waits, events.lock_waits, "nobody held it");
+}
+
+/// A child has none of those who slept when its parent forked.
+#[test]
+fn a_forked_childs_lock_forgets_who_slept() {
+    let lock = crate::lock::FutexLock::new();
+    lock.acquire();
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            lock.acquire();
+            lock.release();
+        });
+        while !lock.is_awaited() {
+            std::thread::yield_now();
+        }
+        // What the child does; here the sleeper goes on.
+        lock.reinit();
+        lock.wake_all();
+        sleeper.join().unwrap();
+    });
+    let mut events = snapshot(new_mm(), None).process_events;
+    lock.waits().add_to(&mut events);
+    assert_eq!(events.lock_waits, 0, "nobody let it go while somebody slept");
 }
 
 /// However much came back to a heap: a visitor goes as soon as the owner waits, and says what it left.
