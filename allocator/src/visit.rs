@@ -366,6 +366,7 @@ impl Mm {
         self.registry.raw_lock().reinit();
         self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);
+        self.pages().set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
     }
 }
 

@@ -29,7 +29,7 @@ impl Mm {
         let policy = self.policy_now(asked);
         let node = self.home_for(policy, self.machine().current_node());
         let (heap, _) = self.heap_on(node, false)?;
-        self.note_threads();
+        self.pages.note_thread();
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         unsafe { heap.as_ref() }.take_over(policy, asked);
         Ok(heap)
@@ -48,6 +48,7 @@ impl Mm {
             return Err(exhausted);
         }
         let (heap, _) = self.heap_on(node, true)?;
+        self.pages.note_thread();
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         let h = unsafe { heap.as_ref() };
         h.take_over(policy, Some(policy));
@@ -136,13 +137,7 @@ impl Mm {
         } else {
             self.doorbell().ring();
         }
-        self.note_threads();
-    }
-
-    fn note_threads(&self) {
-        // Read one after the other: another thread may come and go between.
-        let nr_dead = self.registry.nr_dead();
-        self.pages.set_threads(self.registry.nr_heaps().saturating_sub(nr_dead));
+        self.pages.note_thread_end();
     }
 
     /// Whether the owner of `heap` is to [`Mm::exchange`] it: its thread has moved to another node,

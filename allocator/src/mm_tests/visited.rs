@@ -349,6 +349,15 @@ fn borrowed_heaps_are_no_threads() {
     let visitor = visit(own);
     let blocks: Vec<_> = (0..5000).map(|_| own.alloc(100, 8)).collect();
     assert_eq!(mm.pages().nr_threads(), nr_threads);
+    // Nor while a thread begins and another ends.
+    let ended = Owner::attach(mm);
+    mm.with_another(own.heap(), |_| {
+        Owner::attach(mm);
+        // SAFETY: this thread owns the heap.
+        unsafe { mm.detach(ended.0) };
+    })
+    .unwrap();
+    assert_eq!(mm.pages().nr_threads(), nr_threads + 1);
     while mm.doorbell().answer() {}
     blocks.into_iter().for_each(|block| own.free(block));
     assert!(mm.doorbell().answer());

@@ -190,7 +190,7 @@ impl Pages {
         self.node(node).is_some_and(|home| home.lock().unreserve(&self.map))
     }
 
-    /// Threads that have a heap.
+    /// Threads that have a heap, and handles. What borrows one from the pool for a moment is none.
     pub fn nr_threads(&self) -> usize {
         self.nr_threads.load(Relaxed)
     }
@@ -275,7 +275,19 @@ impl Pages {
         }
     }
 
-    /// Tells how many threads have a heap.
+    /// A thread has got a heap.
+    pub(crate) fn note_thread(&self) {
+        // Relaxed: a matter of taste only.
+        self.nr_threads.fetch_add(1, Relaxed);
+    }
+
+    /// It gives it back.
+    pub(crate) fn note_thread_end(&self) {
+        // Relaxed: as above.
+        self.nr_threads.fetch_sub(1, Relaxed);
+    }
+
+    /// Tells how many threads have a heap: for a forked child.
     pub(crate) fn set_threads(&self, nr: usize) {
         // Relaxed: a matter of taste only.
         self.nr_threads.store(nr, Relaxed);
