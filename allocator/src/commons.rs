@@ -51,7 +51,10 @@ impl Mm {
             let commons = to.heap();
             SizeClass::all().for_each(|class| to.adopt_all(commons, class, from));
         };
-        self.registry.put_common(heap, |from| from.worthy_classes(h), give);
+        let remains = self.registry.put_common(heap, |from| from.worthy_classes(h), give);
+        if remains == Remains::Whole {
+            self.doorbell().ring();
+        }
     }
 }
 

@@ -167,13 +167,13 @@ impl Registry {
 
     /// Puts an emptied heap into the pool: `give` gives its slabs of the classes that are `worthy` of it,
     /// one bit each, to the commons of its node, which it becomes itself where there is none. While
-    /// somebody is in one of the two it stays whole, for who drains the dead.
+    /// somebody is in one of the two it stays whole, for who drains the dead: what remains.
     pub(crate) fn put_common(
         &self,
         heap: NonNull<Heap>,
         worthy: impl FnOnce(&Entered<'_>) -> u64,
         give: impl FnOnce(&mut Entered<'_>, &mut Entered<'_>),
-    ) {
+    ) -> Remains {
         let mut pool = self.pool.lock();
         // SAFETY: the caller owned the heap and gives it away.
         let h = unsafe { heap.as_ref() };
@@ -198,6 +198,7 @@ impl Registry {
             }
         };
         pool.put(h, remains);
+        remains
     }
 
     /// Goes into a heap in the pool, unless somebody is there or it is not in the pool. Nobody takes it

@@ -72,9 +72,10 @@ impl Mm {
         let other = unsafe { borrowed.as_ref() };
         other.take_over(heap.policy(), heap.asked_policy());
         let done = work(other);
-        // The bins of commons are empty, and those of this one may not be any more.
+        // The bins of commons are empty, and those of this one may not be any more. No thread left it whole,
+        // though: it does not count among those heaps.
         let is_common = remains == Remains::Common;
-        self.registry.put_dead(borrowed, if is_common { Remains::Whole } else { remains });
+        self.registry.put_dead(borrowed, if is_common { Remains::Empty } else { remains });
         Ok(done)
     }
 

@@ -156,8 +156,10 @@ fn a_thread_may_end_beside_a_visitor() {
     let visitor = visit(own);
     // Hits, all of them.
     blocks.into_iter().for_each(|block| own.free(block));
+    while mm.doorbell().answer() {}
     // SAFETY: the thread ends.
     unsafe { mm.detach(own.0) };
+    assert!(mm.doorbell().answer(), "somebody has to come for it");
     let next = Owner::attach(mm);
     assert_ne!(next.0, own.0);
     drop(visitor);
@@ -237,9 +239,11 @@ fn slabs_that_find_the_commons_visited_come_again() {
     let blocks: Vec<_> = (0..5000).map(|_| ended.alloc(100, 8)).collect();
     blocks.into_iter().step_by(2).for_each(|block| ended.free(block));
     let visitor = visit(commons);
+    while mm.doorbell().answer() {}
     // SAFETY: as above.
     unsafe { mm.detach(ended.0) };
     assert!(!ended.heap().is_drained());
+    assert!(mm.doorbell().answer(), "somebody has to come for them");
     drop(visitor);
     mm.drain_all(Some(last.0));
     let nr_slabs = |owner: Owner| -> u32 {
@@ -358,6 +362,7 @@ fn borrowed_heaps_are_no_threads() {
     })
     .unwrap();
     assert_eq!(mm.pages().nr_threads(), nr_threads + 1);
+    assert_eq!(mm.registry.nr_whole(), 1, "what is borrowed is not left by a thread");
     while mm.doorbell().answer() {}
     blocks.into_iter().for_each(|block| own.free(block));
     assert!(mm.doorbell().answer());
