@@ -12,6 +12,7 @@ unset ZONAL_FAULT
 faults="
 futex_no_wake             lock::waiters
 futex_no_wake             gate::visitor
+futex_no_wake             gate::fork
 lock_release_relaxed      lock::
 gate_no_heavy_barrier     gate::visitor
 gate_no_light_barrier     gate::visitor

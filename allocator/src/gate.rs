@@ -13,8 +13,8 @@
 //! | `inside` | owner                 | visitor  | the owner works on the heap               |
 //! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap           |
 //! |          | owner (1 -> 2)        | visitor  | the owner came, and works elsewhere       |
-//! |          | owner (1, 2 -> 3)     | visitor  | the owner sleeps until the visitor leaves |
-//! |          | visitor (2, 3 -> 0)   | owner    | it has left; from 3, the owner is woken   |
+//! |          | owner, fork (1, 2 -> 3) | visitor | it sleeps until the visitor leaves       |
+//! |          | visitor (2, 3 -> 0)   | owner    | it has left; from 3, who sleeps is woken  |
 //!
 //! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
 //! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at
@@ -27,7 +27,7 @@
 //! Once the visitor has read `inside == 0` (Acquire, pairs with the owner's Release in `leave`) the
 //! owner cannot enter until `claim` is 0 again (Release in `end_visit`, Acquire in `enter`), so all
 //! private fields are the visitor's. A visitor looks for the owner to leave a few times and then goes
-//! away, except for fork. The owner changes `claim` by compare-exchange only: a visitor that leaves
+//! away, except for fork, which also sleeps until another visitor has left. The owner changes `claim` by compare-exchange only: a visitor that leaves
 //! meanwhile has opened the gate for good. It sleeps only where all heaps are asked for, its own
 //! among them, and until they are done (a trim, a report, the exit report), and at a hard limit, before
 //! the program is told that there is no memory.
@@ -104,8 +104,14 @@ impl Gate {
     fn step_back(&self) {
         // ORDERING: Release as in `leave`; nothing was changed, but the visitor need not know.
         self.inside.store(0, Release);
+        self.wait();
+    }
+
+    /// Sleeps until the visitor has left.
+    #[cold]
+    fn wait(&self) {
         loop {
-            // Relaxed: the claim only tells to wait; `enter` looks again with Acquire.
+            // Relaxed: the claim only tells to wait; who comes then looks again with Acquire.
             match self.claim.load(Relaxed) {
                 FREE => return,
                 AWAITED => futex_wait(&self.claim, AWAITED, None),
@@ -148,7 +154,14 @@ impl Gate {
         self.claim.compare_exchange(FREE, CLAIMED, Acquire, Relaxed).is_ok()
     }
 
-    /// Whether the owner came while a visitor has the heap.
+    /// The same after any other visitor has left, however long that takes.
+    pub fn begin_visit_by_all_means(&self) {
+        while !self.begin_visit() {
+            self.wait();
+        }
+    }
+
+    /// Whether the owner came while a visitor has the heap, or a fork.
     pub fn is_wanted(&self) -> bool {
         // Relaxed: a hint to hurry.
         self.claim.load(Relaxed) >= WANTED

@@ -316,9 +316,7 @@ impl Mm {
         self.registry.raw_lock().acquire();
         // The own heap too: another visitor may be at work in it, and must have gone.
         for heap in self.registry.all() {
-            while !heap.begin_visit() {
-                yield_now();
-            }
+            heap.begin_visit_by_all_means();
         }
         // The dead have no owner that could be inside, and nobody takes them over now.
         if self.registry.all().any(|h| Some(NonNull::from(h)) != own && !h.is_dead()) {

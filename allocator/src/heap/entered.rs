@@ -40,14 +40,14 @@ impl<'a> Entered<'a> {
         self.who == Who::Visitor
     }
 
-    /// Whether the owner came meanwhile.
+    /// Whether the owner came meanwhile, or somebody who has to have the heap.
     pub(crate) fn is_wanted(&self) -> bool {
         self.owner().waits()
     }
 
     /// The owner, to be asked whether it came while the heap is worked on.
     pub(crate) fn owner(&self) -> Owner<'a> {
-        Owner(self.is_visitor().then_some(self.heap))
+        Owner((self.who != Who::Owner).then_some(self.heap))
     }
 
     /// The heap, for what is not behind the gate.
@@ -56,7 +56,7 @@ impl<'a> Entered<'a> {
     }
 }
 
-/// The owner of a heap that is visited; none of one that is there itself.
+/// Who may come to a heap that is visited, its owner as a rule; none where that is there itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a>(Option<&'a Heap>);
 
@@ -155,6 +155,11 @@ impl Heap {
     /// its round, then calls [`Heap::finish_visit`].
     pub(crate) fn begin_visit(&self) -> bool {
         self.gate.begin_visit()
+    }
+
+    /// The same for fork, which goes without no heap.
+    pub(crate) fn begin_visit_by_all_means(&self) {
+        self.gate.begin_visit_by_all_means();
     }
 
     /// Second half: the heap, or none when its owner stayed inside for too long.

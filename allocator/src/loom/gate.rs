@@ -133,6 +133,27 @@ fn elsewhere() {
     });
 }
 
+/// Fork goes in after any visitor and its owner, and sleeps for a visitor.
+#[test]
+fn fork() {
+    check("gate:fork", &["visit", "turned-away", "sleep", "hurried"], || {
+        let heap = Arc::new(Heap::new());
+        let other = {
+            let heap = Arc::clone(&heap);
+            thread::spawn(move || u32::from(heap.visit()))
+        };
+        heap.gate.begin_visit_by_all_means();
+        gate::heavy();
+        assert!(heap.gate.settle(1), "there is no owner");
+        heap.work();
+        heap.gate.end_visit();
+        let visits = other.join().unwrap();
+        // SAFETY: everybody else has ended.
+        assert_eq!(heap.inner.with(|n| unsafe { *n }), 1 + visits);
+        assert!(!heap.gate.is_visited(), "the gate is open");
+    });
+}
+
 #[test]
 fn symmetric() {
     check("gate:symmetric", &["visit", "give-up", "sleep"], || {

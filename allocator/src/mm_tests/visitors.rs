@@ -28,6 +28,32 @@ fn fork_waits_for_a_visitor_in_its_own_heap() {
     own.alloc(100, 8);
 }
 
+/// So does one in the heap of an ended thread, which hears of it: a fork holds the pool meanwhile.
+#[test]
+fn who_is_in_a_heap_of_the_pool_makes_haste_for_a_fork() {
+    let mm = new_mm();
+    let [own, ended] = [(); 2].map(|()| Owner::attach(mm));
+    let blocks: Vec<_> = (0..20_000).map(|_| ended.alloc(100, 8)).collect();
+    // SAFETY: this thread owns both heaps.
+    unsafe { mm.detach(ended.0) };
+    blocks.into_iter().for_each(|block| own.free(block));
+    own.heap().enter().post_all(own.heap());
+    let mut visitor = mm.registry.visit_dead(ended.heap()).unwrap();
+    std::thread::scope(|scope| {
+        let fork = scope.spawn(|| {
+            mm.prefork(None);
+            mm.postfork_parent(None);
+        });
+        while !visitor.heap().is_awaited() {
+            std::thread::yield_now();
+        }
+        assert!(!visitor.drain(None).is_whole && !fork.is_finished());
+        drop(visitor);
+    });
+    mm.drain_all(Some(own.0));
+    mm.validate(Some(own.0)).unwrap();
+}
+
 /// A thread that waits for a visitor of its heap waits because of zonal.
 #[test]
 fn the_wait_for_a_visitor_is_counted() {
