@@ -22,6 +22,19 @@ impl Heap {
         self.prepare_turns();
     }
 
+    /// The owner of `heap` borrows this one for a request: it goes by the same policy and the same turns.
+    /// Gives the turns that it had, for [`Heap::take_back`].
+    pub(crate) fn lend_to(&self, heap: &Heap) -> *const Turns {
+        self.policy.set(heap.policy());
+        self.asked.set(heap.asked_policy());
+        self.turns.replace(heap.turns.get())
+    }
+
+    /// It has its own turns again.
+    pub(crate) fn take_back(&self, turns: *const Turns) {
+        self.turns.set(turns);
+    }
+
     /// The owner asks for a policy, or for none of its own. Owner only.
     pub(crate) fn ask_for(&self, asked: Option<MemPolicy>) {
         self.asked.set(asked);

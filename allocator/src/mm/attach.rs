@@ -70,8 +70,9 @@ impl Mm {
         let (borrowed, remains) = self.heap_on(heap.node(), heap.is_pinned())?;
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         let other = unsafe { borrowed.as_ref() };
-        other.take_over(heap.policy(), heap.asked_policy());
+        let turns = other.lend_to(heap);
         let done = work(other);
+        other.take_back(turns);
         // The bins of commons are empty, and those of this one may not be any more. No thread left it whole,
         // though: it does not count among those heaps.
         let is_common = remains == Remains::Common;

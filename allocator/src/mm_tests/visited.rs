@@ -1,6 +1,8 @@
 //! Owners whose heap somebody else is in. The owner and its visitor are one thread in most of these
 //! tests, so that a wait would never end.
 
+use zonal_numa::{MemPolicy, PolicyMode};
+
 use super::*;
 use crate::heap::{Entered, Inner};
 use crate::sweep::Sweep;
@@ -342,6 +344,28 @@ fn what_is_free_is_waited_for_before_there_is_no_memory() {
         assert!(last.join().unwrap());
     });
     mm.validate(Some(own.0)).unwrap();
+}
+
+/// Blocks of borrowed heaps count in the turns of who borrows them.
+#[test]
+fn borrowed_heaps_go_by_the_turns_of_the_borrower() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let policy = MemPolicy { mode: PolicyMode::Interleave, nodes: mm.pages().allowed() };
+    let turns_of = |heap: &Heap| heap.turns().map(core::ptr::from_ref);
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.set_policy(own.heap(), Some(policy)) }.unwrap();
+    let turns = turns_of(own.heap());
+    assert!(turns.is_some());
+    for _ in 0..2 {
+        let lent = mm.with_another(own.heap(), |other| turns_of(other)).unwrap();
+        assert_eq!(lent, turns);
+    }
+    let next = Owner::attach(mm);
+    assert_eq!(nr_heaps(mm), (2, 0), "it has the heap that was borrowed");
+    // SAFETY: this thread owns both heaps.
+    unsafe { mm.set_policy(next.heap(), Some(policy)) }.unwrap();
+    assert_ne!(turns_of(next.heap()), turns);
 }
 
 /// A heap that serves one object is no thread's, and whoever frees beside a visitor calls the keeper.
