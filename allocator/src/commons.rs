@@ -19,6 +19,7 @@
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
 //! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.
 
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::class::{NR_CLASSES, SizeClass};
@@ -36,6 +37,8 @@ const WORTH_PART: usize = 16;
 /// Slabs of the commons that a request looks at, and of each class of an emptied heap.
 const LOOKS: usize = 32;
 const MOST_SHARED: usize = 256;
+/// Messages of the commons that a request opens: it holds the lock of the pool meanwhile.
+const MOST_OPENED: usize = 16;
 
 impl Mm {
     /// Puts a heap that was just emptied into the pool, its slabs into the commons, unless a visitor is
@@ -68,15 +71,21 @@ impl Inner {
         registry.ask_commons(heap.node(), class, |commons| {
             // No use of the commons that a keeper should come for, or wait for the end of.
             let mut theirs = commons.try_look_in()?;
-            if !commons.inbox.is_empty() {
+            let mut is_collected = true;
+            if !commons.inbox.is_empty() || !theirs.received.is_null() {
                 commons.note_use();
-                theirs.collect(commons, || false);
+                let nr_opened = Cell::new(0);
+                is_collected = theirs.collect(commons, || {
+                    nr_opened.set(nr_opened.get() + 1);
+                    nr_opened.get() == MOST_OPENED
+                });
             }
-            let slab = theirs.worthy(heap, class, LOOKS).next();
-            if let Some(slab) = slab {
+            if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {
                 self.adopt(heap, slab, &mut theirs);
+                return Some(true);
             }
-            Some(slab.is_some())
+            // What is in the other messages may be of this class.
+            is_collected.then_some(false)
         })
     }
 

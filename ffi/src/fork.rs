@@ -5,6 +5,12 @@
 //! the forking thread has its heap taken away; whatever calls malloc there (an older handler) is
 //! served as if it had interrupted zonal, which needs no lock.
 //!
+//! A handler that interrupted zonal may fork, too, and then the core is not stopped. Nobody can tell in the
+//! child which locks and visits are the interrupted frame's and which those of threads that are gone, so all
+//! stay: a call that needs such a lock hangs there, and an owner whose heap was visited borrows other heaps
+//! for good and keeps what it frees. What such a child can rely on is what POSIX lets it do: to execute
+//! another program, or to end.
+//!
 //! vfork, `posix_spawn` and `_Fork` run no handlers. A vfork child borrows its parent's memory and
 //! heap while the parent sleeps, which works as it is.
 

@@ -259,6 +259,29 @@ fn slabs_that_find_the_commons_visited_come_again() {
     mm.validate(Some(last.0)).unwrap();
 }
 
+/// A miss that asks the commons holds the lock of the pool: not for all that came back to them.
+#[test]
+fn a_miss_opens_few_messages_of_the_commons() {
+    let mm = new_mm();
+    let [whole, too, commons, last] = [(); 4].map(|()| Owner::attach(mm));
+    let blocks: Vec<_> = (0..40_000).map(|_| commons.alloc(100, 8)).collect();
+    let (some, others): (Vec<_>, Vec<_>) =
+        blocks.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    some.into_iter().for_each(|(_, block)| commons.free(block));
+    for owner in [whole, too, commons] {
+        // SAFETY: this thread owns all heaps.
+        unsafe { mm.detach(owner.0) };
+    }
+    others.into_iter().for_each(|(_, block)| last.free(block));
+    last.heap().enter().post_all(last.heap());
+    last.alloc(100, 8);
+    assert!(!commons.heap().enter().received.is_null(), "the rest is for later misses");
+    (0..20_000).for_each(|_| _ = last.alloc(100, 8));
+    assert!(commons.heap().enter().received.is_null());
+    mm.drain_all(Some(last.0));
+    mm.validate(Some(last.0)).unwrap();
+}
+
 /// Others that leave heaps out do not wait, and do not keep a thread from them for long either.
 #[test]
 fn rounds_without_patience_pass_by() {
