@@ -1,10 +1,12 @@
 //! Owners whose heap somebody else is in. The owner and its visitor are one thread in most of these
 //! tests, so that a wait would never end.
 
-use zonal_numa::{MemPolicy, PolicyMode};
+use zonal_numa::fake::{Call, FakeBuilder};
+use zonal_numa::{Errno, MemPolicy, PolicyMode};
 
 use super::*;
 use crate::heap::{Entered, Inner};
+use crate::remote::Message;
 use crate::sweep::Sweep;
 
 /// Somebody is in the heap of `owner`, who is not.
@@ -136,6 +138,32 @@ fn checked_blocks_are_checked_beside_a_visitor() {
     drop(visitor);
     let rest = beside.into_iter().enumerate().filter(|&(i, _)| i != 4);
     rest.for_each(|(_, block)| free(block).unwrap());
+    assert_eq!(own.heap().take_fault(), None);
+    mm.validate(Some(own.0)).unwrap();
+}
+
+/// What was cleared and put aside is freed a second time where there is no memory to send it on.
+#[test]
+fn checked_blocks_of_others_stay_whole_without_memory() {
+    let fake = FakeBuilder::new().build();
+    let config = Config { checked: true, ..Config::default() };
+    let mm = Mm::new(Machine::fake(fake), config).unwrap();
+    let [own, other] = [(); 2].map(|()| Owner::attach(mm));
+    let from = Attempt { node: own.heap().node(), level: WatermarkLevel::Low };
+    let request = Request { size: 100, align: 8, zeroed: false, grows: false };
+    // SAFETY: this thread owns both heaps.
+    let alloc = |_| unsafe { other.heap().alloc(request, from) }.unwrap().start;
+    let blocks: Vec<_> = (0..40).map(alloc).collect();
+    let visitor = visit(own);
+    // SAFETY: likewise; the blocks are given up.
+    blocks.iter().for_each(|&block| unsafe { own.heap().free(block) }.unwrap());
+    drop(visitor);
+    fake.fail_from(Call::Map, 1, Errno::ENOMEM);
+    while mm.meta().alloc(mm.machine(), size_of::<Message>()).is_some() {}
+    assert!(own.heap().enter().collect(own.heap(), || false));
+    assert!(mm.has_deferred());
+    fake.fail_no_more();
+    mm.run_deferred(own.heap());
     assert_eq!(own.heap().take_fault(), None);
     mm.validate(Some(own.0)).unwrap();
 }
