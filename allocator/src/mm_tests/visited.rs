@@ -91,6 +91,25 @@ fn a_visitor_finds_what_its_owner_put_aside() {
     mm.validate(Some(own.0)).unwrap();
 }
 
+/// What a thread puts aside for itself nobody sent, and what of it is another's comes home once.
+#[test]
+fn only_what_others_sent_counts_as_sent() {
+    let mm = new_mm();
+    let [own, other] = [(); 2].map(|()| Owner::attach(mm));
+    let take = |owner: Owner, nr| -> Vec<_> { (0..nr).map(|_| owner.alloc(500, 8)).collect() };
+    let (of_own, of_other) = (take(own, 20_000), take(other, 300));
+    let visitor = visit(own);
+    of_own.into_iter().chain(of_other).for_each(|block| own.free(block));
+    drop(visitor);
+    assert!(mm.vmstat().stats().visited_free > 10_000);
+    for owner in [own, other] {
+        // SAFETY: this thread owns both heaps.
+        unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+    }
+    assert_eq!(snapshot(mm, Some(own.0)).heap_events.remote_free, 300);
+    mm.validate(Some(own.0)).unwrap();
+}
+
 #[test]
 fn what_is_freed_twice_beside_a_visitor_is_found() {
     let mm = new_mm();
