@@ -21,7 +21,8 @@
 //! was taken is no more the owner's. The messages never leave the word in between, so that a child of a
 //! fork in the middle finds them whole, but for the one object that the thread had in hand, as in any
 //! free: it takes the marks of all heaps away, since nobody is at work there any more. A mark that a
-//! jump out of a signal handler left goes with the next object.
+//! jump out of a signal handler left goes with the next object, at the owner's next miss inside the gate,
+//! or when the heap is emptied by who has it then.
 //!
 //! Push is Release, the swap is Acquire, so that the owner may hand an object to somebody else
 //! without racing with the last writes of the thread that freed it. The list is only ever taken
@@ -183,7 +184,7 @@ impl Inbox {
     }
 
     /// Keeps others from taking the messages to itself, and tells which there are. Owner only.
-    fn mark_own(&self) -> *mut Message {
+    pub(crate) fn mark_own(&self) -> *mut Message {
         // Relaxed: what is there the owner wrote itself.
         let own = self.own.load(Relaxed);
         let marked = own.map_addr(|addr| addr | MARK);
@@ -197,10 +198,14 @@ impl Inbox {
         }
     }
 
-    /// A forked child, whose only thread is the caller: nobody is at work on the messages.
-    pub(crate) fn reinit(&self) {
+    /// Takes a mark away that was left. Only while nobody is at work on the messages: for the owner
+    /// inside its gate, and a forked child, whose only thread is the caller.
+    #[inline]
+    pub(crate) fn unmark(&self) {
         let own = self.own.load(Relaxed);
-        self.own.store(own.map_addr(|addr| addr & !MARK), Relaxed);
+        if own.addr() & MARK != 0 {
+            self.own.store(own.map_addr(|addr| addr & !MARK), Relaxed);
+        }
     }
 
     /// Whether nothing waits; a hint.
@@ -284,7 +289,7 @@ mod tests {
         put_all();
         assert!(!inbox.mark_own().is_null());
         assert_eq!(take(&inbox), (0, 0), "nobody takes it from the owner");
-        inbox.reinit();
+        inbox.unmark();
         assert_eq!(take(&inbox), (2, objects.len()));
         assert!(inbox.is_empty());
         put_all();

@@ -393,6 +393,7 @@ impl Entered<'_> {
     /// operations.
     pub(crate) fn drain_owned(&mut self, deadline_ns: Option<u64>) -> Drained {
         let heap = self.heap();
+        heap.inbox.unmark();
         SizeClass::all().for_each(|class| self.flush_bin(heap, class));
         self.drain(deadline_ns)
     }

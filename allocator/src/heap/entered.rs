@@ -195,7 +195,7 @@ impl Heap {
     /// A forked child: nobody is inside any more, nor at work beside it.
     pub(crate) fn reopen(&self) {
         self.gate.reinit();
-        self.inbox.reinit();
+        self.inbox.unmark();
     }
 
     /// Whether somebody is inside its gate.

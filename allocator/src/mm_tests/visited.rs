@@ -91,6 +91,32 @@ fn a_visitor_finds_what_its_owner_put_aside() {
     mm.validate(Some(own.0)).unwrap();
 }
 
+/// A jump out of the middle: the next miss finds what lay there, or whoever empties the heap.
+#[test]
+fn what_was_put_aside_is_found_after_a_jump() {
+    let mm = new_mm();
+    let own = Owner::attach(mm);
+    let put_aside = |blocks: Vec<_>| {
+        let visitor = visit(own);
+        blocks.into_iter().for_each(|block| own.free(block));
+        assert!(!own.heap().inbox.mark_own().is_null());
+        drop(visitor);
+    };
+    let take = || -> Vec<_> { (0..20_000).map(|_| own.alloc(500, 8)).collect() };
+    put_aside(take());
+    let nr_slabs = || snapshot(mm, None).classes().iter().map(|class| class.nr_slabs).sum::<u64>();
+    let nr_before = nr_slabs();
+    let blocks = take();
+    assert!(own.heap().inbox.is_empty());
+    assert_eq!(nr_slabs(), nr_before);
+    put_aside(blocks);
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.detach(own.0) };
+    mm.drain_all(None);
+    assert!(own.heap().inbox.is_empty());
+    assert_eq!(nr_slabs(), 0);
+}
+
 /// What a thread puts aside for itself nobody sent, and what of it is another's comes home once.
 #[test]
 fn only_what_others_sent_counts_as_sent() {

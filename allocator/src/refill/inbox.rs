@@ -16,6 +16,7 @@ impl Inner {
     pub(super) fn receive(&mut self, heap: &Heap, class: SizeClass) {
         // Not at each miss: the line is with those who post.
         if self.received.is_null() {
+            heap.inbox.unmark();
             self.take_inbox(heap);
         }
         let share = share_of_heap(heap.mm().pages().nr_threads());
