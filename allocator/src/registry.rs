@@ -70,6 +70,24 @@ impl Remains {
     const ALL: [Remains; 3] = [Remains::Whole, Remains::Empty, Remains::Common];
 }
 
+/// What comes of going into a heap of the pool.
+#[derive(Debug)]
+pub(crate) enum DeadVisit<'a> {
+    /// The caller is alone there.
+    Entered(Entered<'a>),
+    /// Another visitor is there.
+    Busy,
+    /// It is in the pool no more: somebody has it.
+    Gone,
+}
+
+#[cfg(test)]
+impl<'a> DeadVisit<'a> {
+    pub(crate) fn entered(self) -> Option<Entered<'a>> {
+        if let DeadVisit::Entered(entered) = self { Some(entered) } else { None }
+    }
+}
+
 /// Commons beyond this many may become heaps of threads again: a second one of a node comes up when
 /// the first is not in the pool.
 const MAX_COMMONS: usize = 8;
@@ -201,12 +219,15 @@ impl Registry {
         remains
     }
 
-    /// Goes into a heap in the pool, unless somebody is there or it is not in the pool. Nobody takes it
+    /// Goes into a heap in the pool, unless another visitor is there. Nobody takes it
     /// over before the visit ends, so its bins are the visitor's, too: whoever had it before left it
     /// under the lock, which this holds, and whoever comes under it passes over what is visited.
-    pub(crate) fn visit_dead<'a>(&self, heap: &'a Heap) -> Option<Entered<'a>> {
+    pub(crate) fn visit_dead<'a>(&self, heap: &'a Heap) -> DeadVisit<'a> {
         let _pool = self.pool.lock();
-        if heap.is_dead() && !heap.is_torn() { heap.visit_dead() } else { None }
+        if !heap.is_dead() {
+            return DeadVisit::Gone;
+        }
+        heap.visit_dead().map_or(DeadVisit::Busy, DeadVisit::Entered)
     }
 
     /// Lets `take` look at one commons of `node` after the other for a slab of `class`: until it has

@@ -14,7 +14,7 @@ use crate::lock::FutexLock;
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::refill::Drained;
-use crate::registry::Remains;
+use crate::registry::{DeadVisit, Remains};
 use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::yield_now;
@@ -61,31 +61,33 @@ impl Mm {
         }
         self.visit_round(&round[..nr], &mut visit);
         for heap in self.registry.all().filter(|heap| heap.is_dead() && !heap.is_torn()) {
-            self.visit_dead(heap, patience, &mut visit);
+            // A thread has it now, or borrows it: as those of threads.
+            if !self.visit_dead(heap, patience, &mut visit) {
+                self.visit_round(&[Some(heap)], &mut visit);
+            }
         }
     }
 
-    /// Visits a heap of the pool, in which it stays unless somebody else is there, for whom this waits.
+    /// Visits a heap of the pool, in which it stays unless somebody else is there, for whom this waits
+    /// with patience; false, and nothing done, where it is not in the pool.
     fn visit_dead(
         &self,
         heap: &'static Heap,
         patience: Patience,
         visit: &mut impl FnMut(&mut Entered<'_>),
-    ) {
-        if let Some(mut entered) = self.registry.visit_dead(heap) {
-            return visit(&mut entered);
-        }
-        if patience == Patience::PassBy {
-            if heap.is_dead() {
-                self.vmstat().note_skipped();
+    ) -> bool {
+        match self.registry.visit_dead(heap) {
+            DeadVisit::Entered(mut entered) => visit(&mut entered),
+            DeadVisit::Gone => return false,
+            DeadVisit::Busy if patience == Patience::PassBy => self.vmstat().note_skipped(),
+            DeadVisit::Busy => {
+                let taken = self.registry.take_any(|dead| ptr::eq(dead, heap));
+                let Some((taken, remains)) = taken else { return false };
+                visit(&mut heap.enter());
+                self.registry.put_dead(taken, remains);
             }
-            return;
         }
-        // None: a thread has it now.
-        if let Some((taken, remains)) = self.registry.take_any(|dead| ptr::eq(dead, heap)) {
-            visit(&mut heap.enter());
-            self.registry.put_dead(taken, remains);
-        }
+        true
     }
 
     pub(crate) fn visit_round(
@@ -253,11 +255,11 @@ impl Mm {
     ) -> DeadDrained {
         let mut done = DeadDrained::default();
         let mut turns = 2 * self.registry.nr_dead();
-        let wanted = |heap: &Heap| {
-            !heap.is_drained()
-                && (patience == Patience::Wait || !heap.is_visited())
-                && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
+        let is_due = |heap: &Heap| {
+            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
         };
+        let passes_by = |heap: &Heap| patience == Patience::PassBy && heap.is_visited();
+        let wanted = |heap: &Heap| is_due(heap) && !passes_by(heap);
         let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
         while done.purged < max_pages
             && turns > 0
@@ -297,9 +299,14 @@ impl Mm {
                 self.share(heap);
             }
         }
-        if sweep.is_some() {
-            self.registry.for_each_dead(|heap| heap.seen.store(heap.epoch(), Relaxed));
-        }
+        self.registry.for_each_dead(|heap| {
+            if is_due(heap) && passes_by(heap) {
+                self.vmstat().note_skipped();
+            }
+            if sweep.is_some() {
+                heap.seen.store(heap.epoch(), Relaxed);
+            }
+        });
         done
     }
 

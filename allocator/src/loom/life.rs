@@ -90,7 +90,7 @@ impl Rig {
             }
         }
         for heap in self.registry.all() {
-            if let Some(entered) = self.registry.visit_dead(heap) {
+            if let Some(entered) = self.registry.visit_dead(heap).entered() {
                 reached("visited-dead");
                 self.work(&entered);
                 self.refill(heap, 1);

@@ -38,7 +38,7 @@ fn who_is_in_a_heap_of_the_pool_makes_haste_for_a_fork() {
     unsafe { mm.detach(ended.0) };
     blocks.into_iter().for_each(|block| own.free(block));
     own.heap().enter().post_all(own.heap());
-    let mut visitor = mm.registry.visit_dead(ended.heap()).unwrap();
+    let mut visitor = mm.registry.visit_dead(ended.heap()).entered().unwrap();
     std::thread::scope(|scope| {
         let fork = scope.spawn(|| {
             mm.prefork(None);
