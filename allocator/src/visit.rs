@@ -46,24 +46,41 @@ impl Mm {
                 None => self.vmstat().note_skipped(),
             }
         }
+        let nr_heaps = self.registry.nr_heaps();
+        for first in (0..=nr_heaps).step_by(Turned::HEAPS) {
+            self.visit_others(own, first, patience, &mut visit);
+        }
+    }
+
+    /// The same for all heaps but the own one, of the numbers that one [`Turned`] has from `first` on: each
+    /// once, whoever begins, ends or borrows meanwhile.
+    fn visit_others(
+        &self,
+        own: Option<NonNull<Heap>>,
+        first: usize,
+        patience: Patience,
+        visit: &mut impl FnMut(&mut Entered<'_>),
+    ) {
+        let mut turned = Turned { first, had: [0; Turned::HEAPS / u64::BITS as usize] };
+        let is_other = |heap: &Heap| Some(NonNull::from(heap)) != own && !heap.is_torn();
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
-        for heap in self.registry.all() {
-            if Some(NonNull::from(heap)) == own || heap.is_torn() || heap.is_dead() {
+        for heap in self.registry.all().filter(|heap| is_other(heap) && !heap.is_dead()) {
+            if !turned.takes(heap) {
                 continue;
             }
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                self.visit_round(&round[..nr], &mut visit);
+                self.visit_round(&round[..nr], visit);
                 nr = 0;
             }
         }
-        self.visit_round(&round[..nr], &mut visit);
-        for heap in self.registry.all().filter(|heap| heap.is_dead() && !heap.is_torn()) {
-            // A thread has it now, or borrows it: as those of threads.
-            if !self.visit_dead(heap, patience, &mut visit) {
-                self.visit_round(&[Some(heap)], &mut visit);
+        self.visit_round(&round[..nr], visit);
+        for heap in self.registry.all().filter(|heap| is_other(heap)) {
+            // Where a thread has it by now, or borrows it: as those of threads.
+            if turned.takes(heap) && !self.visit_dead(heap, patience, visit) {
+                self.visit_round(&[Some(heap)], visit);
             }
         }
     }
@@ -372,6 +389,27 @@ impl Mm {
         self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);
         self.pages().set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
+    }
+}
+
+/// Which heaps had their turn, of some numbers from `first` on; one bit each.
+struct Turned {
+    first: usize,
+    had: [u64; Turned::HEAPS / u64::BITS as usize],
+}
+
+impl Turned {
+    /// As many as programs have; more take several of these.
+    const HEAPS: usize = 4096;
+
+    /// Whether it is the turn of `heap`, which it had then.
+    fn takes(&mut self, heap: &Heap) -> bool {
+        let Some(at) = heap.id().index().checked_sub(self.first) else { return false };
+        let Some(had) = self.had.get_mut(at / u64::BITS as usize) else { return false };
+        let bit = 1 << (at % u64::BITS as usize);
+        let is_first = *had & bit == 0;
+        *had |= bit;
+        is_first
     }
 }
 

@@ -6,6 +6,7 @@ use zonal_numa::{Errno, MemPolicy, PolicyMode};
 
 use super::*;
 use crate::heap::{Entered, Inner};
+use crate::registry::Remains;
 use crate::remote::Message;
 use crate::sweep::Sweep;
 
@@ -409,6 +410,26 @@ fn no_thread_gets_a_heap_of_the_pool_in_which_a_visitor_is() {
     drop(visitor);
     assert_eq!(Owner::attach(mm).0, ended.0);
     assert!(mm.registry.visit_dead(ended.heap()).entered().is_none(), "it is in no pool");
+}
+
+/// Each heap has one turn in a round, also if it changes hands during that.
+#[test]
+fn a_round_sees_each_heap_once() {
+    let mm = new_mm();
+    let [own, begins, other, ends] = [(); 4].map(|()| Owner::attach(mm));
+    // SAFETY: this thread owns the heap.
+    unsafe { mm.detach(begins.0) };
+    let mut seen = Vec::new();
+    mm.visit_heaps(Some(own.0), Patience::Wait, |entered| {
+        let id = entered.heap().id();
+        seen.push(id.index());
+        if id == other.heap().id() {
+            assert!(mm.registry.take_any(|heap| heap.id() == begins.heap().id()).is_some());
+            mm.registry.put_dead(ends.0, Remains::Whole);
+        }
+    });
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2, 3, 4]);
 }
 
 /// At a limit the last try is in the thread's own heap, whoever is there now.
