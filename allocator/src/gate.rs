@@ -13,8 +13,9 @@
 //! | `inside` | owner                 | visitor  | the owner works on the heap               |
 //! | `claim`  | visitor (0 -> 1 -> 0) | owner    | a visitor has or wants the heap           |
 //! |          | owner (1 -> 2)        | visitor  | the owner came, and works elsewhere       |
-//! |          | owner, fork (1, 2 -> 3) | visitor | it sleeps until the visitor leaves       |
-//! |          | visitor (2, 3 -> 0)   | owner    | it has left; from 3, who sleeps is woken  |
+//! |          | owner or fork         | visitor  | it sleeps until the visitor leaves        |
+//! |          | (1, 2 -> 3)           |          |                                           |
+//! |          | visitor (2, 3 -> 0)   | both     | it has left; from 3, who sleeps is woken  |
 //!
 //! Owner: store `inside = 1`; light barrier; load `claim`. Visitor: set `claim`; heavy barrier;
 //! load `inside`. This is the store-load pattern of Dekker: with a full barrier on both sides at

@@ -17,7 +17,7 @@
 //! * unlock: swap 0, Release; if 2 was there, wake one.
 //!
 //! For how long somebody slept who found it held is counted, at the expense of who sleeps and who wakes
-//! him: [`Waits`]. Each sleeper counts for itself, so nothing of that is left to a forked child.
+//! him: [`Waits`].
 //!
 //! The algorithm is the one of U. Drepper, "Futexes Are Tricky" (2011), mutex 3, with a bounded
 //! spin in front as in Rust's standard library.
@@ -43,15 +43,17 @@ pub struct FutexLock {
     waits: Waits,
 }
 
-/// For how long others slept for a lock, each until it was let go: from then on it is the kernel that lets
-/// the sleeper wait. All Relaxed: statistics only.
+/// How long a lock was held while somebody slept for it. From when it is let go on, it is the kernel that
+/// lets the sleeper wait. All Relaxed: statistics only.
 #[derive(Debug)]
 pub struct Waits {
     nr: AtomicU64,
     ns: AtomicU64,
     longest_ns: AtomicU64,
-    /// When it was let go last while somebody might sleep.
-    left_at: AtomicU64,
+    /// Since when somebody has slept for the present holder; 0: nobody.
+    since: AtomicU64,
+    /// Threads that sleep or are about to.
+    sleepers: AtomicU64,
 }
 
 impl Waits {
@@ -60,19 +62,35 @@ impl Waits {
             nr: AtomicU64::new(0),
             ns: AtomicU64::new(0),
             longest_ns: AtomicU64::new(0),
-            left_at: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            sleepers: AtomicU64::new(0),
         }
     }
 
-    /// The holder is about to let it go.
-    fn note_end(&self) {
-        self.left_at.store(now_ns(), Relaxed);
+    /// Somebody is about to sleep.
+    fn begin(&self) {
+        let _ = self.since.compare_exchange(0, now_ns(), Relaxed, Relaxed);
     }
 
-    /// Somebody who found it held at that time has slept, unless it was let go before.
-    fn note_sleep(&self, since: u64) {
-        let ns = self.left_at.load(Relaxed).saturating_sub(since);
-        if ns > 0 {
+    /// Who came to sleep has the lock; others sleep on, if there are any.
+    fn begin_anew(&self) {
+        self.since.store(0, Relaxed);
+        if self.sleepers.load(Relaxed) > 0 {
+            self.begin();
+        }
+    }
+
+    /// A forked child: nobody sleeps.
+    fn reinit(&self) {
+        self.since.store(0, Relaxed);
+        self.sleepers.store(0, Relaxed);
+    }
+
+    /// The holder is about to let it go.
+    fn end(&self) {
+        let since = self.since.swap(0, Relaxed);
+        if since != 0 {
+            let ns = now_ns().saturating_sub(since);
             self.nr.fetch_add(1, Relaxed);
             self.ns.fetch_add(ns, Relaxed);
             self.longest_ns.fetch_max(ns, Relaxed);
@@ -122,7 +140,7 @@ impl FutexLock {
     pub fn release(&self) {
         // Relaxed: for the figure. Who begins to sleep just now does so for no time.
         if self.state.load(Relaxed) == CONTENDED {
-            self.waits.note_end();
+            self.waits.end();
         }
         // ORDERING: Release, pairs with the Acquire of the next holder.
         let order = weakened_by("lock_release_relaxed", Release);
@@ -141,10 +159,10 @@ impl FutexLock {
         &self.waits
     }
 
-    /// Whether somebody may sleep until it is let go.
+    /// Whether somebody sleeps until it is let go.
     #[cfg(test)]
     pub(crate) fn is_awaited(&self) -> bool {
-        self.state.load(Relaxed) == CONTENDED
+        self.waits.since.load(Relaxed) != 0
     }
 
     /// Wakes who sleeps, as no child can do.
@@ -156,6 +174,7 @@ impl FutexLock {
     /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
     pub fn reinit(&self) {
         self.state.store(FREE, Relaxed);
+        self.waits.reinit();
     }
 
     #[cold]
@@ -168,15 +187,14 @@ impl FutexLock {
                 _ => spin(),
             }
         }
-        loop {
-            let since = now_ns();
-            // ORDERING: Acquire, as in `acquire`.
-            if self.state.swap(CONTENDED, Acquire) == FREE {
-                return;
-            }
+        self.waits.sleepers.fetch_add(1, Relaxed);
+        // ORDERING: Acquire, as in `acquire`.
+        while self.state.swap(CONTENDED, Acquire) != FREE {
+            self.waits.begin();
             futex_wait(&self.state, CONTENDED, None);
-            self.waits.note_sleep(since);
         }
+        self.waits.sleepers.fetch_sub(1, Relaxed);
+        self.waits.begin_anew();
     }
 }
 
