@@ -15,6 +15,8 @@
 //! | `Inbox.own`  | owner (null -> messages,      | owner,  | messages to itself, the newest open |
 //! |              | marks them by CAS, swap),     | visitor | and the others full, and the same   |
 //! |              | owner or visitor (CAS null)   |         | of their objects                    |
+//! |              | owner inside the gate, child  |         |                                     |
+//! |              | of a fork (a left mark away)  |         |                                     |
 //!
 //! `own` is what the owner frees while a visitor is in the heap: it marks the messages, adds to the
 //! newest or puts another one before it, and takes the mark away. Nobody takes what is marked, and what
