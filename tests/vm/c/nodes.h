@@ -175,13 +175,19 @@ __attribute__((unused)) static struct spread where(const struct block *blocks, s
 	}
 	sort(pages, n);
 	for (i = 0; i < n;) {
-		unsigned k, m = 0;
+		unsigned k, tries, m = 0;
 
 		for (; m < 512 && i < n; i++)
 			if (i == 0 || pages[i] != pages[i - 1])
 				at[m++] = (void *)pages[i];
 		CHECK(syscall(SYS_move_pages, 0, (long)m, at, NULL, status, 0) == 0);
 		for (k = 0; k < m; k++) {
+			/* The kernel may be moving it: who reads it waits for that. What is lost reads as its page
+			 * of zeros, which is nowhere. */
+			for (tries = 0; status[k] < 0 && tries < 5; tries++) {
+				(void)*(volatile char *)at[k];
+				CHECK(syscall(SYS_move_pages, 0, 1l, &at[k], NULL, &status[k], 0) == 0);
+			}
 			spread.all++;
 			if (status[k] >= 0 && status[k] < MAX_NODES)
 				spread.on[status[k]]++;
