@@ -46,6 +46,7 @@ mod contig;
 mod deferred;
 pub mod describe;
 pub mod doorbell;
+mod drain;
 pub mod error;
 mod fault;
 mod fence;

@@ -2,6 +2,7 @@
 
 mod alloc;
 mod attach;
+mod fork;
 mod interrupted;
 mod size;
 

@@ -1,0 +1,82 @@
+//! Fork: the whole instance stands still while the process is copied.
+//!
+//! # Lock order
+//!
+//! registry pool -> gates -> huge index -> window -> zones -> metadata -> fence. The fork handlers take all
+//! of them in this order; nobody takes an earlier one while holding a later one.
+
+use core::ptr::NonNull;
+
+use crate::heap::Heap;
+use crate::lock::FutexLock;
+use crate::mm::Mm;
+
+/// Looks at an owner that is inside before fork goes on without it: about a tenth of a second. It has to
+/// have everybody.
+const FORK_PATIENCE: u32 = 20_000;
+
+impl Mm {
+    /// All locks, for their figures.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
+        let first = [self.registry.raw_lock(), self.huge().raw_lock()];
+        let last = [self.meta().raw_lock(), self.fence().raw_lock()];
+        first.into_iter().chain(self.pages().locks()).chain(last)
+    }
+
+    /// Before fork: everybody out, every lock held, so that the child finds all data whole.
+    /// `own` is the calling thread's heap; the caller is inside no gate.
+    pub fn prefork(&self, own: Option<NonNull<Heap>>) {
+        self.registry.raw_lock().acquire();
+        // The own heap too: another visitor may be at work in it, and must have gone.
+        for heap in self.registry.all() {
+            heap.begin_visit_by_all_means();
+        }
+        // The dead have no owner that could be inside, and nobody takes them over now.
+        if self.registry.all().any(|h| Some(NonNull::from(h)) != own && !h.is_dead()) {
+            self.heavy_barrier();
+        }
+        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+            // An owner that stays inside sits in a signal handler or left it by longjmp: its heap
+            // cannot be used in the child.
+            if !heap.is_torn() && !heap.is_settled(FORK_PATIENCE) {
+                heap.set_torn(true);
+            }
+        }
+        self.huge().raw_lock().acquire();
+        self.pages().lock_all();
+        self.meta().raw_lock().acquire();
+        self.fence().raw_lock().acquire();
+    }
+
+    /// After fork in the parent: everything goes on.
+    pub fn postfork_parent(&self, own: Option<NonNull<Heap>>) {
+        self.fence().raw_lock().release();
+        self.meta().raw_lock().release();
+        // SAFETY: `prefork` took them on this thread.
+        unsafe { self.pages().unlock_all() };
+        self.huge().raw_lock().release();
+        for heap in self.registry.all() {
+            // What is dead and torn was torn by a fork before, of which this process is the child.
+            if Some(NonNull::from(heap)) != own && !heap.is_dead() {
+                heap.set_torn(false);
+            }
+            heap.leave_open();
+        }
+        self.registry.raw_lock().release();
+    }
+
+    /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
+    pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
+        self.fence().raw_lock().reinit();
+        self.meta().raw_lock().reinit();
+        // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
+        unsafe { self.pages().child_after_fork() };
+        self.huge().raw_lock().reinit();
+        self.doorbell().reinit();
+        self.vmstat().after_fork();
+        self.registry.raw_lock().reinit();
+        self.registry.all().for_each(Heap::reopen);
+        self.registry.bury_all_but(own);
+        self.pages().set_threads(self.registry.nr_heaps() - self.registry.nr_dead());
+    }
+}
