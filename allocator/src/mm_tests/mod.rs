@@ -48,11 +48,11 @@ impl Owner {
                 return hit;
             }
         }
-        // SAFETY: as above.
-        if align <= PAGE_SIZE
-            && let Some(kept) = unsafe { self.heap().try_alloc_large(size) }
-        {
-            return kept;
+        if align <= PAGE_SIZE {
+            // SAFETY: as above.
+            if let Some(kept) = unsafe { self.heap().try_alloc_large(size) } {
+                return kept;
+            }
         }
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
         // SAFETY: as above.

@@ -475,7 +475,7 @@ fn borrowed_heaps_go_by_the_turns_of_the_borrower() {
     let turns = turns_of(own.heap());
     assert!(turns.is_some());
     for _ in 0..2 {
-        let lent = mm.with_another(own.heap(), |other| turns_of(other)).unwrap();
+        let lent = mm.with_another(own.heap(), turns_of).unwrap();
         assert_eq!(lent, turns);
     }
     let next = Owner::attach(mm);
