@@ -91,9 +91,9 @@ figures! {
         visited_alloc: Counter Count,
         /// Freed objects that were put aside for the same reason.
         visited_free: Counter Count,
-        /// Sleeps for a lock of zonal's that another thread held.
+        /// Times that a lock of zonal's was held while another thread slept for it.
         lock_waits: Counter Count,
-        /// Time until they had let it go.
+        /// For how long it was held from the first sleep on.
         lock_wait_ns: Counter Nanoseconds,
         /// The longest of these times.
         longest_lock_wait_ns: Gauge Nanoseconds,
