@@ -253,13 +253,8 @@ fn the_inside_of_a_row_is_known() {
             return;
         }
         let owner = Owner::attach(mm);
-        let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
-        let get = |size| {
-            let request = Request { size, align: 8, zeroed: false, grows: false };
-            // SAFETY: the test's thread owns the heap.
-            unsafe { owner.heap().alloc(request, from) }.unwrap().start
-        };
-        // SAFETY: as above.
+        let get = |size| owner.alloc_missed(size, 8);
+        // SAFETY: the test's thread owns the heap.
         let free = |block| unsafe { owner.heap().free(block) };
         let smaller: Vec<_> = (0..16).map(|_| get(MIB)).collect();
         smaller.into_iter().for_each(|block| free(block).unwrap());

@@ -122,13 +122,8 @@ fn checked_blocks_tell_what_was_done_to_them() {
 fn guards_stand_behind_slabs_and_large_blocks() {
     let mm = Mm::new(Machine::linux(), Config { checked: true, ..Config::default() }).unwrap();
     let owner = Owner::attach(mm);
-    let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
-    let get = |size| {
-        let request = Request { size, align: 8, zeroed: false, grows: false };
-        // SAFETY: the test's thread owns the heap.
-        unsafe { owner.heap().alloc(request, from) }.unwrap().start
-    };
-    // SAFETY: as above.
+    let get = |size| owner.alloc_missed(size, 8);
+    // SAFETY: the test's thread owns the heap.
     let free = |p| unsafe { owner.heap().free(p) };
     for class in crate::SizeClass::all().skip(1) {
         let p = get(class.size() - 8);

@@ -54,11 +54,15 @@ impl Owner {
                 return kept;
             }
         }
+        self.alloc_missed(size, align)
+    }
+
+    /// What a request comes to that misses.
+    fn alloc_missed(&self, size: usize, align: usize) -> NonNull<u8> {
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
-        // SAFETY: as above.
-        unsafe { self.heap().alloc(Request { size, align, zeroed: false, grows: false }, from) }
-            .unwrap()
-            .start
+        let request = Request { size, align, zeroed: false, grows: false };
+        // SAFETY: the test's thread owns the heap.
+        unsafe { self.heap().alloc(request, from) }.unwrap().start
     }
 
     fn free(&self, p: NonNull<u8>) {
@@ -70,6 +74,13 @@ impl Owner {
         }
         assert_eq!(self.heap().take_fault(), None);
     }
+}
+
+/// All threads have ended, and freed what they allocated.
+fn assert_nothing_left(mm: &'static Mm) {
+    mm.drain_all(None);
+    mm.validate(None).unwrap();
+    assert_eq!(snapshot(mm, None).small_bytes(), 0);
 }
 
 struct Rng(u64);
@@ -195,9 +206,7 @@ fn objects_freed_by_other_threads_come_home() {
         });
     });
     assert!(snapshot(mm, None).heap_events.remote_free > 100_000);
-    mm.drain_all(None);
-    mm.validate(None).unwrap();
-    assert_eq!(snapshot(mm, None).small_bytes(), 0);
+    assert_nothing_left(mm);
 }
 
 #[test]
@@ -219,9 +228,7 @@ fn visitors_drain_while_owners_work() {
             }
         });
     });
-    mm.drain_all(None);
-    mm.validate(None).unwrap();
-    assert_eq!(snapshot(mm, None).small_bytes(), 0);
+    assert_nothing_left(mm);
 }
 
 #[test]

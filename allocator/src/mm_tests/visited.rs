@@ -165,13 +165,8 @@ fn checked_blocks_are_checked_beside_a_visitor() {
     let config = Config { checked: true, ..Config::default() };
     let mm = Mm::new(Machine::linux(), config).unwrap();
     let own = Owner::attach(mm);
-    let from = Attempt { node: own.heap().node(), level: WatermarkLevel::Low };
-    let alloc = |size| {
-        let request = Request { size, align: 8, zeroed: false, grows: false };
-        // SAFETY: this thread owns the heap.
-        unsafe { own.heap().alloc(request, from) }.unwrap().start
-    };
-    // SAFETY: likewise; the blocks are given up.
+    let alloc = |size| own.alloc_missed(size, 8);
+    // SAFETY: this thread owns the heap; the blocks are given up.
     let free = |block| unsafe { own.heap().free(block) };
     let before: Vec<_> = (1..2000).map(|i| alloc(i % 300 + 1)).collect();
     let visitor = visit(own);
@@ -270,9 +265,7 @@ fn threads_beside_visitors_need_few_other_heaps() {
     assert_eq!(nr_heaps, nr_dead);
     assert!(nr_heaps <= 2 * NR as u64, "one for each request that runs, not {nr_heaps}");
     assert_eq!(mm.vmstat().stats().throttled, 0);
-    mm.drain_all(None);
-    mm.validate(None).unwrap();
-    assert_eq!(snapshot(mm, None).small_bytes(), 0);
+    assert_nothing_left(mm);
 }
 
 /// What lies in the bins of a thread that ended beside a visitor is of slabs that nobody else gets.
