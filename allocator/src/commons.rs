@@ -19,7 +19,6 @@
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
 //! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.
 
-use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::class::{NR_CLASSES, SizeClass};
@@ -74,10 +73,10 @@ impl Inner {
             let mut is_collected = true;
             if !commons.inbox.is_empty() || !theirs.received.is_null() {
                 commons.note_use();
-                let nr_opened = Cell::new(0);
+                let mut nr_opened = 0;
                 is_collected = theirs.collect(commons, || {
-                    nr_opened.set(nr_opened.get() + 1);
-                    nr_opened.get() == MOST_OPENED
+                    nr_opened += 1;
+                    nr_opened == MOST_OPENED
                 });
             }
             if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {

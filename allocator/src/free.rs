@@ -252,18 +252,14 @@ impl Inner {
                     message.map_or(core::ptr::null_mut(), NonNull::as_ptr);
                 let Some(message) = message else { return false };
                 // SAFETY: a spare message is ours.
-                unsafe {
-                    (*message.as_ptr()).word = word.raw();
-                    (*message.as_ptr()).nr = 0;
-                    (*message.as_ptr()).bytes = 0;
-                }
+                unsafe { Message::open(message, word.raw()) };
                 message
             }
         };
         // SAFETY: the message is ours and not full.
         let m = unsafe { &mut *message.as_ptr() };
-        let full = m.is_filled_by(class);
-        m.add(object.as_ptr(), class);
+        let full = m.is_filled_by(class.size());
+        m.add(object.as_ptr(), class.size());
         self.outbox.bytes += class.size();
         if full {
             *self.outbox.slot(word.raw()) = core::ptr::null_mut();

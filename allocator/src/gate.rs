@@ -28,10 +28,10 @@
 //! Once the visitor has read `inside == 0` (Acquire, pairs with the owner's Release in `leave`) the
 //! owner cannot enter until `claim` is 0 again (Release in `end_visit`, Acquire in `enter`), so all
 //! private fields are the visitor's. A visitor looks for the owner to leave a few times and then goes
-//! away, except for fork, which also sleeps until another visitor has left. The owner changes `claim` by compare-exchange only: a visitor that leaves
-//! meanwhile has opened the gate for good. It sleeps only where all heaps are asked for, its own
-//! among them, and until they are done (a trim, a report, the exit report), and at a hard limit, before
-//! the program is told that there is no memory.
+//! away, except for fork, which also sleeps until another visitor has left. The owner changes `claim` by
+//! compare-exchange only: a visitor that leaves meanwhile has opened the gate for good. It sleeps only
+//! where all heaps are asked for, its own among them, and until they are done (a trim, a report, the exit
+//! report), and at a hard limit, before the program is told that there is no memory.
 //!
 //! A heap in the pool has no owner. Who claims it there, under the pool's lock, is alone in it without
 //! any barrier: the last owner went out before it put the heap there, and the next one gets it under the

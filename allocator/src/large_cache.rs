@@ -194,10 +194,7 @@ impl LargeCache {
         if self.owed >= OWED {
             let least = self.nr_pages.saturating_sub(self.owed);
             self.owed = 0;
-            pages.free_bulk(iter::from_fn(|| {
-                let oldest = self.oldest();
-                (self.nr_pages > least).then(|| self.remove(pages, oldest)).flatten()
-            }));
+            self.give_while(pages, |cache| cache.nr_pages > least);
         }
     }
 
@@ -287,9 +284,14 @@ impl LargeCache {
 
     /// Gives the oldest runs back until `keep` are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
+        self.give_while(pages, |cache| cache.nr > keep);
+    }
+
+    /// Gives the oldest run back as long as there are `too_many`.
+    fn give_while(&mut self, pages: &Pages, too_many: impl Fn(&LargeCache) -> bool) {
         pages.free_bulk(iter::from_fn(|| {
             let oldest = self.oldest();
-            (self.nr > keep).then(|| self.remove(pages, oldest)).flatten()
+            too_many(self).then(|| self.remove(pages, oldest)).flatten()
         }));
     }
 }

@@ -87,11 +87,10 @@ impl Message {
         (self.word ^ word) >> HEAP_SHIFT == 0
     }
 
-    /// Whether an object of `class` fills it.
+    /// Whether an object of `size` bytes fills it.
     #[inline]
-    pub(crate) fn is_filled_by(&self, class: SizeClass) -> bool {
-        self.nr as usize + 1 >= MESSAGE_OBJECTS
-            || self.bytes as usize + class.size() >= MESSAGE_BYTES
+    pub(crate) fn is_filled_by(&self, size: usize) -> bool {
+        self.nr as usize + 1 >= MESSAGE_OBJECTS || self.bytes as usize + size >= MESSAGE_BYTES
     }
 
     /// Whether it is.
@@ -99,29 +98,24 @@ impl Message {
         self.nr as usize == MESSAGE_OBJECTS || self.bytes as usize >= MESSAGE_BYTES
     }
 
-    /// Adds an object of `class`. There is room, since a full message is posted at once.
+    /// Adds an object of `size` bytes. There is room, since a full message is posted at once.
     #[inline]
-    pub(crate) fn add(&mut self, object: *mut u8, class: SizeClass) {
+    pub(crate) fn add(&mut self, object: *mut u8, size: usize) {
         self.objects[self.nr as usize] = object;
-        self.bytes += class.size() as u32;
+        self.bytes += size as u32;
         // A forked child may find it here. Of another thread it sees a prefix of what that did.
         compiler_fence(Release);
         self.nr += 1;
     }
-}
 
-impl Message {
-    /// Adds an object of `size` bytes; false, and nothing done, if it would fill the message.
+    /// The same if that does not fill the message; false, and nothing done, if it does.
     #[inline(always)]
     pub(crate) fn try_add(&mut self, object: *mut u8, size: usize) -> bool {
-        let (nr, bytes) = (self.nr as usize, self.bytes as usize + size);
-        if nr + 1 >= MESSAGE_OBJECTS || bytes >= MESSAGE_BYTES {
-            return false;
+        let has_room = !self.is_filled_by(size);
+        if has_room {
+            self.add(object, size);
         }
-        self.objects[nr] = object;
-        self.nr = nr as u32 + 1;
-        self.bytes = bytes as u32;
-        true
+        has_room
     }
 }
 
@@ -176,7 +170,7 @@ impl Inbox {
         let newest = if has_room { Some(own) } else { open() };
         if let Some(newest) = newest {
             // SAFETY: as above, and it is not full.
-            unsafe { &mut *newest }.add(object.as_ptr(), class);
+            unsafe { &mut *newest }.add(object.as_ptr(), class.size());
         }
         // An exchange as all changes of the word: loom knows no order of a store and the visitor's
         // exchange.

@@ -246,19 +246,25 @@ impl Pages {
     /// Whether one page cache may hold so many runs of one page. Without the division.
     #[inline]
     pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
-        nr_pages <= PCP_RUNS || nr_pages * self.nr_threads().max(1) <= self.pcp_of_all()
+        nr_pages <= PCP_RUNS || self.in_all_hands(nr_pages) <= self.pcp_of_all()
     }
 
     /// Whether so many pages in each thread's hand are little beside what is charged: in a small process
     /// next to none are.
     pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {
-        nr_pages * self.nr_threads().max(1) <= self.charged().saturating_sub(PCP_LEAST) / SMALL_PART
+        self.in_all_hands(nr_pages) <= self.charged().saturating_sub(PCP_LEAST) / SMALL_PART
     }
 
     /// Whether one thread may keep so many pages of large runs that it wants again and again.
     #[inline]
     pub(crate) fn is_deep_share(&self, nr_pages: usize) -> bool {
-        nr_pages * self.nr_threads().max(1) <= PCP_DEEP
+        self.in_all_hands(nr_pages) <= PCP_DEEP
+    }
+
+    /// What it comes to if each thread has so many pages.
+    #[inline]
+    fn in_all_hands(&self, nr_pages: usize) -> usize {
+        nr_pages * self.nr_threads().max(1)
     }
 
     /// Pages that all page caches together may hold of each order.

@@ -37,7 +37,7 @@ impl Inner {
     }
 
     /// Takes what others sent back into the slabs, until it shall `stop`; whether that was all.
-    pub(crate) fn collect(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
+    pub(crate) fn collect(&mut self, heap: &Heap, stop: impl FnMut() -> bool) -> bool {
         self.collect_down_to(heap, 0, stop)
     }
 
@@ -50,7 +50,12 @@ impl Inner {
         self.collect_down_to(heap, if had_none { 0 } else { share }, stop);
     }
 
-    fn collect_down_to(&mut self, heap: &Heap, bytes: usize, stop: impl Fn() -> bool) -> bool {
+    fn collect_down_to(
+        &mut self,
+        heap: &Heap,
+        bytes: usize,
+        mut stop: impl FnMut() -> bool,
+    ) -> bool {
         self.take_inbox(heap);
         let put = |inner: &mut Inner, object| inner.put_stray(heap, object);
         while self.received_bytes > bytes && self.open_received(heap, put) {
