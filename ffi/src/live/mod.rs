@@ -10,11 +10,12 @@
 //! forked child gets no page under such a filter, and the file is left to the next reader.
 //!
 //! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
-//! ([`LivePage::ask`]), at most every 100 ms. A program that falls asleep publishes nothing more, so
-//! it leaves its figures behind beforehand: at the first slow paths (the 16th, the 32nd, ...),
-//! whenever zonal holds a sixteenth more or less than they say, else each fifth of a second, and when
-//! the background reclaimer goes home. It takes at most one fiftieth of the time, and one five
-//! hundredth where nobody asks and little changes. Readers show how old a page is.
+//! ([`LivePage::ask`]), at most every 100 ms. A program that falls asleep, or lives on what its
+//! threads keep, publishes nothing more, so it leaves its figures behind beforehand: at the first
+//! slow paths (the 16th, the 32nd, ...), whenever zonal holds a sixteenth more or less than they say,
+//! else each fifth of a second, and when the background reclaimer goes home. It takes at most one
+//! fiftieth of the time, and one five hundredth where nobody asks and little changes. Readers show
+//! how old a page is.
 //!
 //! A forked child gets a page of its own in the fork handler. A child that no handler knows of
 //! (`_Fork`, `vfork`) has none: the page names its process, and nobody else writes to it.
