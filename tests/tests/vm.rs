@@ -70,7 +70,7 @@ fn boot(layout: &str, steps: &[&str]) {
     if let Some(command) = &command {
         program = program.arg(command);
     }
-    let outcome = program.env("ZONAL_VM_TIMEOUT", "420").timeout(450).run();
+    let outcome = program.env("ZONAL_VM_TIMEOUT", "1200").timeout(1230).run();
     // Nothing was started: the last line says what is missing.
     let last = outcome.stderr.lines().last().unwrap_or_default();
     if outcome.stdout.is_empty() && last.starts_with("tests/vm/run: ") {

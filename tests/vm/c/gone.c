@@ -26,7 +26,7 @@ static void set_memory(const char *state)
 		fd = open(path, O_WRONLY);
 		CHECK(fd >= 0);
 		while (write(fd, state, strlen(state)) < 0) {
-			if (++tries == 20)
+			if (++tries == 300)
 				FAIL("%s: %s: %s", path, state, strerror(errno));
 			usleep(100000);
 		}
