@@ -65,11 +65,14 @@ const INLINE_NS: u64 = 50_000_000;
 /// Enough for the rounds; the C library adds its own needs.
 const STACK_BYTES: usize = 128 << 10;
 
-/// The state of rounds done by callers, used by the one who holds `INLINE_BUSY`.
-struct Inline(UnsafeCell<Option<Kswapd>>);
-// SAFETY: `INLINE_BUSY` lets one thread in at a time.
-unsafe impl Sync for Inline {}
-static INLINE: Inline = Inline(UnsafeCell::new(None));
+/// The state of rounds, for one user at a time.
+struct State(UnsafeCell<Option<Kswapd>>);
+// SAFETY: of `INLINE`, `INLINE_BUSY` lets one thread in at a time; of `ON_DUTY`, the doorbell does.
+unsafe impl Sync for State {}
+/// Of rounds done by callers.
+static INLINE: State = State(UnsafeCell::new(None));
+/// Of the thread: the next one goes on with what it has learnt.
+static ON_DUTY: State = State(UnsafeCell::new(None));
 static INLINE_BUSY: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock.
@@ -100,6 +103,8 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
 pub(crate) fn after_fork() {
     note_process();
     INLINE_BUSY.store(false, Relaxed);
+    // SAFETY: nobody else is here to take the duty. It may have been in the middle of a round.
+    unsafe { *ON_DUTY.0.get() = None };
 }
 
 /// What a round may do: on the background thread, or else on a program's.
@@ -227,7 +232,13 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     let name: *const c_char = c"zonal-kswapd0".as_ptr();
     // SAFETY: names the calling thread; the kernel copies the 16 bytes at most.
     unsafe { libc::prctl(libc::PR_SET_NAME as c_int, name) };
-    let mut keeper = Kswapd::new(mm, config(mm, true), ASLEEP.load(Relaxed));
+    let (config, asleep) = (config(mm, true), ASLEEP.load(Relaxed));
+    // SAFETY: whoever started this thread took the duty, which ends with `retire`.
+    let state = unsafe { &mut *ON_DUTY.0.get() };
+    if let Some(keeper) = state {
+        keeper.resume(mm, config, asleep);
+    }
+    let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config, asleep));
     loop {
         probe::mm_vmscan_kswapd_wake();
         let next = keeper.round(mm, None);

@@ -3,8 +3,11 @@
 //! Memory that was purged and is wanted again soon (a refault) cost two system calls' work for
 //! nothing. So the age at which memory counts as cold starts short and grows when refaults are
 //! seen: a load that frees and allocates in cycles soon keeps its memory over the pause. Without
-//! refaults the age creeps back. After the kernel's workingset detection (mm/workingset.c), with
-//! time in the place of its eviction counter.
+//! refaults the age creeps back, to see whether the load is still the same; where that was a mistake,
+//! the next try waits for twice as long. After the kernel's workingset detection (mm/workingset.c),
+//! with time in the place of its eviction counter.
+
+use core::mem;
 
 /// The shortest age, in nanoseconds.
 pub const MIN_AGE_NS: u64 = 40_000_000;
@@ -12,15 +15,23 @@ pub const MIN_AGE_NS: u64 = 40_000_000;
 pub const MAX_AGE_NS: u64 = 10_000_000_000;
 /// Purged memory that comes back within this time counts as refaulted.
 const WINDOW_NS: u64 = 10_000_000_000;
-/// The age is judged when that many pages were purged since the last time.
+/// The age grows when that many pages were wanted again,
 const JUDGE_PAGES: u64 = 64;
+/// and one for so much of the time that they would have had to be kept: fewer cost less than one part
+/// in three thousand of a processor, and the rest does not have to stay for that.
+const JUDGE_NS_PER_PAGE: u64 = 8_000_000;
+/// Half of them count no longer than that.
+const JUDGE_NS: u64 = 1_000_000_000;
 /// One refault for that many purged pages is too many.
 const TOLERATED: u64 = 4;
-const GROWTH: u64 = 16;
-/// Nor does it grow beyond so many times the one that would have done.
+/// The age becomes so many times the one that would have done.
 const MARGIN: u64 = 2;
-/// Without refaults the age halves in this time.
+/// Without refaults the age halves in this time,
 const RELAX_NS: u64 = 30_000_000_000;
+/// or in so many times itself: a mistake costs a cycle about as much as two or three without it.
+const RELAX_AGES: u64 = 32;
+/// Doubled so often where shorter ages turned out to be mistakes.
+const MOST_MISTAKES: u32 = 3;
 
 /// The age of cold memory, and what it is tuned by.
 #[derive(Clone, Debug)]
@@ -28,14 +39,19 @@ pub struct Ageing {
     age_ns: u64,
     /// Pages purged within the window and not wanted since.
     owed: u64,
-    /// When they were, on average.
-    purged_at: u64,
-    /// Pages that were wanted again soon after they were purged, since the age last changed.
-    refaults: u64,
+    /// When they had been used last, on average.
+    used_at: u64,
     window_start: u64,
+    /// Pages that were wanted again soon after they were purged, not long ago, since the age changed.
+    refaults: u64,
+    faulted_at: u64,
     changed_at: u64,
     /// When it last grew.
     grown_at: Option<u64>,
+    /// It has been halved since it last grew.
+    has_relaxed: bool,
+    /// How often it grew again after that.
+    mistakes: u32,
 }
 
 impl Ageing {
@@ -44,11 +60,14 @@ impl Ageing {
         Ageing {
             age_ns: MIN_AGE_NS,
             owed: 0,
-            purged_at: now,
-            refaults: 0,
+            used_at: now,
             window_start: now,
+            refaults: 0,
+            faulted_at: now,
             changed_at: now,
             grown_at: None,
+            has_relaxed: false,
+            mistakes: 0,
         }
     }
 
@@ -63,43 +82,83 @@ impl Ageing {
         self.grown_at.filter(|&at| now.saturating_sub(at) < WINDOW_NS)
     }
 
-    /// Tells what happened since the last call: pages purged, and pages without memory that were
-    /// handed out. Returns the refaults among these.
-    pub fn observe(&mut self, purged: u64, faulted: u64, now: u64) -> u64 {
-        let back = faulted.min(self.owed);
+    /// Tells of pages that were purged, which nobody had used since `used_at`.
+    pub fn note_purged(&mut self, nr_pages: u64, used_at: u64) {
+        if nr_pages == 0 {
+            return;
+        }
+        let since = used_at.saturating_sub(self.used_at);
+        // Days by millions of pages take more than a word.
+        let shift = u128::from(since) * u128::from(nr_pages) / u128::from(self.owed + nr_pages);
+        self.used_at += shift as u64;
+        self.owed += nr_pages;
+    }
+
+    /// Tells of pages without memory that were handed out since the last call, before anything else is
+    /// purged: the age for that is judged by them. Returns the refaults among them.
+    pub fn note_faults(&mut self, nr_pages: u64, now: u64) -> u64 {
+        self.forget(now);
+        let back = nr_pages.min(self.owed);
         self.owed -= back;
-        if purged > 0 {
-            let since = now.saturating_sub(self.purged_at);
-            // Days by millions of pages take more than a word.
-            let shift = u128::from(since) * u128::from(purged) / u128::from(self.owed + purged);
-            self.purged_at += shift as u64;
-            self.owed += purged;
-        }
         self.refaults += back;
-        if self.refaults >= JUDGE_PAGES && self.refaults * TOLERATED > self.owed {
-            // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
-            let needed = self.age_ns + now.saturating_sub(self.purged_at);
-            self.age_ns = (self.age_ns * GROWTH).min(needed * MARGIN).min(MAX_AGE_NS);
-            // What else was purged at the shorter age says nothing about this one.
+        // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
+        let needed = now.saturating_sub(self.used_at);
+        let enough = JUDGE_PAGES.max(needed / JUDGE_NS_PER_PAGE);
+        if self.refaults >= enough && self.refaults * TOLERATED > self.owed {
+            if needed <= MAX_AGE_NS {
+                self.grow(needed, now);
+            }
+            // What else was purged at the shorter age says nothing about this one, nor what no age
+            // would have kept.
             (self.refaults, self.owed) = (0, 0);
-            self.changed_at = now;
-            self.grown_at = Some(now);
-        } else if now.saturating_sub(self.changed_at) >= RELAX_NS {
-            self.age_ns = (self.age_ns / 2).max(MIN_AGE_NS);
-            self.refaults = 0;
-            self.changed_at = now;
-        }
-        if now.saturating_sub(self.window_start) >= WINDOW_NS {
-            self.owed /= 2;
-            self.window_start = now;
+        } else if now.saturating_sub(self.changed_at) >= self.relax_ns() {
+            self.relax(now);
         }
         back
+    }
+
+    /// What was purged long ago is owed no more.
+    fn forget(&mut self, now: u64) {
+        let windows = now.saturating_sub(self.window_start) / WINDOW_NS;
+        self.owed >>= windows.min(63);
+        self.window_start += windows * WINDOW_NS;
+        let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
+        self.refaults >>= halves.min(63);
+        self.faulted_at += halves * JUDGE_NS;
+    }
+
+    fn grow(&mut self, needed: u64, now: u64) {
+        self.age_ns = (needed * MARGIN).clamp(self.age_ns, MAX_AGE_NS);
+        if mem::take(&mut self.has_relaxed) {
+            self.mistakes = (self.mistakes + 1).min(MOST_MISTAKES);
+        }
+        self.changed_at = now;
+        self.grown_at = Some(now);
+    }
+
+    /// The age halves when it did not grow for so long.
+    fn relax_ns(&self) -> u64 {
+        RELAX_NS.max(self.age_ns * RELAX_AGES) << self.mistakes
+    }
+
+    /// Nobody came back for what was purged.
+    fn relax(&mut self, now: u64) {
+        let steps = now.saturating_sub(self.changed_at) / self.relax_ns();
+        self.age_ns = (self.age_ns >> steps.min(63)).max(MIN_AGE_NS);
+        self.has_relaxed = self.age_ns > MIN_AGE_NS;
+        if !self.has_relaxed {
+            self.mistakes = 0;
+        }
+        self.refaults = 0;
+        self.changed_at = now;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::vec::Vec;
 
     const MS: u64 = 1_000_000;
 
@@ -109,11 +168,11 @@ mod tests {
         let mut purges = 0;
         // 1,000 pages freed, a pause of one second, 1,000 pages taken: ten times.
         for cycle in 0..10 {
-            let now = cycle * 1000 * MS;
+            let now = (cycle * 1000 + 50) * MS;
             let purged = if ageing.age_ns() < 1000 * MS { 1000 } else { 0 };
             purges += u64::from(purged > 0);
-            ageing.observe(purged, 0, now);
-            ageing.observe(0, purged, now + 999 * MS);
+            ageing.note_purged(purged, now.saturating_sub(ageing.age_ns()));
+            ageing.note_faults(purged, now + 999 * MS);
         }
         assert!(purges <= 2, "{purges} cycles paid for purging");
     }
@@ -122,16 +181,17 @@ mod tests {
     #[test]
     fn the_age_grows_no_further_than_what_was_wanted_asks_for() {
         let mut ageing = Ageing::new(0);
-        ageing.observe(1000, 0, 100 * MS);
-        ageing.observe(0, 1000, 110 * MS);
-        assert_eq!(ageing.age_ns(), MARGIN * (MIN_AGE_NS + 10 * MS));
+        ageing.note_purged(1000, 60 * MS);
+        ageing.note_faults(1000, 110 * MS);
+        assert_eq!(ageing.age_ns(), MARGIN * 50 * MS);
     }
 
     #[test]
     fn memory_that_is_never_wanted_again_stays_cold_early() {
         let mut ageing = Ageing::new(0);
         for i in 0..100 {
-            ageing.observe(1000, 10, i * 100 * MS);
+            ageing.note_faults(10, i * 100 * MS);
+            ageing.note_purged(1000, i * 100 * MS);
         }
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
@@ -139,8 +199,7 @@ mod tests {
     #[test]
     fn growth_without_purges_is_no_refault() {
         let mut ageing = Ageing::new(0);
-        ageing.observe(0, 1_000_000, MS);
-        assert_eq!(ageing.refaults, 0);
+        assert_eq!(ageing.note_faults(1_000_000, MS), 0);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
@@ -148,21 +207,61 @@ mod tests {
     fn a_purge_after_a_quiet_month_is_dated_right() {
         const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
         let mut ageing = Ageing::new(0);
-        ageing.observe(10_000_000, 0, MONTH_NS);
-        assert_eq!(ageing.purged_at, MONTH_NS);
+        ageing.note_purged(10_000_000, MONTH_NS);
+        assert_eq!(ageing.used_at, MONTH_NS);
     }
 
     #[test]
     fn the_age_stays_in_its_bounds_and_creeps_back() {
         let mut ageing = Ageing::new(0);
-        for i in 0..20 {
-            ageing.observe(1000, 0, i);
-            ageing.observe(0, 1000, i);
+        for i in 1..20 {
+            ageing.note_purged(2000, 0);
+            ageing.note_faults(2000, i * 600 * MS);
         }
         assert_eq!(ageing.age_ns(), MAX_AGE_NS);
-        for i in 1..20 {
-            ageing.observe(0, 0, i * RELAX_NS + 20);
+        let mut seconds = 12;
+        while ageing.age_ns() > MIN_AGE_NS {
+            seconds += 1;
+            ageing.note_faults(0, seconds * 1000 * MS);
+            assert!(seconds < 1000);
         }
+        // 320, 160, 80 and 40 seconds, and then 30 each.
+        assert!(seconds > 700, "after {seconds} s");
+    }
+
+    /// What a shorter age costs is seen less and less often.
+    #[test]
+    fn a_shorter_age_that_was_a_mistake_is_tried_later() {
+        const PERIOD: u64 = 2000 * MS;
+        let mut ageing = Ageing::new(0);
+        let mut purges = Vec::new();
+        for cycle in 1..2000 {
+            let now = cycle * PERIOD;
+            if ageing.age_ns() < PERIOD {
+                purges.push(cycle);
+                ageing.note_purged(1000, now - PERIOD);
+                ageing.note_faults(1000, now);
+            }
+            ageing.note_faults(0, now);
+        }
+        // One in 64 cycles, at last one in 512.
+        assert!(purges.len() < 12, "{purges:?}");
+        let last: Vec<_> = purges.iter().rev().take(2).collect();
+        assert!(last[0] - last[1] > 500, "{purges:?}");
+    }
+
+    /// To keep all that is free for seconds has to be worth it.
+    #[test]
+    fn few_pages_and_late_ones_do_not_count() {
+        let mut ageing = Ageing::new(0);
+        for i in 0..100 {
+            let now = i * 5000 * MS;
+            ageing.note_purged(400, now);
+            assert!(ageing.note_faults(400, now + 4000 * MS) >= 200);
+        }
+        assert_eq!(ageing.age_ns(), MIN_AGE_NS);
+        ageing.note_purged(5000, 1_000_000 * MS);
+        ageing.note_faults(5000, 1_015_000 * MS);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 }

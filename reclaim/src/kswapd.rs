@@ -20,7 +20,7 @@ use crate::shrink::{ScanControl, shrink_node};
 const COST_SHARE: u64 = 100;
 /// Work that may be done at once after a quiet time, in nanoseconds.
 const BURST_NS: u64 = 100_000_000;
-/// Time between rounds while there is work.
+/// The shortest time between rounds while there is work.
 const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Without a ring for this long, and with nothing left, the thread goes home.
@@ -135,6 +135,20 @@ impl Kswapd {
         }
     }
 
+    /// Comes on duty again, after a time that counts for nobody's age. What was learnt about it stays, and
+    /// what was saved.
+    pub fn resume(&mut self, mm: &Mm, config: KswapdConfig, asleep_ns: u64) {
+        let Kswapd { ageing, faults_seen, .. } = self;
+        let fresh = Kswapd::new(mm, config, asleep_ns);
+        let saved = self.credit_ns + fresh.last_ns.saturating_sub(self.last_ns) / COST_SHARE;
+        *self = Kswapd {
+            ageing: ageing.clone(),
+            faults_seen: *faults_seen,
+            credit_ns: saved.min(BURST_NS),
+            ..fresh
+        };
+    }
+
     /// Tells for how long the process was asleep so far, where its callers do the rounds: memory does
     /// not age meanwhile. It would go back at the very moment when the program comes for it.
     pub fn note_sleep(&mut self, asleep_ns: u64) {
@@ -145,7 +159,8 @@ impl Kswapd {
     /// One round. `own` is the heap of the calling thread, if it has one.
     pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
         let now = mm.machine().now_ns();
-        if mm.doorbell().answer() {
+        let was_rung = mm.doorbell().answer();
+        if was_rung {
             self.quiet_since = now;
         }
         let work = Work::begin(mm, own);
@@ -158,7 +173,16 @@ impl Kswapd {
         }
         mm.pages().note_asleep(self.slept_ns);
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
-        self.tick(mm, passed.saturating_sub(self.slept_ns));
+        // What was used during a long sleep may have been used just now: it is young.
+        let busy_ns = self.busy_tick_ns();
+        let was_blind = was_rung && own.is_none() && self.asked_ns > busy_ns;
+        let aged = if was_blind { passed.min(busy_ns) } else { passed };
+        self.tick(mm, aged.saturating_sub(self.slept_ns));
+        // Before anything is purged at an age that turns out to be a mistake.
+        let faults = faults(mm);
+        let refaults = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
+        mm.vmstat().note_refaults(refaults);
+        self.faults_seen = faults;
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
@@ -170,10 +194,9 @@ impl Kswapd {
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
-        let faults = faults(mm);
-        let refaults = self.ageing.observe(purged as u64, faults - self.faults_seen, now);
-        mm.vmstat().note_refaults(refaults);
-        self.faults_seen = faults;
+        // Nobody rang since then, or the age has not passed.
+        let used_at = self.quiet_since.min(now.saturating_sub(self.ageing.age_ns()));
+        self.ageing.note_purged(purged as u64, used_at);
         self.slept_ns = 0;
         if may_purge && let Some(at) = self.ageing.regretted_at(now) {
             self.regain_huge_pages(mm, own, at, &work);
@@ -203,7 +226,7 @@ impl Kswapd {
         };
         let idle = now.saturating_sub(self.quiet_since);
         if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
-            Next::Sleep(TICK_NS.max(self.ageing.age_ns() / 8).min(slowest))
+            Next::Sleep(self.busy_tick_ns().min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             Next::Sleep(slowest)
         } else {
@@ -293,6 +316,11 @@ impl Kswapd {
         for node in nodes(mm) {
             while work.spent_ns(mm) < self.credit_ns && mm.pages().collapse(node) {}
         }
+    }
+
+    /// Time between rounds while there is work: what is not yet cold need not be looked at often.
+    fn busy_tick_ns(&self) -> u64 {
+        TICK_NS.max(self.ageing.age_ns() / 8)
     }
 
     fn age(&self) -> u32 {

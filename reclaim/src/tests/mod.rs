@@ -1,6 +1,7 @@
 //! The retry loop and the policies on a fake machine.
 
 mod bound;
+mod cycles;
 mod limits;
 mod nodes;
 mod page_flags;

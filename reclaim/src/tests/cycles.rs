@@ -1,0 +1,152 @@
+//! Loads that free and allocate in cycles, with a simulated clock: what they pay for purging.
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+/// What a cycle allocates.
+const WORK: usize = 16 << 20;
+
+/// A program and its background reclaimer, with a clock of their own.
+struct Cycles {
+    machine: &'static FakeMachine,
+    mm: &'static Mm,
+    heap: NonNull<Heap>,
+    keeper: Option<Kswapd>,
+    is_on_duty: bool,
+    /// When the keeper wakes.
+    wakes_at: u64,
+    seed: u64,
+}
+
+impl Cycles {
+    fn new() -> Cycles {
+        let machine = FakeBuilder::new().build();
+        let (mm, heap) = start(machine, Config::default());
+        Cycles { machine, mm, heap, keeper: None, is_on_duty: false, wakes_at: 0, seed: 5 }
+    }
+
+    fn now(&self) -> u64 {
+        self.mm.machine().now_ns()
+    }
+
+    fn next(&mut self, below: u64) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % below
+    }
+
+    /// Lets time pass, with the rounds that are due meanwhile.
+    fn rest(&mut self, ns: u64) {
+        let end = self.now() + ns;
+        if self.mm.doorbell().wants_keeper() && self.mm.doorbell().claim() {
+            let config = KswapdConfig::default();
+            match &mut self.keeper {
+                Some(keeper) => keeper.resume(self.mm, config, 0),
+                None => self.keeper = Some(Kswapd::new(self.mm, config, 0)),
+            }
+            self.is_on_duty = true;
+            self.wakes_at = self.now();
+        }
+        while let Some(keeper) = &mut self.keeper
+            && self.is_on_duty
+            && self.wakes_at <= end
+        {
+            self.machine.advance_ns(self.wakes_at.saturating_sub(self.mm.machine().now_ns()));
+            match keeper.round(self.mm, None) {
+                Next::Sleep(ns) => self.wakes_at = self.now() + ns,
+                Next::Retire if self.mm.doorbell().retire() => self.is_on_duty = false,
+                Next::Retire => {}
+            }
+        }
+        self.machine.advance_ns(end - self.now());
+    }
+
+    /// Objects of up to 8 KiB, small ones being many; all freed in random order.
+    fn work(&mut self) {
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        while bytes < WORK {
+            let most = 1 << (4 + self.next(10));
+            let size = 16 + self.next(most) as usize;
+            blocks.push(take(self.heap, size).unwrap());
+            bytes += size;
+        }
+        self.rest(2 * MS);
+        for i in (1..blocks.len()).rev() {
+            let j = self.next(i as u64 + 1) as usize;
+            blocks.swap(i, j);
+        }
+        blocks.into_iter().for_each(|block| give(self.heap, block));
+    }
+
+    fn charged(&self) -> usize {
+        self.mm.pages().charged()
+    }
+
+    /// Pages that got their memory anew so far.
+    fn faults(&self) -> u64 {
+        self.mm.pages().zone_stats(node(0)).unwrap().events.pgfault
+    }
+}
+
+/// What a program has left that works once and rests, after a tenth of a second and in the end.
+fn left_by_one() -> (usize, usize) {
+    let mut once = Cycles::new();
+    once.work();
+    once.rest(100 * MS);
+    let soon = once.charged();
+    once.rest(2000 * MS);
+    (soon, once.charged())
+}
+
+#[test]
+fn the_first_rest_gives_back_at_once() {
+    let (soon, at_last) = left_by_one();
+    assert!(soon * 100 <= at_last * 103, "{soon} pages, later {at_last}");
+    assert!(at_last * PAGE_SIZE * 3 < WORK * 2, "{at_last} pages");
+}
+
+/// Nobody looked when it was used, which may have been just before the look.
+#[test]
+fn what_was_used_in_a_long_sleep_of_the_keeper_is_young() {
+    let mut load = Cycles::new();
+    // So little that it teaches nothing.
+    let one = take(load.heap, 100_000).unwrap();
+    give(load.heap, one);
+    load.rest(1000 * MS);
+    // Until a moment before it wakes.
+    load.rest(load.wakes_at - load.now() - 7 * MS);
+    load.work();
+    let peak = load.charged();
+    load.rest(10 * MS);
+    assert!(load.wakes_at > load.now() && load.charged() == peak, "{} of {peak}", load.charged());
+    load.rest(100 * MS);
+    assert!(load.charged() * 2 < peak, "{} of {peak}", load.charged());
+}
+
+/// The first pause is paid for: nobody knows better. From the second cycle on next to nothing is purged
+/// that is wanted again, whatever the period; and the program that stops gives back as much as ever,
+/// after what it has taught.
+#[test]
+fn cycles_pay_for_purging_once() {
+    const NR_CYCLES: u64 = 48;
+    let (_, least) = left_by_one();
+    for period in [50, 100, 250, 500, 1000, 2000, 3000, 5000] {
+        let mut load = Cycles::new();
+        let mut cycle = || {
+            let (start, before) = (load.now(), load.faults());
+            load.work();
+            load.rest(period * MS - (load.now() - start));
+            load.faults() - before
+        };
+        let [first, _] = [cycle(), cycle()];
+        let later: Vec<_> = (2..NR_CYCLES).map(|_| cycle()).collect();
+        let share = later.iter().sum::<u64>() * 1000 / (first * later.len() as u64);
+        assert!(share < 10, "every {period} ms: {share} of 1,000 pages, {later:?}");
+        load.rest(12_000 * MS);
+        let left = load.charged();
+        assert!(left * 100 <= least * 125, "every {period} ms: {left} pages, else {least}");
+        load.mm.validate(Some(load.heap)).unwrap();
+    }
+}
