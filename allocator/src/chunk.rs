@@ -149,6 +149,12 @@ impl Chunk {
         NodeId::new(self.node.load(Relaxed).wrapping_sub(1))
     }
 
+    /// Whether its memory is of that node.
+    #[inline]
+    pub(crate) fn is_of(&self, node: NodeId) -> bool {
+        usize::from(self.node.load(Relaxed)) == node.index() + 1
+    }
+
     /// Index of its section.
     pub fn section(&self) -> u16 {
         self.section.load(Relaxed)

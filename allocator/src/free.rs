@@ -21,6 +21,12 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Whether it starts or lies in something else than a slab, or nowhere.
+    #[inline(always)]
+    pub fn is_no_object(&self) -> bool {
+        !self.word.is_slab()
+    }
+
     /// Whether it has the class that a request of `size` bytes would get.
     #[inline]
     pub fn is_of_class_for(&self, size: usize) -> bool {
@@ -69,7 +75,11 @@ impl Heap {
         match word.kind() {
             Kind::Slab if word.is_nothing() => Err(BadPointer::new(addr, mm.kind_of_nothing(pfn))),
             Kind::Slab => self.free_small(object, pfn, word),
-            Kind::Large => mm.free_large(self, pfn, addr),
+            Kind::Large => {
+                // The next one takes the short way.
+                self.sync_hot();
+                mm.free_large(self, pfn, addr)
+            }
             Kind::Buddy | Kind::Pcp | Kind::Isolated => {
                 Err(BadPointer::new(addr, BadKind::NotAllocated))
             }

@@ -34,29 +34,46 @@ fn pages_for(size: usize) -> usize {
     nr_pages.next_multiple_of(2)
 }
 
+/// The same where the thread may keep it, in fewer instructions.
+#[inline]
+fn kept_pages_for(size: usize) -> usize {
+    size.div_ceil(2 * PAGE_SIZE) * 2
+}
+
 impl Heap {
+    /// Whether a thread may keep a block of that size when it is freed.
+    #[inline(always)]
+    pub fn may_keep(size: usize) -> bool {
+        (MAX_SMALL + 1..=large_cache::MAX_PAGES * PAGE_SIZE).contains(&size)
+    }
+
     /// The common case of a large block: the thread keeps a run of that length, whatever lies in it. None,
     /// and nothing changed, in every other case. Its start is that of a page. Makes no system call.
     ///
     /// # Safety
     /// The calling thread owns this heap.
+    #[inline]
     pub unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
         let mm = self.mm();
-        let is_kept = size > MAX_SMALL && size <= large_cache::MAX_PAGES * PAGE_SIZE;
         // Among nodes each request is placed, and counted. What waits to be freed comes first.
-        if !is_kept || mm.is_checked() || !mm.is_one_node() || mm.has_deferred() {
+        if !Heap::may_keep(size) || mm.is_checked() || !mm.is_one_node() || mm.has_deferred() {
             return None;
         }
-        let run = self.try_enter()?.large.take(mm.pages(), pages_for(size))?;
-        mm.publish_large(run, size).ok().map(|block| block.start)
+        let run = self.try_enter()?.large.take(mm.pages(), kept_pages_for(size))?;
+        mm.publish(run, size).ok().map(|block| block.start)
     }
 
-    /// The common case of its end: the thread has room to keep it. False, and nothing changed, in
-    /// every other case. Makes no system call.
+    /// The common case of its end: the thread has room to keep it, and `is_right` likes the size that was
+    /// asked for. False, and nothing changed, in every other case. Makes no system call.
     ///
     /// # Safety
     /// As for [`Heap::free`].
-    pub unsafe fn try_free_large(&self, object: NonNull<u8>) -> bool {
+    #[inline]
+    pub unsafe fn try_free_large(
+        &self,
+        object: NonNull<u8>,
+        is_right: impl FnOnce(usize) -> bool,
+    ) -> bool {
         let mm = self.mm();
         let pages = mm.pages();
         let addr = object.addr().get();
@@ -73,8 +90,9 @@ impl Heap {
         let Some(mut inner) = self.try_enter() else { return false };
         let may_stay = inner.large.has_room(pages, nr_pages) && pages.may_rest(pfn, self.node());
         // What is wrong with it the long way says.
-        if !may_stay || mm.size_before_slack(pfn, nr_pages).is_none() || !mm.claim_large(pfn, word)
-        {
+        // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
+        let is_whole = || unsafe { mm.size_at_end(pfn, nr_pages) }.is_some_and(is_right);
+        if !may_stay || !is_whole() || !mm.claim_large(pfn, word) {
             return false;
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
@@ -202,12 +220,17 @@ impl Mm {
     }
 
     fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
+        self.publish(run, size)
+    }
+
+    #[inline(always)]
+    fn publish(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
         let pages = self.pages();
         let nr_pages = run.nr_pages();
         let known_zero = run.known_zero();
         let head = run.into_head();
         pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
-        self.fill_slack(head, nr_pages, size, known_zero);
+        self.fill_new_slack(head, nr_pages, size, known_zero);
         NonNull::new(pages.map.addr_of(head))
             .map(|start| Block { start, known_zero })
             .ok_or(AllocError::TooLarge)
@@ -240,6 +263,7 @@ impl Mm {
     }
 
     /// Whether the caller is the one to free the live run at `pfn`, whose word was that one.
+    #[inline]
     fn claim_large(&self, pfn: Pfn, word: PageWord) -> bool {
         let place = self.pages().map.word(pfn);
         // Relaxed: the run's contents pass on under the zone lock.

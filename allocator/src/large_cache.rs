@@ -3,7 +3,8 @@
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
 //! only. Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
 //! some more where what left for want of room is wanted again. A request gets the shortest that will do,
-//! found by two words of bits; when there are too many, the older half leaves under one lock.
+//! found by a word of bits, and of those the newest; when there are too many, the older half leaves under
+//! one lock.
 
 use core::iter;
 use core::mem::{MaybeUninit, offset_of};
@@ -23,8 +24,8 @@ pub(crate) const MAX_PAGES: usize = u64::BITS as usize;
 /// The longest one that serves blocks that grow, which are better off with free neighbours, and that comes
 /// from others than `free`.
 pub(crate) const MAX_SHARED: usize = 16;
-/// A bit of a word for each.
-const CAPACITY: usize = u128::BITS as usize;
+/// The places are 1 to so many.
+const CAPACITY: usize = 127;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
@@ -44,7 +45,6 @@ const FIT_PART: usize = 4;
 pub(crate) struct LargeCache {
     /// The lengths of which there are any: those of one page first.
     lengths: u64,
-    nr: usize,
     nr_pages: usize,
     /// Pages that the zone gave instead of the cache, and did not get back from it yet.
     owed: usize,
@@ -52,81 +52,105 @@ pub(crate) struct LargeCache {
     spilled: usize,
     /// So many pages may stay although the thread's share is less: since others were spilled and missed.
     depth: usize,
-    /// The places where there is no run.
-    vacant: u128,
-    /// The runs as a ring, by age, which begins and ends at `END`. Links of places in use are written.
-    ring: [MaybeUninit<Link>; CAPACITY + 1],
-    /// The places in `runs` where such a run is, by length. Written where `lengths` has the bit.
-    places: [MaybeUninit<u128>; MAX_PAGES],
-    /// Written where `vacant` has no bit.
-    runs: [MaybeUninit<PageRun>; CAPACITY],
+    nr: u8,
+    /// The place that was left last, its `older` link names the one before; `END`: none.
+    left: u8,
+    /// So many places were ever taken.
+    opened: u8,
+    /// One ring through all runs.
+    by_age: Rings,
+    runs: [MaybeUninit<PageRun>; CAPACITY + 1],
+    /// One through those of each length; it ends at [`end_of`]. Closed where `lengths` has the bit.
+    by_length: Rings,
 }
 
-/// The neighbours of a run in the ring.
+/// Where the ring of all runs begins and ends: no place.
+const END: u8 = 0;
+
+/// The same for runs of `nr_pages` pages.
+#[inline]
+const fn end_of(nr_pages: usize) -> u8 {
+    (CAPACITY + nr_pages) as u8
+}
+
+/// Rings of places. A slot for each value of the index, so that none has to be compared.
+#[derive(Debug)]
+struct Rings([MaybeUninit<Link>; 1 << u8::BITS]);
+
+/// The neighbours of a place in its ring.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     older: u8,
     newer: u8,
 }
 
-/// Where the ring begins and ends; the link of a place stands behind it.
-const END: usize = 0;
+impl Rings {
+    /// The link of a place in a ring, or of a ring's end.
+    #[inline]
+    fn link(&mut self, at: u8) -> &mut Link {
+        // SAFETY: written by `close` or `add`.
+        unsafe { self.0[usize::from(at)].assume_init_mut() }
+    }
+
+    /// Makes a ring of nothing but its end.
+    #[inline]
+    fn close(&mut self, end: u8) {
+        self.0[usize::from(end)].write(Link { older: end, newer: end });
+    }
+
+    /// Adds a place as the newest.
+    #[inline]
+    fn add(&mut self, end: u8, place: u8) {
+        let newest = self.link(end).older;
+        self.0[usize::from(place)].write(Link { older: newest, newer: end });
+        self.link(newest).newer = place;
+        self.link(end).older = place;
+    }
+
+    /// Takes a place out; whether its ring is empty now.
+    #[inline]
+    fn remove(&mut self, place: u8) -> bool {
+        let Link { older, newer } = *self.link(place);
+        self.link(older).newer = newer;
+        self.link(newer).older = older;
+        older == newer
+    }
+}
 
 impl LargeCache {
     /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, ring) + size_of::<Link>();
+    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, by_age) + size_of::<Link>();
 
     /// Makes an empty one in `place`.
     ///
     /// # Safety
     /// `place` is valid for it.
     pub(crate) unsafe fn init(place: *mut LargeCache) {
-        let end = Link { older: END as u8, newer: END as u8 };
         // SAFETY: each write goes to a field of `*place`, which the caller gives. The others may be
         // anything.
         unsafe {
             (&raw mut (*place).lengths).write(0);
-            (&raw mut (*place).nr).write(0);
             (&raw mut (*place).nr_pages).write(0);
             (&raw mut (*place).owed).write(0);
             (&raw mut (*place).spilled).write(0);
             (&raw mut (*place).depth).write(0);
-            (&raw mut (*place).vacant).write(u128::MAX);
-            (&raw mut (*place).ring[END]).write(MaybeUninit::new(end));
+            (&raw mut (*place).nr).write(0);
+            (&raw mut (*place).left).write(END);
+            (&raw mut (*place).opened).write(0);
+            (*place).by_age.close(END);
         }
-    }
-
-    /// The link of a place in use, or of the end.
-    #[inline]
-    fn link(&mut self, at: usize) -> &mut Link {
-        // SAFETY: written by `init` or `keep`.
-        unsafe { self.ring[at].assume_init_mut() }
-    }
-
-    /// The places of runs with a length of which there are any, less one.
-    #[inline]
-    fn places(&mut self, length: usize) -> &mut u128 {
-        // SAFETY: written by the first `keep` of such a run.
-        unsafe { self.places[length].assume_init_mut() }
-    }
-
-    /// The place of the run that came first, `CAPACITY` or above if there is none.
-    #[inline]
-    fn oldest(&mut self) -> usize {
-        usize::from(self.link(END).newer).wrapping_sub(1)
     }
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
-        let longest = (nr_pages + nr_pages / FIT_PART).min(MAX_PAGES);
-        let fitting =
-            self.lengths & (u64::MAX << (nr_pages - 1)) & (u64::MAX >> (MAX_PAGES - longest));
-        if fitting == 0 {
+        let longer = self.lengths >> (nr_pages - 1);
+        let extra = longer.trailing_zeros() as usize;
+        if longer == 0 || extra > nr_pages / FIT_PART {
             return None;
         }
-        let places = *self.places(fitting.trailing_zeros() as usize);
-        self.remove(pages, places.trailing_zeros() as usize)
+        let newest = self.by_length.link(end_of(nr_pages + extra)).older;
+        Some(self.remove(pages, newest))
     }
 
     /// A run of `nr_pages` pages, with some more of the kind for the requests that follow, under one
@@ -139,7 +163,7 @@ impl LargeCache {
     ) -> Option<PageRun> {
         let order = Order::holding(nr_pages).filter(|order| order.nr_pages() == nr_pages)?;
         let room = pages.pcp_share(Order::ZERO).saturating_sub(self.nr_pages) / nr_pages;
-        let nr = BATCH.min(CAPACITY - self.nr).min(room);
+        let nr = BATCH.min(CAPACITY - usize::from(self.nr)).min(room);
         if nr_pages > MAX_BATCHED || nr < 2 {
             return None;
         }
@@ -203,7 +227,9 @@ impl LargeCache {
     pub(crate) fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
         let after = self.nr_pages + nr_pages;
         let is_deep = || after <= self.depth && pages.is_deep_share(after);
-        nr_pages <= MAX_PAGES && self.vacant != 0 && (pages.is_pcp_share(after) || is_deep())
+        nr_pages <= MAX_PAGES
+            && usize::from(self.nr) < CAPACITY
+            && (pages.is_pcp_share(after) || is_deep())
     }
 
     /// Keeps a run for which there is room.
@@ -211,61 +237,61 @@ impl LargeCache {
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
         let nr_pages = run.nr_pages();
         pages.map.word(run.head()).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
-        let place = self.vacant.trailing_zeros() as usize % CAPACITY;
-        let (bit, length, at) = (1 << place, nr_pages - 1, place + 1);
-        self.vacant &= !bit;
-        if self.lengths & 1 << length == 0 {
-            self.lengths |= 1 << length;
-            self.places[length].write(bit);
-        } else {
-            *self.places(length) |= bit;
+        let place = self.open_place();
+        let (bit, end) = (1 << (nr_pages - 1), end_of(nr_pages));
+        self.runs[usize::from(place) % (CAPACITY + 1)].write(run);
+        if self.lengths & bit == 0 {
+            self.lengths |= bit;
+            self.by_length.close(end);
         }
-        self.runs[place].write(run);
-        let newest = self.link(END).older;
-        self.ring[at].write(Link { older: newest, newer: END as u8 });
-        self.link(usize::from(newest)).newer = at as u8;
-        self.link(END).older = at as u8;
+        self.by_length.add(end, place);
+        self.by_age.add(END, place);
         self.nr += 1;
         self.nr_pages += nr_pages;
     }
 
+    /// A place without a run: there is one.
     #[inline]
-    fn remove(&mut self, pages: &Pages, place: usize) -> Option<PageRun> {
-        if place >= CAPACITY || self.vacant & 1 << place != 0 {
-            return None;
+    fn open_place(&mut self) -> u8 {
+        let left = self.left;
+        if left == END {
+            self.opened += 1;
+            return self.opened;
         }
-        // SAFETY: a place that is not vacant has a run, and now it is.
-        let run = unsafe { self.runs[place].assume_init_read() };
-        self.vacant |= 1 << place;
+        self.left = self.by_age.link(left).older;
+        left
+    }
+
+    /// Takes the run out that is in `place`.
+    #[inline(always)]
+    fn remove(&mut self, pages: &Pages, place: u8) -> PageRun {
+        // SAFETY: a place in a ring has a run, and now it is in none.
+        let run = unsafe { self.runs[usize::from(place) % (CAPACITY + 1)].assume_init_read() };
         let nr_pages = run.nr_pages();
         pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
-        let length = nr_pages - 1;
-        let places = self.places(length);
-        *places &= !(1 << place);
-        if *places == 0 {
-            self.lengths &= !(1 << length);
+        if self.by_length.remove(place) {
+            self.lengths &= !(1 << (nr_pages - 1));
         }
-        let Link { older, newer } = *self.link(place + 1);
-        self.link(usize::from(older)).newer = newer;
-        self.link(usize::from(newer)).older = older;
+        self.by_age.remove(place);
+        self.by_age.link(place).older = self.left;
+        self.left = place;
         self.nr -= 1;
         self.nr_pages -= nr_pages;
-        Some(run)
+        run
     }
 
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.
     pub(crate) fn clear_way(&mut self, pages: &Pages, start: Pfn, end: Pfn) {
-        for place in 0..CAPACITY {
-            if self.vacant & 1 << place != 0 {
-                continue;
-            }
+        let mut place = self.by_age.link(END).newer;
+        while place != END {
+            let next = self.by_age.link(place).newer;
             // SAFETY: as in `remove`.
-            let head = unsafe { self.runs[place].assume_init_ref() }.head();
-            if (start..end).contains(&head)
-                && let Some(run) = self.remove(pages, place)
-            {
+            let run = unsafe { self.runs[usize::from(place)].assume_init_ref() };
+            if (start..end).contains(&run.head()) {
+                let run = self.remove(pages, place);
                 pages.free_run(run);
             }
+            place = next;
         }
     }
 
@@ -283,15 +309,15 @@ impl LargeCache {
     }
 
     /// Gives the oldest runs back until `keep` are left.
-    fn give_back(&mut self, pages: &Pages, keep: usize) {
+    fn give_back(&mut self, pages: &Pages, keep: u8) {
         self.give_while(pages, |cache| cache.nr > keep);
     }
 
     /// Gives the oldest run back as long as there are `too_many`.
     fn give_while(&mut self, pages: &Pages, too_many: impl Fn(&LargeCache) -> bool) {
         pages.free_bulk(iter::from_fn(|| {
-            let oldest = self.oldest();
-            too_many(self).then(|| self.remove(pages, oldest)).flatten()
+            let oldest = self.by_age.link(END).newer;
+            (oldest != END && too_many(self)).then(|| self.remove(pages, oldest))
         }));
     }
 }

@@ -25,6 +25,16 @@ use crate::sync::atomic::Ordering::Relaxed;
 /// Bytes of a cache line: so many are filled at most.
 const LINE: usize = 64;
 const FILL: u8 = 0xf5;
+/// Ones for the bytes of a line from one of them on: the line that begins here at `LINE` less its number.
+static FROM: [u8; 2 * LINE] = {
+    let mut from = [0; 2 * LINE];
+    let mut at = LINE;
+    while at < from.len() {
+        from[at] = u8::MAX;
+        at += 1;
+    }
+    from
+};
 /// The cold words of the head: what was asked for, and what the slack is filled with.
 const SIZE: usize = 0;
 const BYTE: usize = 1;
@@ -47,45 +57,102 @@ impl Mm {
         if fill == 0 {
             return;
         }
-        if let Some((start, len)) = self.slack(head, capacity, size) {
+        if let Some(slack) = self.slack(head, capacity, size) {
             // SAFETY: inside the block, behind what the program may use.
-            unsafe { start.write_bytes(fill, len) };
+            unsafe { slack.start().write_bytes(fill, slack.len()) };
+        }
+    }
+
+    /// The same for a new block, of which nobody knows yet what it holds.
+    #[inline(always)]
+    pub(crate) fn fill_new_slack(&self, head: Pfn, nr_pages: usize, size: usize, is_zero: bool) {
+        let capacity = nr_pages * PAGE_SIZE;
+        if is_zero || capacity > u32::MAX as usize {
+            return self.fill_slack(head, nr_pages, size, is_zero);
+        }
+        if !self.has_slack() {
+            return;
+        }
+        let size = size.max(WORD);
+        let cold = self.pages().map.cold(head);
+        cold[SIZE].store(size as u32, Relaxed);
+        cold[BYTE].store(FILL.into(), Relaxed);
+        if let Some(slack) = self.slack(head, capacity, size) {
+            // All of the line, which takes the fewest instructions.
+            // SAFETY: inside the block, of which the program has not got any yet.
+            unsafe { slack.line.write([FILL; LINE]) };
         }
     }
 
     /// The bytes that were asked for; none if somebody wrote behind them. The block of `nr_pages`
     /// pages at `head` is live.
     pub(crate) fn size_before_slack(&self, head: Pfn, nr_pages: usize) -> Option<usize> {
+        let (size, fill) = self.noted(head, nr_pages);
+        let is_whole = self.slack(head, nr_pages * PAGE_SIZE, size).is_none_or(|slack| {
+            // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
+            let bytes = unsafe { core::slice::from_raw_parts(slack.start(), slack.len()) };
+            [fill, 0].iter().any(|fill| bytes.iter().all(|byte| byte == fill))
+        });
+        is_whole.then_some(size)
+    }
+
+    /// The same of a block that is given up, where its slack is as it was filled: the common case.
+    ///
+    /// # Safety
+    /// Nobody uses the block any more.
+    #[inline(always)]
+    pub(crate) unsafe fn size_at_end(&self, head: Pfn, nr_pages: usize) -> Option<usize> {
+        let (size, fill) = self.noted(head, nr_pages);
+        let is_whole = self.slack(head, nr_pages * PAGE_SIZE, size).is_none_or(|slack| {
+            let from = &FROM[LINE - slack.before..][..LINE];
+            // SAFETY: inside the block.
+            let line = unsafe { slack.line.read() };
+            // All of the line, and without a way out in the middle: so many bytes are compared at a time.
+            line.iter().zip(from).fold(0, |all, (each, from)| all | ((each ^ fill) & from)) == 0
+        });
+        is_whole.then_some(size)
+    }
+
+    /// What is noted of the block: the bytes that were asked for, and what follows them.
+    #[inline(always)]
+    fn noted(&self, head: Pfn, nr_pages: usize) -> (usize, u8) {
         let capacity = nr_pages * PAGE_SIZE;
         if !self.has_slack() {
-            return Some(capacity);
+            return (capacity, FILL);
         }
         let cold = self.pages().map.cold(head);
         let size = match cold[SIZE].load(Relaxed) as usize {
             size if u32::try_from(capacity).is_ok() => size.min(capacity),
             _ => capacity,
         };
-        let is_whole = self.slack(head, capacity, size).is_none_or(|(start, len)| {
-            // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
-            let slack = unsafe { core::slice::from_raw_parts(start.as_ptr(), len) };
-            let fill = cold[BYTE].load(Relaxed) as u8;
-            is_all(slack, fill) || is_all(slack, 0)
-        });
-        is_whole.then_some(size)
+        (size, cold[BYTE].load(Relaxed) as u8)
     }
 
-    /// Where it begins, and how much of it is filled. It lies in one page, since it does in one line.
-    fn slack(&self, head: Pfn, capacity: usize, size: usize) -> Option<(NonNull<u8>, usize)> {
-        let start = NonNull::new(self.pages().map.addr_of(head).wrapping_add(size))?;
+    /// Where it is; it ends with its line.
+    #[inline]
+    fn slack(&self, head: Pfn, capacity: usize, size: usize) -> Option<Slack> {
+        let line = self.pages().map.addr_of(head).wrapping_add(size - size % LINE);
         let is_page_apart = size.is_multiple_of(PAGE_SIZE) && size > MAX_SMALL;
-        (size < capacity && !is_page_apart).then_some((start, LINE - size % LINE))
+        (size < capacity && !is_page_apart)
+            .then_some(Slack { line: NonNull::new(line)?.cast(), before: size % LINE })
     }
 }
 
-fn is_all(bytes: &[u8], byte: u8) -> bool {
-    let (bytes, words) = bytes.as_rchunks();
-    let differ = words.iter().map(|&word| u64::from_ne_bytes(word) ^ u64::from_ne_bytes([byte; 8]));
-    let differ = differ.chain(bytes.iter().map(|&each| u64::from(each ^ byte)));
-    // Without a way out in the middle, which would be taken for nobody.
-    differ.fold(0, |all, each| all | each) == 0
+/// The slack of a block.
+#[derive(Clone, Copy)]
+struct Slack {
+    /// The line that it lies in.
+    line: NonNull<[u8; LINE]>,
+    /// Bytes of the line that are not part of it.
+    before: usize,
+}
+
+impl Slack {
+    fn start(self) -> *mut u8 {
+        self.line.as_ptr().cast::<u8>().wrapping_add(self.before)
+    }
+
+    fn len(self) -> usize {
+        LINE - self.before
+    }
 }

@@ -130,14 +130,16 @@ pub(crate) fn attend(mm: &'static Mm, own: NonNull<Heap>) -> bool {
     mm.doorbell().wants_keeper() && attend_now(mm, own)
 }
 
-/// Whether the next call of [`attend`] would look at the clock: then who could do without a visit makes
-/// one. The others count.
+/// Whether it is time to look at the clock, which takes a call of [`attend`]: then who could do without a
+/// visit makes one. The others count.
+#[inline]
 pub(crate) fn is_look_due(mm: &Mm) -> bool {
     if !mm.doorbell().wants_keeper() {
         return false;
     }
     let calls = CALLS.load(Relaxed).wrapping_add(1);
-    let is_due = calls.is_multiple_of(CALLS_PER_LOOK);
+    // As that call finds it, but not as often, for these take little time.
+    let is_due = calls.is_multiple_of(8 * CALLS_PER_LOOK);
     if !is_due {
         CALLS.store(calls, Relaxed);
     }

@@ -26,13 +26,13 @@ fn a_kept_block_serves_again_and_makes_way() {
     let (block, neighbour) = pair.unwrap();
 
     // SAFETY: the test's thread owns the heap, and gives the block up.
-    assert!(unsafe { heap.try_free_large(neighbour) });
+    assert!(unsafe { heap.try_free_large(neighbour, |_| true) });
     // SAFETY: as above; the second time it is refused.
-    assert!(!unsafe { heap.try_free_large(neighbour) });
+    assert!(!unsafe { heap.try_free_large(neighbour, |_| true) });
     // SAFETY: as above.
     assert_eq!(unsafe { heap.try_alloc_large(SIZE - 5) }, Some(neighbour));
     // SAFETY: as above.
-    assert!(unsafe { heap.try_free_large(neighbour) });
+    assert!(unsafe { heap.try_free_large(neighbour, |_| true) });
 
     // SAFETY: as above.
     assert_eq!(unsafe { heap.resize(block, 2 * SIZE) }, Some(block));
@@ -279,4 +279,39 @@ fn the_inside_of_a_row_is_known() {
         assert_eq!(mm.place_of(start + 5 * MIB), Place::Free);
         mm.validate(Some(owner.0)).unwrap();
     }
+}
+
+/// By lengths as by age: the newest run that will do, whatever left before from wherever.
+#[test]
+fn the_newest_of_the_shortest_that_will_do_comes_first() {
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    let size = |nr_pages: usize| nr_pages * PAGE_SIZE;
+    // SAFETY: the test's thread owns the heap, and gives the block up.
+    let keep = |p: NonNull<u8>| assert!(unsafe { heap.try_free_large(p, |_| true) });
+    // SAFETY: as above.
+    let take = |nr_pages: usize| unsafe { heap.try_alloc_large(size(nr_pages)) };
+    let [a, b, c] = [(); 3].map(|()| owner.alloc(size(20), 8));
+    let longer = owner.alloc(size(24), 8);
+    for p in [a, longer, b, c] {
+        keep(p);
+    }
+    assert_eq!([take(20), take(20)], [Some(c), Some(b)]);
+    keep(c);
+    assert_eq!(take(18), Some(c), "a part longer");
+    assert_eq!([take(20), take(20), take(20)], [Some(a), Some(longer), None]);
+    [a, b, c, longer].into_iter().for_each(keep);
+
+    // As many as there are places, and then the oldest leave.
+    heap.enter().large.drain(heap.mm().pages());
+    let blocks: Vec<_> = (0..130).map(|_| owner.alloc(size(10), 8)).collect();
+    blocks.iter().for_each(|&p| owner.free(p));
+    let left: Vec<_> = iter::from_fn(|| take(10)).collect();
+    assert!((1..=127).contains(&left.len()), "{}", left.len());
+    assert!(left.iter().rev().eq(&blocks[blocks.len() - left.len()..]));
+    left.into_iter().for_each(keep);
+    heap.mm().validate(Some(owner.0)).unwrap();
 }

@@ -200,6 +200,39 @@ fn a_link_of_a_deferred_free_is_no_overrun() {
     assert_eq!(owner.heap().take_fault(), None);
 }
 
+/// What a program writes up to the end of a block is its own, the next byte is not, wherever in its line the
+/// block ends; a free that finds it says so, and the short one leaves it to that.
+#[test]
+fn the_first_byte_behind_a_large_block_is_looked_at() {
+    let config = Config { slack: true, ..Config::default() };
+    let mm = Mm::new(Machine::linux(), config).unwrap();
+    let owner = Owner::attach(mm);
+    for size in 40_001..40_001 + 130 {
+        let p = owner.alloc(size, 8);
+        // SAFETY: the block has that many bytes, and a page has some more.
+        unsafe { p.write_bytes(0, size) };
+        for at in [size, size | 63] {
+            // SAFETY: as above.
+            let byte = unsafe { p.add(at) };
+            // SAFETY: as above.
+            let kept = unsafe { byte.replace(b'x') };
+            // SAFETY: the test's thread owns the heap; what is no whole block is left alone.
+            assert!(!unsafe { owner.heap().try_free_large(p, |_| true) }, "{size} {at}");
+            assert_eq!(mm.usable_size(p).unwrap_err().kind, BadKind::Overrun, "{size} {at}");
+            // SAFETY: as above.
+            unsafe { byte.write(kept) };
+        }
+        assert_eq!(mm.usable_size(p), Ok(size));
+        let was_asked_for = |known| known == size;
+        // SAFETY: the test's thread owns the heap, and gives the block up.
+        let is_kept = unsafe { owner.heap().try_free_large(p, was_asked_for) };
+        assert!(is_kept || !mm.is_one_node(), "{size}");
+        if !is_kept {
+            owner.free(p);
+        }
+    }
+}
+
 /// The first free came from a signal handler and waits: the second must not be taken for it, since the
 /// block would be handed out again, and then be freed by the one that waits.
 #[test]
@@ -208,12 +241,12 @@ fn a_second_free_of_a_large_block_is_told_from_one_that_waits() {
     let owner = Owner::attach(mm);
     let [first, second] = [(); 2].map(|()| owner.alloc(40_000, 8));
     // SAFETY: the test's thread owns the heap; the block is live.
-    assert!(unsafe { owner.heap().try_free_large(second) });
+    assert!(unsafe { owner.heap().try_free_large(second, |_| true) });
     mm.deferred_free(first);
     // SAFETY: as above; what is no live block is left alone.
     unsafe {
         assert_eq!(owner.heap().try_alloc_large(40_000), None, "the one that waits comes first");
-        assert!(!owner.heap().try_free_large(first));
+        assert!(!owner.heap().try_free_large(first, |_| true));
         assert_eq!(owner.heap().free(first).unwrap_err().kind, BadKind::NotAllocated);
     }
     assert_eq!(owner.heap().take_fault(), None);

@@ -160,9 +160,10 @@ impl Pages {
 
     /// Whether a run that starts there may rest in a page cache of `node`: it is at home on it, and not
     /// of the reserve for urgent requests.
+    #[inline]
     pub(crate) fn may_rest(&self, pfn: Pfn, node: NodeId) -> bool {
         let chunk = self.map.chunk(pfn);
-        chunk.node() == Some(node) && chunk.migratetype() != Migratetype::HighAtomic
+        chunk.is_of(node) && chunk.migratetype() != Migratetype::HighAtomic
     }
 
     /// The figures of a node's zone, if the node has one; what heaps and surveys know is left at
@@ -243,10 +244,12 @@ impl Pages {
         (self.pcp_of_all() / self.nr_threads().max(1) / order.nr_pages()).max(PCP_RUNS)
     }
 
-    /// Whether one page cache may hold so many runs of one page. Without the division.
+    /// Whether one page cache may hold so many runs of one page. Without the division, and mostly without
+    /// a look at what is charged, which others write to.
     #[inline]
     pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
-        nr_pages <= PCP_RUNS || self.in_all_hands(nr_pages) <= self.pcp_of_all()
+        let nr_in_all = self.in_all_hands(nr_pages);
+        nr_pages <= PCP_RUNS || nr_in_all <= PCP_LEAST || nr_in_all <= self.pcp_of_all()
     }
 
     /// Whether so many pages in each thread's hand are little beside what is charged: in a small process

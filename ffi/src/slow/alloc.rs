@@ -24,6 +24,9 @@ const TOUCHED: usize = 256 << 10;
 #[cold]
 #[inline(never)]
 pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    if Heap::may_keep(size) {
+        return serve_large(size, MIN_ALIGN, false, heap);
+    }
     let object = hit_between_samples(size, heap);
     if !object.is_null() {
         return object;
@@ -34,6 +37,9 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    if Heap::may_keep(size) {
+        return serve_large(size, MIN_ALIGN, true, heap);
+    }
     let object = hit_between_samples(size, heap);
     if !object.is_null() {
         // SAFETY: `object` has at least `size` bytes and nobody else knows it.
@@ -46,28 +52,38 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(crate) fn aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
-    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: false, grows: false }, heap)
+    serve_aligned(size, align, false, heap)
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn zalloc_aligned(size: usize, align: usize, heap: *mut HeapHot) -> *mut u8 {
-    serve(Request { size, align: align.max(MIN_ALIGN), zeroed: true, grows: false }, heap)
+    serve_aligned(size, align, true, heap)
+}
+
+fn serve_aligned(size: usize, align: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
+    let align = align.max(MIN_ALIGN);
+    if align <= PAGE_SIZE && Heap::may_keep(size) {
+        return serve_large(size, align, zeroed, heap);
+    }
+    serve(Request { size, align, zeroed, grows: false }, heap)
+}
+
+/// A large block, at best one that the thread keeps. Apart, so that misses of small objects save no registers.
+#[inline(never)]
+fn serve_large(size: usize, align: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
+    // SAFETY: the heap is the thread's own.
+    let Some(block) = short_of_visit(heap, |own| unsafe { own.try_alloc_large(size) }) else {
+        return serve(Request { size, align, zeroed, grows: false }, heap);
+    };
+    if zeroed {
+        zero(Block { start: block, known_zero: false }, size);
+    }
+    block.as_ptr()
 }
 
 #[inline(never)]
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
-    if request.align <= PAGE_SIZE
-        && let Some(block) = short_of_visit(heap, |own| {
-            // SAFETY: the heap is the thread's own.
-            unsafe { own.try_alloc_large(request.size) }
-        })
-    {
-        if request.zeroed {
-            zero(Block { start: block, known_zero: false }, request.size);
-        }
-        return block.as_ptr();
-    }
     let before = Errno::save();
     let mut block = hit_on_detour(request, heap);
     if block.is_none() {

@@ -23,8 +23,29 @@ use crate::tls;
 #[inline(never)]
 pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found: Found) {
     // SAFETY: the caller's promise.
-    if !unsafe { send(object, heap, found, |_| true) } {
+    let remote = unsafe { Heap::remote(heap, object, found) };
+    if remote.is_no_object() {
+        // SAFETY: as above. What knows of pages is not null.
+        return unsafe { free_large::<F>(object, heap) };
+    }
+    // SAFETY: as above.
+    if !unsafe { send(heap, remote) } {
         // SAFETY: as above.
+        unsafe { free_unsent::<F>(object, heap) };
+    }
+}
+
+/// Apart, as [`free_missed`].
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(never)]
+unsafe fn free_large<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
+    let Some(block) = NonNull::new(object) else { return };
+    // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+    let is_kept = unsafe { keep(block, heap, |_| true) };
+    if !is_kept {
+        // SAFETY: the caller's promise.
         unsafe { free_unsent::<F>(object, heap) };
     }
 }
@@ -56,39 +77,45 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
     unsafe { free_missed::<F>(object, heap) };
 }
 
-/// Leaves a large block with the thread, if it has room, and sends an object of another heap on its way
-/// where that takes a message that is there.
+/// Leaves a large block with the thread, if it has room and `is_right` likes the size of the block.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn free_short(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
+unsafe fn keep(
+    object: NonNull<u8>,
+    heap: *mut HeapHot,
+    is_right: impl FnOnce(usize) -> bool,
+) -> bool {
     short_of_visit(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-        let is_done =
-            || unsafe { own.try_free_large(object) || own.try_free_remote_at_end(object) };
-        (!kswapd::is_look_due(own.mm()) && is_done()).then_some(())
+        let is_kept = || unsafe { own.try_free_large(object, is_right) };
+        (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
     })
     .is_some()
 }
 
-/// Sends an object of another heap on its way, if `is_right` says so and it takes no more than a place
-/// in a message that is there. Nobody watches: who is watched has a detour, which knows of no pages.
+/// Sends an object of another heap on its way where that takes a message that is there.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn send(
-    object: *mut u8,
-    heap: *mut HeapHot,
-    found: Found,
-    is_right: impl FnOnce(&Remote) -> bool,
-) -> bool {
-    // SAFETY: the caller's promise.
-    let remote = unsafe { Heap::remote(heap, object, found) };
-    if !is_right(&remote) {
-        return false;
-    }
+unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
+    short_of_visit(heap, |own| {
+        // SAFETY: as in `keep`.
+        let is_sent = || unsafe { own.try_free_remote_at_end(object) };
+        (!kswapd::is_look_due(own.mm()) && is_sent()).then_some(())
+    })
+    .is_some()
+}
+
+/// Sends an object of another heap on its way, if it takes no more than a place in a message that is there.
+/// Nobody watches: who is watched has a detour, which knows of no pages.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(always)]
+unsafe fn send(heap: *mut HeapHot, remote: Remote) -> bool {
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
     jump::begin_slow_path(own);
@@ -108,7 +135,7 @@ unsafe fn send(
 #[inline(never)]
 unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
     // SAFETY: the caller's promise.
-    if unsafe { free_short(object, heap) } {
+    if unsafe { send_at_end(object, heap) } {
         return;
     }
     let is_short = heap != tls::empty() && !detour::is_checked();
@@ -162,7 +189,9 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
 ) {
     // C++ frees nearly everything so. The size is right if its class is the object's.
     // SAFETY: the caller's promise.
-    if align > 1 || !unsafe { send(object, heap, found, |remote| remote.is_of_class_for(size)) } {
+    let remote = unsafe { Heap::remote(heap, object, found) };
+    // SAFETY: as above.
+    if align > 1 || !remote.is_of_class_for(size) || !unsafe { send(heap, remote) } {
         // SAFETY: as above.
         unsafe { free_sized_unsent::<F>(object, heap, size, align) };
     }
@@ -181,6 +210,14 @@ pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
     size: usize,
     align: usize,
 ) {
+    if let Some(block) = NonNull::new(object)
+        && align <= 1
+        && Heap::may_keep(size)
+        // SAFETY: the caller's promise.
+        && unsafe { keep(block, heap, |known| size == known) }
+    {
+        return;
+    }
     if let (Some(block), Some(mm)) = (NonNull::new(object), init::mm())
         && harden::is_usual()
         && heap != tls::empty()

@@ -44,11 +44,17 @@ fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option
         return None;
     }
     // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
-    let own = unsafe { Heap::from_taken(heap) };
+    if unsafe { Heap::from_detour(heap) }.is_some() {
+        // Nobody watches any more: the long way puts the other one back.
+        return None;
+    }
+    // SAFETY: as above, and it is no detour.
+    let own = unsafe { Heap::from_hot(heap) };
     jump::begin_slow_path(own);
     // SAFETY: as above.
     let done = operation(unsafe { own.as_ref() })?;
-    leave(own);
+    tls::unmark(heap);
+    jump::resume();
     Some(done)
 }
 
