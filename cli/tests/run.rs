@@ -14,11 +14,19 @@ use std::process::{Command, Output, Stdio};
 use place::{Place, ZONAL, stderr, stdout};
 use serde_json::json;
 
+/// Makes an executable copy, by another process. What this one writes, a child that another thread starts
+/// at that moment may have open for writing still when it is to be executed.
+fn install(from: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    assert!(command.args(["-m", "755"]).arg(from).arg(to).status().unwrap().success());
+}
+
 impl Place {
     fn executable(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let plain = self.path("content");
+        fs::write(&plain, content).unwrap();
+        install(&plain, &path);
         path
     }
 
@@ -85,7 +93,7 @@ fn finds_the_library_beside_itself_and_in_lib() {
             fs::create_dir_all(place.path(folder)).unwrap();
         }
         let command = place.path(folder).join("zonal");
-        fs::copy(ZONAL, &command).unwrap();
+        install(ZONAL.as_ref(), &command);
         symlink(place.path("libzonal.so"), place.path(library).join("libzonal.so")).unwrap();
         let output = Command::new(command)
             .env_remove("ZONAL_LIB")
@@ -211,7 +219,7 @@ fn warns_about_setuid_programs() {
     let place = Place::new();
     // Only root can give a file away; anybody else is warned about root's.
     let program = place.path("setuid");
-    fs::copy("/bin/true", &program).unwrap();
+    install("/bin/true".as_ref(), &program);
     let program = if fs::metadata(&program).unwrap().uid() == 0 {
         chown(&program, Some(65534), None).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();

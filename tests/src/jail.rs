@@ -1,8 +1,7 @@
 //! A directory that holds a program, the library under test and what both need, and nothing else: no
 //! `/proc`, no `/sys`, no `/dev`, no configuration.
 
-use crate::library;
-use std::fs;
+use crate::{install, library};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -23,12 +22,12 @@ impl Jail {
     pub fn new(program: &Path) -> Self {
         let root = TempDir::new().unwrap_or_else(|e| panic!("temporary directory: {e}"));
         let library = library().map(|path| {
-            copy(&path, &root.path().join("libzonal.so"));
+            install(&path, &root.path().join("libzonal.so"));
             PathBuf::from("/libzonal.so")
         });
-        copy(program, &root.path().join("program"));
+        install(program, &root.path().join("program"));
         for object in needed(program) {
-            copy(&object, &root.path().join(object.strip_prefix("/").unwrap_or(&object)));
+            install(&object, &root.path().join(object.strip_prefix("/").unwrap_or(&object)));
         }
         Self { root, library }
     }
@@ -44,12 +43,6 @@ impl Jail {
     pub fn preload(&self) -> &Path {
         self.library.as_deref().unwrap_or(Path::new(""))
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let parent = to.parent().unwrap_or(Path::new("/"));
-    let done = fs::create_dir_all(parent).and_then(|()| fs::copy(from, to));
-    done.unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
 }
 
 /// The shared objects that `ldd` lists, the loader included.

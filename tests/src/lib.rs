@@ -10,12 +10,14 @@
 
 mod compile;
 mod group;
+mod install;
 mod jail;
 mod outcome;
 mod program;
 
 pub use compile::{compile, compile_shared, source};
 pub use group::Group;
+pub use install::{install, install_script};
 pub use jail::Jail;
 pub use outcome::Outcome;
 pub use program::Program;

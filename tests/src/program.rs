@@ -43,7 +43,8 @@ impl Program {
             limits: Vec::new(),
             closed: Vec::new(),
             chroot: None,
-            timeout: Duration::from_secs(120),
+            // What ends within seconds on an idle machine.
+            timeout: Duration::from_secs(300),
         }
     }
 

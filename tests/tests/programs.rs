@@ -26,7 +26,7 @@ fn python_tests(modules: &[&str]) {
         .env("PYTHONMALLOC", "malloc")
         .env("TMPDIR", dir.path())
         .dir(dir.path())
-        .timeout(200)
+        .timeout(600)
         .run()
         .success()
         .stdout_has("SUCCESS");

@@ -144,7 +144,7 @@ fn reclaim_while_threads_start_end_and_fork() {
     for conf in ["", "kswapd:off", "purge:off,limit:1G", "kswapd:always,pressure:always"] {
         Program::c("reclaim_storm.c")
             .arg(format!("seconds={seconds}"))
-            .timeout(seconds + 120)
+            .timeout(seconds + 300)
             .env("ZONAL_CONF", conf)
             .run()
             .success()

@@ -10,7 +10,7 @@ fn nothing_drifts() {
     let outcome = Program::c("soak.c")
         .arg(format!("seconds={seconds}"))
         .arg(format!("plugin={}", compile_shared("plugin.c").display()))
-        .timeout(seconds + 120)
+        .timeout(seconds + 300)
         .run()
         .success()
         .quiet();

@@ -2,13 +2,13 @@
 //! what a test cannot run.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use zonal_tests::{Outcome, Program, compile, library};
+use zonal_tests::{Outcome, Program, compile, install_script, library};
 
 use crate::blocks::root;
 
@@ -81,10 +81,7 @@ impl Scratch {
     }
 
     fn stand_in(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/bash\n{script}\n"))
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        install_script(&format!("#!/bin/bash\n{script}\n"), &self.path("bin").join(name));
     }
 
     /// A running program on zonal, for `$PID`.

@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use serde_json::Value;
-use zonal_tests::{Outcome, Program, is_zonal, library, skipped};
+use zonal_tests::{Outcome, Program, install, is_zonal, library, skipped};
 
 /// A program that waits until it is dropped.
 struct Waiting {
@@ -371,7 +371,7 @@ fn what_cannot_be_read_is_said_in_a_line() {
         // The command may lie where only root can reach it.
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("zonal");
-        std::fs::copy(zonal(), &copy).unwrap();
+        install(&zonal(), &copy);
         open_to_all(dir.path());
         Program::plain("setpriv").args(other).arg(copy).args(["stats", &pid]).run()
     } else {
@@ -430,7 +430,7 @@ fn a_folder_laid_by_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open_to_all(dir.path());
     for (from, name) in [(zonal_tests::compile("stats.c"), "stats"), (library().unwrap(), "z.so")] {
-        std::fs::copy(from, dir.path().join(name)).unwrap();
+        install(&from, &dir.path().join(name));
     }
     let folder = format!("/dev/shm/zonal-{OTHER}");
     // How many pages lie in `place` while the program runs; it would remove its own at the end.
