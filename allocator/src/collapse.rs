@@ -49,9 +49,9 @@ impl Pages {
             while let Some(pageblock) = section.next_to_collapse() {
                 let first = pageblock * PAGEBLOCK_PAGES;
                 let chunk = self.map.chunk(section.start().add(first));
-                // What is missing would come with it.
+                // What is missing would come with it: a few holes, which the kernel may fill as well.
                 if chunk.resident.count(0, PAGEBLOCK_PAGES) < PAGEBLOCK_PAGES
-                    || chunk.nr_holes() > 0
+                    || chunk.nr_holes() * MISSING_PART >= PAGEBLOCK_PAGES
                 {
                     continue;
                 }

@@ -23,8 +23,12 @@ const BURST_NS: u64 = 100_000_000;
 /// The shortest time between rounds while there is work.
 const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
+/// A ring after a quiet time is seen no later than one part in so many of that.
+const LATENESS: u64 = 4;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
+/// What was purged and is wanted again has come when nobody rings any more, or after so long.
+const SETTLE_NS: u64 = 1_000_000_000;
 /// A round that comes so much later than it was to was kept from it with the whole process: a signal
 /// stopped it, or a debugger.
 const STOPPED_NS: u64 = 1_000_000_000;
@@ -198,7 +202,8 @@ impl Kswapd {
         let used_at = self.quiet_since.min(now.saturating_sub(self.ageing.age_ns()));
         self.ageing.note_purged(purged as u64, used_at);
         self.slept_ns = 0;
-        if may_purge && let Some(at) = self.ageing.regretted_at(now) {
+        let is_settled = |at: u64| !was_rung || now.saturating_sub(at) >= SETTLE_NS;
+        if may_purge && let Some(at) = self.ageing.regretted_at(now).filter(|&at| is_settled(at)) {
             self.regain_huge_pages(mm, own, at, &work);
         }
 
@@ -228,7 +233,8 @@ impl Kswapd {
         if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
             Next::Sleep(self.busy_tick_ns().min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
-            Next::Sleep(slowest)
+            // Who comes back late may as well be seen late.
+            Next::Sleep(TICK_NS.max(idle / LATENESS).min(slowest))
         } else {
             Next::Retire
         }

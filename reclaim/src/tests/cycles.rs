@@ -150,3 +150,18 @@ fn cycles_pay_for_purging_once() {
         load.mm.validate(Some(load.heap)).unwrap();
     }
 }
+
+/// A pageblock that misses a few pages is one of them.
+#[test]
+fn cycles_have_their_huge_pages_back() {
+    for period in [100, 500, 2000] {
+        let mut load = Cycles::new();
+        for _ in 0..16 {
+            let start = load.now();
+            load.work();
+            load.rest(period * MS - (load.now() - start));
+        }
+        let collapses = load.machine.calls(Call::Collapse);
+        assert!(collapses >= 6, "every {period} ms: {collapses} of six pageblocks");
+    }
+}
