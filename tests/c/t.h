@@ -153,7 +153,7 @@ __attribute__((unused)) static size_t t_trimmed_rss(size_t wanted)
 {
 	size_t rss = 0;
 
-	for (int turn = 0; turn < 40; turn++) {
+	for (int turn = 0; turn < 400; turn++) {
 		malloc_trim(0);
 		rss = t_rss();
 		if (rss <= wanted)
