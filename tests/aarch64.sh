@@ -46,7 +46,7 @@ while read -r program arguments; do
     [[ -x $dir/$program ]] ||
         aarch64-linux-gnu-gcc -O1 -w -o "$dir/$program" "tests/c/$program.c" -lpthread
     # shellcheck disable=SC2086 # words on purpose
-    if timeout -s KILL 120 qemu-aarch64 -L "$root" -E LD_PRELOAD="$library" \
+    if timeout -s KILL 300 qemu-aarch64 -L "$root" -E LD_PRELOAD="$library" \
         "$dir/$program" $arguments >"$dir/output" 2>&1; then
         echo "ok      $program $arguments"
     else
