@@ -16,8 +16,7 @@
 //!   because it cannot know of other sleepers it keeps 2 when it gets the lock.
 //! * unlock: swap 0, Release; if 2 was there, wake one.
 //!
-//! For how long somebody slept who found it held is counted, at the expense of who sleeps and who wakes
-//! him: [`Waits`].
+//! For how long a thread slept that found it held is counted, at its own expense: [`Waits`].
 //!
 //! The algorithm is the one of U. Drepper, "Futexes Are Tricky" (2011), mutex 3, with a bounded
 //! spin in front as in Rust's standard library.
@@ -43,58 +42,24 @@ pub struct FutexLock {
     waits: Waits,
 }
 
-/// How long a lock was held while somebody slept for it. From when it is let go on, it is the kernel that
-/// lets the sleeper wait. All Relaxed: statistics only.
+/// How long threads slept for a lock, each from its first sleep until it had it: also while the kernel let it
+/// wait for a processor, or others were faster. All Relaxed: statistics only.
 #[derive(Debug)]
 pub struct Waits {
     nr: AtomicU64,
     ns: AtomicU64,
     longest_ns: AtomicU64,
-    /// Since when somebody has slept for the present holder; 0: nobody.
-    since: AtomicU64,
-    /// Threads that sleep or are about to.
-    sleepers: AtomicU64,
 }
 
 impl Waits {
     const fn new() -> Waits {
-        Waits {
-            nr: AtomicU64::new(0),
-            ns: AtomicU64::new(0),
-            longest_ns: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            sleepers: AtomicU64::new(0),
-        }
+        Waits { nr: AtomicU64::new(0), ns: AtomicU64::new(0), longest_ns: AtomicU64::new(0) }
     }
 
-    /// Somebody is about to sleep.
-    fn begin(&self) {
-        let _ = self.since.compare_exchange(0, now_ns(), Relaxed, Relaxed);
-    }
-
-    /// Who came to sleep has the lock; others sleep on, if there are any.
-    fn begin_anew(&self) {
-        self.since.store(0, Relaxed);
-        if self.sleepers.load(Relaxed) > 0 {
-            self.begin();
-        }
-    }
-
-    /// A forked child: nobody sleeps.
-    fn reinit(&self) {
-        self.since.store(0, Relaxed);
-        self.sleepers.store(0, Relaxed);
-    }
-
-    /// The holder is about to let it go.
-    fn end(&self) {
-        let since = self.since.swap(0, Relaxed);
-        if since != 0 {
-            let ns = now_ns().saturating_sub(since);
-            self.nr.fetch_add(1, Relaxed);
-            self.ns.fetch_add(ns, Relaxed);
-            self.longest_ns.fetch_max(ns, Relaxed);
-        }
+    fn note(&self, ns: u64) {
+        self.nr.fetch_add(1, Relaxed);
+        self.ns.fetch_add(ns, Relaxed);
+        self.longest_ns.fetch_max(ns, Relaxed);
     }
 
     /// Adds them to those of other locks.
@@ -138,10 +103,6 @@ impl FutexLock {
     /// Gives the lock back. The caller holds it.
     #[inline]
     pub fn release(&self) {
-        // Relaxed: for the figure. Who begins to sleep just now does so for no time.
-        if self.state.load(Relaxed) == CONTENDED {
-            self.waits.end();
-        }
         // ORDERING: Release, pairs with the Acquire of the next holder.
         let order = weakened_by("lock_release_relaxed", Release);
         if self.state.swap(FREE, order) == CONTENDED {
@@ -159,22 +120,15 @@ impl FutexLock {
         &self.waits
     }
 
-    /// Whether somebody sleeps until it is let go.
+    /// Whether somebody may sleep until it is let go.
     #[cfg(test)]
     pub(crate) fn is_awaited(&self) -> bool {
-        self.waits.since.load(Relaxed) != 0
-    }
-
-    /// Wakes who sleeps, as no child can do.
-    #[cfg(test)]
-    pub(crate) fn wake_all(&self) {
-        futex_wake(&self.state, i32::MAX);
+        self.state.load(Relaxed) == CONTENDED
     }
 
     /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
     pub fn reinit(&self) {
         self.state.store(FREE, Relaxed);
-        self.waits.reinit();
     }
 
     #[cold]
@@ -187,14 +141,15 @@ impl FutexLock {
                 _ => spin(),
             }
         }
-        self.waits.sleepers.fetch_add(1, Relaxed);
+        let mut since = None;
         // ORDERING: Acquire, as in `acquire`.
         while self.state.swap(CONTENDED, Acquire) != FREE {
-            self.waits.begin();
+            since.get_or_insert_with(now_ns);
             futex_wait(&self.state, CONTENDED, None);
         }
-        self.waits.sleepers.fetch_sub(1, Relaxed);
-        self.waits.begin_anew();
+        if let Some(since) = since {
+            self.waits.note(now_ns().saturating_sub(since));
+        }
     }
 }
 

@@ -273,34 +273,48 @@ impl Registry {
         self.pool.lock().put(unsafe { heap.as_ref() }, remains);
     }
 
-    /// Makes a number for a new heap: `make` builds it, and gets the number it will have.
-    pub(crate) fn publish(
-        &self,
-        machine: &Machine,
-        make: impl FnOnce(HeapId) -> Option<NonNull<Heap>>,
-    ) -> Option<NonNull<Heap>> {
-        let pool = self.pool.lock();
-        let len = self.len.load(Relaxed);
-        if len == MAX_HEAPS {
-            return None;
-        }
-        let mut shelf = self.shelves[len / SHELF].load(Relaxed);
-        if shelf.is_null() {
-            shelf = map_shelf(machine)?;
+    /// Gives a heap that was just made a number, by which all find it from here on; false when there is
+    /// none, nor memory for the table. The lock is held for a few stores: a thread that begins waits neither
+    /// for the system nor for pages that others touch for the first time.
+    ///
+    /// # Safety
+    /// Nobody else knows of `heap`, which [`Heap::init`] made.
+    pub(crate) unsafe fn publish(&self, machine: &Machine, heap: NonNull<Heap>) -> bool {
+        let mut spare = None;
+        loop {
+            let pool = self.pool.lock();
+            let len = self.len.load(Relaxed);
+            let Some(id) = HeapId::new(len as u16).filter(|_| len < MAX_HEAPS) else { break };
+            let mut shelf = self.shelves[len / SHELF].load(Relaxed);
+            if shelf.is_null() {
+                let Some(fresh) = spare.take() else {
+                    drop(pool);
+                    spare = Shelf::map(machine);
+                    if spare.is_none() {
+                        return false;
+                    }
+                    continue;
+                };
+                shelf = fresh.0;
+                // ORDERING: Release, pairs with Acquire in `get`.
+                let order = weakened_by("registry_table_relaxed", Release);
+                self.shelves[len / SHELF].store(shelf, order);
+            }
+            // SAFETY: the caller is alone with it; under the lock the number is given once.
+            unsafe { Heap::set_id(heap, id) };
             // ORDERING: Release, pairs with Acquire in `get`.
-            let order = weakened_by("registry_table_relaxed", Release);
-            self.shelves[len / SHELF].store(shelf, order);
+            let order = weakened_by("registry_publish_relaxed", Release);
+            // SAFETY: the entry is inside the shelf.
+            unsafe { (*shelf.add(len % SHELF)).store(heap.as_ptr(), order) };
+            // ORDERING: Release, pairs with Acquire in `all`.
+            self.len.store(len + 1, Release);
+            drop(pool);
+            // Another thread was faster with the table.
+            spare.into_iter().for_each(|spare| spare.unmap(machine));
+            return true;
         }
-        let id = HeapId::new(len as u16)?;
-        let heap = make(id)?;
-        // ORDERING: Release, pairs with Acquire in `get`.
-        let order = weakened_by("registry_publish_relaxed", Release);
-        // SAFETY: the entry is inside the shelf.
-        unsafe { (*shelf.add(len % SHELF)).store(heap.as_ptr(), order) };
-        // ORDERING: Release, pairs with Acquire in `all`.
-        self.len.store(len + 1, Release);
-        drop(pool);
-        Some(heap)
+        spare.into_iter().for_each(|spare| spare.unmap(machine));
+        false
     }
 
     /// Calls `visit` for every heap in the pool, which nobody can take meanwhile: for a word or two.
@@ -382,17 +396,36 @@ impl Pool {
 }
 
 /// A shelf of null pointers.
+struct Shelf(*mut AtomicPtr<Heap>);
+
 #[cfg(not(zonal_loom))]
-fn map_shelf(machine: &Machine) -> Option<*mut AtomicPtr<Heap>> {
-    let bytes = SHELF * size_of::<AtomicPtr<Heap>>();
-    let span = machine.map(bytes, zonal_numa::PAGE_SIZE).ok()?;
-    // Fresh memory is zero.
-    Some(ptr::with_exposed_provenance_mut(span.addr()))
+impl Shelf {
+    const BYTES: usize = SHELF * size_of::<AtomicPtr<Heap>>();
+
+    fn map(machine: &Machine) -> Option<Shelf> {
+        let span = machine.map(Self::BYTES, zonal_numa::PAGE_SIZE).ok()?;
+        // Fresh memory is zero.
+        Some(Shelf(ptr::with_exposed_provenance_mut(span.addr())))
+    }
+
+    fn unmap(self, machine: &Machine) {
+        // SAFETY: `map` mapped it, and nobody saw it.
+        let span = unsafe { zonal_numa::Span::new(self.0.addr(), Self::BYTES) };
+        // What cannot be unmapped is a page lost.
+        let _ = machine.unmap(span);
+    }
 }
 
-/// A shelf of null pointers; zeros are not an atomic of loom.
+/// Zeros are not an atomic of loom.
 #[cfg(zonal_loom)]
-fn map_shelf(_: &Machine) -> Option<*mut AtomicPtr<Heap>> {
-    let shelf = [(); SHELF].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
-    Some(Box::into_raw(Box::new(shelf)).cast())
+impl Shelf {
+    fn map(_: &Machine) -> Option<Shelf> {
+        let shelf = [(); SHELF].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
+        Some(Shelf(Box::into_raw(Box::new(shelf)).cast()))
+    }
+
+    fn unmap(self, _: &Machine) {
+        // SAFETY: `map` made it, and nobody saw it.
+        drop(unsafe { Box::from_raw(self.0.cast::<[AtomicPtr<Heap>; SHELF]>()) });
+    }
 }

@@ -93,9 +93,9 @@ figures! {
         visited_alloc: Counter Count,
         /// Freed objects that were put aside for the same reason.
         visited_free: Counter Count,
-        /// Times that a lock of zonal's was held while another thread slept for it.
+        /// Times that a thread slept for a lock of zonal's.
         lock_waits: Counter Count,
-        /// For how long it was held from the first sleep on.
+        /// For how long, until it had the lock.
         lock_wait_ns: Counter Nanoseconds,
         /// The longest of these times.
         longest_lock_wait_ns: Gauge Nanoseconds,

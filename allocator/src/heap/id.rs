@@ -8,6 +8,9 @@ use crate::word::HEAP_SHIFT;
 pub struct HeapId(u16);
 
 impl HeapId {
+    /// The lowest number.
+    pub(crate) const FIRST: HeapId = HeapId(1);
+
     /// None for 0, which means "no heap" in page words.
     pub fn new(id: u16) -> Option<HeapId> {
         (id != 0).then_some(HeapId(id))

@@ -114,14 +114,13 @@ impl core::fmt::Debug for Heap {
 }
 
 impl Heap {
-    /// Makes a heap in `place`.
+    /// Makes a heap in `place`, which has no number yet.
     ///
     /// # Safety
-    /// `place` is valid for a `Heap`, and no other heap has this `id`.
+    /// `place` is valid for a `Heap`. Nobody uses it before [`Heap::set_id`].
     pub(crate) unsafe fn init(
         place: NonNull<Heap>,
         mm: &'static Mm,
-        id: HeapId,
         node: NodeId,
         barrier: Barrier,
     ) {
@@ -131,9 +130,8 @@ impl Heap {
         // SAFETY: each write goes to a field of `*place`, which the caller gives.
         unsafe {
             (&raw mut (*heap).hot).write(UnsafeCell::new(HeapHot::EMPTY));
-            (*(*heap).hot.get()).tag = id.tag();
             (&raw mut (*heap).detour).write(UnsafeCell::new(HeapHot::DETOUR));
-            (&raw mut (*heap).id).write(id);
+            (&raw mut (*heap).id).write(HeapId::FIRST);
             (&raw mut (*heap).node).write(node);
             (&raw mut (*heap).policy).write(Cell::new(MemPolicy::LOCAL));
             (&raw mut (*heap).asked).write(Cell::new(None));
@@ -189,6 +187,19 @@ impl Heap {
             inbox: _,
             inner: _,
         } = unsafe { &*heap };
+    }
+
+    /// Gives it its number.
+    ///
+    /// # Safety
+    /// `heap` was made by [`Heap::init`], nobody else knows of it, and no other has this number.
+    pub(crate) unsafe fn set_id(heap: NonNull<Heap>, id: HeapId) {
+        let heap = heap.as_ptr();
+        // SAFETY: the caller is alone with it.
+        unsafe {
+            (&raw mut (*heap).id).write(id);
+            (*(*heap).hot.get()).tag = id.tag();
+        }
     }
 
     /// Its number.

@@ -34,13 +34,13 @@ fn mm() -> &'static Mm {
 }
 
 pub(super) fn publish(registry: &Registry) -> NonNull<Heap> {
-    let make = |id| {
-        let place = NonNull::from(Box::leak(Box::<Heap>::new_uninit())).cast();
-        // SAFETY: room for a heap; the registry gives every number once.
-        unsafe { Heap::init(place, mm(), id, NodeId::new(0).unwrap(), Barrier::Asymmetric) };
-        Some(place)
-    };
-    registry.publish(machine(), make).unwrap()
+    let place = NonNull::from(Box::leak(Box::<Heap>::new_uninit())).cast();
+    // SAFETY: room for a heap, of which nobody else knows.
+    unsafe {
+        Heap::init(place, mm(), NodeId::new(0).unwrap(), Barrier::Asymmetric);
+        assert!(registry.publish(machine(), place));
+    }
+    place
 }
 
 /// Whether the heap is there; then its own words tell loom whether the reader may see them.

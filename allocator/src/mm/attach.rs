@@ -90,20 +90,28 @@ impl Mm {
         if let Some(found) = self.registry.take_dead(fits) {
             return Ok(found);
         }
-        let fresh = self.registry.publish(self.machine(), |id| {
-            let place = self.meta.alloc(self.machine(), size_of::<Heap>())?.cast::<Heap>();
-            // SAFETY: a fresh block of that size, aligned to its size; the number is new.
-            unsafe {
-                Heap::init(place, self, id, node, self.barrier);
-                if pinned {
-                    place.as_ref().pin();
-                }
-            }
-            Some(place)
-        });
         let any = || self.registry.take_dead(|heap| !pinned && !heap.is_pinned());
-        let fresh = fresh.map(|heap| (heap, Remains::Empty));
+        let fresh = self.make_heap(node, pinned).map(|heap| (heap, Remains::Empty));
         fresh.or_else(any).ok_or(AllocError::Exhausted { node, order: 0 })
+    }
+
+    /// A new heap.
+    fn make_heap(&'static self, node: NodeId, pinned: bool) -> Option<NonNull<Heap>> {
+        let block = self.meta.alloc(self.machine(), size_of::<Heap>())?;
+        let place = block.cast::<Heap>();
+        // SAFETY: a fresh block of that size, aligned to its size, which nobody else knows.
+        let is_published = unsafe {
+            Heap::init(place, self, node, self.barrier);
+            if pinned {
+                place.as_ref().pin();
+            }
+            self.registry.publish(self.machine(), place)
+        };
+        if !is_published {
+            // SAFETY: from `alloc`, with that size, and nobody saw it.
+            unsafe { self.meta.free(block, size_of::<Heap>()) };
+        }
+        is_published.then_some(place)
     }
 
     /// Takes the heap of a thread that ends.

@@ -2,7 +2,7 @@
 //!
 //! # Lock order
 //!
-//! registry pool -> gates -> huge index -> window -> zones -> metadata -> fence. The fork handlers take all
+//! registry pool -> gates -> huge index -> those of `pages` -> metadata -> fence. The fork handlers take all
 //! of them in this order; nobody takes an earlier one while holding a later one.
 
 use core::ptr::NonNull;
@@ -19,7 +19,7 @@ impl Mm {
     /// All locks, for their figures.
     pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
         let first = [self.registry.raw_lock(), self.huge().raw_lock()];
-        let last = [self.meta().raw_lock(), self.fence().raw_lock()];
+        let last = self.meta().raw_locks().chain([self.fence().raw_lock()]);
         first.into_iter().chain(self.pages().locks()).chain(last)
     }
 
@@ -44,14 +44,14 @@ impl Mm {
         }
         self.huge().raw_lock().acquire();
         self.pages().lock_all();
-        self.meta().raw_lock().acquire();
+        self.meta().raw_locks().for_each(FutexLock::acquire);
         self.fence().raw_lock().acquire();
     }
 
     /// After fork in the parent: everything goes on.
     pub fn postfork_parent(&self, own: Option<NonNull<Heap>>) {
         self.fence().raw_lock().release();
-        self.meta().raw_lock().release();
+        self.meta().raw_locks().for_each(FutexLock::release);
         // SAFETY: `prefork` took them on this thread.
         unsafe { self.pages().unlock_all() };
         self.huge().raw_lock().release();
@@ -68,7 +68,7 @@ impl Mm {
     /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
     pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
         self.fence().raw_lock().reinit();
-        self.meta().raw_lock().reinit();
+        self.meta().raw_locks().for_each(FutexLock::reinit);
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };
         self.huge().raw_lock().reinit();

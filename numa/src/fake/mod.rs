@@ -9,6 +9,7 @@
 //!   back. A purged page that is touched again does not count again before the
 //!   next `commit`, or [`crate::Machine::fill`]. Metadata (`map_at`) does not count.
 //! - **Failures**: [`FakeMachine::fail`] makes calls of one kind fail.
+//! - **Waits**: [`FakeMachine::hold`] keeps a thread in a call until it is let go.
 //!
 //! ```
 //! use zonal_numa::{Errno, Machine, NodeId, fake::{Call, FakeBuilder}};
@@ -34,7 +35,7 @@ pub use builder::FakeBuilder;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use crate::{Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology, os};
@@ -48,6 +49,8 @@ pub struct FakeMachine {
     shape: Shape,
     clock_ns: AtomicU64,
     state: Mutex<State>,
+    /// A call that was held comes back.
+    went_on: Condvar,
 }
 
 #[derive(Debug)]
@@ -75,7 +78,12 @@ impl FakeMachine {
             node_rooms: HashMap::new(),
             confined: false,
         };
-        FakeMachine { shape, clock_ns: AtomicU64::new(0), state: Mutex::new(state) }
+        FakeMachine {
+            shape,
+            clock_ns: AtomicU64::new(0),
+            state: Mutex::new(state),
+            went_on: Condvar::new(),
+        }
     }
 
     /// Unmaps all that stands on the machine, which is the end of whatever was made of it. The end of the
@@ -121,6 +129,22 @@ impl FakeMachine {
     /// From now on each call of this kind takes so long, by the clock of the machine.
     pub fn slow(&self, call: Call, ns: u64) {
         self.state().plan.slow(call, ns);
+    }
+
+    /// The next call of this kind does not come back before [`FakeMachine::let_go`].
+    pub fn hold(&self, call: Call) {
+        self.state().plan.hold(call);
+    }
+
+    /// Whether that call was made and has not come back.
+    pub fn is_holding(&self, call: Call) -> bool {
+        self.state().plan.is_holding(call)
+    }
+
+    /// Lets it come back.
+    pub fn let_go(&self, call: Call) {
+        self.state().plan.let_go(call);
+        self.went_on.notify_all();
     }
 
     /// Forgets all failures that are still to come.
@@ -239,7 +263,13 @@ impl FakeMachine {
     pub(crate) fn before(&self, call: Call) -> Result<(), Errno> {
         let mut state = self.state();
         self.advance_ns(state.plan.ns(call));
-        state.plan.before(call)
+        let answer = state.plan.before(call);
+        if state.plan.begin_hold(call) {
+            let is_held = |state: &mut State| state.plan.is_holding(call);
+            let waited = self.went_on.wait_while(state, is_held);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+        answer
     }
 
     pub(crate) fn mapped(&self, span: Span, backed: bool) -> Result<(), Errno> {

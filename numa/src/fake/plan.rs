@@ -11,6 +11,16 @@ pub(super) struct Plan {
     failures: Vec<Failure>,
     /// How long calls take.
     times_ns: HashMap<Call, u64>,
+    holds: HashMap<Call, Hold>,
+}
+
+/// What becomes of a call that is not to come back yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// The next call will be it.
+    Next,
+    /// It was made.
+    Made,
 }
 
 #[derive(Debug)]
@@ -35,6 +45,24 @@ impl Plan {
 
     pub(super) fn ns(&self, call: Call) -> u64 {
         self.times_ns.get(&call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn hold(&mut self, call: Call) {
+        self.holds.insert(call, Hold::Next);
+    }
+
+    pub(super) fn let_go(&mut self, call: Call) {
+        self.holds.remove(&call);
+    }
+
+    /// Whether this call is the one that is to be held.
+    pub(super) fn begin_hold(&mut self, call: Call) -> bool {
+        let hold = self.holds.get_mut(&call);
+        hold.is_some_and(|hold| core::mem::replace(hold, Hold::Made) == Hold::Next)
+    }
+
+    pub(super) fn is_holding(&self, call: Call) -> bool {
+        self.holds.get(&call) == Some(&Hold::Made)
     }
 
     pub(super) fn clear(&mut self) {

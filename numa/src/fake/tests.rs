@@ -309,3 +309,23 @@ proptest! {
         prop_assert!((0..NR_NODES).all(|on| fake.pages_used(node(on)) == 0));
     }
 }
+
+#[test]
+fn a_call_is_held_until_it_is_let_go() {
+    let fake = FakeBuilder::new().build();
+    let machine = Machine::fake(fake);
+    fake.hold(Call::Map);
+    thread::scope(|scope| {
+        let held = scope.spawn(|| machine.map(4096, 4096).map(|span| machine.unmap(span)));
+        while !fake.is_holding(Call::Map) {
+            thread::yield_now();
+        }
+        // Only that one.
+        let span = machine.map(4096, 4096).unwrap();
+        machine.unmap(span).unwrap();
+        assert!(!held.is_finished());
+        fake.let_go(Call::Map);
+        assert!(held.join().unwrap().is_ok());
+    });
+    assert!(!fake.is_holding(Call::Map));
+}
