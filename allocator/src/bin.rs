@@ -373,15 +373,6 @@ impl HeapHot {
         }
     }
 
-    /// Lays `object`, of whatever heap, on top of the bin of `class`.
-    ///
-    /// # Safety
-    /// As for [`HeapHot::pop`]; the object is free, of that class, and the bin has room.
-    pub(crate) unsafe fn put_class(this: *mut HeapHot, class: SizeClass, object: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::put(&raw mut (*this).bins[class.index()], object) }
-    }
-
     /// The bin at `offset`, its address in one register.
     ///
     /// The next hit on the bin reads the `top` that this one writes. Processors hand such a word

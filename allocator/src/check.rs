@@ -24,10 +24,6 @@ impl Mm {
             let heap = entered.heap();
             // What came for another heap goes on to it.
             entered.collect(heap, || false);
-            if !entered.is_visitor() {
-                // Theirs are the bitmaps that these are tried against.
-                entered.send_home(heap);
-            }
             entered.post_all(heap);
         });
         let mut bad = None;
@@ -52,8 +48,6 @@ impl Entered<'_> {
     /// be free there. While nobody else is at work on the bin, also no two may be the same: the
     /// bits of all are set on the way, and cleared again.
     ///
-    /// Objects of other heaps are passed over: those that are looked at while their holder is at work.
-    ///
     /// An owner that pops and pushes meanwhile does no harm: whatever ever was in the bin had to be
     /// right, and what is in the slabs stays there while its owner is kept out.
     fn check_bin(&mut self, class: SizeClass) -> Option<BadPointer> {
@@ -68,10 +62,6 @@ impl Entered<'_> {
         let mut nr_good = 0;
         for i in 1..=nr {
             let object = object(i);
-            if heap.word_of_another(class, object).is_some() {
-                nr_good = i;
-                continue;
-            }
             let checked = heap.slab_of(class, object).and_then(|(mut slab, index)| {
                 // SAFETY: a slab of this heap, and we are inside its gate.
                 let slab = unsafe { slab.as_mut() };
@@ -90,7 +80,6 @@ impl Entered<'_> {
             nr_good = i;
         }
         for i in (1..=nr_good).filter(|_| at_rest) {
-            // None for one of another heap.
             if let Ok((mut slab, index)) = heap.slab_of(class, object(i)) {
                 // SAFETY: as above.
                 unsafe { slab.as_mut() }.set(index, false);

@@ -12,9 +12,9 @@
 //! # How a slab changes its owner
 //!
 //! * It leaves only heaps in the pool, whose bins are empty, and whoever moves it holds the pool's
-//!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, no bin of its
+//!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, no bin
 //!   holds an object of the slab, and the next owner of the old heap, who gets it under that lock,
-//!   sees the new page words. Bins of others may hold one ([`crate::refill`]): for both owners it is in use.
+//!   sees the new page words.
 //! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
 //! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.

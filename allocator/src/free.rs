@@ -283,15 +283,8 @@ impl Inner {
     /// Sends a message to the heap that its word names.
     fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
         // SAFETY: the message is ours until posted.
-        let (word, bytes, nr) = unsafe {
-            let m = message.as_ref();
-            (m.word, m.bytes, m.nr)
-        };
+        let (word, bytes) = unsafe { (message.as_ref().word, message.as_ref().bytes) };
         self.outbox.bytes -= bytes as usize;
-        if nr == 0 {
-            // The heap took itself what was in it.
-            return self.recycle(heap, message);
-        }
         let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
         self.events.remote_post += 1;
         heap.mm().doorbell().ring();

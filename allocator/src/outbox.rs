@@ -17,8 +17,6 @@ pub(crate) const OUTBOX_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     open: [*mut Message; SLOTS],
-    /// The slot at which who looks through all of them begins.
-    next: u8,
     /// Bytes of the objects in open messages.
     pub(crate) bytes: usize,
     /// Messages without content, ready to be filled.
@@ -28,26 +26,13 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new() -> Outbox {
-        let open = [ptr::null_mut(); SLOTS];
-        Outbox { open, next: 0, bytes: 0, spare: ptr::null_mut(), nr_spare: 0 }
+        Outbox { open: [ptr::null_mut(); SLOTS], bytes: 0, spare: ptr::null_mut(), nr_spare: 0 }
     }
 
     /// The slot for objects whose slab pages carry `word`.
     #[inline]
     pub(crate) fn slot(&mut self, word: u32) -> &mut *mut Message {
         &mut self.open[(word >> HEAP_SHIFT) as usize % SLOTS]
-    }
-
-    /// The message in slot number `slot`.
-    pub(crate) fn message(&self, slot: usize) -> *mut Message {
-        self.open[slot]
-    }
-
-    /// The slots in turn.
-    pub(crate) fn next_slot(&mut self) -> usize {
-        let slot = usize::from(self.next);
-        self.next = ((slot + 1) % SLOTS) as u8;
-        slot
     }
 
     /// Takes the message out of slot number `slot`.

@@ -52,8 +52,6 @@ figures! {
         bin_spill: Counter Count,
         /// Objects that other threads sent back.
         remote_free: Counter Count,
-        /// Objects of other heaps that a thread freed and took again before it sent them.
-        remote_reuse: Counter Count,
         /// Messages sent to other heaps.
         remote_post: Counter Count,
         /// Slabs made.

@@ -77,8 +77,6 @@ pub(crate) struct Inner {
     pub(crate) bin_bytes: usize,
     /// Bytes of the slabs on lists of which all objects are free.
     pub(crate) empty_bytes: usize,
-    /// The last new slab lies in memory that was never used, or given back meanwhile.
-    pub(crate) is_growing: bool,
     /// The first misuse found here, where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
@@ -108,7 +106,6 @@ impl Inner {
             (&raw mut (*place).seed).write(mm.machine().random() | 1);
             (&raw mut (*place).bin_bytes).write(0);
             (&raw mut (*place).empty_bytes).write(0);
-            (&raw mut (*place).is_growing).write(true);
             (&raw mut (*place).fault).write(None);
             (&raw mut (*place).events).write(HeapEvents::default());
         }

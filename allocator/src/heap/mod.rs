@@ -36,7 +36,6 @@ use crate::remote::Inbox;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::turns::Turns;
-use crate::word::PageWord;
 
 pub(crate) use entered::Entered;
 pub use entered::Patience;
@@ -275,14 +274,6 @@ impl Heap {
     pub(crate) fn is_drained(&self) -> bool {
         // Relaxed: what is missed now is seen next time.
         self.epoch() == self.drained.load(Relaxed) && self.inbox.is_empty()
-    }
-
-    /// The word of the page of `object`, if that is of a slab of `class` that another heap has.
-    pub(crate) fn word_of_another(&self, class: SizeClass, object: *mut u8) -> Option<PageWord> {
-        let map = &self.mm.pages().map;
-        let word = map.word_at(map.pfn_of(object.addr())?);
-        let (owner, of) = word.as_slab()?;
-        (of == class && owner != self.id && self.mm.heap(owner).is_some()).then_some(word)
     }
 
     /// Objects in the bin of `class`. Owner only; others get an estimate.

@@ -75,11 +75,6 @@ impl Heap {
         self.is_pinned.set(true);
     }
 
-    /// Whether objects of other heaps on its node are as good to its owner as its own. Owner only.
-    pub(crate) fn may_take_of_others(&self) -> bool {
-        self.mm.is_one_node() || !self.is_pinned() && self.asked.get().is_none()
-    }
-
     /// Reads the owner's memory policy again. Owner only.
     pub(crate) fn read_policy(&self) {
         if !self.mm.is_one_node() {

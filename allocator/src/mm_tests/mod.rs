@@ -7,7 +7,6 @@ mod huge;
 mod kept;
 mod misuse;
 mod moves;
-mod unsent;
 mod usual;
 mod visited;
 mod visitors;

@@ -1,14 +1,13 @@
 //! Bins against slabs: refill when a bin is empty, spill when it is full.
 //!
 //! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
-//! free objects of partly used slabs, what was freed for others and not sent yet, and a new slab. A spill returns the older half of the bin to
+//! free objects of partly used slabs, and a new slab. A spill returns the older half of the bin to
 //! the slabs' bitmaps; the younger half is still warm in the cache.
 
 mod depth;
 mod inbox;
 mod objects;
 mod slabs;
-mod unsent;
 
 use core::sync::atomic::compiler_fence;
 

@@ -1,7 +1,5 @@
 //! Objects between bins and slabs: which slab serves a refill, and where what comes back belongs.
 
-use core::ptr::NonNull;
-
 use zonal_numa::PAGE_SHIFT;
 
 use crate::class::{SizeClass, Slicing};
@@ -30,7 +28,7 @@ impl Inner {
             let mut slab = self.first_chargeable(heap, class, from);
             if slab.is_null() {
                 // Never build a new slab only to fill the bin.
-                if wanted < half || self.take_unsent(heap, class, from) {
+                if wanted < half {
                     return Ok(());
                 }
                 if from.node == heap.node() && self.adopt_common(heap, class) {
@@ -104,7 +102,8 @@ impl Inner {
             let pfn = Pfn::new((offset >> PAGE_SHIFT) as u32);
             // Relaxed: pages of this heap's slabs change their word inside this gate only.
             if map.word(pfn).load(Relaxed) != expected {
-                self.put_foreign(heap, class, *first);
+                // The slab was released although this object was in a bin: it was freed twice.
+                self.note_bad(addr, BadKind::DoubleFree);
                 objects = &objects[1..];
                 continue;
             }
@@ -127,22 +126,8 @@ impl Inner {
         }
     }
 
-    /// What was in the bin of `class` but lies in no slab of this heap and class: it goes to the heap that
-    /// has it.
     #[cold]
-    pub(super) fn put_foreign(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
-        let word = heap.word_of_another(class, object);
-        let Some((word, object)) = word.zip(NonNull::new(object)) else {
-            // The slab was released although this object was in a bin: it was freed twice.
-            return self.note_bad(object.addr(), BadKind::DoubleFree);
-        };
-        if !self.send(heap, object, class, word) {
-            heap.defer(object);
-        }
-    }
-
-    #[cold]
-    pub(super) fn note_bad(&mut self, addr: usize, kind: BadKind) {
+    fn note_bad(&mut self, addr: usize, kind: BadKind) {
         self.fault.get_or_insert(BadPointer::new(addr, kind));
     }
 }

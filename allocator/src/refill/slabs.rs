@@ -57,7 +57,6 @@ impl Inner {
             }
             mm.close_guard(mm.slab_guard(head, class));
         }
-        self.is_growing = run.known_zero();
         let _ = run.into_head();
         mm.note_taken(heap, from.node, order.nr_pages());
         let word = PageWord::slab(heap.id(), class).raw();
