@@ -31,6 +31,8 @@ const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
 /// So many pages are owed before the oldest runs leave for them.
 const OWED: usize = 32;
+/// A page that the cache gives makes up for one part in so many of one that the zone gave.
+const MADE_UP: usize = 32;
 /// So many pages at most are remembered as spilled.
 const MAX_SPILLED: usize = CAPACITY * MAX_PAGES;
 /// A run may be longer than what is asked for by one part in so many.
@@ -46,7 +48,8 @@ pub(crate) struct LargeCache {
     /// The lengths of which there are any: those of one page first.
     lengths: u64,
     nr_pages: usize,
-    /// Pages that the zone gave instead of the cache, and did not get back from it yet.
+    /// Pages that the zone gave instead of the cache, and did not get back from it yet, in parts of
+    /// [`MADE_UP`].
     owed: usize,
     /// Pages for which there was no room, and that were not missed since.
     spilled: usize,
@@ -149,6 +152,7 @@ impl LargeCache {
         if longer == 0 || extra > nr_pages / FIT_PART {
             return None;
         }
+        self.owed = self.owed.saturating_sub(nr_pages);
         let newest = self.by_length.link(end_of(nr_pages + extra)).older;
         Some(self.remove(pages, newest))
     }
@@ -199,7 +203,8 @@ impl LargeCache {
 
     /// The zone gave a run that the cache did not have. Where the cache is large beside what is in use,
     /// as many of the oldest pages leave it: so it keeps what its thread had at a time and has again, but
-    /// runs of the wrong lengths do not add to that.
+    /// runs of the wrong lengths do not add to that. Where nearly all requests find what they need, little
+    /// leaves: what is spare makes a miss rare when lengths vary.
     ///
     /// If as much was spilled before that would have done, there shall be room for it.
     pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize, would_do: bool) {
@@ -214,9 +219,9 @@ impl LargeCache {
             self.owed = 0;
             return;
         }
-        self.owed += nr_pages;
-        if self.owed >= OWED {
-            let least = self.nr_pages.saturating_sub(self.owed);
+        self.owed += nr_pages * MADE_UP;
+        if self.owed >= OWED * MADE_UP {
+            let least = self.nr_pages.saturating_sub(self.owed / MADE_UP);
             self.owed = 0;
             self.give_while(pages, |cache| cache.nr_pages > least);
         }

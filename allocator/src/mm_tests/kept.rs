@@ -315,3 +315,38 @@ fn the_newest_of_the_shortest_that_will_do_comes_first() {
     left.into_iter().for_each(keep);
     heap.mm().validate(Some(owner.0)).unwrap();
 }
+
+/// Batches of many lengths, of which no two are alike: what their thread keeps grows by what it takes for
+/// nearly all to find a run.
+#[test]
+fn batches_of_varying_lengths_are_nearly_always_served() {
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    let mut rng = Rng(1);
+    let mut missed_in = |nr_batches: usize| {
+        let mut missed = 0;
+        for _ in 0..nr_batches {
+            let blocks: Vec<_> = (0..40)
+                .map(|_| {
+                    let size = 36_000 + rng.next() as usize % 64_000;
+                    // SAFETY: the test's thread owns the heap.
+                    let kept = unsafe { heap.try_alloc_large(size) };
+                    missed += usize::from(kept.is_none());
+                    kept.unwrap_or_else(|| owner.alloc(size, 8))
+                })
+                .collect();
+            blocks.into_iter().for_each(|block| owner.free(block));
+        }
+        missed
+    };
+    missed_in(200);
+    let missed = missed_in(200);
+    // Of 8,000.
+    assert!(missed < 240, "{missed}");
+    // A batch takes some 720 pages, at most 1,000.
+    let kept = heap.enter().large.nr_pages();
+    assert!(kept < 1_200, "{kept}");
+}
