@@ -63,17 +63,13 @@ impl Heap {
         mm.publish(run, size).ok().map(|block| block.start)
     }
 
-    /// The common case of its end: the thread has room to keep it, and `is_right` likes the size that was
-    /// asked for. False, and nothing changed, in every other case. Makes no system call.
+    /// The common case of its end: the thread has room to keep it, and the size that the program tells can
+    /// be the one that was asked for. False, and nothing changed, in every other case. Makes no system call.
     ///
     /// # Safety
     /// As for [`Heap::free`].
-    #[inline]
-    pub unsafe fn try_free_large(
-        &self,
-        object: NonNull<u8>,
-        is_right: impl FnOnce(usize) -> bool,
-    ) -> bool {
+    #[inline(always)]
+    pub unsafe fn try_free_large(&self, object: NonNull<u8>, told: Option<usize>) -> bool {
         let mm = self.mm();
         let pages = mm.pages();
         let addr = object.addr().get();
@@ -90,9 +86,19 @@ impl Heap {
         let Some(mut inner) = self.try_enter() else { return false };
         let may_stay = inner.large.has_room(pages, nr_pages) && pages.may_rest(pfn, self.node());
         // What is wrong with it the long way says.
+        if !may_stay {
+            return false;
+        }
         // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
-        let is_whole = || unsafe { mm.size_at_end(pfn, nr_pages) }.is_some_and(is_right);
-        if !may_stay || !is_whole() || !mm.claim_large(pfn, word) {
+        let Some(known) = (unsafe { mm.size_at_end(pfn, nr_pages) }) else { return false };
+        // Where no slack is left, it may be that the size is not known.
+        if let Some(told) = told
+            && told != known
+            && (told > known || known != nr_pages * PAGE_SIZE)
+        {
+            return false;
+        }
+        if !mm.claim_large(pfn, word) {
             return false;
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.

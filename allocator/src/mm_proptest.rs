@@ -136,7 +136,7 @@ fn run(steps: Vec<Step>, config: Config) {
                     assert_eq!(unsafe { block.add(at).read() }, byte);
                 }
                 // SAFETY: live, and no longer used.
-                if unsafe { !heaps[heap].try_free_large(block, |_| true) } {
+                if unsafe { !heaps[heap].try_free_large(block, None) } {
                     // SAFETY: as above.
                     unsafe { heaps[heap].free(block) }.unwrap();
                 }
@@ -231,7 +231,7 @@ fn run_thread(
             assert_eq!(unsafe { block.add(at).read() }, byte, "{size} bytes at {start:#x}");
         }
         // SAFETY: as above, and no longer used.
-        if unsafe { !heap.try_free_large(block, |_| true) } {
+        if unsafe { !heap.try_free_large(block, None) } {
             // SAFETY: as above.
             unsafe { heap.free(block) }.unwrap();
         }

@@ -78,11 +78,15 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock.
 const CALLS_PER_LOOK: u32 = 16;
 static INLINE_NEXT: AtomicU64 = AtomicU64::new(0);
-/// The last look at the clock, and the time in all for which nobody looked though there was work.
+/// The last look at the clock, the calls until then, and the time in all for which nobody looked though
+/// there was work.
 static LOOKED: AtomicU64 = AtomicU64::new(0);
+static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
 static ASLEEP: AtomicU64 = AtomicU64::new(0);
-/// Looks further apart than this are a pause of the program.
+/// So many calls that are further apart than this are a pause of the program.
 const AWAKE_NS: u64 = 10_000_000;
+/// Short calls between two looks, which count as so many times [`CALLS_PER_LOOK`].
+const LOOKS_SAVED: u32 = 8;
 
 /// Before the first operation.
 pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: bool) {
@@ -139,11 +143,17 @@ pub(crate) fn is_look_due(mm: &Mm) -> bool {
     }
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     // As that call finds it, but not as often, for these take little time.
-    let is_due = calls.is_multiple_of(8 * CALLS_PER_LOOK);
+    let is_due = calls.is_multiple_of(LOOKS_SAVED * CALLS_PER_LOOK);
     if !is_due {
         CALLS.store(calls, Relaxed);
     }
     is_due
+}
+
+/// The part of the time since the last look that was a pause of the program, which made so many calls in it.
+fn pause(elapsed_ns: u64, calls: u32) -> u64 {
+    let looks = (calls / CALLS_PER_LOOK).clamp(1, LOOKS_SAVED);
+    elapsed_ns.saturating_sub(u64::from(looks) * AWAKE_NS)
 }
 
 #[cold]
@@ -160,9 +170,9 @@ fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
         mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
     let now = mm.machine().now_ns();
     let looked = LOOKED.swap(now, Relaxed);
+    let calls_since = calls.wrapping_sub(LOOKED_AT.swap(calls, Relaxed));
     if looked != 0 {
-        let pause = now.saturating_sub(looked).saturating_sub(AWAKE_NS);
-        ASLEEP.fetch_add(pause, Relaxed);
+        ASLEEP.fetch_add(pause(now.saturating_sub(looked), calls_since), Relaxed);
     }
     if may_start && now >= NOT_BEFORE.load(Relaxed) {
         return process() == PROCESS.load(Relaxed);
@@ -268,4 +278,20 @@ fn is_single_threaded() -> bool {
     let word: *const c_char = weak_symbol!("__libc_single_threaded");
     // SAFETY: a byte of the C library, if it is there.
     !word.is_null() && unsafe { word.read_volatile() } != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn calls_that_look_rarely_age_as_those_that_look_often() {
+        let long = 8 * pause(16 * MS, CALLS_PER_LOOK);
+        assert_eq!(pause(128 * MS, LOOKS_SAVED * CALLS_PER_LOOK), long);
+        // Not what came long before, nor nothing.
+        assert_eq!(pause(1000 * MS, u32::MAX), 920 * MS);
+        assert_eq!(pause(1000 * MS, 0), 990 * MS);
+    }
 }

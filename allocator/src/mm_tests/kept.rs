@@ -26,13 +26,13 @@ fn a_kept_block_serves_again_and_makes_way() {
     let (block, neighbour) = pair.unwrap();
 
     // SAFETY: the test's thread owns the heap, and gives the block up.
-    assert!(unsafe { heap.try_free_large(neighbour, |_| true) });
+    assert!(unsafe { heap.try_free_large(neighbour, None) });
     // SAFETY: as above; the second time it is refused.
-    assert!(!unsafe { heap.try_free_large(neighbour, |_| true) });
+    assert!(!unsafe { heap.try_free_large(neighbour, None) });
     // SAFETY: as above.
     assert_eq!(unsafe { heap.try_alloc_large(SIZE - 5) }, Some(neighbour));
     // SAFETY: as above.
-    assert!(unsafe { heap.try_free_large(neighbour, |_| true) });
+    assert!(unsafe { heap.try_free_large(neighbour, None) });
 
     // SAFETY: as above.
     assert_eq!(unsafe { heap.resize(block, 2 * SIZE) }, Some(block));
@@ -291,7 +291,7 @@ fn the_newest_of_the_shortest_that_will_do_comes_first() {
     }
     let size = |nr_pages: usize| nr_pages * PAGE_SIZE;
     // SAFETY: the test's thread owns the heap, and gives the block up.
-    let keep = |p: NonNull<u8>| assert!(unsafe { heap.try_free_large(p, |_| true) });
+    let keep = |p: NonNull<u8>| assert!(unsafe { heap.try_free_large(p, None) });
     // SAFETY: as above.
     let take = |nr_pages: usize| unsafe { heap.try_alloc_large(size(nr_pages)) };
     let [a, b, c] = [(); 3].map(|()| owner.alloc(size(20), 8));
@@ -304,15 +304,63 @@ fn the_newest_of_the_shortest_that_will_do_comes_first() {
     assert_eq!(take(18), Some(c), "a part longer");
     assert_eq!([take(20), take(20), take(20)], [Some(a), Some(longer), None]);
     [a, b, c, longer].into_iter().for_each(keep);
+    heap.mm().validate(Some(owner.0)).unwrap();
+}
 
-    // As many as there are places, and then the oldest leave.
+/// All places are taken, left in any order and taken again.
+#[test]
+fn a_thread_keeps_as_many_runs_as_there_are_places() {
+    const NR: usize = 127;
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    if !heap.mm().is_one_node() {
+        return;
+    }
+    let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
+    // Short, so that places end before pages do. It comes from the heap's runs if there are any.
+    // SAFETY: the test's thread owns the heap.
+    let take = || unsafe { heap.mm().alloc_pages(heap, 2, from, false) }.unwrap().start;
+    // SAFETY: as above; the block is given up, or is not free yet.
+    let keep = |p: NonNull<u8>| unsafe { heap.try_free_large(p, None) };
+    let nr_kept = || heap.enter().large.nr_pages() / 2;
+    let mut out: Vec<_> = (0..NR + 9).map(|_| take()).collect();
     heap.enter().large.drain(heap.mm().pages());
-    let blocks: Vec<_> = (0..130).map(|_| owner.alloc(size(10), 8)).collect();
-    blocks.iter().for_each(|&p| owner.free(p));
-    let left: Vec<_> = iter::from_fn(|| take(10)).collect();
-    assert!((1..=127).contains(&left.len()), "{}", left.len());
-    assert!(left.iter().rev().eq(&blocks[blocks.len() - left.len()..]));
-    left.into_iter().for_each(keep);
+    let spare = out.split_off(NR);
+    // The newest last, as they come back.
+    let mut kept: Vec<NonNull<u8>> = Vec::new();
+    let mut rng = Rng(7);
+    for _ in 0..4 {
+        while let Some(p) = out.pop() {
+            assert!(keep(p), "{}", nr_kept());
+            kept.push(p);
+        }
+        assert_eq!(nr_kept(), NR);
+        assert!(!keep(spare[0]));
+        for _ in 0..1000 {
+            let is_taken = !kept.is_empty() && rng.next().is_multiple_of(2);
+            if is_taken {
+                out.push(take());
+                assert_eq!(out.last(), kept.pop().as_ref());
+            } else if !out.is_empty() {
+                let p = out.swap_remove(rng.next() as usize % out.len());
+                assert!(keep(p));
+                kept.push(p);
+            }
+            assert_eq!(nr_kept(), kept.len());
+        }
+    }
+    // From full, the older half leaves.
+    while let Some(p) = out.pop() {
+        assert!(keep(p));
+        kept.push(p);
+    }
+    owner.free(spare[0]);
+    kept.push(spare[0]);
+    let newest = kept.split_off(kept.len() - nr_kept());
+    assert_eq!(newest.len(), NR / 2 + 1);
+    let left: Vec<_> = newest.iter().map(|_| take()).collect();
+    assert!(left.iter().rev().eq(&newest));
+    left.iter().chain(&spare[1..]).for_each(|&p| owner.free(p));
     heap.mm().validate(Some(owner.0)).unwrap();
 }
 

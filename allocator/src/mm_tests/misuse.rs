@@ -217,20 +217,36 @@ fn the_first_byte_behind_a_large_block_is_looked_at() {
             // SAFETY: as above.
             let kept = unsafe { byte.replace(b'x') };
             // SAFETY: the test's thread owns the heap; what is no whole block is left alone.
-            assert!(!unsafe { owner.heap().try_free_large(p, |_| true) }, "{size} {at}");
+            assert!(!unsafe { owner.heap().try_free_large(p, None) }, "{size} {at}");
             assert_eq!(mm.usable_size(p).unwrap_err().kind, BadKind::Overrun, "{size} {at}");
             // SAFETY: as above.
             unsafe { byte.write(kept) };
         }
         assert_eq!(mm.usable_size(p), Ok(size));
-        let was_asked_for = |known| known == size;
+        for wrong in [size - 1, size + 1] {
+            // SAFETY: the test's thread owns the heap; of another size it is left alone.
+            assert!(!unsafe { owner.heap().try_free_large(p, Some(wrong)) }, "{size}");
+        }
         // SAFETY: the test's thread owns the heap, and gives the block up.
-        let is_kept = unsafe { owner.heap().try_free_large(p, was_asked_for) };
+        let is_kept = unsafe { owner.heap().try_free_large(p, Some(size)) };
         assert!(is_kept || !mm.is_one_node(), "{size}");
         if !is_kept {
             owner.free(p);
         }
     }
+}
+
+/// Without slack nobody knows what was asked for: any size goes that the block can have.
+#[test]
+fn without_slack_a_large_block_is_of_any_size_that_it_holds() {
+    let mm = Mm::new(Machine::linux(), Config { slack: false, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let p = owner.alloc(50_000, 8);
+    let capacity = mm.capacity(p).unwrap();
+    // SAFETY: the test's thread owns the heap; of another size it is left alone.
+    assert!(!unsafe { owner.heap().try_free_large(p, Some(capacity + 1)) });
+    // SAFETY: the test's thread owns the heap, and gives the block up.
+    assert!(unsafe { owner.heap().try_free_large(p, Some(50_000)) });
 }
 
 /// The first free came from a signal handler and waits: the second must not be taken for it, since the
@@ -241,12 +257,12 @@ fn a_second_free_of_a_large_block_is_told_from_one_that_waits() {
     let owner = Owner::attach(mm);
     let [first, second] = [(); 2].map(|()| owner.alloc(40_000, 8));
     // SAFETY: the test's thread owns the heap; the block is live.
-    assert!(unsafe { owner.heap().try_free_large(second, |_| true) });
+    assert!(unsafe { owner.heap().try_free_large(second, None) });
     mm.deferred_free(first);
     // SAFETY: as above; what is no live block is left alone.
     unsafe {
         assert_eq!(owner.heap().try_alloc_large(40_000), None, "the one that waits comes first");
-        assert!(!owner.heap().try_free_large(first, |_| true));
+        assert!(!owner.heap().try_free_large(first, None));
         assert_eq!(owner.heap().free(first).unwrap_err().kind, BadKind::NotAllocated);
     }
     assert_eq!(owner.heap().take_fault(), None);

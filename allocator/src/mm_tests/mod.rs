@@ -68,8 +68,7 @@ impl Owner {
     fn free(&self, p: NonNull<u8>) {
         // SAFETY: as above; tests free what they allocated.
         unsafe {
-            if !HeapHot::push(self.heap().hot(), p.as_ptr())
-                && !self.heap().try_free_large(p, |_| true)
+            if !HeapHot::push(self.heap().hot(), p.as_ptr()) && !self.heap().try_free_large(p, None)
             {
                 self.heap().free(p).unwrap();
             }

@@ -25,8 +25,8 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
     // SAFETY: the caller's promise.
     let remote = unsafe { Heap::remote(heap, object, found) };
     if remote.is_no_object() {
-        // SAFETY: as above. What knows of pages is not null.
-        return unsafe { free_large::<F>(object, heap) };
+        // SAFETY: as above.
+        return unsafe { free_large::<F>(object, heap, None, 1) };
     }
     // SAFETY: as above.
     if !unsafe { send(heap, remote) } {
@@ -35,19 +35,27 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
     }
 }
 
-/// Apart, as [`free_missed`].
+/// What may be a large block, whose size the program told or not. Apart, as [`free_missed`].
 ///
 /// # Safety
-/// As for [`crate::hot::free`].
+/// As for [`crate::hot::free_sized`].
 #[inline(never)]
-unsafe fn free_large<F: Foreign>(object: *mut u8, heap: *mut HeapHot) {
-    let Some(block) = NonNull::new(object) else { return };
+unsafe fn free_large<F: Foreign>(
+    object: *mut u8,
+    heap: *mut HeapHot,
+    told: Option<usize>,
+    align: usize,
+) {
     // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-    let is_kept = unsafe { keep(block, heap, |_| true) };
-    if !is_kept {
-        // SAFETY: the caller's promise.
-        unsafe { free_unsent::<F>(object, heap) };
+    let is_kept = NonNull::new(object).is_some_and(|block| unsafe { keep(block, heap, told) });
+    if is_kept {
+        return;
     }
+    if let Some(size) = told {
+        look_at_size(object, heap, size, align);
+    }
+    // SAFETY: as above.
+    unsafe { free_unsent::<F>(object, heap) };
 }
 
 /// What cannot be sent, or of which the heap knows no page. Apart from [`free_missed`], so that it saves no
@@ -77,19 +85,15 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
     unsafe { free_missed::<F>(object, heap) };
 }
 
-/// Leaves a large block with the thread, if it has room and `is_right` likes the size of the block.
+/// Leaves a large block with the thread, if it has room, and if the program tells a size that it can be.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
 #[inline(always)]
-unsafe fn keep(
-    object: NonNull<u8>,
-    heap: *mut HeapHot,
-    is_right: impl FnOnce(usize) -> bool,
-) -> bool {
+unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot, told: Option<usize>) -> bool {
     short_of_visit(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-        let is_kept = || unsafe { own.try_free_large(object, is_right) };
+        let is_kept = || unsafe { own.try_free_large(object, told) };
         (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
     })
     .is_some()
@@ -197,8 +201,7 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
     }
 }
 
-/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
-/// it is the end. Apart, as [`free_missed`].
+/// Apart, as [`free_missed`].
 ///
 /// # Safety
 /// As for [`crate::hot::free_sized`].
@@ -210,14 +213,19 @@ pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
     size: usize,
     align: usize,
 ) {
-    if let Some(block) = NonNull::new(object)
-        && align <= 1
-        && Heap::may_keep(size)
+    if Heap::may_keep(size.max(align)) {
         // SAFETY: the caller's promise.
-        && unsafe { keep(block, heap, |known| size == known) }
-    {
-        return;
+        return unsafe { free_large::<F>(object, heap, Some(size), align) };
     }
+    look_at_size(object, heap, size, align);
+    // SAFETY: as above.
+    unsafe { free_unsent::<F>(object, heap) };
+}
+
+/// A size that the block cannot have is counted, and the first is reported; where blocks are checked,
+/// it is the end.
+#[inline(never)]
+fn look_at_size(object: *mut u8, heap: *mut HeapHot, size: usize, align: usize) {
     if let (Some(block), Some(mm)) = (NonNull::new(object), init::mm())
         && harden::is_usual()
         && heap != tls::empty()
@@ -232,8 +240,6 @@ pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
             before.restore();
         }
     }
-    // SAFETY: the caller's promise.
-    unsafe { free_unsent::<F>(object, heap) };
 }
 
 /// With `is_seen` somebody who watches has seen it.
