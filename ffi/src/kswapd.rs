@@ -21,6 +21,7 @@ use zonal_numa::{probe, weak_symbol};
 use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 use zonal_reclaim::pressure;
 
+use crate::fork;
 use crate::live::{self, Occasion};
 
 /// When the thread may exist.
@@ -106,9 +107,13 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
 /// In a forked child: the thread stayed in the parent.
 pub(crate) fn after_fork() {
     note_process();
-    INLINE_BUSY.store(false, Relaxed);
     // SAFETY: nobody else is here to take the duty. It may have been in the middle of a round.
     unsafe { *ON_DUTY.0.get() = None };
+    // So may a caller have been; or a round of this thread goes on when its signal handler returns.
+    if INLINE_BUSY.swap(false, Relaxed) && fork::is_under_way() {
+        // SAFETY: nobody else is here, and this thread is in no round.
+        unsafe { *INLINE.0.get() = None };
+    }
 }
 
 /// What a round may do: on the background thread, or else on a program's.

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::{NodeId, PAGE_SIZE, probe};
 
-use crate::ageing::{Ageing, MIN_AGE_NS};
+use crate::ageing::{Ageing, MAX_AGE_NS, MIN_AGE_NS};
 use crate::pressure::{self, Pressure, Watch};
 use crate::scan::{DEF_PRIORITY, SWAP_CLUSTER_MAX};
 use crate::shrink::{ScanControl, shrink_node};
@@ -55,9 +55,12 @@ pub struct Kswapd {
     ageing: Ageing,
     credit_ns: u64,
     last_ns: u64,
+    /// The clock of ages, which stands still while the process is asleep or stopped: of the ageing, and of
+    /// what is compared with an age.
+    awake_ns: u64,
     /// What has passed of the generation.
     passed_ns: u64,
-    /// Since when nobody rang.
+    /// Since when nobody rang, by the clock of ages.
     quiet_since: u64,
     faults_seen: u64,
     /// Time that counts for nobody's age, in all and since the last round.
@@ -126,6 +129,7 @@ impl Kswapd {
             ageing: Ageing::new(now),
             credit_ns: BURST_NS,
             last_ns: now,
+            awake_ns: now,
             passed_ns: 0,
             quiet_since: now,
             faults_seen: faults(mm),
@@ -140,15 +144,19 @@ impl Kswapd {
     }
 
     /// Comes on duty again, after a time that counts for nobody's age. What was learnt about it stays, and
-    /// what was saved.
+    /// what was saved. Who comes back for what was purged before would have needed an age beyond the time
+    /// off duty, so that counts as far as an age can go; more of it would only make forget.
     pub fn resume(&mut self, mm: &Mm, config: KswapdConfig, asleep_ns: u64) {
         let Kswapd { ageing, faults_seen, .. } = self;
         let fresh = Kswapd::new(mm, config, asleep_ns);
-        let saved = self.credit_ns + fresh.last_ns.saturating_sub(self.last_ns) / COST_SHARE;
+        let off_duty = fresh.last_ns.saturating_sub(self.last_ns);
+        let awake_ns = self.awake_ns + off_duty.min(MAX_AGE_NS);
         *self = Kswapd {
             ageing: ageing.clone(),
             faults_seen: *faults_seen,
-            credit_ns: saved.min(BURST_NS),
+            credit_ns: (self.credit_ns + off_duty / COST_SHARE).min(BURST_NS),
+            awake_ns,
+            quiet_since: awake_ns,
             ..fresh
         };
     }
@@ -164,9 +172,6 @@ impl Kswapd {
     pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
-        if was_rung {
-            self.quiet_since = now;
-        }
         let work = Work::begin(mm, own);
         let passed = now.saturating_sub(self.last_ns);
         self.last_ns = now;
@@ -174,6 +179,10 @@ impl Kswapd {
         let late = passed.saturating_sub(self.asked_ns);
         if own.is_none() && late >= STOPPED_NS {
             self.slept_ns += late;
+        }
+        self.awake_ns += passed.saturating_sub(self.slept_ns);
+        if was_rung {
+            self.quiet_since = self.awake_ns;
         }
         mm.pages().note_asleep(self.slept_ns);
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
@@ -184,7 +193,8 @@ impl Kswapd {
         self.tick(mm, aged.saturating_sub(self.slept_ns));
         // Before anything is purged at an age that turns out to be a mistake.
         let faults = faults(mm);
-        let refaults = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
+        let refaults =
+            self.ageing.note_faults(faults.saturating_sub(self.faults_seen), self.awake_ns);
         mm.vmstat().note_refaults(refaults);
         self.faults_seen = faults;
 
@@ -199,18 +209,20 @@ impl Kswapd {
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         // Nobody rang since then, or the age has not passed.
-        let used_at = self.quiet_since.min(now.saturating_sub(self.ageing.age_ns()));
+        let used_at = self.quiet_since.min(self.awake_ns.saturating_sub(self.ageing.age_ns()));
         self.ageing.note_purged(purged as u64, used_at);
         self.slept_ns = 0;
-        let is_settled = |at: u64| !was_rung || now.saturating_sub(at) >= SETTLE_NS;
-        if may_purge && let Some(at) = self.ageing.regretted_at(now).filter(|&at| is_settled(at)) {
+        let awake = self.awake_ns;
+        let is_settled = |at: u64| !was_rung || awake.saturating_sub(at) >= SETTLE_NS;
+        if may_purge && let Some(at) = self.ageing.regretted_at(awake).filter(|&at| is_settled(at))
+        {
             self.regain_huge_pages(mm, own, at, &work);
         }
 
         if !self.gains {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
-        let next = self.next(mm, now, purged > 0 || mm.pages().has_wishes());
+        let next = self.next(mm, purged > 0 || mm.pages().has_wishes());
         self.asked_ns = if let Next::Sleep(ns) = next { ns } else { 0 };
         next
     }
@@ -223,13 +235,13 @@ impl Kswapd {
         pages.set_generation(pages.generation().wrapping_add(generations(passed)));
     }
 
-    fn next(&self, mm: &Mm, now: u64, is_busy: bool) -> Next {
+    fn next(&self, mm: &Mm, is_busy: bool) -> Next {
         let slowest = match self.pressure.watch() {
             Watch::No => SLOW_TICK_NS,
             Watch::Loose => 2 * pressure::INTERVAL_NS,
             Watch::Close => pressure::INTERVAL_NS,
         };
-        let idle = now.saturating_sub(self.quiet_since);
+        let idle = self.awake_ns.saturating_sub(self.quiet_since);
         if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
             Next::Sleep(self.busy_tick_ns().min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
@@ -310,7 +322,7 @@ impl Kswapd {
     /// What was purged was wanted again: sections of huge pages that were holed for it before `at`
     /// are so no more, and what is in them gets huge pages, as far as the credit goes.
     fn regain_huge_pages(&self, mm: &Mm, own: Option<NonNull<Heap>>, at: u64, work: &Work) {
-        let since = generations(self.last_ns.saturating_sub(at));
+        let since = generations(self.awake_ns.saturating_sub(at));
         let before = mm.pages().generation().wrapping_sub(since);
         for node in nodes(mm) {
             mm.pages().unhole(node, before);

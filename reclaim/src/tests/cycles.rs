@@ -80,6 +80,14 @@ impl Cycles {
         blocks.into_iter().for_each(|block| give(self.heap, block));
     }
 
+    /// The pages that a cycle of `period` has to get anew.
+    fn cycle(&mut self, period: u64) -> u64 {
+        let (start, before) = (self.now(), self.faults());
+        self.work();
+        self.rest(period - (self.now() - start));
+        self.faults() - before
+    }
+
     fn charged(&self) -> usize {
         self.mm.pages().charged()
     }
@@ -134,14 +142,8 @@ fn cycles_pay_for_purging_once() {
     let (_, least) = left_by_one();
     for period in [50, 100, 250, 500, 1000, 2000, 3000, 5000] {
         let mut load = Cycles::new();
-        let mut cycle = || {
-            let (start, before) = (load.now(), load.faults());
-            load.work();
-            load.rest(period * MS - (load.now() - start));
-            load.faults() - before
-        };
-        let [first, _] = [cycle(), cycle()];
-        let later: Vec<_> = (2..NR_CYCLES).map(|_| cycle()).collect();
+        let [first, _] = [(); 2].map(|()| load.cycle(period * MS));
+        let later: Vec<_> = (2..NR_CYCLES).map(|_| load.cycle(period * MS)).collect();
         let share = later.iter().sum::<u64>() * 1000 / (first * later.len() as u64);
         assert!(share < 10, "every {period} ms: {share} of 1,000 pages, {later:?}");
         load.rest(12_000 * MS);
@@ -157,11 +159,77 @@ fn cycles_have_their_huge_pages_back() {
     for period in [100, 500, 2000] {
         let mut load = Cycles::new();
         for _ in 0..16 {
-            let start = load.now();
-            load.work();
-            load.rest(period * MS - (load.now() - start));
+            load.cycle(period * MS);
         }
         let collapses = load.machine.calls(Call::Collapse);
         assert!(collapses >= 6, "every {period} ms: {collapses} of six pageblocks");
     }
+}
+
+/// Nor is it told that it was wrong by an hour in which nobody could ask.
+#[test]
+fn what_was_learnt_outlives_an_hour_without_a_round() {
+    const HOUR: u64 = 3_600_000 * MS;
+    for is_stopped in [false, true] {
+        let mut load = Cycles::new();
+        let first = load.cycle(1000 * MS);
+        load.cycle(1000 * MS);
+        assert!(load.cycle(1000 * MS) * 10 < first);
+        if is_stopped {
+            load.machine.advance_ns(HOUR);
+        } else {
+            load.rest(5000 * MS);
+            assert!(!load.is_on_duty);
+            load.rest(HOUR);
+            assert!(load.cycle(1000 * MS) * 2 > first);
+        }
+        let again = load.cycle(1000 * MS);
+        assert!(again * 10 < first, "{again} of {first}, stopped: {is_stopped}");
+    }
+}
+
+/// A program that is stopped before its keeper could purge gives back afterwards.
+#[test]
+fn what_is_left_when_all_stop_goes_back_later() {
+    let mut load = Cycles::new();
+    load.work();
+    let peak = load.charged();
+    load.rest(10 * MS);
+    load.machine.advance_ns(60_000 * MS);
+    load.rest(10 * MS);
+    assert_eq!(load.charged(), peak);
+    load.rest(200 * MS);
+    assert!(load.charged() * 3 < peak * 2, "{} of {peak}", load.charged());
+}
+
+/// Where callers do the rounds: what is purged within one burst and wanted in the next would have had to
+/// stay for a burst, whatever time they slept between.
+#[test]
+fn sleep_between_bursts_makes_no_long_age() {
+    const PAUSE: u64 = 5000 * MS;
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let (mut asleep, mut purged) = (0, 0);
+    for _ in 0..20 {
+        let blocks: Vec<_> = (0..1000).map(|_| take(heap, 100_000).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let peak = mm.pages().charged();
+        for _ in 0..5 {
+            machine.advance_ns(20 * MS);
+            keeper.round(mm, Some(heap));
+        }
+        purged += usize::from(mm.pages().charged() < peak);
+        machine.advance_ns(PAUSE);
+        asleep += PAUSE;
+        keeper.note_sleep(asleep);
+        keeper.round(mm, Some(heap));
+    }
+    assert!(purged > 0);
+    let peak = mm.pages().charged();
+    for _ in 0..25 {
+        machine.advance_ns(20 * MS);
+        keeper.round(mm, Some(heap));
+    }
+    assert!(mm.pages().charged() * 10 < peak, "{} of {peak}", mm.pages().charged());
 }
