@@ -9,6 +9,8 @@
 
 use core::mem;
 
+use crate::shadow::Shadows;
+
 /// The shortest age, in nanoseconds.
 pub const MIN_AGE_NS: u64 = 40_000_000;
 /// The longest age, in nanoseconds.
@@ -38,12 +40,11 @@ const MOST_MISTAKES: u32 = 3;
 pub struct Ageing {
     age_ns: u64,
     /// Pages purged within the window and not wanted since.
-    owed: u64,
-    /// When they had been used last, on average.
-    used_at: u64,
-    window_start: u64,
-    /// Pages that were wanted again soon after they were purged, not long ago, since the age changed.
+    owed: Shadows,
+    /// Pages that were wanted again soon after they were purged, not long ago, since the age changed,
     refaults: u64,
+    /// and how long ago they had been used then, added up.
+    idle_ns: u128,
     faulted_at: u64,
     changed_at: u64,
     /// When it last grew.
@@ -59,10 +60,9 @@ impl Ageing {
     pub fn new(now: u64) -> Ageing {
         Ageing {
             age_ns: MIN_AGE_NS,
-            owed: 0,
-            used_at: now,
-            window_start: now,
+            owed: Shadows::default(),
             refaults: 0,
+            idle_ns: 0,
             faulted_at: now,
             changed_at: now,
             grown_at: None,
@@ -84,33 +84,31 @@ impl Ageing {
 
     /// Tells of pages that were purged, which nobody had used since `used_at`.
     pub fn note_purged(&mut self, nr_pages: u64, used_at: u64) {
-        if nr_pages == 0 {
-            return;
+        if nr_pages > 0 {
+            self.owed.add(nr_pages, used_at);
         }
-        let since = used_at.saturating_sub(self.used_at);
-        // Days by millions of pages take more than a word.
-        let shift = u128::from(since) * u128::from(nr_pages) / u128::from(self.owed + nr_pages);
-        self.used_at += shift as u64;
-        self.owed += nr_pages;
     }
 
     /// Tells of pages without memory that were handed out since the last call, before anything else is
     /// purged: the age for that is judged by them. Returns the refaults among them.
     pub fn note_faults(&mut self, nr_pages: u64, now: u64) -> u64 {
         self.forget(now);
-        let back = nr_pages.min(self.owed);
-        self.owed -= back;
-        self.refaults += back;
+        let (back, idle_ns) = self.owed.take(nr_pages, now);
+        // Else the load grows: it takes what was purged with the rest, and hardly any less without that.
+        if back * TOLERATED >= nr_pages {
+            self.refaults += back;
+            self.idle_ns += idle_ns;
+        }
         // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
-        let needed = now.saturating_sub(self.used_at);
+        let needed = (self.idle_ns / u128::from(self.refaults.max(1))) as u64;
         let enough = JUDGE_PAGES.max(needed / JUDGE_NS_PER_PAGE);
-        if self.refaults >= enough && self.refaults * TOLERATED > self.owed {
+        if self.refaults >= enough && self.refaults * TOLERATED > self.owed.nr_pages() {
             if needed <= MAX_AGE_NS {
                 self.grow(needed, now);
             }
             // What else was purged at the shorter age says nothing about this one, nor what no age
             // would have kept.
-            (self.refaults, self.owed) = (0, 0);
+            (self.refaults, self.idle_ns, self.owed) = (0, 0, Shadows::default());
         } else if now.saturating_sub(self.changed_at) >= self.relax_ns() {
             self.relax(now);
         }
@@ -119,11 +117,10 @@ impl Ageing {
 
     /// What was purged long ago is owed no more.
     fn forget(&mut self, now: u64) {
-        let windows = now.saturating_sub(self.window_start) / WINDOW_NS;
-        self.owed >>= windows.min(63);
-        self.window_start += windows * WINDOW_NS;
+        self.owed.forget(now.saturating_sub(WINDOW_NS + self.age_ns));
         let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
         self.refaults >>= halves.min(63);
+        self.idle_ns >>= halves.min(127);
         self.faulted_at += halves * JUDGE_NS;
     }
 
@@ -149,7 +146,7 @@ impl Ageing {
         if !self.has_relaxed {
             self.mistakes = 0;
         }
-        self.refaults = 0;
+        (self.refaults, self.idle_ns) = (0, 0);
         self.changed_at = now;
     }
 }
@@ -203,12 +200,23 @@ mod tests {
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
+    /// What nobody wants lies there for long, what was purged just now is wanted.
     #[test]
-    fn a_purge_after_a_quiet_month_is_dated_right() {
-        const MONTH_NS: u64 = 30 * 86_400 * 1_000_000_000;
+    fn a_few_pages_at_a_time_are_those_that_went_last() {
         let mut ageing = Ageing::new(0);
-        ageing.note_purged(10_000_000, MONTH_NS);
-        assert_eq!(ageing.used_at, MONTH_NS);
+        for i in 3..1000 {
+            ageing.note_faults(8, i * 20 * MS);
+            ageing.note_purged(10, (i * 20 - 40) * MS);
+        }
+        assert_eq!(ageing.age_ns(), MARGIN * 60 * MS);
+    }
+
+    #[test]
+    fn a_load_that_grows_wants_nothing_back() {
+        let mut ageing = Ageing::new(0);
+        ageing.note_purged(200, 0);
+        ageing.note_faults(3000, 300 * MS);
+        assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod node_reclaim;
 mod pages;
 pub mod pressure;
 pub mod scan;
+mod shadow;
 mod shrink;
 mod slowpath;
 mod stall;

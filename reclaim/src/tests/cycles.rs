@@ -233,3 +233,29 @@ fn sleep_between_bursts_makes_no_long_age() {
     }
     assert!(mm.pages().charged() * 10 < peak, "{} of {peak}", mm.pages().charged());
 }
+
+/// A busy load that leaves a little and grows by much is no cycle: when it ends, memory goes back as
+/// soon as ever.
+#[test]
+fn a_busy_load_that_grows_teaches_no_long_age() {
+    let mut load = Cycles::new();
+    let some = |load: &mut Cycles, nr: usize| -> Vec<_> {
+        (0..nr).map(|_| take(load.heap, 30_000).unwrap()).collect()
+    };
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let left = some(&mut load, 100);
+        left.into_iter().for_each(|block| give(load.heap, block));
+        for _ in 0..100 {
+            let block = take(load.heap, 30_000).unwrap();
+            load.rest(10 * MS);
+            give(load.heap, block);
+        }
+        kept.extend(some(&mut load, 2000));
+    }
+    let peak = load.charged();
+    kept.into_iter().for_each(|block| give(load.heap, block));
+    // The keeper looks late, since it was quiet for a second.
+    load.rest(400 * MS);
+    assert!(load.charged() * 10 < peak, "{} of {peak}", load.charged());
+}
