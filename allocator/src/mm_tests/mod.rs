@@ -210,6 +210,29 @@ fn objects_freed_by_other_threads_come_home() {
     assert_nothing_left(mm);
 }
 
+/// What was sent last is the warmest: it comes before what waits since the last miss.
+#[test]
+fn a_miss_opens_what_was_posted_last() {
+    let mm = new_mm();
+    let [own, other] = [(); 2].map(|()| Owner::attach(mm));
+    let mut blocks: Vec<_> = (0..2000).map(|_| own.alloc(100, 8)).collect();
+    let last = blocks.pop().unwrap();
+    let send = |block| {
+        other.free(block);
+        other.heap().enter().post_all(other.heap());
+    };
+    let miss = || {
+        // SAFETY: this thread owns both heaps.
+        while !unsafe { HeapHot::pop(own.heap().hot(), 100) }.is_null() {}
+        own.alloc_missed(100, 8)
+    };
+    blocks.into_iter().for_each(send);
+    miss();
+    assert!(!own.heap().enter().received.is_null(), "the rest is for later misses");
+    send(last);
+    assert_eq!(miss(), last);
+}
+
 #[test]
 fn visitors_drain_while_owners_work() {
     let mm = new_mm();

@@ -14,11 +14,9 @@ impl Inner {
     /// is something for `class`. The other messages wait for later misses, so that their objects need
     /// not pass through the bitmaps, as long as they hold no more than the bins may. Owner only.
     pub(super) fn receive(&mut self, heap: &Heap, class: SizeClass) {
-        // Not at each miss: the line is with those who post.
-        if self.received.is_null() {
-            heap.inbox.unmark();
-            self.take_inbox(heap);
-        }
+        heap.inbox.unmark();
+        // Also while older messages wait: what was posted meanwhile is warmer.
+        self.take_inbox(heap);
         let share = share_of_heap(heap.mm().pages().nr_threads());
         let put = |inner: &mut Inner, object| {
             // SAFETY: the caller owns the heap, and whoever sent the object gave it up.
