@@ -14,6 +14,7 @@ futex_no_wake             lock::waiters
 futex_no_wake             gate::visitor
 futex_no_wake             gate::fork
 lock_release_relaxed      lock::
+lock_leaves_early         lock::errands
 gate_no_heavy_barrier     gate::visitor
 gate_no_light_barrier     gate::visitor
 gate_leave_relaxed        gate::visitor

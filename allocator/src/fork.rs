@@ -55,9 +55,9 @@ impl Pages {
         }
     }
 
-    fn window_lock(&self) -> &FutexLock {
-        // SAFETY: only the functions above use it, and pair every acquire with a release or a
-        // reinit; others look at its figures.
+    pub(crate) fn window_lock(&self) -> &FutexLock {
+        // SAFETY: only the functions above take it by this, and pair every acquire with a release or a
+        // reinit; others look at its figures, or wake who waits.
         unsafe { self.window.raw() }
     }
 }

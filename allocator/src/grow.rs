@@ -2,6 +2,7 @@
 
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
+use crate::lock::lock_unless;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
@@ -38,8 +39,9 @@ impl Pages {
     /// found short. False when there is none to be had.
     pub(crate) fn grow(&self, id: NodeId, huge: bool, req: &Request, seen: u32) -> bool {
         let Some(node) = self.node(id) else { return false };
-        let mut window = self.window.lock();
-        if node.grown() != seen {
+        let has_grown = || node.grown() != seen;
+        let Some(mut window) = lock_unless(&self.window, has_grown) else { return true };
+        if has_grown() {
             return true;
         }
         self.refresh_allowed();
@@ -66,6 +68,7 @@ impl Pages {
             || (!firm && self.commit_next(&mut window, id, How { huge: !huge, firm }, req));
         if grown {
             node.note_growth();
+            self.window_lock().wake_all();
         }
         grown
     }

@@ -15,6 +15,10 @@
 //! * lock: 0 -> 1 by compare-exchange, Acquire. A waiter swaps in 2 and sleeps while it reads 2;
 //!   because it cannot know of other sleepers it keeps 2 when it gets the lock.
 //! * unlock: swap 0, Release; if 2 was there, wake one.
+//! * A waiter whose errand somebody else did meanwhile goes away without the lock, and whoever did it
+//!   wakes all of them: one after the other they would each wait for a processor first. It looks only
+//!   after it swapped in 2 and found the lock held: so the holder knows of the others, also where this
+//!   waiter took the one wake that a release gives.
 //!
 //! For how long a thread slept that found it held is counted, at its own expense: [`Waits`].
 //!
@@ -23,7 +27,7 @@
 
 use zonal_stats::ProcessEvents;
 
-use crate::fault::weakened_by;
+use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::program::AtomicU64;
@@ -42,7 +46,7 @@ pub struct FutexLock {
     waits: Waits,
 }
 
-/// How long threads slept for a lock, each from its first sleep until it had it: also while the kernel let it
+/// How long threads slept for a lock, each from its first sleep until it had it or went away: also while the kernel let it
 /// wait for a processor, or others were faster. All Relaxed: statistics only.
 #[derive(Debug)]
 pub struct Waits {
@@ -89,8 +93,14 @@ impl FutexLock {
     pub fn acquire(&self) {
         // ORDERING: Acquire, pairs with the Release in `release`: the holder's writes are ours.
         if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
-            self.acquire_contended();
+            self.acquire_contended(|| false);
         }
+    }
+
+    /// Takes the lock, or goes away once `is_done`, which whoever does it tells by
+    /// [`FutexLock::wake_all`]. Whether it took the lock.
+    pub fn acquire_unless(&self, is_done: impl Fn() -> bool) -> bool {
+        self.try_acquire() || self.acquire_contended(is_done)
     }
 
     /// Takes the lock if it is free.
@@ -107,6 +117,13 @@ impl FutexLock {
         let order = weakened_by("lock_release_relaxed", Release);
         if self.state.swap(FREE, order) == CONTENDED {
             futex_wake(&self.state, 1);
+        }
+    }
+
+    /// Lets all who sleep look whether what they came for is done. The caller holds the lock.
+    pub(crate) fn wake_all(&self) {
+        if self.state.load(Relaxed) == CONTENDED {
+            futex_wake(&self.state, i32::MAX);
         }
     }
 
@@ -132,24 +149,36 @@ impl FutexLock {
     }
 
     #[cold]
-    fn acquire_contended(&self) {
+    fn acquire_contended(&self, is_done: impl Fn() -> bool) -> bool {
         for _ in 0..SPINS {
             match self.state.load(Relaxed) {
                 // ORDERING: Acquire, as in `acquire`.
-                FREE if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() => return,
+                FREE if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() => {
+                    return true;
+                }
                 CONTENDED => break,
                 _ => spin(),
             }
         }
         let mut since = None;
-        // ORDERING: Acquire, as in `acquire`.
-        while self.state.swap(CONTENDED, Acquire) != FREE {
+        let is_ours = loop {
+            if fault("lock_leaves_early") && is_done() {
+                break false;
+            }
+            // ORDERING: Acquire, as in `acquire`.
+            if self.state.swap(CONTENDED, Acquire) == FREE {
+                break true;
+            }
+            if is_done() {
+                break false;
+            }
             since.get_or_insert_with(now_ns);
             futex_wait(&self.state, CONTENDED, None);
-        }
+        };
         if let Some(since) = since {
             self.waits.note(now_ns().saturating_sub(since));
         }
+        is_ours
     }
 }
 
@@ -188,3 +217,12 @@ pub type Mutex<T> = lock_api::Mutex<FutexLock, T>;
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;
 #[cfg(zonal_loom)]
 pub use crate::loom::mutex::{Mutex, MutexGuard};
+
+/// Locks `mutex`, or returns `None` once `is_done`, as [`FutexLock::acquire_unless`].
+pub(crate) fn lock_unless<T>(
+    mutex: &Mutex<T>,
+    is_done: impl Fn() -> bool,
+) -> Option<MutexGuard<'_, T>> {
+    // SAFETY: what is taken is the guard's, which releases it.
+    unsafe { mutex.raw().acquire_unless(is_done).then(|| mutex.make_guard_unchecked()) }
+}

@@ -1,10 +1,12 @@
 //! The zone lock: one holder at a time, who sees what the last one wrote, and no waiter forgotten.
 //!
 //! Faults: `lock_release_relaxed` (the next holder misses writes), `futex_no_wake` (a waiter sleeps
-//! for ever).
+//! for ever), `lock_leaves_early` (a waiter whose errand is done takes the wake of another with it).
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
 use super::{check, reached};
@@ -22,6 +24,44 @@ fn waiters() {
         others.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(*sum.lock(), 7);
     });
+}
+
+/// One waiter leaves when what it came for is done, told by a wake for all or by the one of a release;
+/// the other one is not forgotten.
+#[test]
+fn errands() {
+    for tells in [false, true] {
+        check("lock:errands", &["sleep", "served", "left"], move || {
+            let shared = Arc::new((FutexLock::new(), AtomicBool::new(false)));
+            shared.0.acquire();
+            let client = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    if shared.0.acquire_unless(|| shared.1.load(Relaxed)) {
+                        reached("served");
+                        shared.0.release();
+                    } else {
+                        reached("left");
+                    }
+                })
+            };
+            let other = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.0.acquire();
+                    shared.0.release();
+                })
+            };
+            shared.1.store(true, Relaxed);
+            if tells {
+                shared.0.wake_all();
+            }
+            shared.0.release();
+            client.join().unwrap();
+            other.join().unwrap();
+            assert!(!shared.0.is_held());
+        });
+    }
 }
 
 #[test]

@@ -37,6 +37,14 @@ impl<T> Mutex<T> {
         held.then(|| MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) })
     }
 
+    /// The guard of the lock, which the caller took.
+    ///
+    /// # Safety
+    /// As for `lock_api::Mutex::make_guard_unchecked`: the caller holds it, and nobody else releases it.
+    pub unsafe fn make_guard_unchecked(&self) -> MutexGuard<'_, T> {
+        MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) }
+    }
+
     /// The lock without its data.
     ///
     /// # Safety
