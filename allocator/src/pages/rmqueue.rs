@@ -13,7 +13,8 @@ use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
 use crate::zone::{Request, Shortage};
 
-/// How often a request waits for growth that others use up before it takes what there is.
+/// How often a request asks for growth in vain before it takes what there is. Growth that others use up
+/// is not in vain: there may be more, and there is an end to it.
 const GROWTH_TRIES: u32 = 8;
 /// And of runs for which a bound node has no memory.
 const SECURE_TRIES: u32 = 8;
@@ -37,20 +38,21 @@ impl Pages {
         let mut req = Request { nr_pages, order, mt, level, may_grow: true, align };
         let exhausted = AllocError::Exhausted { node, order: order.get() };
         let home = self.node(node).ok_or(exhausted)?;
-        for tries in 1.. {
+        let (mut nr_insecure, mut nr_vain) = (0, 0);
+        loop {
             let seen = home.grown();
             let found = home.lock().alloc(&self.env(home), &req);
             match found.map(|run| self.secure(home, node, run)) {
                 Ok(Some(run)) => return Ok(run),
                 // What had no memory is not found again.
-                Ok(None) if tries < SECURE_TRIES => {}
-                Ok(None) | Err(Shortage::Exhausted) => break,
+                Ok(None) if nr_insecure < SECURE_TRIES => nr_insecure += 1,
+                Ok(None) | Err(Shortage::Exhausted) => return Err(exhausted),
                 Err(Shortage::Grow { huge }) => {
-                    req.may_grow = self.grow(node, huge, &req, seen) && tries < GROWTH_TRIES;
+                    req.may_grow = self.grow(node, huge, &req, seen) && nr_vain < GROWTH_TRIES;
+                    nr_vain += u32::from(home.grown() == seen);
                 }
             }
         }
-        Err(exhausted)
     }
 
     /// Takes up to `out.len()` blocks of `order` from `node` with the zone locked once; fills
