@@ -46,8 +46,8 @@ pub struct FutexLock {
     waits: Waits,
 }
 
-/// How long threads slept for a lock, each from its first sleep until it had it or went away: also while the kernel let it
-/// wait for a processor, or others were faster. All Relaxed: statistics only.
+/// How long threads slept for a lock, each from its first sleep until it had it or went away: also while
+/// the kernel let it wait for a processor, or others were faster. All Relaxed: statistics only.
 #[derive(Debug)]
 pub struct Waits {
     nr: AtomicU64,
