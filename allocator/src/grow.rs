@@ -19,6 +19,17 @@ const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
 /// On nodes that memory is bound to steps are smaller: each looks at what is left there.
 const BOUND_STEP: usize = (4 << 20) / PAGE_SIZE;
 
+/// What came of a wish for growth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// There is no more to be had.
+    Refused,
+    /// This thread brought memory, or found that what the zone has may do now.
+    Own,
+    /// Another thread was faster.
+    Others,
+}
+
 /// How a section grows.
 #[derive(Clone, Copy)]
 struct How {
@@ -36,13 +47,13 @@ pub(crate) struct HugePolicy<'a> {
 
 impl Pages {
     /// Commits more memory for `node`, `seen` being what its growth count was when the zone was
-    /// found short. False when there is none to be had.
-    pub(crate) fn grow(&self, id: NodeId, huge: bool, req: &Request, seen: u32) -> bool {
-        let Some(node) = self.node(id) else { return false };
+    /// found short.
+    pub(crate) fn grow(&self, id: NodeId, huge: bool, req: &Request, seen: u32) -> Growth {
+        let Some(node) = self.node(id) else { return Growth::Refused };
         let has_grown = || node.grown() != seen;
-        let Some(mut window) = lock_unless(&self.window, has_grown) else { return true };
+        let Some(mut window) = lock_unless(&self.window, has_grown) else { return Growth::Others };
         if has_grown() {
-            return true;
+            return Growth::Others;
         }
         self.refresh_allowed();
         self.bring_home(&mut window, id, huge);
@@ -50,15 +61,15 @@ impl Pages {
         let needed = req.order.nr_pages().max(PAGEBLOCK_PAGES);
         let held_back = node.allowance().is_some_and(|left| left.load(Relaxed) < needed);
         let firm = match self.footing(id, BOUND_STEP * PAGE_SIZE, req.level) {
-            Footing::Full => return false,
+            Footing::Full => return Growth::Refused,
             // What the zone has may do now.
-            Footing::Ample if held_back => return true,
+            Footing::Ample if held_back => return Growth::Own,
             Footing::Ample => false,
             Footing::Firm => match self.fill_free(id) {
                 // That may do.
-                Some(true) => return true,
+                Some(true) => return Growth::Own,
                 Some(false) => true,
-                None => return false,
+                None => return Growth::Refused,
             },
         };
         // A node that is near full has no huge pages any more.
@@ -69,8 +80,10 @@ impl Pages {
         if grown {
             node.note_growth();
             self.window_lock().wake_all();
+            Growth::Own
+        } else {
+            Growth::Refused
         }
-        grown
     }
 
     fn commit_or_add(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {

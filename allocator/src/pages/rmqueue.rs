@@ -6,6 +6,7 @@ use zonal_numa::NodeId;
 
 use super::Pages;
 use crate::error::AllocError;
+use crate::grow::Growth;
 use crate::order::Order;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -13,9 +14,11 @@ use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
 use crate::zone::{Request, Shortage};
 
-/// How often a request asks for growth in vain before it takes what there is. Growth that others use up
-/// is not in vain: there may be more, and there is an end to it.
+/// How often a request has the zone grow and finds nothing before it takes what there is: others used it
+/// up, or it is of no use for this one.
 const GROWTH_TRIES: u32 = 8;
+/// And how often it finds that others did, which costs it nothing but the wait.
+const PATIENT_TRIES: u32 = 64;
 /// And of runs for which a bound node has no memory.
 const SECURE_TRIES: u32 = 8;
 
@@ -38,7 +41,7 @@ impl Pages {
         let mut req = Request { nr_pages, order, mt, level, may_grow: true, align };
         let exhausted = AllocError::Exhausted { node, order: order.get() };
         let home = self.node(node).ok_or(exhausted)?;
-        let (mut nr_insecure, mut nr_vain) = (0, 0);
+        let (mut nr_insecure, mut nr_own, mut nr_others) = (0, 0, 0);
         loop {
             let seen = home.grown();
             let found = home.lock().alloc(&self.env(home), &req);
@@ -48,8 +51,17 @@ impl Pages {
                 Ok(None) if nr_insecure < SECURE_TRIES => nr_insecure += 1,
                 Ok(None) | Err(Shortage::Exhausted) => return Err(exhausted),
                 Err(Shortage::Grow { huge }) => {
-                    req.may_grow = self.grow(node, huge, &req, seen) && nr_vain < GROWTH_TRIES;
-                    nr_vain += u32::from(home.grown() == seen);
+                    req.may_grow = match self.grow(node, huge, &req, seen) {
+                        Growth::Refused => false,
+                        Growth::Own => {
+                            nr_own += 1;
+                            nr_own < GROWTH_TRIES
+                        }
+                        Growth::Others => {
+                            nr_others += 1;
+                            nr_others < PATIENT_TRIES
+                        }
+                    };
                 }
             }
         }
