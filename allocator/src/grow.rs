@@ -51,10 +51,8 @@ impl Pages {
     pub(crate) fn grow(&self, id: NodeId, huge: bool, req: &Request, seen: u32) -> Growth {
         let Some(node) = self.node(id) else { return Growth::Refused };
         let has_grown = || node.grown() != seen;
-        let Some(mut window) = lock_unless(&self.window, has_grown) else { return Growth::Others };
-        if has_grown() {
-            return Growth::Others;
-        }
+        let window = lock_unless(&self.window, has_grown).filter(|_| !has_grown());
+        let Some(mut window) = window else { return Growth::Others };
         self.refresh_allowed();
         self.bring_home(&mut window, id, huge);
         self.bring_home(&mut window, id, !huge);

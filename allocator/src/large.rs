@@ -225,10 +225,12 @@ impl Mm {
         self.publish_large(run, size).ok()
     }
 
+    /// As [`Mm::publish`], once for all who are not in a hurry.
     fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
         self.publish(run, size)
     }
 
+    /// Makes the run a live block of `size` bytes.
     #[inline(always)]
     fn publish(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
         let pages = self.pages();

@@ -11,15 +11,18 @@ use super::{Owner, Rng, new_mm};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request};
 
+/// An owner of a new instance, where threads keep large runs the short way: among nodes each request is
+/// placed.
+fn keeper() -> Option<Owner> {
+    let mm = new_mm();
+    mm.is_one_node().then(|| Owner::attach(mm))
+}
+
 #[test]
 fn a_kept_block_serves_again_and_makes_way() {
     const SIZE: usize = 24 * PAGE_SIZE;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        // Nothing is kept the short way.
-        return;
-    }
     let blocks: Vec<_> = (0..16).map(|_| owner.alloc(SIZE, 8)).collect();
     let behind = |addr: usize| blocks.iter().find(|other| other.addr().get() == addr + SIZE);
     let pair = blocks.iter().find_map(|&block| Some((block, *behind(block.addr().get())?)));
@@ -46,11 +49,8 @@ fn what_was_spilled_and_missed_is_kept_next_time() {
     const SIZE: usize = 64 * PAGE_SIZE;
     // Together more than a thread's share, and no more than what it may keep at most.
     const NR: usize = 32;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     // How many of them are kept.
     let cycle = || {
         let blocks: Vec<_> = (0..NR).map(|_| owner.alloc(SIZE, 8)).collect();
@@ -69,11 +69,8 @@ fn what_was_spilled_and_missed_is_kept_next_time() {
 
 #[test]
 fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it() {
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     let kept = || heap.enter().large.nr_pages();
 
     // A few at a time, of all lengths.
@@ -150,11 +147,8 @@ fn a_request_that_finds_no_room_leaves_the_kept_blocks_alone() {
 #[test]
 fn aligned_blocks_are_kept_as_far_as_that_is_of_use() {
     const SIZE: usize = 64 << 10;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     for align in [16, 64, PAGE_SIZE] {
         let block = owner.alloc(SIZE, align);
         owner.free(block);
@@ -179,12 +173,9 @@ fn aligned_blocks_are_kept_as_far_as_that_is_of_use() {
 fn a_row_is_found_behind_many_blocks_of_one_that_is_too_short() {
     const SIZE: usize = 4 << 20;
     const ROW: usize = 20;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
     let pages = heap.mm().pages();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     let mut blocks: Vec<_> = (0..96).map(|_| owner.alloc(SIZE, SIZE)).collect();
     blocks.sort();
     let is_row = |blocks: &[NonNull<u8>]| {
@@ -207,13 +198,9 @@ fn a_row_is_found_behind_many_blocks_of_one_that_is_too_short() {
 #[test]
 fn what_smaller_blocks_left_serves_a_huge_one() {
     const MIB: usize = 1 << 20;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
     let pages = heap.mm().pages();
-    if !heap.mm().is_one_node() {
-        // Each node has blocks of its own.
-        return;
-    }
     let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
     let huge = |zeroed, grows| {
         let request = Request { size: 7 * MIB, align: 8, zeroed, grows };
@@ -284,11 +271,8 @@ fn the_inside_of_a_row_is_known() {
 /// By lengths as by age: the newest run that will do, whatever left before from wherever.
 #[test]
 fn the_newest_of_the_shortest_that_will_do_comes_first() {
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     let size = |nr_pages: usize| nr_pages * PAGE_SIZE;
     // SAFETY: the test's thread owns the heap, and gives the block up.
     let keep = |p: NonNull<u8>| assert!(unsafe { heap.try_free_large(p, None) });
@@ -311,11 +295,8 @@ fn the_newest_of_the_shortest_that_will_do_comes_first() {
 #[test]
 fn a_thread_keeps_as_many_runs_as_there_are_places() {
     const NR: usize = 127;
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
     // Short, so that places end before pages do. It comes from the heap's runs if there are any.
     // SAFETY: the test's thread owns the heap.
@@ -368,11 +349,8 @@ fn a_thread_keeps_as_many_runs_as_there_are_places() {
 /// nearly all to find a run.
 #[test]
 fn batches_of_varying_lengths_are_nearly_always_served() {
-    let owner = Owner::attach(new_mm());
+    let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    if !heap.mm().is_one_node() {
-        return;
-    }
     let mut rng = Rng(1);
     let mut missed_in = |nr_batches: usize| {
         let mut missed = 0;
