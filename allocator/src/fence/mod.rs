@@ -35,21 +35,23 @@
 //! slot under the lock, which is held for no call of the system but those of the mapping. What is wrong
 //! with a pointer is asked under it, so that of two frees one counts. Model: `loom/fence.rs`.
 
+mod choice;
+mod look;
 #[cfg(test)]
 mod tests;
 mod turns;
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{Machine, NodeId, PAGE_SIZE, Span};
+use zonal_numa::{Machine, NodeId, PAGE_SIZE};
 
-use self::turns::{Resting, Turns};
+use self::turns::Turns;
 use crate::checked::{Extent, WORD};
-use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass};
+use crate::class::{NR_CLASSES, SizeClass};
 use crate::fault::{fault, weakened_by};
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 const NR_PAGES: usize = if cfg!(zonal_loom) { 1 } else { 64 };
@@ -58,16 +60,8 @@ const FIRST_SLOT: usize = 64;
 const NR_SIZES: usize = 7;
 /// The largest object that is fenced, in bytes.
 pub(crate) const MAX_SIZE: usize = (FIRST_SLOT << (NR_SIZES - 1)) - WORD;
-/// The largest class of which some are fenced by chance.
-const MAX_BY_CHANCE: usize = 1024;
 /// Slots of a size that rest: so many are freed before the first of them is used again.
 const NR_RESTING: usize = 31;
-/// From so many pages on objects are chosen half as often for each further sixteenth of the arena, so that those
-/// which live long do not use it up.
-const EASY_PAGES: usize = NR_PAGES * 3 / 4;
-/// Bytes of a class and how many of its objects are fenced before chance decides: so many that those
-/// which the C library takes when a program begins, mostly small ones, leave some.
-const NR_FIRSTS: [(usize, u8); 5] = [(48, 72), (128, 30), (256, 8), (1024, 4), (MAX_SMALL, 2)];
 
 /// The arena and who is in it.
 #[derive(Debug)]
@@ -109,40 +103,8 @@ impl Fence {
                 .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
             nr_pages: AtomicUsize::new(0),
             wanted: AtomicU64::new(if period == 0 { 0 } else { u64::MAX }),
-            turns: Mutex::new(Turns {
-                ready: [0; NR_PAGES],
-                nodes: [NodeId::ZERO; NR_PAGES],
-                last: [0; NR_SIZES],
-                resting: [Resting::NONE; NR_SIZES],
-                nr_firsts: [0; NR_CLASSES],
-            }),
+            turns: Mutex::new(Turns::NEW),
         }
-    }
-
-    /// Whether each miss of the class is to be fenced.
-    #[inline]
-    pub(crate) fn wants(&self, class: SizeClass) -> bool {
-        // Relaxed: a hint; the lock decides.
-        self.period == 1 || self.wanted.load(Relaxed) & 1 << class.index() != 0
-    }
-
-    /// One miss in so many is to be fenced; 0 for none.
-    #[inline]
-    pub(crate) fn period(&self) -> u64 {
-        match self.period {
-            all_or_none @ 0..=1 => all_or_none,
-            period => {
-                // Relaxed: how often, not whether.
-                let nr_uneasy = self.nr_pages.load(Relaxed).saturating_sub(EASY_PAGES);
-                period.saturating_mul(1 << (nr_uneasy * 16 / NR_PAGES))
-            }
-        }
-    }
-
-    /// Whether a miss of the class can be chosen by chance.
-    #[inline]
-    pub(crate) fn chooses(class: SizeClass) -> bool {
-        class.size() <= MAX_BY_CHANCE
     }
 
     /// An object of zeros in memory of `node`, where the caller runs; none where it is too large, there
@@ -169,22 +131,6 @@ impl Fence {
         // A free in a signal handler may write a link into it.
         extent.arm(size.max(WORD));
         Ok(Some(extent.start))
-    }
-
-    /// Whether an object of the class that has no slot here shall be checked in another way.
-    pub(crate) fn take_turn(&self, class: SizeClass) -> bool {
-        let Some(mut turns) = self.turns.try_lock() else { return false };
-        self.count_first(&mut turns, class);
-        true
-    }
-
-    /// One more of the class had its turn, whether or not there is a slot for it.
-    fn count_first(&self, turns: &mut Turns, class: SizeClass) {
-        let nr = &mut turns.nr_firsts[class.index()];
-        *nr = nr.saturating_add(1);
-        if *nr >= nr_firsts(class) {
-            self.wanted.store(self.wanted.load(Relaxed) & !(1 << class.index()), Relaxed);
-        }
     }
 
     /// A slot of a size that has rested, taken; one that rests where there are no more pages.
@@ -240,41 +186,6 @@ impl Fence {
         Some(Extent { start: NonNull::new(start)?, len: bytes, key: self.key })
     }
 
-    /// Whether `addr` lies in the arena.
-    #[inline]
-    pub(crate) fn contains(&self, addr: usize) -> bool {
-        // Relaxed: see `grow`.
-        let base = self.base.load(Relaxed);
-        !base.is_null() && addr.wrapping_sub(base.addr()) < NR_PAGES * PAGE_SIZE
-    }
-
-    /// The slot around `addr`, which lies in the arena, and its first byte.
-    fn slot_at(&self, addr: usize) -> Option<Slot> {
-        let offset = addr.wrapping_sub(self.base.load(Relaxed).addr());
-        let page = offset / PAGE_SIZE;
-        // ORDERING: Acquire, pairs with Release in `grow`: its slots are filled.
-        let bytes = self.pages.get(page)?.slot.load(Acquire) as usize;
-        let index = (offset % PAGE_SIZE).checked_div(bytes)?;
-        Some(Slot { page, index, extent: self.extent(page, index, bytes)? })
-    }
-
-    fn is_free(&self, slot: &Slot) -> bool {
-        self.pages[slot.page].free.load(Relaxed) & 1 << slot.index != 0
-    }
-
-    /// Bytes of the live object at `addr`, which lies in the arena. Without a lock.
-    pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
-        let bad = |kind| BadPointer::new(addr, kind);
-        let slot = self.slot_at(addr).ok_or(bad(BadKind::NotAllocated))?;
-        if slot.extent.start.addr().get() != addr {
-            return Err(bad(BadKind::Interior));
-        }
-        if self.is_free(&slot) {
-            return Err(bad(BadKind::DoubleFree));
-        }
-        slot.extent.size().ok_or(bad(BadKind::Overrun))
-    }
-
     /// Frees the object at `addr`, which lies in the arena.
     pub(crate) fn free(&self, addr: usize) -> Result<(), BadPointer> {
         let too_early = fault("fence_check_unlocked").then(|| self.size_of(addr));
@@ -295,49 +206,6 @@ impl Fence {
         Ok(())
     }
 
-    /// The first object that was written past its end, or written to after it was freed. Nothing
-    /// where somebody is at work here.
-    pub(crate) fn check(&self) -> Option<BadPointer> {
-        let _turns = self.turns.try_lock()?;
-        let base = self.base.load(Relaxed).addr();
-        (0..self.nr_pages.load(Relaxed)).find_map(|page| {
-            let bytes = self.pages[page].slot.load(Relaxed) as usize;
-            (0..PAGE_SIZE / bytes).find_map(|index| {
-                let slot = self.slot_at(base + page * PAGE_SIZE + index * bytes)?;
-                let kind = match self.is_free(&slot) {
-                    true if !slot.extent.is_filled() => BadKind::UsedAfterFree,
-                    false if !slot.extent.is_whole() => BadKind::Overrun,
-                    _ => return None,
-                };
-                Some(slot.extent.bad(kind))
-            })
-        })
-    }
-
-    /// What lies at `addr`: bytes of the slot, distance from its first one, whether it is free.
-    pub(crate) fn place_of(&self, addr: usize) -> Option<(usize, usize, bool)> {
-        let slot = self.slot_at(addr).filter(|_| self.contains(addr))?;
-        let offset = addr - slot.extent.start.addr().get();
-        Some((slot.extent.len, offset, self.is_free(&slot)))
-    }
-
-    /// Bytes of the slots whose objects are live, while others go on.
-    pub(crate) fn live_bytes(&self) -> usize {
-        let slots = self.pages[..self.nr_pages.load(Relaxed)].iter();
-        let live = slots.map(|page| {
-            let bytes = page.slot.load(Relaxed) as usize;
-            PAGE_SIZE.saturating_sub(bytes * page.free.load(Relaxed).count_ones() as usize)
-        });
-        live.sum()
-    }
-
-    /// Where the arena lies, if there is one.
-    pub(crate) fn span(&self) -> Option<Span> {
-        let base = NonNull::new(self.base.load(Relaxed))?;
-        // SAFETY: mapped by `grow`, for ever; it is only looked at.
-        Some(unsafe { Span::new(base.addr().get(), NR_PAGES * PAGE_SIZE) })
-    }
-
     pub(crate) fn raw_lock(&self) -> &FutexLock {
         // SAFETY: for the fork handlers only, in the order of the lock table.
         unsafe { self.turns.raw() }
@@ -354,9 +222,4 @@ fn map_between_guards(machine: &Machine) -> Option<*mut u8> {
         let _ = machine.protect_none(guard);
     }
     Some(ptr::with_exposed_provenance_mut(arena.addr()))
-}
-
-/// How many of the first objects of a class are fenced.
-fn nr_firsts(class: SizeClass) -> u8 {
-    NR_FIRSTS.iter().find(|&&(upto, _)| class.size() <= upto).map_or(0, |&(_, nr)| nr)
 }

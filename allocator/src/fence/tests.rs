@@ -1,5 +1,6 @@
 //! Slots and what is found in them, on a real arena.
 
+use super::choice::{EASY_PAGES, nr_firsts};
 use super::*;
 
 const KEY: u64 = 0x8123_4567_89ab_cdef;

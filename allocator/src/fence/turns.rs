@@ -21,6 +21,17 @@ pub(super) struct Turns {
     pub(super) nr_firsts: [u8; NR_CLASSES],
 }
 
+impl Turns {
+    /// No page has slots yet.
+    pub(super) const NEW: Turns = Turns {
+        ready: [0; NR_PAGES],
+        nodes: [NodeId::ZERO; NR_PAGES],
+        last: [0; NR_SIZES],
+        resting: [Resting::NONE; NR_SIZES],
+        nr_firsts: [0; NR_CLASSES],
+    };
+}
+
 /// A ring of pages and slots in them, the oldest at `next`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resting {
@@ -29,7 +40,7 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    pub(super) const NONE: Resting = Resting { slots: [None; NR_RESTING], next: 0 };
+    const NONE: Resting = Resting { slots: [None; NR_RESTING], next: 0 };
 
     /// The oldest, for a new one.
     pub(super) fn exchange(&mut self, slot: Option<(u8, u8)>) -> Option<(u8, u8)> {

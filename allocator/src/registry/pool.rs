@@ -1,59 +1,29 @@
-//! All heaps, and the pool of those whose thread has ended.
-//!
-//! A heap is never unmapped and never changes its number, so that page words, messages and other
-//! threads may name it at any time. A thread that ends puts its heap into the pool with all it
-//! holds; the next thread on that node takes it over whole. So that many threads which end do not
-//! keep what the others could use, the pool holds few whole heaps: those that come when there are
-//! enough of them are emptied first, and taken last. Their slabs are for all: [`crate::commons`].
-//!
-//! # Synchronisation
-//!
-//! | word       | writers                | readers       | carries                    |
-//! |------------|------------------------|---------------|----------------------------|
-//! | `shelf[i]` | `publish` under `pool` | any thread    | an initialised heap        |
-//! | `len`      | `publish` under `pool` | any thread    | numbers in use             |
-//!
-//! Release on publication, Acquire on look-up. A heap changes hands under the `pool` lock. A visitor may be
-//! in a heap that comes into the pool, and others come there ([`Registry::visit_dead`]), all of whom are
-//! inside its gate; threads get only heaps in which nobody is, and who takes one for another reason enters
-//! the gate before anything else.
+//! Heaps whose thread has ended: who takes them over, who looks into them, and the commons among them.
 
 use core::ptr::{self, NonNull};
 
-use zonal_numa::{MAX_NODES, Machine, NodeId};
+use zonal_numa::NodeId;
 
+use super::Registry;
 use crate::class::SizeClass;
-use crate::fault::{fault, weakened_by};
-use crate::heap::{Entered, Heap, HeapId};
-use crate::lock::{FutexLock, Mutex};
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use crate::fault::fault;
+use crate::heap::{Entered, Heap};
+use crate::sync::atomic::Ordering::Relaxed;
 
-/// Heap numbers have 16 bits.
-const MAX_HEAPS: usize = NR_SHELVES * SHELF;
-/// The table of heaps comes a page at a time: most processes have few threads.
-const SHELF: usize = if cfg!(zonal_loom) { 4 } else { 512 };
-const NR_SHELVES: usize = if cfg!(zonal_loom) { 1 } else { 128 };
-const _: () = assert!(cfg!(zonal_loom) || MAX_HEAPS == 1 << 16);
-const NR_NODES: usize = if cfg!(zonal_loom) { 1 } else { MAX_NODES };
+/// Commons beyond this many may become heaps of threads again: a second one of a node comes up when
+/// the first is not in the pool.
+const MAX_COMMONS: usize = 8;
 
-/// The heaps of an instance.
+/// The heaps in the pool, on lists through `next_dead`.
 #[derive(Debug)]
-pub(crate) struct Registry {
-    /// The table of heap pointers, index = number, cut into pieces that are null until used.
-    shelves: [AtomicPtr<AtomicPtr<Heap>>; NR_SHELVES],
-    len: AtomicUsize,
-    /// By node: bit `index` is set while the commons may have slabs of that class. Relaxed: a hint.
-    common_classes: [AtomicU64; NR_NODES],
-    pool: Mutex<Pool>,
-}
-
-#[derive(Debug)]
-struct Pool {
+pub(super) struct Pool {
     /// Heaps without a thread, by what remains of them; last ended first.
     dead: [*mut Heap; 3],
     nr_dead: [usize; 3],
 }
+
+// SAFETY: heaps in the pool belong to nobody; the pointer moves with the lock.
+unsafe impl Send for Pool {}
 
 /// What a heap in the pool holds, as far as its last holder knew: a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,44 +58,7 @@ impl<'a> DeadVisit<'a> {
     }
 }
 
-/// Commons beyond this many may become heaps of threads again: a second one of a node comes up when
-/// the first is not in the pool.
-const MAX_COMMONS: usize = 8;
-
-// SAFETY: heaps in the pool belong to nobody; the pointer moves with the lock.
-unsafe impl Send for Pool {}
-
 impl Registry {
-    pub(crate) fn new() -> Registry {
-        Registry {
-            shelves: [(); NR_SHELVES].map(|()| AtomicPtr::new(ptr::null_mut())),
-            len: AtomicUsize::new(1),
-            pool: Mutex::new(Pool { dead: [ptr::null_mut(); 3], nr_dead: [0; 3] }),
-            common_classes: [(); NR_NODES].map(|()| AtomicU64::new(0)),
-        }
-    }
-
-    /// The heap with that number.
-    #[inline]
-    pub(crate) fn get(&self, id: HeapId) -> Option<&'static Heap> {
-        // ORDERING: Acquire, pairs with Release in `publish`.
-        let shelf = NonNull::new(self.shelves.get(id.index() / SHELF)?.load(Acquire))?;
-        // SAFETY: a shelf has that many entries; heaps are never unmapped.
-        unsafe { shelf.add(id.index() % SHELF).as_ref().load(Acquire).as_ref() }
-    }
-
-    /// All heaps, dead ones included.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Heap> + '_ {
-        // ORDERING: Acquire, pairs with Release in `publish`.
-        let len = self.len.load(Acquire);
-        (1..len).filter_map(|i| HeapId::new(i as u16)).filter_map(|id| self.get(id))
-    }
-
-    /// Heaps made so far.
-    pub(crate) fn nr_heaps(&self) -> usize {
-        self.len.load(Relaxed) - 1
-    }
-
     /// Heaps in the pool.
     pub(crate) fn nr_dead(&self) -> usize {
         self.pool.lock().nr_dead.iter().sum()
@@ -273,50 +206,6 @@ impl Registry {
         self.pool.lock().put(unsafe { heap.as_ref() }, remains);
     }
 
-    /// Gives a heap that was just made a number, by which all find it from here on; false when there is
-    /// none, nor memory for the table. The lock is held for a few stores: a thread that begins waits neither
-    /// for the system nor for pages that others touch for the first time.
-    ///
-    /// # Safety
-    /// Nobody else knows of `heap`, which [`Heap::init`] made.
-    pub(crate) unsafe fn publish(&self, machine: &Machine, heap: NonNull<Heap>) -> bool {
-        let mut spare = None;
-        loop {
-            let pool = self.pool.lock();
-            let len = self.len.load(Relaxed);
-            let Some(id) = HeapId::new(len as u16).filter(|_| len < MAX_HEAPS) else { break };
-            let mut shelf = self.shelves[len / SHELF].load(Relaxed);
-            if shelf.is_null() {
-                let Some(fresh) = spare.take() else {
-                    drop(pool);
-                    spare = Shelf::map(machine);
-                    if spare.is_none() {
-                        return false;
-                    }
-                    continue;
-                };
-                shelf = fresh.0;
-                // ORDERING: Release, pairs with Acquire in `get`.
-                let order = weakened_by("registry_table_relaxed", Release);
-                self.shelves[len / SHELF].store(shelf, order);
-            }
-            // SAFETY: the caller is alone with it; under the lock the number is given once.
-            unsafe { Heap::set_id(heap, id) };
-            // ORDERING: Release, pairs with Acquire in `get`.
-            let order = weakened_by("registry_publish_relaxed", Release);
-            // SAFETY: the entry is inside the shelf.
-            unsafe { (*shelf.add(len % SHELF)).store(heap.as_ptr(), order) };
-            // ORDERING: Release, pairs with Acquire in `all`.
-            self.len.store(len + 1, Release);
-            drop(pool);
-            // Another thread was faster with the table.
-            spare.into_iter().for_each(|spare| spare.unmap(machine));
-            return true;
-        }
-        spare.into_iter().for_each(|spare| spare.unmap(machine));
-        false
-    }
-
     /// Calls `visit` for every heap in the pool, which nobody can take meanwhile: for a word or two.
     pub(crate) fn for_each_dead(&self, mut visit: impl FnMut(&Heap)) {
         let pool = self.pool.lock();
@@ -332,15 +221,10 @@ impl Registry {
         }
     }
 
-    pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: for the fork handlers, in the order of the lock table, and its figures.
-        unsafe { self.pool.raw() }
-    }
-
     /// A forked child: every heap but `own` has lost its thread. Runs single-threaded.
     pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
         let mut pool = self.pool.lock();
-        (pool.dead, pool.nr_dead) = ([ptr::null_mut(); 3], [0; 3]);
+        *pool = Pool::EMPTY;
         for heap in self.all() {
             if Some(NonNull::from(heap)) != own && !heap.is_held() {
                 pool.put(heap, Remains::Whole);
@@ -350,6 +234,8 @@ impl Registry {
 }
 
 impl Pool {
+    pub(super) const EMPTY: Pool = Pool { dead: [ptr::null_mut(); 3], nr_dead: [0; 3] };
+
     /// The commons of a node, for as long as the lock is held.
     fn commons(&self, node: NodeId) -> impl Iterator<Item = &'static Heap> + use<> {
         let mut next = self.dead[Remains::Common as usize];
@@ -392,40 +278,5 @@ impl Pool {
         heap.dead.store(true, Relaxed);
         self.dead[remains as usize] = ptr::from_ref(heap).cast_mut();
         self.nr_dead[remains as usize] += 1;
-    }
-}
-
-/// A shelf of null pointers.
-struct Shelf(*mut AtomicPtr<Heap>);
-
-#[cfg(not(zonal_loom))]
-impl Shelf {
-    const BYTES: usize = SHELF * size_of::<AtomicPtr<Heap>>();
-
-    fn map(machine: &Machine) -> Option<Shelf> {
-        let span = machine.map(Self::BYTES, zonal_numa::PAGE_SIZE).ok()?;
-        // Fresh memory is zero.
-        Some(Shelf(ptr::with_exposed_provenance_mut(span.addr())))
-    }
-
-    fn unmap(self, machine: &Machine) {
-        // SAFETY: `map` mapped it, and nobody saw it.
-        let span = unsafe { zonal_numa::Span::new(self.0.addr(), Self::BYTES) };
-        // What cannot be unmapped is a page lost.
-        let _ = machine.unmap(span);
-    }
-}
-
-/// Zeros are not an atomic of loom.
-#[cfg(zonal_loom)]
-impl Shelf {
-    fn map(_: &Machine) -> Option<Shelf> {
-        let shelf = [(); SHELF].map(|()| AtomicPtr::<Heap>::new(ptr::null_mut()));
-        Some(Shelf(Box::into_raw(Box::new(shelf)).cast()))
-    }
-
-    fn unmap(self, _: &Machine) {
-        // SAFETY: `map` made it, and nobody saw it.
-        drop(unsafe { Box::from_raw(self.0.cast::<[AtomicPtr<Heap>; SHELF]>()) });
     }
 }

@@ -26,12 +26,22 @@
 //! process has its own, and versioned, so two versions link into one executable. Static TLS is
 //! scarce for libraries opened late: these 16 bytes always fit.
 
-use core::arch::{asm, global_asm};
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use core::arch::global_asm;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Release;
 use core::sync::atomic::compiler_fence;
 
 use zonal_allocator::{Heap, HeapHot};
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use self::aarch64::{mark, stack, unmark};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::x86_64::{mark, stack, unmark};
 
 /// `home` while the thread attaches or detaches.
 pub(crate) const BUSY: *mut Heap = core::ptr::without_provenance_mut(1);
@@ -76,109 +86,6 @@ unsafe extern "C" {
 /// Where the calling thread's two words lie. Not to be kept across threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Block(usize);
-
-#[cfg(target_arch = "x86_64")]
-impl Block {
-    /// The calling thread's block, as an offset from the thread pointer.
-    #[inline(always)]
-    pub(crate) fn get() -> Block {
-        let offset;
-        // SAFETY: loads a constant that the dynamic linker wrote before any code of ours ran.
-        unsafe {
-            asm!(
-                "mov {offset}, qword ptr [rip + {block}@GOTTPOFF]",
-                offset = out(reg) offset,
-                block = sym ZONAL_THREAD_0_1_0,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        Block(offset)
-    }
-
-    #[inline(always)]
-    fn load<const AT: usize>(self) -> usize {
-        let value;
-        // SAFETY: the block is 16 bytes, `AT` is 0 or 8, and only this thread writes to it.
-        unsafe {
-            asm!(
-                "mov {value}, qword ptr fs:[{offset} + {at}]",
-                value = out(reg) value,
-                offset = in(reg) self.0,
-                at = const AT,
-                options(readonly, nostack, preserves_flags),
-            );
-        }
-        value
-    }
-
-    #[inline(always)]
-    fn store<const AT: usize>(self, value: usize) {
-        // SAFETY: as for `load`.
-        unsafe {
-            asm!(
-                "mov qword ptr fs:[{offset} + {at}], {value}",
-                value = in(reg) value,
-                offset = in(reg) self.0,
-                at = const AT,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-impl Block {
-    /// The calling thread's block, as an address.
-    #[inline(always)]
-    pub(crate) fn get() -> Block {
-        let address;
-        // SAFETY: loads a constant that the dynamic linker wrote before any code of ours ran, and
-        // the thread pointer.
-        unsafe {
-            asm!(
-                "adrp {offset}, :gottprel:{block}",
-                "ldr {offset}, [{offset}, :gottprel_lo12:{block}]",
-                "mrs {address}, tpidr_el0",
-                "add {address}, {address}, {offset}",
-                offset = out(reg) _,
-                address = out(reg) address,
-                block = sym ZONAL_THREAD_0_1_0,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        Block(address)
-    }
-
-    #[inline(always)]
-    fn load<const AT: usize>(self) -> usize {
-        let value;
-        // SAFETY: the block is 16 bytes, `AT` is 0 or 8, and only this thread writes to it.
-        unsafe {
-            asm!(
-                "ldr {value}, [{address}, #{at}]",
-                value = out(reg) value,
-                address = in(reg) self.0,
-                at = const AT,
-                options(readonly, nostack, preserves_flags),
-            );
-        }
-        value
-    }
-
-    #[inline(always)]
-    fn store<const AT: usize>(self, value: usize) {
-        // SAFETY: as for `load`.
-        unsafe {
-            asm!(
-                "str {value}, [{address}, #{at}]",
-                value = in(reg) value,
-                address = in(reg) self.0,
-                at = const AT,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-}
 
 impl Block {
     /// The heap for hits, which may be taken.
@@ -259,73 +166,4 @@ pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
     }
     mark(heap);
     true
-}
-
-/// Ends an operation that took `heap` as it is in `current`.
-#[inline(always)]
-pub(crate) fn unmark(heap: *mut HeapHot) {
-    // SAFETY: writes the one field that is there for it.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            "mov dword ptr [{heap} + {at}], 0",
-            heap = in(reg) heap,
-            at = const HeapHot::FRAME,
-            options(nostack, preserves_flags),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            "str wzr, [{heap}, #{at}]",
-            heap = in(reg) heap,
-            at = const HeapHot::FRAME,
-            options(nostack, preserves_flags),
-        );
-    }
-}
-
-/// Notes in `heap` where the stack stands.
-#[inline(always)]
-pub(crate) fn mark(heap: *mut HeapHot) {
-    // SAFETY: writes the one field that is there for it.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            "mov dword ptr [{heap} + {at}], esp",
-            heap = in(reg) heap,
-            at = const HeapHot::FRAME,
-            options(nostack, preserves_flags),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!(
-            "mov {sp}, sp",
-            "str {sp:w}, [{heap}, #{at}]",
-            sp = out(reg) _,
-            heap = in(reg) heap,
-            at = const HeapHot::FRAME,
-            options(nostack, preserves_flags),
-        );
-    }
-}
-
-/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
-#[inline(always)]
-pub(crate) fn stack() -> u32 {
-    let sp: usize;
-    // SAFETY: reads a register.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags));
-    }
-    sp as u32
 }

@@ -1,0 +1,127 @@
+//! What a call finds that has no heap to take, and what happens when the thread ends.
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use zonal_allocator::Heap;
+
+use super::{Seat, Visit};
+use crate::signal::{self, Blocked};
+use crate::tls::{self, BUSY, Block, DEAD, empty};
+use crate::{detour, fork, init};
+
+/// Rounds of key destructors that POSIX promises.
+const ROUNDS: usize = 4;
+/// No key: exit hooks do not run and the heaps of ended threads stay unused.
+const NO_KEY: u32 = u32::MAX;
+static KEY: AtomicU32 = AtomicU32::new(NO_KEY);
+
+/// A call with nothing to take, while the thread is attached: the call that took the heap still
+/// runs below, or has vanished.
+pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
+    if fork::is_under_way() {
+        return interrupted();
+    }
+    signal::seen();
+    // SAFETY: heaps are never unmapped, and this is the thread's own.
+    let heap = unsafe { &*home };
+    if block.current() == empty() || !signal::is_gone(block.frame()) {
+        return interrupted();
+    }
+    if heap.is_entered() {
+        // It may be half-changed: nobody uses it any more. Its blocks stay valid.
+        return attach(block);
+    }
+    // Gone out of a hit, which has lost a block at most. The heap or its detour has the mark by which
+    // calls know whether it is taken.
+    let current = block.current();
+    tls::mark(current);
+    // SAFETY: a mark of a call that is gone is in no empty heap, so it is one of this thread.
+    let heap = unsafe { Heap::from_taken(current) };
+    Some(Visit::with_heap(init::mm()?, heap, Blocked::if_needed()))
+}
+
+pub(super) fn interrupted() -> Option<Visit> {
+    Some(Visit {
+        mm: init::mm()?,
+        seat: Seat::Interrupted,
+        borrowed: false,
+        blocked: Blocked::no(),
+    })
+}
+
+/// The thread's first miss. A jump out of it would leave the thread, and at the first time the
+/// process, without a heap.
+pub(super) fn attach(block: Block) -> Option<Visit> {
+    let blocked = Blocked::always();
+    block.vacate();
+    block.set_home(BUSY);
+    let Some((mm, heap)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
+        block.set_home(ptr::null_mut());
+        return None;
+    };
+    block.set_home(heap.as_ptr());
+    if let Some(mask) = blocked.mask_before() {
+        // SAFETY: the heap is this thread's.
+        unsafe { heap.as_ref() }.set_signals(mask);
+    }
+    // What follows may call malloc (a key above 31 makes glibc allocate): let it hit or miss as
+    // any other call.
+    block.put(detour::resting(heap));
+    arm(1);
+    init::finish();
+    // SAFETY: put there just now, or by a call since: this thread's heap.
+    let heap = unsafe { Heap::from_taken(block.take()) };
+    Some(Visit::with_heap(mm, heap, blocked))
+}
+
+/// A call after the exit hook.
+pub(super) fn borrow(block: Block) -> Option<Visit> {
+    let mm = init::mm()?;
+    block.set_home(BUSY);
+    let Ok(heap) = mm.attach() else {
+        block.set_home(DEAD);
+        return None;
+    };
+    let seat = Seat::Heap(heap);
+    let blocked = Blocked::if_needed();
+    Some(Visit { mm, seat, borrowed: true, blocked })
+}
+
+/// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.
+pub(crate) fn create_key() {
+    let mut key = 0;
+    // SAFETY: `key` is writable; the destructor is a function of this library, which stays loaded.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(hook)) } == 0 {
+        KEY.store(key, Relaxed);
+    }
+}
+
+fn arm(round: usize) -> bool {
+    // Relaxed: written before this thread got its core from `init`.
+    let key = KEY.load(Relaxed);
+    // SAFETY: the key exists; the value is only a number.
+    key != NO_KEY
+        && unsafe { libc::pthread_setspecific(key, ptr::without_provenance::<c_void>(round)) } == 0
+}
+
+/// The exit hook. `round` counts from 1.
+unsafe extern "C" fn hook(round: *mut c_void) {
+    let round = round.addr();
+    if round < ROUNDS && arm(round + 1) {
+        return;
+    }
+    let block = Block::get();
+    let (Some(heap), Some(mm)) = (NonNull::new(block.home()), init::mm()) else {
+        return;
+    };
+    if heap.as_ptr() == DEAD || heap.as_ptr() == BUSY {
+        return;
+    }
+    block.vacate();
+    block.set_home(BUSY);
+    // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
+    unsafe { mm.detach(heap) };
+    block.set_home(DEAD);
+}

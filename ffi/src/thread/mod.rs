@@ -1,0 +1,172 @@
+//! A thread's life: attach at its first miss, detach after everything else of it has ended.
+//!
+//! ```text
+//!   first miss              exit hook, last round            later calls
+//!   home: null --> BUSY --> heap ---------> BUSY --> DEAD --> BUSY: borrow a heap, one
+//!                                                    ^            operation, give it back
+//!                                                    +------------------+
+//! ```
+//!
+//! The hook is the destructor of a pthread key, not a `Drop` in TLS, which would call `calloc` to
+//! register itself. Destructors of other keys may still allocate, so the hook puts itself back and
+//! waits for the last of the rounds that POSIX promises. What comes later still (glibc frees
+//! buffers of its own after the last round) borrows.
+//!
+//! A call with nothing to take while the thread is attached, or while it is BUSY, is a signal
+//! handler that interrupted zonal on its own thread. It gets no heap and takes no lock
+//! ([`crate::signal`]).
+
+mod life;
+#[cfg(test)]
+mod tests;
+
+use core::ptr::NonNull;
+
+use zonal_allocator::{Heap, HeapHot, Mm};
+
+pub(crate) use self::life::create_key;
+use self::life::{attach, borrow, interrupted, interrupted_with};
+use crate::live::{self, Occasion};
+use crate::signal::Blocked;
+use crate::tls::{BUSY, Block, DEAD, empty};
+use crate::{abort, detour, handler, init, jump, kswapd};
+
+/// What an operation may work with.
+#[derive(Clone, Copy)]
+pub(crate) enum Seat {
+    /// This heap, as its owner.
+    Heap(NonNull<Heap>),
+    /// Only what is safe in the middle of another operation of the same thread.
+    Interrupted,
+}
+
+/// One operation of the calling thread; ends when dropped.
+pub(crate) struct Visit {
+    mm: &'static Mm,
+    seat: Seat,
+    /// The heap is not the thread's for longer than this operation.
+    borrowed: bool,
+    /// Dropped last, when `current` is back.
+    blocked: Blocked,
+}
+
+impl Visit {
+    /// Begins an operation with the heap that the hit path took; none when there is no memory even
+    /// for that.
+    pub(crate) fn begin(taken: *mut HeapHot) -> Option<Visit> {
+        if taken == empty() {
+            return Visit::without_heap();
+        }
+        // SAFETY: not `EMPTY`, so it is a heap of this thread.
+        let heap = unsafe { Heap::from_taken(taken) };
+        // Whoever has a heap has a core.
+        let mm = init::mm()?;
+        Some(Visit::with_heap(mm, heap, Blocked::if_needed()))
+    }
+
+    /// With the thread's own heap, taken and marked.
+    fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
+        jump::begin_slow_path(heap);
+        Visit { mm, seat: Seat::Heap(heap), borrowed: false, blocked }
+    }
+
+    #[cold]
+    fn without_heap() -> Option<Visit> {
+        let block = Block::get();
+        match block.home() {
+            home if home.is_null() => attach(block),
+            DEAD => borrow(block),
+            BUSY => interrupted(),
+            home => interrupted_with(block, home),
+        }
+    }
+
+    /// For operations that take memory: changes to a heap of the node that the thread has moved to.
+    pub(crate) fn follow_thread(&mut self) {
+        let Seat::Heap(heap) = self.seat else { return };
+        // SAFETY: the heap is this thread's.
+        if !self.borrowed && unsafe { self.mm.is_astray(heap) } {
+            self.change_heap_in_no_handler(heap);
+        }
+    }
+
+    /// The same at once, after a change of the thread's policy, which is for no signal handler.
+    pub(crate) fn follow_policy(&mut self) {
+        let Seat::Heap(heap) = self.seat else { return };
+        // SAFETY: the heap is this thread's and never unmapped.
+        if !self.borrowed && unsafe { self.mm.is_away(heap.as_ref()) } {
+            self.change_heap(heap);
+        }
+    }
+
+    /// Not in a signal handler: the hit that it may have interrupted works with the old one.
+    #[cold]
+    fn change_heap_in_no_handler(&mut self, heap: NonNull<Heap>) {
+        self.blocked.block();
+        // SAFETY: the heap is this thread's and never unmapped.
+        let word = unsafe { heap.as_ref() };
+        let as_a_rule = word.signals();
+        // What the thread has unblocked meanwhile is blocked in a handler only.
+        word.set_signals(as_a_rule & self.blocked.mask_before().unwrap_or(u64::MAX));
+        if !self.blocked.may_be_in_handler(as_a_rule) {
+            self.change_heap(heap);
+        }
+    }
+
+    #[cold]
+    fn change_heap(&mut self, heap: NonNull<Heap>) {
+        self.blocked.block();
+        let block = Block::get();
+        // Another thread may have the old one soon.
+        block.vacate();
+        block.set_home(BUSY);
+        // SAFETY: the heap is this thread's, and only the answer is used from here on.
+        let heap = unsafe { self.mm.exchange(heap) };
+        block.set_home(heap.as_ptr());
+        self.seat = Seat::Heap(heap);
+    }
+
+    /// Whether the heap is this operation's only.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.borrowed
+    }
+
+    pub(crate) fn mm(&self) -> &'static Mm {
+        self.mm
+    }
+
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let block = Block::get();
+        let mut wants_thread = false;
+        let mut current = empty();
+        if let Seat::Heap(heap) = self.seat {
+            // SAFETY: heaps are never unmapped.
+            if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
+                abort::bad_pointer_late(bad);
+            }
+            if self.borrowed {
+                // SAFETY: this thread attached the heap in `borrow` and uses it no more.
+                unsafe { self.mm.detach(heap) };
+                block.set_home(DEAD);
+            } else {
+                wants_thread = kswapd::attend(self.mm, heap);
+                live::attend(self.mm, Some(heap), Occasion::Passing);
+                current = detour::resting(heap);
+            }
+        }
+        block.put(current);
+        if wants_thread {
+            kswapd::start(self.mm);
+        }
+        if handler::is_owed() && current != empty() {
+            handler::pay();
+        }
+        jump::resume();
+    }
+}

@@ -1,0 +1,101 @@
+//! The thread's words on aarch64: the thread pointer is `tpidr_el0`.
+
+use core::arch::asm;
+
+use zonal_allocator::HeapHot;
+
+use super::{Block, ZONAL_THREAD_0_1_0};
+
+impl Block {
+    /// The calling thread's block, as an address.
+    #[inline(always)]
+    pub(crate) fn get() -> Block {
+        let address;
+        // SAFETY: loads a constant that the dynamic linker wrote before any code of ours ran, and
+        // the thread pointer.
+        unsafe {
+            asm!(
+                "adrp {offset}, :gottprel:{block}",
+                "ldr {offset}, [{offset}, :gottprel_lo12:{block}]",
+                "mrs {address}, tpidr_el0",
+                "add {address}, {address}, {offset}",
+                offset = out(reg) _,
+                address = out(reg) address,
+                block = sym ZONAL_THREAD_0_1_0,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        Block(address)
+    }
+
+    #[inline(always)]
+    pub(super) fn load<const AT: usize>(self) -> usize {
+        let value;
+        // SAFETY: the block is 16 bytes, `AT` is 0 or 8, and only this thread writes to it.
+        unsafe {
+            asm!(
+                "ldr {value}, [{address}, #{at}]",
+                value = out(reg) value,
+                address = in(reg) self.0,
+                at = const AT,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+
+    #[inline(always)]
+    pub(super) fn store<const AT: usize>(self, value: usize) {
+        // SAFETY: as for `load`.
+        unsafe {
+            asm!(
+                "str {value}, [{address}, #{at}]",
+                value = in(reg) value,
+                address = in(reg) self.0,
+                at = const AT,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Ends an operation that took `heap` as it is in `current`.
+#[inline(always)]
+pub(crate) fn unmark(heap: *mut HeapHot) {
+    // SAFETY: writes the one field that is there for it.
+    unsafe {
+        asm!(
+            "str wzr, [{heap}, #{at}]",
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Notes in `heap` where the stack stands.
+#[inline(always)]
+pub(crate) fn mark(heap: *mut HeapHot) {
+    // SAFETY: writes the one field that is there for it.
+    unsafe {
+        asm!(
+            "mov {sp}, sp",
+            "str {sp:w}, [{heap}, #{at}]",
+            sp = out(reg) _,
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
+#[inline(always)]
+pub(crate) fn stack() -> u32 {
+    let sp: usize;
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp as u32
+}

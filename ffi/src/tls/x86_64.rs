@@ -1,0 +1,94 @@
+//! The thread's words on x86-64: the thread pointer is the base of segment `fs`.
+
+use core::arch::asm;
+
+use zonal_allocator::HeapHot;
+
+use super::{Block, ZONAL_THREAD_0_1_0};
+
+impl Block {
+    /// The calling thread's block, as an offset from the thread pointer.
+    #[inline(always)]
+    pub(crate) fn get() -> Block {
+        let offset;
+        // SAFETY: loads a constant that the dynamic linker wrote before any code of ours ran.
+        unsafe {
+            asm!(
+                "mov {offset}, qword ptr [rip + {block}@GOTTPOFF]",
+                offset = out(reg) offset,
+                block = sym ZONAL_THREAD_0_1_0,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        Block(offset)
+    }
+
+    #[inline(always)]
+    pub(super) fn load<const AT: usize>(self) -> usize {
+        let value;
+        // SAFETY: the block is 16 bytes, `AT` is 0 or 8, and only this thread writes to it.
+        unsafe {
+            asm!(
+                "mov {value}, qword ptr fs:[{offset} + {at}]",
+                value = out(reg) value,
+                offset = in(reg) self.0,
+                at = const AT,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+
+    #[inline(always)]
+    pub(super) fn store<const AT: usize>(self, value: usize) {
+        // SAFETY: as for `load`.
+        unsafe {
+            asm!(
+                "mov qword ptr fs:[{offset} + {at}], {value}",
+                value = in(reg) value,
+                offset = in(reg) self.0,
+                at = const AT,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Ends an operation that took `heap` as it is in `current`.
+#[inline(always)]
+pub(crate) fn unmark(heap: *mut HeapHot) {
+    // SAFETY: writes the one field that is there for it.
+    unsafe {
+        asm!(
+            "mov dword ptr [{heap} + {at}], 0",
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Notes in `heap` where the stack stands.
+#[inline(always)]
+pub(crate) fn mark(heap: *mut HeapHot) {
+    // SAFETY: writes the one field that is there for it.
+    unsafe {
+        asm!(
+            "mov dword ptr [{heap} + {at}], esp",
+            heap = in(reg) heap,
+            at = const HeapHot::FRAME,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
+#[inline(always)]
+pub(crate) fn stack() -> u32 {
+    let sp: usize;
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp as u32
+}
