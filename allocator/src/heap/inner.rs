@@ -22,6 +22,10 @@ pub(crate) struct ClassState {
     pub(crate) nr_slabs: u32,
     /// Slabs on `partial` of which all objects are free.
     pub(crate) nr_empty: u32,
+    /// Slabs that were given up for want of room, and not missed since.
+    pub(crate) given_up: u16,
+    /// So many empty ones may stay, since others were given up and missed.
+    pub(crate) depth: u16,
     /// The bin's array, slot 0 null; null while the class was never used.
     pub(crate) array: *mut *mut u8,
     /// Slots of the array, with slot 0.
@@ -40,6 +44,8 @@ impl ClassState {
         partial: SlabList::EMPTY,
         nr_slabs: 0,
         nr_empty: 0,
+        given_up: 0,
+        depth: 0,
         array: ptr::null_mut(),
         slots: 0,
         refills: 0,

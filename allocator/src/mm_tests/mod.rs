@@ -1,6 +1,7 @@
 //! The whole instance on the real machine.
 
 mod dense;
+mod empties;
 mod ended;
 mod holes;
 mod huge;

@@ -19,6 +19,8 @@ use crate::word::{Migratetype, PageWord};
 /// the bins' bytes makes, as long as those of all classes together hold no more than the bins may.
 const EMPTY_SHARE: u32 = 16;
 const EMPTY_PART: usize = 8;
+/// What those that were given up and missed again may make, of the same.
+const DEEP_PART: usize = 2;
 /// Slabs looked at before somebody asks whether to go on.
 const LOOKS_PER_STEP: usize = 64;
 
@@ -35,6 +37,7 @@ impl Inner {
         let order = class.slab_order();
         heap.read_policy();
         let run = if from.node == heap.node() {
+            self.note_missed(heap, class);
             self.pcp.alloc(pages, order, from)?
         } else {
             let nr_pages = order.nr_pages();
@@ -88,11 +91,27 @@ impl Inner {
             self.count_empty(class, 1);
             let state = &self.classes[class.index()];
             let share = share_of_heap(heap.mm().pages().nr_threads());
-            let few = share / EMPTY_PART / (class.slab_order().nr_pages() * PAGE_SIZE);
-            let may_stay = 1 + (few as u32).max(state.nr_slabs / EMPTY_SHARE);
+            let few = (share / EMPTY_PART / slab_bytes(class)) as u32;
+            let may_stay = 1 + few.max(u32::from(state.depth)).max(state.nr_slabs / EMPTY_SHARE);
             if state.nr_empty > may_stay || self.empty_bytes > share {
+                let state = &mut self.classes[class.index()];
+                state.given_up = state.given_up.saturating_add(1);
                 self.release_slab(heap, slab);
             }
+        }
+    }
+
+    /// A slab of the class is wanted. If one was given up that would have done, there shall be room for it.
+    fn note_missed(&mut self, heap: &Heap, class: SizeClass) {
+        let state = &mut self.classes[class.index()];
+        if state.given_up == 0 {
+            return;
+        }
+        state.given_up -= 1;
+        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let depth = usize::from(state.depth).max(share / EMPTY_PART / slab_bytes(class)) + 1;
+        if depth * slab_bytes(class) <= share / DEEP_PART {
+            state.depth = depth as u16;
         }
     }
 
@@ -111,7 +130,7 @@ impl Inner {
     pub(crate) fn count_empty(&mut self, class: SizeClass, by: i32) {
         let nr_empty = &mut self.classes[class.index()].nr_empty;
         *nr_empty = nr_empty.wrapping_add_signed(by);
-        let bytes = (class.slab_order().nr_pages() * PAGE_SIZE) as isize;
+        let bytes = slab_bytes(class) as isize;
         self.empty_bytes = self.empty_bytes.wrapping_add_signed(by as isize * bytes);
     }
 
@@ -153,6 +172,8 @@ impl Inner {
         let mut nr_pages = 0;
         let mut looks = 0_usize;
         for class in SizeClass::all() {
+            let state = &mut self.classes[class.index()];
+            (state.given_up, state.depth) = (0, 0);
             let mut slab = self.classes[class.index()].partial.head;
             while self.classes[class.index()].nr_empty > 0
                 && let Some(s) = NonNull::new(slab)
@@ -172,4 +193,8 @@ impl Inner {
         }
         Drained { nr_pages, is_whole: true }
     }
+}
+
+fn slab_bytes(class: SizeClass) -> usize {
+    class.slab_order().nr_pages() * PAGE_SIZE
 }

@@ -1,0 +1,37 @@
+//! Empty slabs that stay with a heap.
+
+use std::vec::Vec;
+
+use super::{Owner, new_mm};
+use crate::class::MAX_SMALL;
+
+/// Slabs that a batch takes anew.
+fn batch(owner: Owner, nr: usize) -> u64 {
+    let events = || owner.heap().enter().events.slab_alloc;
+    let before = events();
+    let blocks: Vec<_> = (0..nr).map(|_| owner.alloc(MAX_SMALL, 8)).collect();
+    blocks.into_iter().for_each(|block| owner.free(block));
+    events() - before
+}
+
+#[test]
+fn what_was_given_up_and_missed_stays_next_time_up_to_a_bound() {
+    let owner = Owner::attach(new_mm());
+    let heap = owner.heap();
+    batch(owner, 80);
+    let missed = batch(owner, 80);
+    assert!(missed > 0, "more than a bin and the slabs that stay at first");
+    assert_eq!(batch(owner, 80), 0);
+    // A drain lets all go, and what it was for.
+    heap.enter().drain(None);
+    assert_eq!(heap.enter().empty_bytes, 0);
+    assert!(batch(owner, 80) > 0);
+    assert_eq!(batch(owner, 80), missed);
+    // Of one class no more than half of what the bins may hold.
+    for _ in 0..8 {
+        batch(owner, 1000);
+    }
+    let kept = heap.enter().empty_bytes;
+    assert!((1 << 20..=(2 << 20) + 2 * MAX_SMALL).contains(&kept), "{kept} bytes kept");
+    heap.mm().validate(Some(owner.0)).unwrap();
+}
