@@ -265,6 +265,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
         match next {
             Next::Sleep(ns) => {
                 probe::mm_vmscan_kswapd_sleep(ns as usize);
+                keeper.begin_wait(mm);
                 mm.doorbell().wait(ns);
             }
             Next::Retire => {

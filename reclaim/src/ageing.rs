@@ -10,6 +10,7 @@
 use core::mem;
 
 use crate::shadow::Shadows;
+use crate::thrash::Thrashing;
 
 /// The shortest age, in nanoseconds.
 pub const MIN_AGE_NS: u64 = 40_000_000;
@@ -39,20 +40,30 @@ const MOST_MISTAKES: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Ageing {
     age_ns: u64,
-    /// Pages purged within the window and not wanted since.
+    /// Pages purged within the window and not wanted since, by which the age is judged,
     owed: Shadows,
+    /// and those that went with some that turned out to be a mistake.
+    regretted: Shadows,
+    thrashing: Thrashing,
     /// Pages that were wanted again soon after they were purged, not long ago, since the age changed,
     refaults: u64,
     /// and how long ago they had been used then, added up.
     idle_ns: u128,
     faulted_at: u64,
     changed_at: u64,
-    /// When it last grew.
-    grown_at: Option<u64>,
     /// It has been halved since it last grew.
     has_relaxed: bool,
     /// How often it grew again after that.
     mistakes: u32,
+}
+
+/// What pages without memory say about the age.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// So many of them had been purged and were wanted again soon.
+    pub refaults: u64,
+    /// They were enough of what went: that was a mistake.
+    pub is_regret: bool,
 }
 
 impl Ageing {
@@ -61,11 +72,12 @@ impl Ageing {
         Ageing {
             age_ns: MIN_AGE_NS,
             owed: Shadows::default(),
+            regretted: Shadows::default(),
+            thrashing: Thrashing::default(),
             refaults: 0,
             idle_ns: 0,
             faulted_at: now,
             changed_at: now,
-            grown_at: None,
             has_relaxed: false,
             mistakes: 0,
         }
@@ -73,13 +85,22 @@ impl Ageing {
 
     /// Free memory untouched for this long is cold.
     pub fn age_ns(&self) -> u64 {
+        self.age_ns.max(self.thrashing.min_ttl_ns())
+    }
+
+    /// The same for a program that has nothing to pay for.
+    pub(crate) fn learnt_ns(&self) -> u64 {
         self.age_ns
     }
 
-    /// When the age last grew, or would have, if that is not long ago: what was purged before was
-    /// wanted.
-    pub fn regretted_at(&self, now: u64) -> Option<u64> {
-        self.grown_at.filter(|&at| now.saturating_sub(at) < WINDOW_NS)
+    /// Whether what was wanted again has yet to be paid for by work: see [`Ageing::note_work`].
+    pub fn is_thrashing(&self) -> bool {
+        self.thrashing.is_on()
+    }
+
+    /// The program took so much processor time.
+    pub fn note_work(&mut self, ns: u64) {
+        self.thrashing.note_work(ns);
     }
 
     /// Tells of pages that were purged, which nobody had used since `used_at`.
@@ -90,34 +111,45 @@ impl Ageing {
     }
 
     /// Tells of pages without memory that were handed out since the last call, before anything else is
-    /// purged: the age for that is judged by them. Returns the refaults among them.
-    pub fn note_faults(&mut self, nr_pages: u64, now: u64) -> u64 {
+    /// purged: the age for that is judged by them.
+    pub fn note_faults(&mut self, nr_pages: u64, now: u64) -> Judgement {
         self.forget(now);
         let (back, idle_ns) = self.owed.take(nr_pages, now);
-        // Else the load grows: it takes what was purged with the rest, and hardly any less without that.
-        if back * TOLERATED >= nr_pages {
+        let (late, _) = self.regretted.take(nr_pages - back, now);
+        let mut judgement = Judgement { refaults: back + late, is_regret: false };
+        if judgement.refaults * TOLERATED >= nr_pages {
             self.refaults += back;
             self.idle_ns += idle_ns;
+            self.thrashing.note_refaults(late);
+        } else {
+            // The load grows: it takes what was purged with the rest, and hardly any less without that.
+            judgement.refaults = 0;
         }
         // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
         let needed = (self.idle_ns / u128::from(self.refaults.max(1))) as u64;
         let enough = JUDGE_PAGES.max(needed / JUDGE_NS_PER_PAGE);
         if self.refaults >= enough && self.refaults * TOLERATED > self.owed.nr_pages() {
-            if needed <= MAX_AGE_NS {
-                self.grow(needed, now);
-            }
+            judgement.is_regret = needed <= MAX_AGE_NS;
             // What else was purged at the shorter age says nothing about this one, nor what no age
             // would have kept.
-            (self.refaults, self.idle_ns, self.owed) = (0, 0, Shadows::default());
+            let owed = mem::take(&mut self.owed);
+            if judgement.is_regret {
+                self.thrashing.note_refaults(self.refaults);
+                self.regretted.append(owed);
+                self.grow(needed, now);
+            }
+            (self.refaults, self.idle_ns) = (0, 0);
         } else if now.saturating_sub(self.changed_at) >= self.relax_ns() {
             self.relax(now);
         }
-        back
+        judgement
     }
 
     /// What was purged long ago is owed no more.
     fn forget(&mut self, now: u64) {
-        self.owed.forget(now.saturating_sub(WINDOW_NS + self.age_ns));
+        let since = now.saturating_sub(WINDOW_NS + self.age_ns());
+        self.owed.forget(since);
+        self.regretted.forget(since);
         let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
         self.refaults >>= halves.min(63);
         self.idle_ns >>= halves.min(127);
@@ -130,7 +162,6 @@ impl Ageing {
             self.mistakes = (self.mistakes + 1).min(MOST_MISTAKES);
         }
         self.changed_at = now;
-        self.grown_at = Some(now);
     }
 
     /// The age halves when it did not grow for so long.
@@ -154,10 +185,13 @@ impl Ageing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::thrash::MIN_TTL_NS;
 
     use std::vec::Vec;
 
     const MS: u64 = 1_000_000;
+    /// So much work pays for all.
+    const MUCH: u64 = 1 << 60;
 
     #[test]
     fn a_cycling_load_is_left_alone_after_a_few_cycles() {
@@ -179,8 +213,30 @@ mod tests {
     fn the_age_grows_no_further_than_what_was_wanted_asks_for() {
         let mut ageing = Ageing::new(0);
         ageing.note_purged(1000, 60 * MS);
-        ageing.note_faults(1000, 110 * MS);
+        assert!(ageing.note_faults(1000, 110 * MS).is_regret);
+        assert_eq!(ageing.age_ns(), MIN_TTL_NS, "for now");
+        ageing.note_work(MUCH);
         assert_eq!(ageing.age_ns(), MARGIN * 50 * MS);
+    }
+
+    /// All that went together with it, not only what it was judged by.
+    #[test]
+    fn whatever_comes_back_after_a_mistake_is_paid_for() {
+        let owed_after = |late: u64| {
+            let mut ageing = Ageing::new(0);
+            ageing.note_purged(1000, 60 * MS);
+            assert!(ageing.note_faults(500, 110 * MS).is_regret);
+            let judged = ageing.note_faults(late, 130 * MS);
+            assert_eq!(judged, Judgement { refaults: late.min(500), is_regret: false });
+            let mut work = 0;
+            while ageing.is_thrashing() {
+                ageing.note_work(MS);
+                work += 1;
+            }
+            work
+        };
+        let one = owed_after(0);
+        assert!(one > 10 && owed_after(500) == 2 * one && owed_after(700) == 2 * one);
     }
 
     #[test]
@@ -196,7 +252,7 @@ mod tests {
     #[test]
     fn growth_without_purges_is_no_refault() {
         let mut ageing = Ageing::new(0);
-        assert_eq!(ageing.note_faults(1_000_000, MS), 0);
+        assert_eq!(ageing.note_faults(1_000_000, MS).refaults, 0);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
@@ -206,6 +262,7 @@ mod tests {
         let mut ageing = Ageing::new(0);
         for i in 3..1000 {
             ageing.note_faults(8, i * 20 * MS);
+            ageing.note_work(MUCH);
             ageing.note_purged(10, (i * 20 - 40) * MS);
         }
         assert_eq!(ageing.age_ns(), MARGIN * 60 * MS);
@@ -215,7 +272,8 @@ mod tests {
     fn a_load_that_grows_wants_nothing_back() {
         let mut ageing = Ageing::new(0);
         ageing.note_purged(200, 0);
-        ageing.note_faults(3000, 300 * MS);
+        // Nor does the statistic say so.
+        assert_eq!(ageing.note_faults(3000, 300 * MS).refaults, 0);
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
@@ -226,6 +284,7 @@ mod tests {
             ageing.note_purged(2000, 0);
             ageing.note_faults(2000, i * 600 * MS);
         }
+        ageing.note_work(MUCH);
         assert_eq!(ageing.age_ns(), MAX_AGE_NS);
         let mut seconds = 12;
         while ageing.age_ns() > MIN_AGE_NS {
@@ -249,6 +308,7 @@ mod tests {
                 purges.push(cycle);
                 ageing.note_purged(1000, now - PERIOD);
                 ageing.note_faults(1000, now);
+                ageing.note_work(MUCH);
             }
             ageing.note_faults(0, now);
         }
@@ -265,7 +325,7 @@ mod tests {
         for i in 0..100 {
             let now = i * 5000 * MS;
             ageing.note_purged(400, now);
-            assert!(ageing.note_faults(400, now + 4000 * MS) >= 200);
+            assert!(ageing.note_faults(400, now + 4000 * MS).refaults >= 200);
         }
         assert_eq!(ageing.age_ns(), MIN_AGE_NS);
         ageing.note_purged(5000, 1_000_000 * MS);

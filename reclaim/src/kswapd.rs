@@ -8,13 +8,15 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer, Sweep};
-use zonal_numa::{NodeId, PAGE_SIZE, probe};
+use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
+use zonal_numa::PAGE_SIZE;
 
-use crate::ageing::{Ageing, MAX_AGE_NS, MIN_AGE_NS};
+use crate::ageing::{Ageing, MIN_AGE_NS};
+use crate::balance::{Balance, is_short, reclaim_boost};
+use crate::clock::{Clock, generations};
+use crate::nodes;
 use crate::pressure::{self, Pressure, Watch};
-use crate::scan::{DEF_PRIORITY, SWAP_CLUSTER_MAX};
-use crate::shrink::{ScanControl, shrink_node};
+use crate::regain::{Regret, collapse};
 
 /// Share of the time that a round may cost on average: one part in so many.
 const COST_SHARE: u64 = 100;
@@ -23,22 +25,14 @@ const BURST_NS: u64 = 100_000_000;
 /// The shortest time between rounds while there is work.
 const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
+/// Looks at what gets cold, until it is.
+const AGE_TICKS: u64 = 8;
 /// A ring after a quiet time is seen no later than one part in so many of that.
 const LATENESS: u64 = 4;
 /// Without a ring for this long, and with nothing left, the thread goes home.
 const LINGER_NS: u64 = 2_000_000_000;
-/// What was purged and is wanted again has come when nobody rings any more, or after so long.
-const SETTLE_NS: u64 = 1_000_000_000;
-/// A round that comes so much later than it was to was kept from it with the whole process: a signal
-/// stopped it, or a debugger.
-const STOPPED_NS: u64 = 1_000_000_000;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
-/// The priority at which reclaim for boosted marks ends: only what was idle for a quarter of the age
-/// goes.
-const BOOST_PRIORITY: u32 = DEF_PRIORITY - 2;
-/// A generation is a time stamp in units of about 17 ms.
-const GENERATION_SHIFT: u32 = 24;
 
 /// What the thread does after a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,27 +47,18 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Kswapd {
     ageing: Ageing,
+    clock: Clock,
     credit_ns: u64,
-    last_ns: u64,
-    /// The clock of ages, which stands still while the process is asleep or stopped: of the ageing, and of
-    /// what is compared with an age.
-    awake_ns: u64,
-    /// What has passed of the generation.
-    passed_ns: u64,
     /// Since when nobody rang, by the clock of ages.
     quiet_since: u64,
     faults_seen: u64,
-    /// Time that counts for nobody's age, in all and since the last round.
-    asleep_ns: u64,
-    slept_ns: u64,
-    /// How long it wanted to sleep.
-    asked_ns: u64,
+    /// What the program had worked when that was last looked at.
+    worked_ns: u64,
+    /// The last purge that was a mistake.
+    regret: Option<Regret>,
     pressure: Pressure,
     config: KswapdConfig,
-    /// The last round for a watermark gained something.
-    gains: bool,
-    /// Free resident pages that it left.
-    garbage_left: usize,
+    balance: Balance,
 }
 
 /// What a reclaimer may do.
@@ -115,11 +100,6 @@ impl Work {
     }
 }
 
-/// So much time in generations, whose clock wraps after two years.
-fn generations(ns: u64) -> u32 {
-    (ns >> GENERATION_SHIFT) as u32
-}
-
 impl Kswapd {
     /// Lets the clock of chunks and slabs go on from where it stands: what was used while nobody was
     /// on duty is young. The process was asleep for `asleep_ns` so far: see [`Kswapd::note_sleep`].
@@ -127,45 +107,38 @@ impl Kswapd {
         let now = mm.machine().now_ns();
         Kswapd {
             ageing: Ageing::new(now),
+            clock: Clock::new(now, asleep_ns),
             credit_ns: BURST_NS,
-            last_ns: now,
-            awake_ns: now,
-            passed_ns: 0,
             quiet_since: now,
             faults_seen: faults(mm),
-            asleep_ns,
-            slept_ns: 0,
-            asked_ns: 0,
+            worked_ns: 0,
+            regret: None,
             pressure: Pressure::new(config.looks_from),
             config,
-            gains: false,
-            garbage_left: 0,
+            balance: Balance::default(),
         }
     }
 
     /// Comes on duty again, after a time that counts for nobody's age. What was learnt about it stays, and
-    /// what was saved. Who comes back for what was purged before would have needed an age beyond the time
-    /// off duty, so that counts as far as an age can go; more of it would only make forget.
+    /// what was saved.
     pub fn resume(&mut self, mm: &Mm, config: KswapdConfig, asleep_ns: u64) {
-        let Kswapd { ageing, faults_seen, .. } = self;
-        let fresh = Kswapd::new(mm, config, asleep_ns);
-        let off_duty = fresh.last_ns.saturating_sub(self.last_ns);
-        let awake_ns = self.awake_ns + off_duty.min(MAX_AGE_NS);
-        *self = Kswapd {
-            ageing: ageing.clone(),
-            faults_seen: *faults_seen,
-            credit_ns: (self.credit_ns + off_duty / COST_SHARE).min(BURST_NS),
-            awake_ns,
-            quiet_since: awake_ns,
-            ..fresh
-        };
+        let off_duty = self.clock.resume(mm.machine().now_ns(), asleep_ns);
+        self.credit_ns = (self.credit_ns + off_duty / COST_SHARE).min(BURST_NS);
+        self.quiet_since = self.clock.awake_ns();
+        self.pressure = Pressure::new(config.looks_from);
+        self.config = config;
+        self.balance = Balance::default();
     }
 
     /// Tells for how long the process was asleep so far, where its callers do the rounds: memory does
-    /// not age meanwhile. It would go back at the very moment when the program comes for it.
+    /// not age meanwhile.
     pub fn note_sleep(&mut self, asleep_ns: u64) {
-        self.slept_ns += asleep_ns.saturating_sub(self.asleep_ns);
-        self.asleep_ns = asleep_ns;
+        self.clock.note_sleep(asleep_ns);
+    }
+
+    /// The thread of the rounds begins to wait for the next one.
+    pub fn begin_wait(&mut self, mm: &Mm) {
+        self.clock.begin_wait(mm.machine().now_ns());
     }
 
     /// One round. `own` is the heap of the calling thread, if it has one.
@@ -173,66 +146,72 @@ impl Kswapd {
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
         let work = Work::begin(mm, own);
-        let passed = now.saturating_sub(self.last_ns);
-        self.last_ns = now;
-        // On a thread of its own nobody tells; but so late is only who was stopped.
-        let late = passed.saturating_sub(self.asked_ns);
-        if own.is_none() && late >= STOPPED_NS {
-            self.slept_ns += late;
-        }
-        self.awake_ns += passed.saturating_sub(self.slept_ns);
+        let passed = self.clock.advance(mm, now, own.is_none());
+        let awake = self.clock.awake_ns();
         if was_rung {
-            self.quiet_since = self.awake_ns;
+            self.quiet_since = awake;
         }
-        mm.pages().note_asleep(self.slept_ns);
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
         // What was used during a long sleep may have been used just now: it is young.
         let busy_ns = self.busy_tick_ns();
-        let was_blind = was_rung && own.is_none() && self.asked_ns > busy_ns;
-        let aged = if was_blind { passed.min(busy_ns) } else { passed };
-        self.tick(mm, aged.saturating_sub(self.slept_ns));
+        let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
+        self.clock.tick(mm, if was_blind { passed.min(busy_ns) } else { passed });
         // Before anything is purged at an age that turns out to be a mistake.
-        let faults = faults(mm);
-        let refaults =
-            self.ageing.note_faults(faults.saturating_sub(self.faults_seen), self.awake_ns);
-        mm.vmstat().note_refaults(refaults);
-        self.faults_seen = faults;
+        self.judge(mm, own.is_some());
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
         let is_short = is_short(mm);
-        let may_work = self.credit_ns > 0 || self.gains;
-        self.gains = is_short && may_work && self.balance(mm, own) > 0;
+        let may_work = self.credit_ns > 0 || self.balance.gains();
+        if is_short && may_work {
+            self.balance.reclaim(mm, own, self.age());
+        } else {
+            self.balance.pass();
+        }
         if mm.pages().is_boosted() && may_work {
-            self.reclaim_boost(mm, is_short);
+            reclaim_boost(mm, self.age(), is_short);
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         // Nobody rang since then, or the age has not passed.
-        let used_at = self.quiet_since.min(self.awake_ns.saturating_sub(self.ageing.age_ns()));
+        let used_at = self.quiet_since.min(awake.saturating_sub(self.ageing.age_ns()));
         self.ageing.note_purged(purged as u64, used_at);
-        self.slept_ns = 0;
-        let awake = self.awake_ns;
-        let is_settled = |at: u64| !was_rung || awake.saturating_sub(at) >= SETTLE_NS;
-        if may_purge && let Some(at) = self.ageing.regretted_at(awake).filter(|&at| is_settled(at))
-        {
-            self.regain_huge_pages(mm, own, at, &work);
+        if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
+            regret.unhole(mm);
+            if own.is_none() {
+                collapse(mm, || work.spent_ns(mm) < self.credit_ns);
+            }
         }
 
-        if !self.gains {
+        if !self.balance.gains() {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
         let next = self.next(mm, purged > 0 || mm.pages().has_wishes());
-        self.asked_ns = if let Next::Sleep(ns) = next { ns } else { 0 };
+        self.clock.ask(if let Next::Sleep(ns) = next { ns } else { 0 });
         next
     }
 
-    /// Moves the clock of chunks and slabs on.
-    fn tick(&mut self, mm: &Mm, ns: u64) {
-        let passed = self.passed_ns + ns;
-        self.passed_ns = passed & ((1 << GENERATION_SHIFT) - 1);
-        let pages = mm.pages();
-        pages.set_generation(pages.generation().wrapping_add(generations(passed)));
+    /// Judges the age of cold memory by what was wanted again since the last round.
+    fn judge(&mut self, mm: &Mm, in_caller: bool) {
+        let now = self.clock.awake_ns();
+        // To callers the clock of ages tells as much, without a call of the system.
+        let worked_ns = || if in_caller { now } else { mm.machine().process_time_ns() };
+        if self.ageing.is_thrashing() {
+            let worked = worked_ns();
+            self.ageing.note_work(worked.saturating_sub(self.worked_ns));
+            self.worked_ns = worked;
+        }
+        let faults = faults(mm);
+        let was_thrashing = self.ageing.is_thrashing();
+        let judged = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
+        self.faults_seen = faults;
+        mm.vmstat().note_refaults(judged.refaults);
+        if judged.is_regret {
+            self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
+        }
+        if !was_thrashing && self.ageing.is_thrashing() {
+            self.worked_ns = worked_ns();
+        }
     }
 
     fn next(&self, mm: &Mm, is_busy: bool) -> Next {
@@ -241,9 +220,11 @@ impl Kswapd {
             Watch::Loose => 2 * pressure::INTERVAL_NS,
             Watch::Close => pressure::INTERVAL_NS,
         };
-        let idle = self.awake_ns.saturating_sub(self.quiet_since);
-        if is_busy || self.gains || idle < self.ageing.age_ns() + 2 * TICK_NS {
+        let idle = self.clock.awake_ns().saturating_sub(self.quiet_since);
+        if is_busy || self.balance.gains() {
             Next::Sleep(self.busy_tick_ns().min(slowest))
+        } else if idle < self.ageing.age_ns() + 2 * TICK_NS {
+            Next::Sleep(self.busy_tick_ns().max(idle / AGE_TICKS).min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             // Who comes back late may as well be seen late.
             Next::Sleep(TICK_NS.max(idle / LATENESS).min(slowest))
@@ -259,86 +240,11 @@ impl Kswapd {
         !was_tried && mm.pages().nr_free_resident() > 0
     }
 
-    /// Below a low watermark: reclaims up to the high one, cold or not, unless nothing was gained for
-    /// too long. What it gained.
-    fn balance(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> usize {
-        let pages = mm.pages();
-        if mm.doorbell().is_hopeless() && !self.is_due_again(pages.nr_free_resident()) {
-            return 0;
-        }
-        mm.vmstat().note_pageoutrun();
-        probe::mm_watermark_low(pages.shortfall());
-        mm.drain_all_until(own, Patience::PassBy, None);
-        let mut gained = 0;
-        for node in nodes(mm) {
-            let goal = pages.shortfall().max(pages.node_shortfall(node));
-            gained += shrink_node(mm, node, ScanControl::new(Reclaimer::Kswapd, goal, self.age()));
-        }
-        if is_short(mm) {
-            gained += mm.drain_huge() / PAGE_SIZE;
-        }
-        let left = nodes(mm).map(|node| pages.node_shortfall(node)).max().unwrap_or(0);
-        let left = left.max(pages.shortfall());
-        if left > 0 {
-            let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
-            gained += mm.purge_holes(own, Patience::PassBy, how, left);
-        }
-        if !is_short(mm) {
-            probe::mm_watermark_high(gained);
-        }
-        mm.doorbell().note_gain(gained);
-        mm.doorbell().note_step();
-        self.garbage_left = pages.nr_free_resident();
-        gained
-    }
-
-    /// Marks that fragmentation raised: reclaims up to them what is nearly cold, and takes off by how
-    /// much they were raised whatever that gave. Where the marks themselves were not met, that had its
-    /// own reclaim, or none would help. After `balance_pgdat`.
-    fn reclaim_boost(&self, mm: &Mm, was_short: bool) {
-        let pages = mm.pages();
-        let goal = |node| if was_short { 0 } else { pages.boosted_shortfall(node) };
-        if nodes(mm).any(|node| goal(node) > 0) {
-            mm.vmstat().note_pageoutrun_boost();
-        }
-        let of_process = pages.boost(None);
-        for node in nodes(mm) {
-            let of_node = pages.boost(Some(node));
-            let goal = goal(node);
-            if goal > 0 {
-                let control = ScanControl::new(Reclaimer::Kswapd, goal, self.age());
-                shrink_node(mm, node, ScanControl { last: BOOST_PRIORITY, ..control });
-            }
-            pages.unboost(Some(node), of_node);
-        }
-        pages.unboost(None, of_process);
-    }
-
-    /// After too many failures: whether there is more to reclaim than the last one left.
-    fn is_due_again(&self, nr_free_resident: usize) -> bool {
-        nr_free_resident > self.garbage_left + SWAP_CLUSTER_MAX
-    }
-
-    /// What was purged was wanted again: sections of huge pages that were holed for it before `at`
-    /// are so no more, and what is in them gets huge pages, as far as the credit goes.
-    fn regain_huge_pages(&self, mm: &Mm, own: Option<NonNull<Heap>>, at: u64, work: &Work) {
-        let since = generations(self.awake_ns.saturating_sub(at));
-        let before = mm.pages().generation().wrapping_sub(since);
-        for node in nodes(mm) {
-            mm.pages().unhole(node, before);
-        }
-        // Whether huge pages are allowed stands in a file, and to make one takes long.
-        if own.is_some() || mm.machine().is_confined_since_start() {
-            return;
-        }
-        for node in nodes(mm) {
-            while work.spent_ns(mm) < self.credit_ns && mm.pages().collapse(node) {}
-        }
-    }
-
-    /// Time between rounds while there is work: what is not yet cold need not be looked at often.
+    /// Time between rounds while there is work: what is not yet cold need not be looked at often. What is
+    /// used between two counts as used at the first, so it is the age in force again when all is paid that
+    /// says how often.
     fn busy_tick_ns(&self) -> u64 {
-        TICK_NS.max(self.ageing.age_ns() / 8)
+        TICK_NS.max(self.ageing.learnt_ns() / AGE_TICKS)
     }
 
     fn age(&self) -> u32 {
@@ -368,16 +274,6 @@ impl Kswapd {
         }
         purged + mm.age_huge(self.ageing.age_ns()) / PAGE_SIZE
     }
-}
-
-fn nodes(mm: &Mm) -> impl Iterator<Item = NodeId> {
-    mm.pages().online().iter()
-}
-
-/// Whether a low watermark is not met.
-fn is_short(mm: &Mm) -> bool {
-    let pages = mm.pages();
-    pages.shortfall() > 0 || nodes(mm).any(|node| pages.node_shortfall(node) > 0)
 }
 
 fn faults(mm: &Mm) -> u64 {

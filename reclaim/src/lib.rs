@@ -15,21 +15,32 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod ageing;
+mod balance;
+mod clock;
 pub mod kswapd;
 mod ladder;
 mod node_reclaim;
 mod pages;
 pub mod pressure;
+mod regain;
 pub mod scan;
 mod shadow;
 mod shrink;
 mod slowpath;
 mod stall;
+mod thrash;
 
 pub use ladder::{Action, Context, Rung, next};
 pub use pages::{PageFlags, alloc_pages};
 pub use slowpath::{ReallocError, alloc, free, realloc, trim};
 pub use zonal_allocator::{AllocError, BadPointer, Block, Request};
+
+use zonal_allocator::Mm;
+use zonal_numa::NodeId;
+
+fn nodes(mm: &Mm) -> impl Iterator<Item = NodeId> {
+    mm.pages().online().iter()
+}
 
 #[cfg(test)]
 mod tests;

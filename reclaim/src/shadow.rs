@@ -31,7 +31,8 @@ impl Batch {
 /// Pages that were purged and not wanted since.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shadows {
-    /// The newest first. Those that are empty are in front or at the end.
+    /// Those that were purged last first, with empty ones between. They need not have been used last: what is
+    /// purged at a longer age was idle for longer.
     batches: [Batch; NR_BATCHES],
 }
 
@@ -43,20 +44,25 @@ impl Shadows {
 
     /// `nr_pages` were purged, which had been used last at `used_at`.
     pub(crate) fn add(&mut self, nr_pages: u64, used_at: u64) {
-        let new = Batch { nr_pages, used_at };
-        let first = self.batches.iter().position(|batch| batch.nr_pages > 0);
-        match first.unwrap_or(NR_BATCHES) {
-            i if i < NR_BATCHES && self.batches[i].used_at == used_at => {
-                self.batches[i].nr_pages += nr_pages;
-            }
-            0 => {
-                let [.., last, oldest] = &mut self.batches;
-                *last = last.with(mem::take(oldest));
-                self.batches.rotate_right(1);
-                self.batches[0] = new;
-            }
-            i => self.batches[i - 1] = new,
+        let newest = self.batches.iter_mut().find(|batch| batch.nr_pages > 0);
+        if let Some(newest) = newest.filter(|batch| batch.used_at == used_at) {
+            newest.nr_pages += nr_pages;
+            return;
         }
+        let free = self.batches.iter().position(|batch| batch.nr_pages == 0);
+        let free = free.unwrap_or_else(|| {
+            let [.., last, oldest] = &mut self.batches;
+            *last = last.with(mem::take(oldest));
+            NR_BATCHES - 1
+        });
+        self.batches[..=free].rotate_right(1);
+        self.batches[0] = Batch { nr_pages, used_at };
+    }
+
+    /// These were purged later.
+    pub(crate) fn append(&mut self, later: Shadows) {
+        let batches = later.batches.into_iter().rev().filter(|batch| batch.nr_pages > 0);
+        batches.for_each(|batch| self.add(batch.nr_pages, batch.used_at));
     }
 
     /// `nr_pages` were wanted: how many of these are among them, and how long ago these had been used,
@@ -74,7 +80,7 @@ impl Shadows {
 
     /// Forgets what had been used last before `since`.
     pub(crate) fn forget(&mut self, since: u64) {
-        for batch in self.batches.iter_mut().rev().take_while(|batch| batch.used_at < since) {
+        for batch in self.batches.iter_mut().filter(|batch| batch.used_at < since) {
             *batch = Batch::default();
         }
     }
@@ -126,5 +132,38 @@ mod tests {
         assert_eq!(shadows.take(3, 40), (1, 10));
         shadows.add(1, 50);
         assert_eq!(shadows.nr_pages(), 1);
+    }
+
+    /// The age grew: what goes now had been used before what went at the shorter one.
+    #[test]
+    fn what_is_old_is_forgotten_also_if_it_went_last() {
+        let mut shadows = Shadows::default();
+        for at in [10, 30, 15, 40] {
+            shadows.add(1, at);
+        }
+        shadows.forget(21);
+        assert_eq!(shadows.take(4, 40), (2, 10));
+    }
+
+    #[test]
+    fn room_that_was_left_is_used_before_any_become_one() {
+        let mut shadows = Shadows::default();
+        (0..8).for_each(|i| shadows.add(1, if i == 5 { 10 } else { 100 + i }));
+        shadows.forget(50);
+        shadows.add(1, 200);
+        assert_eq!(shadows.take(1, 300), (1, 100));
+        let ages = [107, 106, 104, 103, 102, 101, 100].map(|at| 300 - at).iter().sum();
+        assert_eq!(shadows.batches[NR_BATCHES - 1], Batch { nr_pages: 1, used_at: 100 });
+        assert_eq!(shadows.take(8, 300), (7, ages));
+    }
+
+    #[test]
+    fn what_is_appended_went_last() {
+        let [mut shadows, mut later] = [Shadows::default(), Shadows::default()];
+        shadows.add(5, 100);
+        later.add(2, 120);
+        later.add(1, 110);
+        shadows.append(later);
+        assert_eq!(shadows.take(4, 200), (4, 90 + 2 * 80 + 100));
     }
 }

@@ -48,6 +48,8 @@ use plan::Plan;
 pub struct FakeMachine {
     shape: Shape,
     clock_ns: AtomicU64,
+    /// Processor time of the process.
+    worked_ns: AtomicU64,
     state: Mutex<State>,
     /// A call that was held comes back.
     went_on: Condvar,
@@ -81,6 +83,7 @@ impl FakeMachine {
         FakeMachine {
             shape,
             clock_ns: AtomicU64::new(0),
+            worked_ns: AtomicU64::new(0),
             state: Mutex::new(state),
             went_on: Condvar::new(),
         }
@@ -114,6 +117,12 @@ impl FakeMachine {
     pub fn advance_ns(&self, ns: u64) {
         // Relaxed: the clock carries nothing.
         self.clock_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// The process takes so much processor time, apart from the clock.
+    pub fn work_ns(&self, ns: u64) {
+        // Relaxed, as the clock.
+        self.worked_ns.fetch_add(ns, Relaxed);
     }
 
     /// The `nth` call of this kind from now on, 1 being the next, fails once.
@@ -254,6 +263,11 @@ impl FakeMachine {
     pub(crate) fn now_ns(&self) -> u64 {
         // Relaxed: the clock carries nothing.
         self.clock_ns.load(Relaxed)
+    }
+
+    pub(crate) fn worked_ns(&self) -> u64 {
+        // Relaxed, as the clock.
+        self.worked_ns.load(Relaxed)
     }
 
     pub(crate) fn thp_mode(&self) -> ThpMode {

@@ -95,6 +95,10 @@ impl Hooks {
         self.fake.map(FakeMachine::now_ns)
     }
 
+    pub(super) fn worked_ns(&self) -> Option<u64> {
+        self.fake.map(FakeMachine::worked_ns)
+    }
+
     pub(super) fn thp_mode(&self) -> Option<ThpMode> {
         self.fake.map(FakeMachine::thp_mode)
     }
@@ -163,6 +167,10 @@ impl Hooks {
     pub(super) fn touched(&self, _: usize) {}
 
     pub(super) fn now_ns(&self) -> Option<u64> {
+        None
+    }
+
+    pub(super) fn worked_ns(&self) -> Option<u64> {
         None
     }
 

@@ -220,6 +220,12 @@ impl Machine {
         self.hooks.now_ns().unwrap_or_else(os::thread_time_ns)
     }
 
+    /// Nanoseconds of processor time that all threads of the process took so far. A call of the system,
+    /// which looks at each of them.
+    pub fn process_time_ns(&self) -> u64 {
+        self.hooks.worked_ns().unwrap_or_else(os::process_time_ns)
+    }
+
     /// A number that the outside cannot guess; another one each time. Not for keys.
     pub fn random(&self) -> u64 {
         let draw = self.nr_draws.fetch_add(1, Relaxed) + 1;

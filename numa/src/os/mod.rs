@@ -17,7 +17,7 @@ pub(crate) use file::{find_in_lines, read_file, read_start};
 pub use info::monotonic_ns;
 pub(crate) use info::{
     Barrier, Confinement, confinement, entropy, has_only_node_zero, membarrier, page_size,
-    thread_time_ns,
+    process_time_ns, thread_time_ns,
 };
 pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,

@@ -16,13 +16,24 @@ struct Cycles {
     /// When the keeper wakes.
     wakes_at: u64,
     seed: u64,
+    /// The processor time of a cycle, by which it pays for what it wants again: at once.
+    works_ns: u64,
 }
 
 impl Cycles {
     fn new() -> Cycles {
         let machine = FakeBuilder::new().build();
         let (mm, heap) = start(machine, Config::default());
-        Cycles { machine, mm, heap, keeper: None, is_on_duty: false, wakes_at: 0, seed: 5 }
+        Cycles {
+            machine,
+            mm,
+            heap,
+            keeper: None,
+            is_on_duty: false,
+            wakes_at: 0,
+            seed: 5,
+            works_ns: 1 << 40,
+        }
     }
 
     fn now(&self) -> u64 {
@@ -54,12 +65,16 @@ impl Cycles {
         {
             self.machine.advance_ns(self.wakes_at.saturating_sub(self.mm.machine().now_ns()));
             match keeper.round(self.mm, None) {
-                Next::Sleep(ns) => self.wakes_at = self.now() + ns,
+                Next::Sleep(ns) => {
+                    keeper.begin_wait(self.mm);
+                    self.wakes_at = self.now() + ns;
+                }
                 Next::Retire if self.mm.doorbell().retire() => self.is_on_duty = false,
                 Next::Retire => {}
             }
         }
-        self.machine.advance_ns(end - self.now());
+        // A round may have taken longer.
+        self.machine.advance_ns(end.saturating_sub(self.now()));
     }
 
     /// Objects of up to 8 KiB, small ones being many; all freed in random order.
@@ -72,6 +87,7 @@ impl Cycles {
             blocks.push(take(self.heap, size).unwrap());
             bytes += size;
         }
+        self.machine.work_ns(self.works_ns);
         self.rest(2 * MS);
         for i in (1..blocks.len()).rev() {
             let j = self.next(i as u64 + 1) as usize;
@@ -151,6 +167,50 @@ fn cycles_pay_for_purging_once() {
         assert!(left * 100 <= least * 125, "every {period} ms: {left} pages, else {least}");
         load.mm.validate(Some(load.heap)).unwrap();
     }
+}
+
+/// Nor does each pause that is longer than those before cost as much as the first: a program pays for that
+/// with a thirtieth of its time at most.
+#[test]
+fn cycles_of_growing_and_mixed_periods_pay_once() {
+    for periods in [
+        [50, 50, 50, 100, 100, 200, 200, 500, 50, 50, 1000, 2000],
+        [50, 2000, 100, 1000, 200, 50, 500, 2000, 100, 50, 1000, 1000],
+        [50, 60, 90, 130, 200, 300, 450, 600, 900, 1300, 1900, 2000],
+    ] {
+        let mut load = Cycles { works_ns: 5 * MS, ..Cycles::new() };
+        let first = load.cycle(50 * MS);
+        let again: Vec<_> = periods.map(|period| load.cycle(period * MS)).to_vec();
+        let sum: u64 = again.iter().sum();
+        assert!(sum * 2 < first, "{sum} pages, {first} at first: {again:?}");
+        // What it then leaves goes back.
+        let peak = load.charged();
+        load.rest(3600 * MS);
+        assert!(load.charged() * 3 < peak * 2, "{} of {peak}", load.charged());
+    }
+}
+
+/// A round that takes long is no stop of the process: memory ages meanwhile.
+#[test]
+fn a_long_round_is_no_stop() {
+    const LONG: u64 = 3000 * MS;
+    let slow_down = |load: &Cycles, ns: u64| {
+        for call in [Call::Purge, Call::PurgeMany] {
+            load.machine.slow(call, ns);
+        }
+    };
+    let mut load = Cycles::new();
+    load.work();
+    load.rest(20 * MS);
+    slow_down(&load, LONG);
+    let (start, before) = (load.now(), load.mm.pages().generation());
+    load.rest(40 * MS);
+    let passed = load.now() - start;
+    assert!(passed > LONG, "a round took long");
+    slow_down(&load, 0);
+    load.rest(40 * MS);
+    let aged = u64::from(load.mm.pages().generation() - before) << 24;
+    assert!(aged > passed - 100 * MS, "{aged} in {passed}");
 }
 
 /// A pageblock that misses a few pages is one of them.
