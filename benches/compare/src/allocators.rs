@@ -23,11 +23,22 @@ pub struct Allocator {
 }
 
 /// Packages `peer-*` of this workspace. A package a build: Cargo would unite the features of v2 and v3.
-const CRATES: [&str; 5] = ["mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc"];
+/// The flag says whether it takes part unasked; what does not takes minutes to build.
+const CRATES: [(&str, bool); 6] = [
+    ("mimalloc3", true),
+    ("mimalloc2", true),
+    ("snmalloc", true),
+    ("jemalloc", true),
+    ("rpmalloc", true),
+    ("tcmalloc-google", false),
+];
 
 /// Packages `rust-*`: the Rust loads on that allocator.
-const RUST: [&str; 7] =
-    ["zonal", "mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc", "smmalloc"];
+const RUST: [&str; 8] =
+    ["zonal", "mimalloc3", "mimalloc2", "snmalloc", "jemalloc", "rpmalloc", "smmalloc", "scudo"];
+
+/// Crates without a C interface, and whether they take part unasked.
+const RUST_ONLY: [(&str, bool); 2] = [("smmalloc", true), ("scudo", false)];
 
 /// Name, file, Debian package; the flag says whether the quick run has it.
 const SYSTEM: [(&str, &str, &str, bool); 4] = [
@@ -58,11 +69,11 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
     for also in &options.also {
         found.push(parse_also(also)?);
     }
-    for name in CRATES.into_iter().filter(|name| wanted(name, true)) {
+    for (name, _) in CRATES.into_iter().filter(|&(name, unasked)| wanted(name, unasked)) {
         if !options.no_build && !options.list {
             build(&format!("peer-{name}"));
         }
-        found.push(plain(name, bench.folder.join(format!("libpeer_{name}.so"))));
+        found.push(plain(name, bench.folder.join(format!("libpeer_{}.so", name.replace('-', "_")))));
     }
     for (name, file, package, quick) in SYSTEM {
         if wanted(name, quick || !options.quick) {
@@ -81,10 +92,9 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
     if wanted("glibc", true) {
         found.push(Allocator { library: None, ..plain("glibc", PathBuf::new()) });
     }
-    // smmalloc is Rust and has no C interface.
-    if wanted("smmalloc", true) {
-        let smmalloc = plain("smmalloc", PathBuf::new());
-        found.push(Allocator { library: None, rust_only: true, ..smmalloc });
+    for (name, _) in RUST_ONLY.into_iter().filter(|&(name, unasked)| wanted(name, unasked)) {
+        let plain = plain(name, PathBuf::new());
+        found.push(Allocator { library: None, rust_only: true, ..plain });
     }
     if !options.no_build && !options.list {
         let own = found.iter().map(|allocator| allocator.name.as_str());
