@@ -73,7 +73,8 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         if !options.no_build && !options.list {
             build(&format!("peer-{name}"));
         }
-        found.push(plain(name, bench.folder.join(format!("libpeer_{}.so", name.replace('-', "_")))));
+        let file = format!("libpeer_{}.so", name.replace('-', "_"));
+        found.push(plain(name, bench.folder.join(file)));
     }
     for (name, file, package, quick) in SYSTEM {
         if wanted(name, quick || !options.quick) {
