@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
+use crate::checked::WORD;
 use crate::class::MAX_SMALL;
 use crate::error::AllocError;
 use crate::heap::Heap;
@@ -91,8 +92,8 @@ impl Heap {
         }
         // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
         let Some(known) = (unsafe { mm.size_at_end(pfn, nr_pages) }) else { return false };
-        // Where no slack is left, it may be that the size is not known.
-        if let Some(told) = told
+        // A block is a word long at least. Where no slack is left, it may be that the size is not known.
+        if let Some(told) = told.map(|size| size.max(WORD))
             && told != known
             && (told > known || known != nr_pages * PAGE_SIZE)
         {

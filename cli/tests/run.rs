@@ -13,20 +13,12 @@ use std::process::{Command, Output, Stdio};
 
 use place::{Place, ZONAL, stderr, stdout};
 use serde_json::json;
-
-/// Makes an executable copy, by another process. What this one writes, a child that another thread starts
-/// at that moment may have open for writing still when it is to be executed.
-fn install(from: &Path, to: &Path) {
-    let mut command = Command::new("install");
-    assert!(command.args(["-m", "755"]).arg(from).arg(to).status().unwrap().success());
-}
+use zonal_tests::{install, install_script};
 
 impl Place {
-    fn executable(&self, name: &str, content: &[u8]) -> PathBuf {
+    fn executable(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        let plain = self.path("content");
-        fs::write(&plain, content).unwrap();
-        install(&plain, &path);
+        install_script(text, &path);
         path
     }
 
@@ -147,7 +139,7 @@ fn leaves_arguments_descriptors_and_signals_alone() {
 #[test]
 fn runs_a_script_without_interpreter_line_in_the_shell() {
     let place = Place::new();
-    let script = place.executable("script", b"echo from the shell\n");
+    let script = place.executable("script", "echo from the shell\n");
     let output = place.run(&["--", script.to_str().unwrap()]);
     assert_silent_success(&output);
     assert_eq!(stdout(&output), "from the shell");
@@ -183,7 +175,7 @@ fn a_library_that_cannot_serve_is_an_error() {
     let with =
         |path: &Path| place.zonal().env("ZONAL_LIB", path).args(["run", "true"]).output().unwrap();
     assert_fails(&with(&place.path("missing.so")), 125, "missing.so");
-    let text = place.executable("text.so", b"no library");
+    let text = place.executable("text.so", "no library");
     assert_fails(&with(&text), 125, "not an ELF file");
     fs::create_dir(place.path("a b")).unwrap();
     let spaced = place.path("a b").join("libzonal.so");
@@ -209,7 +201,7 @@ fn warns_where_a_preload_has_no_effect() {
     let expected = format!("{} stats_format:json,", line["pid"]);
     assert!(stdout(&output).starts_with(&expected), "{output:?}");
 
-    let script = place.executable("script", format!("#!{fixed} -x\n").as_bytes());
+    let script = place.executable("script", &format!("#!{fixed} -x\n"));
     let output = place.run(&["--", script.to_str().unwrap()]);
     assert_fails(&output, 3, &format!("its interpreter {fixed} is statically linked"));
 }

@@ -236,6 +236,19 @@ fn the_first_byte_behind_a_large_block_is_looked_at() {
     }
 }
 
+/// It is the alignment that made it a run of pages; a block is a word long at least.
+#[test]
+fn a_large_block_of_a_few_bytes_is_kept_by_the_size_that_was_asked_for() {
+    let mm = Mm::new(Machine::linux(), Config { slack: true, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let p = owner.alloc(5, 1 << 16);
+    assert_eq!(mm.usable_size(p), Ok(8));
+    // SAFETY: the test's thread owns the heap; of another size it is left alone.
+    assert!(!unsafe { owner.heap().try_free_large(p, Some(9)) });
+    // SAFETY: the test's thread owns the heap, and gives the block up.
+    assert!(unsafe { owner.heap().try_free_large(p, Some(5)) });
+}
+
 /// Without slack nobody knows what was asked for: any size goes that the block can have.
 #[test]
 fn without_slack_a_large_block_is_of_any_size_that_it_holds() {

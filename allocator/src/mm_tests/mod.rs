@@ -27,6 +27,32 @@ fn new_mm() -> &'static Mm {
     Mm::new(Machine::linux(), Config::default()).unwrap()
 }
 
+/// Where threads of a test wait for each other, each so many times. One that panics comes there, too: its
+/// panic is the failure, not the wait of the others.
+struct Meeting<'a> {
+    barrier: &'a Barrier,
+    nr_left: u32,
+}
+
+impl Meeting<'_> {
+    fn of(barrier: &Barrier, times: u32) -> Meeting<'_> {
+        Meeting { barrier, nr_left: times }
+    }
+
+    fn wait(&mut self) {
+        self.nr_left -= 1;
+        self.barrier.wait();
+    }
+}
+
+impl Drop for Meeting<'_> {
+    fn drop(&mut self) {
+        while self.nr_left > 0 {
+            self.wait();
+        }
+    }
+}
+
 /// A thread's view: the hit path first, as ffi does it.
 #[derive(Clone, Copy)]
 struct Owner(NonNull<Heap>);
@@ -187,8 +213,9 @@ fn objects_freed_by_other_threads_come_home() {
     let attached = &attached;
     std::thread::scope(|scope| {
         scope.spawn(move || {
+            let mut meeting = Meeting::of(attached, 1);
             let owner = Owner::attach(mm);
-            attached.wait();
+            meeting.wait();
             let mut rng = Rng(7);
             for i in 0..200_000 {
                 let size = rng.size() % 3000;
@@ -198,8 +225,9 @@ fn objects_freed_by_other_threads_come_home() {
             unsafe { mm.detach(owner.0) };
         });
         scope.spawn(move || {
+            let mut meeting = Meeting::of(attached, 1);
             let owner = Owner::attach(mm);
-            attached.wait();
+            meeting.wait();
             for block in receive {
                 block.release(owner);
             }

@@ -250,12 +250,13 @@ fn threads_beside_visitors_need_few_other_heaps() {
         for seed in 1..=NR as u64 {
             let ready = &ready;
             scope.spawn(move || {
+                let mut meeting = Meeting::of(ready, 2);
                 let own = Owner::attach(mm);
                 let visitor = visit(own);
-                ready.wait();
+                meeting.wait();
                 churn(own, &mut Rng(seed), 5_000);
                 drop(visitor);
-                ready.wait();
+                meeting.wait();
                 // SAFETY: the thread ends.
                 unsafe { mm.detach(own.0) };
             });
