@@ -4,11 +4,10 @@ use core::ptr::NonNull;
 
 use crate::bin::{Found, HeapHot};
 use crate::class::{MAX_SMALL, SizeClass, Slicing};
-use crate::heap::{Heap, HeapId, Inner};
+use crate::heap::{Heap, HeapId};
 use crate::misuse::{BadKind, BadPointer};
-use crate::outbox::{OUTBOX_BYTES, SLOTS};
+use crate::outbox::OUTBOX_BYTES;
 use crate::pfn::Pfn;
-use crate::remote::Message;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
@@ -33,9 +32,6 @@ impl Remote {
         size <= MAX_SMALL && self.word.has_class_offset(SizeClass::offset_of(size))
     }
 }
-
-/// Spare messages a heap keeps before it returns half of them to the shared store.
-const MAX_SPARE: u32 = 16;
 
 impl Heap {
     /// Frees any block of the instance, of this heap or not.
@@ -236,103 +232,5 @@ impl Heap {
             self.seal_again(object);
         }
         self.mm().defer(object);
-    }
-}
-
-impl Inner {
-    /// Puts an object into the message for the owner of pages with that word, and posts it when it is
-    /// full; false, and nothing done, when there is no memory for a message.
-    pub(crate) fn send(
-        &mut self,
-        heap: &Heap,
-        object: NonNull<u8>,
-        class: SizeClass,
-        word: PageWord,
-    ) -> bool {
-        let slot = *self.outbox.slot(word.raw());
-        // SAFETY: open messages belong to this heap.
-        let message = match unsafe { slot.as_mut() } {
-            Some(open) if open.is_for(word.raw()) => NonNull::from(open),
-            _ => {
-                if let Some(other) = NonNull::new(slot) {
-                    self.post(heap, other);
-                }
-                let message = self.new_message(heap);
-                *self.outbox.slot(word.raw()) =
-                    message.map_or(core::ptr::null_mut(), NonNull::as_ptr);
-                let Some(message) = message else { return false };
-                // SAFETY: a spare message is ours.
-                unsafe { Message::open(message, word.raw()) };
-                message
-            }
-        };
-        // SAFETY: the message is ours and not full.
-        let m = unsafe { &mut *message.as_ptr() };
-        let full = m.is_filled_by(class.size());
-        m.add(object.as_ptr(), class.size());
-        self.outbox.bytes += class.size();
-        if full {
-            *self.outbox.slot(word.raw()) = core::ptr::null_mut();
-            self.post(heap, message);
-        } else if self.outbox.bytes >= OUTBOX_BYTES {
-            self.post_all(heap);
-        }
-        true
-    }
-
-    /// Sends a message to the heap that its word names.
-    fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
-        // SAFETY: the message is ours until posted.
-        let (word, bytes) = unsafe { (message.as_ref().word, message.as_ref().bytes) };
-        self.outbox.bytes -= bytes as usize;
-        let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
-        self.events.remote_post += 1;
-        heap.mm().doorbell().ring();
-        match owner {
-            // SAFETY: heaps are never unmapped, and the message leaves our hands.
-            Some(owner) => unsafe { owner.inbox.post(message.as_ptr()) },
-            None => self.recycle(heap, message),
-        }
-    }
-
-    /// Sends all open messages.
-    pub(crate) fn post_all(&mut self, heap: &Heap) {
-        for slot in 0..SLOTS {
-            if let Some(message) = self.outbox.take(slot) {
-                self.post(heap, message);
-            }
-        }
-    }
-
-    fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
-        if let Some(spare) = NonNull::new(self.outbox.spare) {
-            // SAFETY: spare messages are ours.
-            self.outbox.spare = unsafe { spare.as_ref().next };
-            self.outbox.nr_spare -= 1;
-            return Some(spare);
-        }
-        let mm = heap.mm();
-        mm.meta().alloc(mm.machine(), size_of::<Message>()).map(NonNull::cast)
-    }
-
-    /// Keeps an empty message for later, or returns some when there are many: messages travel one
-    /// way, from those who free to those who allocate.
-    pub(crate) fn recycle(&mut self, heap: &Heap, message: NonNull<Message>) {
-        // SAFETY: the message is ours.
-        unsafe { (*message.as_ptr()).next = self.outbox.spare };
-        self.outbox.spare = message.as_ptr();
-        self.outbox.nr_spare += 1;
-        if self.outbox.nr_spare <= MAX_SPARE {
-            return;
-        }
-        while self.outbox.nr_spare > MAX_SPARE / 2 {
-            let Some(spare) = NonNull::new(self.outbox.spare) else { return };
-            // SAFETY: spare messages are ours and came from `meta`.
-            unsafe {
-                self.outbox.spare = spare.as_ref().next;
-                heap.mm().meta().free(spare.cast(), size_of::<Message>());
-            }
-            self.outbox.nr_spare -= 1;
-        }
     }
 }
