@@ -66,6 +66,8 @@ pub struct Context {
     pub nr_loops: u32,
     /// Only a cap stands in the way, and the time for it is over.
     pub is_over: bool,
+    /// The pass left out what others were at work on, and what comes after the bound is the kernel's killer.
+    pub is_held_up: bool,
 }
 
 /// The step after a failed attempt on `rung`: what to do, where that leads, and the watermark of
@@ -82,7 +84,12 @@ pub fn next(rung: Rung, context: Context) -> Option<(Action, Rung, WatermarkLeve
         Rung::Waited => (Action::DrainAll, Rung::AllDrained, Min),
         Rung::AllDrained => (Action::Purge, Rung::PurgedAll, Min),
         Rung::PurgedAll
-            if !context.is_over && scan::should_retry(context.made_progress, context.nr_loops) =>
+            if !context.is_over
+                && scan::should_retry(
+                    context.made_progress,
+                    context.is_held_up,
+                    context.nr_loops,
+                ) =>
         {
             (Action::Purge, Rung::Purged, Min)
         }
@@ -115,13 +122,13 @@ mod tests {
             nr_loops += u32::from(rung == Rung::PurgedAll);
             steps.push((action, level));
             rung = after;
-            assert!(steps.len() < 200, "the ladder ends");
+            assert!(steps.len() < 1000, "the ladder ends");
         }
         steps
     }
 
     fn plain(nr_nodes: u8) -> Context {
-        Context { nr_nodes, made_progress: false, nr_loops: 0, is_over: false }
+        Context { nr_nodes, made_progress: false, nr_loops: 0, is_over: false, is_held_up: false }
     }
 
     #[test]
@@ -159,6 +166,18 @@ mod tests {
         let count = |wanted| steps.iter().filter(|(action, _)| *action == wanted).count();
         assert_eq!(count(Action::DrainAll), 1 + scan::MAX_RECLAIM_RETRIES as usize);
         assert_eq!((count(Action::Unreserve), count(Action::UseReserve)), (1, 1));
+    }
+
+    #[test]
+    fn what_others_are_at_work_on_is_asked_for_again() {
+        let held_up = |passes| {
+            let held_up =
+                move |nr_loops| Context { nr_loops, is_held_up: nr_loops < passes, ..plain(1) };
+            let steps = walk(held_up);
+            steps.iter().filter(|(action, _)| *action == Action::DrainAll).count()
+        };
+        assert_eq!([held_up(0), held_up(1), held_up(30)], [1, 2, 31]);
+        assert_eq!(held_up(u32::MAX), 1 + scan::MAX_HELD_UP as usize);
     }
 
     #[test]

@@ -31,7 +31,8 @@ impl Group {
         settings.iter().all(set).then_some(group)
     }
 
-    /// Runs a program with the library and these settings (`ZONAL_CONF`, may be empty) in the group.
+    /// Runs a program with the library and these settings (`ZONAL_CONF`, may be empty) in the group. Where
+    /// it fails, the kernel's account of the group stands after what it wrote to stderr.
     #[must_use]
     pub fn run(&self, conf: &str, program: &Path, arguments: &[&str]) -> Outcome {
         let script = format!("echo $$ > {}/cgroup.procs && exec env \"$@\"", self.0.display());
@@ -40,7 +41,31 @@ impl Group {
             run = run.arg(format!("LD_PRELOAD={}", library.display()));
             run = run.arg(format!("ZONAL_CONF={conf}"));
         }
-        run.arg(program).args(arguments).run()
+        let mut outcome = run.arg(program).args(arguments).run();
+        if !outcome.is_success() {
+            outcome.stderr.push_str(&self.account());
+        }
+        outcome
+    }
+}
+
+impl Group {
+    /// How near the group came to its bound, and whether the kernel killed for it.
+    fn account(&self) -> String {
+        let files = [
+            "memory.limit_in_bytes",
+            "memory.max_usage_in_bytes",
+            "memory.failcnt",
+            "memory.oom_control",
+            "memory.max",
+            "memory.peak",
+            "memory.events",
+        ];
+        let told = files.iter().filter_map(|name| {
+            let text = fs::read_to_string(self.0.join(name)).ok()?;
+            Some(format!("{name}: {}\n", text.trim_end().replace('\n', ", ")))
+        });
+        told.collect()
     }
 }
 

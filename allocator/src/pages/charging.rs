@@ -44,8 +44,13 @@ impl Pages {
     /// Charged pages that may have no memory: those charged last, which nobody may have touched yet,
     /// and those on their way out.
     pub fn nr_unsure(&self) -> usize {
+        self.budget.newest() + self.nr_leaving()
+    }
+
+    /// Charged pages that somebody is about to give back.
+    pub fn nr_leaving(&self) -> usize {
         let isolated: usize = self.online.iter().map(|node| self.lruvec(node).nr_isolated).sum();
-        self.budget.newest() + self.lookout.leaving() + isolated
+        self.lookout.leaving() + isolated
     }
 
     /// Somebody looked at what is left: of the pages charged last fewer are waited for each time.
@@ -163,8 +168,8 @@ impl Pages {
         of_node || of_group
     }
 
-    /// Lets `nr_pages` pass the marks of the bounds that give way; with `beyond` the bounds themselves,
-    /// since there is nothing to reclaim.
+    /// Lets up to `nr_pages` pass the marks of the bounds that give way, a part of the lowest at a time; with
+    /// `beyond` and none of it left the bounds themselves, since there is nothing to reclaim.
     pub fn yield_caps(&self, node: NodeId, nr_pages: usize, beyond: bool) {
         self.budget.yield_cap(nr_pages, beyond);
         if let Some(home) = self.node(node) {

@@ -1,6 +1,6 @@
 //! Limits, and pressure from outside, on a fake machine.
 
-use zonal_allocator::{Cap, UNLIMITED};
+use zonal_allocator::{Cap, PurgeHow, UNLIMITED};
 use zonal_numa::Room;
 
 use super::*;
@@ -144,13 +144,14 @@ fn grace_ends_where_nothing_can_be_read() {
     for soft_limit in [UNLIMITED, 4 * MIB / PAGE_SIZE] {
         let machine = FakeBuilder::new().build();
         let pages = PageConfig { soft_limit, ..PageConfig::default() };
-        let (mm, _) = start(machine, Config { pages, ..Config::default() });
+        let (mm, heap) = start(machine, Config { pages, ..Config::default() });
         let is_group = soft_limit == UNLIMITED;
         if is_group {
             let room = Room { total: 64 * MIB, available: 0 };
             machine.set_group_room(Some(room));
             machine.set_node_room(node(0), room);
         }
+        take(heap, 8 * MIB).unwrap();
         let mut keeper = keeper(mm);
         keeper.round(mm, None);
         let more = 64 * MIB / PAGE_SIZE;
@@ -310,6 +311,56 @@ fn a_request_under_pressure_goes_on_while_it_gains() {
     let nr_calls = machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
     take(heap, 40 * MIB).unwrap();
     assert!(machine.calls(Call::Purge) + machine.calls(Call::PurgeMany) < nr_calls + 50);
+    mm.validate(Some(heap)).unwrap();
+}
+
+/// Calls `then` while another thread is in the middle of giving memory back, as one that lost its processor.
+fn beside_a_purge(
+    machine: &FakeMachine,
+    purge: impl FnOnce() -> usize + Send,
+    then: impl FnOnce(),
+) {
+    const CALLS: [Call; 2] = [Call::Purge, Call::PurgeMany];
+    CALLS.iter().for_each(|&call| machine.hold(call));
+    std::thread::scope(|scope| {
+        let purger = scope.spawn(purge);
+        while !CALLS.iter().any(|&call| machine.is_holding(call)) {
+            std::thread::yield_now();
+        }
+        then();
+        CALLS.iter().for_each(|&call| machine.let_go(call));
+        assert!(purger.join().unwrap() > 0);
+    });
+}
+
+/// What others hold is not gone for good: if the kernel would kill next, it is waited for.
+#[test]
+fn a_request_under_pressure_knows_what_others_are_at_work_on() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    leave_garbage(heap, 1000, 4000, 16);
+    leave_garbage(heap, 100_000, 30, 30);
+    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
+    let mut stall = Stall::new(mm, node(0), 1);
+    stall.begin();
+    assert!(!stall.is_held_up());
+    // Blocks that are off the free lists.
+    let purge = || mm.pages().purge(node(0), 1, PurgeHow::ALL);
+    beside_a_purge(machine, purge, || assert!(stall.is_held_up()));
+    assert!(!stall.is_held_up());
+    // A heap that is visited.
+    let visit = || mm.purge_holes(None, Patience::PassBy, PurgeHow::ALL, 1);
+    beside_a_purge(machine, visit, || {
+        mm.purge_holes(Some(heap), Patience::PassBy, PurgeHow::ALL, 1);
+        assert!(stall.is_held_up());
+    });
+    stall.begin_pass(true);
+    assert!(!stall.is_held_up());
+    // Where no kernel kills nobody waits.
+    mm.pages().set_cap(Cap::NONE);
+    let mut stall = Stall::new(mm, node(0), 1);
+    stall.begin();
+    beside_a_purge(machine, purge, || assert!(!stall.is_held_up()));
     mm.validate(Some(heap)).unwrap();
 }
 
