@@ -150,8 +150,10 @@ impl Mm {
         let may_be_kept =
             align_order == Order::ZERO && nr_pages <= longest && from.node == heap.node();
         if may_be_kept
-            && let Some(run) =
-                heap.try_enter().and_then(|mut inner| inner.large.take(pages, nr_pages))
+            && let Some(run) = heap.try_enter().and_then(|mut inner| {
+                let kept = &mut inner.large;
+                kept.take(pages, nr_pages).or_else(|| kept.take_front(pages, nr_pages))
+            })
         {
             return Ok(run);
         }

@@ -3,14 +3,15 @@
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
 //! only. Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
 //! some more where what left for want of room is wanted again. A request gets the shortest that will do,
-//! found by a word of bits, and of those the newest; when there are too many, the older half leaves under
-//! one lock.
+//! found by a word of bits, and of those the newest, or, where requests miss often, the front of a longer
+//! one; when there are too many, the older half leaves under one lock.
 
 use core::iter;
 use core::mem::{MaybeUninit, offset_of};
 
-use zonal_numa::NodeId;
+use zonal_numa::{NodeId, PAGE_SIZE};
 
+use crate::class::MAX_SMALL;
 use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
@@ -35,6 +36,8 @@ const OWED: usize = 32;
 const MADE_UP: usize = 32;
 /// So many pages at most are remembered as spilled.
 const MAX_SPILLED: usize = CAPACITY * MAX_PAGES;
+/// What is left of a run that is cut has so many pages at least, as the shortest large block.
+const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 /// A run may be longer than what is asked for by one part in so many.
 const FIT_PART: usize = 4;
 
@@ -155,6 +158,21 @@ impl LargeCache {
         self.owed = self.owed.saturating_sub(nr_pages);
         let newest = self.by_length.link(end_of(nr_pages + extra)).older;
         Some(self.remove(pages, newest))
+    }
+
+    /// The front of a longer run that would not do as a whole; the rest stays, and is long enough for other
+    /// requests. Only while misses are frequent: each cut leaves less for what is long.
+    pub(crate) fn take_front(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
+        let longer = self.lengths.checked_shr((nr_pages + LEAST_REST - 1) as u32).unwrap_or(0);
+        if longer == 0 || self.owed == 0 {
+            return None;
+        }
+        let length = nr_pages + LEAST_REST + longer.trailing_zeros() as usize;
+        let newest = self.by_length.link(end_of(length)).older;
+        let mut run = self.remove(pages, newest);
+        let rest = run.split_tail(nr_pages);
+        self.keep(pages, rest);
+        Some(run)
     }
 
     /// A run of `nr_pages` pages, with some more of the kind for the requests that follow, under one

@@ -94,6 +94,26 @@ fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it(
     }
 }
 
+#[test]
+fn while_requests_miss_the_front_of_a_longer_run_serves() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    let long = owner.alloc(64 * PAGE_SIZE, 8);
+    owner.free(long);
+    // The first miss costs a run of the zone's.
+    let first = owner.alloc(20 * PAGE_SIZE, 8);
+    assert_eq!(heap.enter().large.nr_pages(), 64);
+    let front = owner.alloc(20 * PAGE_SIZE, 8);
+    assert_eq!((front, heap.enter().large.nr_pages()), (long, 44));
+    // No less is left than what a large block can use.
+    let rest = owner.alloc(35 * PAGE_SIZE, 8);
+    assert_eq!(rest.addr().get(), long.addr().get() + 20 * PAGE_SIZE);
+    assert_eq!(heap.enter().large.nr_pages(), 0);
+    [first, front, rest].into_iter().for_each(|block| owner.free(block));
+    assert_eq!(heap.enter().large.nr_pages(), 20 + 20 + 44);
+    heap.mm().validate(Some(owner.0)).unwrap();
+}
+
 /// Among nodes the short way takes none.
 #[test]
 fn what_is_kept_serves_again_among_nodes_too() {
