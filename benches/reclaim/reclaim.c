@@ -3,6 +3,7 @@
  *
  *   cycle MS     16 MiB of objects of 16 B to 16 KiB are allocated, touched and freed, again and again
  *                with pauses, one cycle every MS; prints median and mean processor time of a cycle, in us
+ *   mixed N      N threads together allocate and free 64 MiB, with pauses of 50 ms to 2 s that grow and shrink
  *   latency      one thread times each malloc of its own, beside one that leaves garbage all the time;
  *                prints median, 99th and 99.9th percentile in ns, and how much went back meanwhile
  *   busy         allocates and frees for ten seconds with pauses; prints the share of one processor
@@ -159,6 +160,32 @@ static void cycle(int ms)
 		sum += work[i];
 	qsort(work + skip, nr - skip, sizeof *work, by_value);
 	printf("%.0f %.0f\n", work[skip + (nr - skip) / 2] * 1e6, sum / (nr - skip) * 1e6);
+}
+
+static int nr_workers;
+
+static void *mixed_worker(void *number)
+{
+	static const int pauses_ms[] = { 50, 50, 50, 100, 100, 200, 200, 500, 50, 50, 1000, 2000 };
+	struct heap heap = { .seed = 41 + (uintptr_t)number };
+
+	for (size_t i = 0; i < sizeof pauses_ms / sizeof *pauses_ms; i++) {
+		grow(&heap, MIB(64) / nr_workers);
+		shrink(&heap, 0);
+		pause_s(pauses_ms[i] * 1e-3);
+	}
+	return NULL;
+}
+
+static void mixed(int count)
+{
+	pthread_t threads[256];
+
+	nr_workers = count;
+	for (intptr_t i = 0; i < count; i++)
+		pthread_create(&threads[i], NULL, mixed_worker, (void *)i);
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
 }
 
 static void *litter(void *unused)
@@ -342,6 +369,8 @@ int main(int argc, char **argv)
 	pthread_create(&thread, NULL, idle, NULL);
 	if (!strcmp(load, "cycle") && argc > 2)
 		cycle(atoi(argv[2]));
+	else if (!strcmp(load, "mixed") && argc > 2 && atoi(argv[2]) > 0 && atoi(argv[2]) <= 256)
+		mixed(atoi(argv[2]));
 	else if (!strcmp(load, "latency"))
 		latency();
 	else if (!strcmp(load, "busy"))

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # What giving memory back costs, and what it looks like over time, beside the peers at their defaults.
 #
-#   run.sh [cycle|latency|busy|visits|timeline]...     default: all; results go to the standard output and
-#                                               the plot to ../results/reclaim.svg
+#   run.sh [cycle|latency|busy|visits|timeline]...     default: all of these; results go to the standard
+#                                               output and the plot to ../results/reclaim.svg
 #   RUNS=5 run.sh ...                           how often each figure is taken; the median counts
+#   PAIRS=20 run.sh pairs                       the processor time of whole runs of cycles, with purging and
+#                                               without: so many pairs of each period and of mixed ones, in
+#                                               turns, each pair in the other order; median and quartiles
 set -euo pipefail
 
 home=$(cd "$(dirname "$0")" && pwd)
@@ -44,6 +47,9 @@ for load in ${@:-cycle latency busy visits timeline}; do
                 printf 'cycle %4d ms: us of processor time with purging / without: median %s, mean %s\n' \
                     $ms "$(ratio 1)" "$(ratio 2)"
             done ;;
+        pairs)
+            python3 "$home/pairs.py" "$zonal" "$scratch/reclaim" "${PAIRS:-10}" \
+                'cycle 50' 'cycle 100' 'cycle 250' 'cycle 500' 'cycle 1000' 'cycle 2000' 'mixed 1' 'mixed 2' ;;
         latency)
             compare latency
             printf 'malloc beside garbage, ns: median %s, 99 %% %s, 99.9 %% %s\n' \

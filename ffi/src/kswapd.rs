@@ -11,7 +11,7 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
@@ -67,13 +67,16 @@ const INLINE_NS: u64 = 50_000_000;
 const STACK_BYTES: usize = 128 << 10;
 
 /// The state of rounds, for one user at a time.
-struct State(UnsafeCell<Option<Kswapd>>);
+struct State<T>(UnsafeCell<Option<T>>);
 // SAFETY: of `INLINE`, `INLINE_BUSY` lets one thread in at a time; of `ON_DUTY`, the doorbell does.
-unsafe impl Sync for State {}
-/// Of rounds done by callers.
-static INLINE: State = State(UnsafeCell::new(None));
+unsafe impl<T: Send> Sync for State<T> {}
+/// Of rounds done by callers, and how many terms had ended when it was last used.
+static INLINE: State<(Kswapd, u32)> = State(UnsafeCell::new(None));
 /// Of the thread: the next one goes on with what it has learnt.
-static ON_DUTY: State = State(UnsafeCell::new(None));
+static ON_DUTY: State<Kswapd> = State(UnsafeCell::new(None));
+/// The terms of duty that have ended, by the thread or because a fork left it behind. Callers who do the
+/// rounds again count the time since their last one for nobody's age.
+static TERMS: AtomicU32 = AtomicU32::new(0);
 static INLINE_BUSY: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU32 = AtomicU32::new(0);
 /// Slow paths between two looks at the clock.
@@ -108,7 +111,9 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
 pub(crate) fn after_fork() {
     note_process();
     // SAFETY: nobody else is here to take the duty. It may have been in the middle of a round.
-    unsafe { *ON_DUTY.0.get() = None };
+    if unsafe { (*ON_DUTY.0.get()).take() }.is_some() {
+        TERMS.fetch_add(1, Relaxed);
+    }
     // So may a caller have been; or a round of this thread goes on when its signal handler returns.
     if INLINE_BUSY.swap(false, Relaxed) && fork::is_under_way() {
         // SAFETY: nobody else is here, and this thread is in no round.
@@ -208,8 +213,12 @@ fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
     if process() == PROCESS.load(Relaxed) {
         // SAFETY: `INLINE_BUSY` is ours.
         let state = unsafe { &mut *INLINE.0.get() };
-        let asleep = ASLEEP.load(Relaxed);
-        let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config(mm, false), asleep));
+        let (asleep, terms) = (ASLEEP.load(Relaxed), TERMS.load(Relaxed));
+        let new = || (Kswapd::new(mm, config(mm, false), asleep), terms);
+        let (keeper, seen) = state.get_or_insert_with(new);
+        if mem::replace(seen, terms) != terms {
+            keeper.resume(mm, config(mm, false), asleep);
+        }
         keeper.note_sleep(asleep);
         keeper.round(mm, Some(own));
         // There may be more when it is cold.
@@ -271,6 +280,8 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
             Next::Retire => {
                 // Memory aged meanwhile, whoever looks next.
                 LOOKED.store(mm.machine().now_ns(), Relaxed);
+                // Relaxed: a caller sees it at its next round at the latest.
+                TERMS.fetch_add(1, Relaxed);
                 if mm.doorbell().retire() {
                     return ptr::null_mut();
                 }

@@ -53,3 +53,11 @@ fn handlers_that_only_jump() {
         }
     }
 }
+
+/// Rounds of reclaim in the program's calls, after a background thread did them for a while.
+#[test]
+fn calls_that_take_the_rounds_over_find_nothing_cold() {
+    if is_zonal() {
+        Program::c("duty.c").run().success().quiet();
+    }
+}
