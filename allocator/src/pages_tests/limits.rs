@@ -5,7 +5,7 @@ use std::vec::Vec;
 use zonal_numa::NodeId;
 use zonal_numa::fake::FakeBuilder;
 
-use super::{N0, Rig, exhausted};
+use super::{N0, PAGE_SIZE, Rig, exhausted};
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{PageConfig, UNLIMITED};
 use crate::purge::PurgeHow;
@@ -115,4 +115,23 @@ fn boosts_follow_the_kernels_formula() {
     assert_eq!([most(1 << 18, 0), most(0, 15_000)], [0, 0]);
     let marks = Watermarks { min: 10, low: 20, high: 30 };
     assert_eq!(marks.boosted(100), Watermarks { min: 10, low: 120, high: 130 });
+}
+
+/// A page is charged with the page of the OS that it lies in.
+#[test]
+fn a_zone_does_not_grow_for_what_cannot_be_charged() {
+    let unit = 16;
+    let of_marks = |limit| Watermarks::for_budget(limit, 10).min;
+    // Half a page of the OS is left.
+    let limit = (600..).find(|&limit| (limit - of_marks(limit)) % unit == unit / 2).unwrap();
+    let config = PageConfig { limit, thp: Thp::Never, ..PageConfig::default() };
+    let rig = Rig::new(FakeBuilder::new().page_size(unit * PAGE_SIZE), &config);
+    let held: Vec<_> = core::iter::from_fn(|| rig.alloc(unit).ok()).collect();
+    let left = limit - rig.pages.charged() - rig.pages.watermarks().min;
+    assert_eq!((held.is_empty(), left), (false, unit / 2));
+    let nr_managed = rig.zone().nr_managed;
+    assert!(rig.alloc(1).is_err());
+    assert_eq!(rig.zone().nr_managed, nr_managed);
+    held.into_iter().for_each(|run| rig.pages.free_run(run));
+    rig.check();
 }

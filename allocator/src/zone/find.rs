@@ -68,6 +68,8 @@ enum Place {
 impl Zone {
     /// Hands out a run of the request's migratetype, or says what would help.
     pub(super) fn alloc_from(&mut self, env: &Env<'_>, req: &Request) -> Result<PageRun, Shortage> {
+        // As many as the first touch makes resident: what cannot be charged is not worth growing for.
+        let own_pages = req.nr_pages.next_multiple_of(env.os_page.nr_pages());
         let huge_pages = req.nr_pages.next_multiple_of(PAGEBLOCK_PAGES);
         let has_room = |nr_pages| env.levels.have_room(nr_pages, req.level);
         let row = |own, rows, looks| Stage::Row { own, rows, looks };
@@ -89,7 +91,7 @@ impl Zone {
         if let Some(run) = self.try_stages(env, req, &cold) {
             return Ok(run);
         }
-        if req.may_grow && has_room(if huge { huge_pages } else { req.nr_pages }) {
+        if req.may_grow && has_room(if huge { huge_pages } else { own_pages }) {
             return Err(Shortage::Grow { huge });
         }
         let rest = [
