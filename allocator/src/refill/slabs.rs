@@ -37,7 +37,6 @@ impl Inner {
         let order = class.slab_order();
         heap.read_policy();
         let run = if from.node == heap.node() {
-            self.note_missed(heap, class);
             self.pcp.alloc(pages, order, from)?
         } else {
             let nr_pages = order.nr_pages();
@@ -74,6 +73,9 @@ impl Inner {
         self.count_slabs(heap, class, 1);
         self.count_empty(class, 1);
         self.events.slab_alloc += 1;
+        if from.node == heap.node() {
+            self.note_missed(heap, class);
+        }
         Ok(slab.as_ptr())
     }
 
@@ -93,15 +95,21 @@ impl Inner {
             let share = share_of_heap(heap.mm().pages().nr_threads());
             let few = (share / EMPTY_PART / slab_bytes(class)) as u32;
             let may_stay = 1 + few.max(u32::from(state.depth)).max(state.nr_slabs / EMPTY_SHARE);
-            if state.nr_empty > may_stay || self.empty_bytes > share {
-                let state = &mut self.classes[class.index()];
-                state.given_up = state.given_up.saturating_add(1);
+            let nr_slabs = state.nr_slabs;
+            let is_share_full = self.empty_bytes > share;
+            if is_share_full || state.nr_empty > may_stay {
                 self.release_slab(heap, slab);
+                let state = &mut self.classes[class.index()];
+                // Where all classes together have too much, a deeper one would not help.
+                if !is_share_full && state.nr_slabs < nr_slabs {
+                    state.given_up = state.given_up.saturating_add(1);
+                }
             }
         }
     }
 
-    /// A slab of the class is wanted. If one was given up that would have done, there shall be room for it.
+    /// A slab of the class was made anew. If one was given up that would have done, there shall be room for
+    /// it, however long ago that was: `DEEP_PART` and the next drain bound what that comes to.
     fn note_missed(&mut self, heap: &Heap, class: SizeClass) {
         let state = &mut self.classes[class.index()];
         if state.given_up == 0 {
