@@ -3,8 +3,8 @@
 //! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
 //! only. Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
 //! some more where what left for want of room is wanted again. A request gets the shortest that will do,
-//! found by a word of bits, and of those the newest, or, where requests miss often, the front of a longer
-//! one; when there are too many, the older half leaves under one lock.
+//! found by a word of bits, and of those the newest, or, while pages are owed for misses, the front of a
+//! longer one; when there are too many, the older half leaves under one lock.
 
 use core::iter;
 use core::mem::{MaybeUninit, offset_of};
@@ -161,7 +161,7 @@ impl LargeCache {
     }
 
     /// The front of a longer run that would not do as a whole; the rest stays, and is long enough for other
-    /// requests. Only while misses are frequent: each cut leaves less for what is long.
+    /// requests. Only while pages are owed, since each cut leaves less for what is long; it pays nothing off.
     pub(crate) fn take_front(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
         let longer = self.lengths.checked_shr((nr_pages + LEAST_REST - 1) as u32).unwrap_or(0);
         if longer == 0 || self.owed == 0 {

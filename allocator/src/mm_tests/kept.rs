@@ -95,22 +95,30 @@ fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it(
 }
 
 #[test]
-fn while_requests_miss_the_front_of_a_longer_run_serves() {
+fn while_pages_are_owed_the_front_of_a_longer_run_serves() {
     let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    let long = owner.alloc(64 * PAGE_SIZE, 8);
+    let kept = || heap.enter().large.nr_pages();
+    let alloc = |nr_pages| owner.alloc(nr_pages * PAGE_SIZE, 8);
+    let (long, short, other) = (alloc(64), alloc(28), alloc(30));
     owner.free(long);
-    // The first miss costs a run of the zone's.
-    let first = owner.alloc(20 * PAGE_SIZE, 8);
-    assert_eq!(heap.enter().large.nr_pages(), 64);
-    let front = owner.alloc(20 * PAGE_SIZE, 8);
-    assert_eq!((front, heap.enter().large.nr_pages()), (long, 44));
-    // No less is left than what a large block can use.
-    let rest = owner.alloc(35 * PAGE_SIZE, 8);
+    // Nothing is owed: the first miss costs a run of the zone's.
+    let first = alloc(20);
+    assert_eq!(kept(), 64);
+    let front = alloc(20);
+    assert_eq!((front, kept()), (long, 44));
+    let rest = alloc(44);
     assert_eq!(rest.addr().get(), long.addr().get() + 20 * PAGE_SIZE);
-    assert_eq!(heap.enter().large.nr_pages(), 0);
-    [first, front, rest].into_iter().for_each(|block| owner.free(block));
-    assert_eq!(heap.enter().large.nr_pages(), 20 + 20 + 44);
+    // Too little would be left for a large block.
+    owner.free(short);
+    let second = alloc(20);
+    assert_ne!(second, short);
+    // Just enough is.
+    owner.free(other);
+    let third = alloc(10);
+    assert_eq!(kept(), 30);
+    assert_eq!((alloc(20), kept()), (other, 10));
+    [first, front, rest, second, third, other].into_iter().for_each(|block| owner.free(block));
     heap.mm().validate(Some(owner.0)).unwrap();
 }
 
