@@ -160,19 +160,13 @@ impl System {
         self.of_process("comm").map_or_else(|| "?".into(), |name| printable(name.trim_end()))
     }
 
-    /// Files that are mapped in the process, each once, in order of address.
+    /// Files that are mapped in the process, in order of address; neighbouring parts of one count once.
     pub(crate) fn mapped_files(&self) -> Vec<String> {
         let maps = self.of_process("maps").unwrap_or_default();
-        let mut files: Vec<String> = Vec::new();
-        for line in maps.lines() {
-            if let Some(start) = line.find('/')
-                && files.last().is_none_or(|last| last != &line[start..])
-            {
-                files.push(line[start..].into());
-            }
-        }
+        let mut files: Vec<_> =
+            maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..])).collect();
         files.dedup();
-        files
+        files.into_iter().map(str::to_owned).collect()
     }
 
     fn path(&self, file: &str) -> PathBuf {

@@ -26,7 +26,7 @@ use crate::run::{Bench, Sample};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Options {
-    /// About five minutes: fewer rows, three rounds, the peers built from crates only
+    /// About five minutes: fewer rows, three rounds, of the installed peers only tcmalloc
     #[arg(long)]
     quick: bool,
     /// Rounds; the medians are reported [default: 7, quick: 3]
