@@ -8,7 +8,9 @@
 #   make soak           a mixed program for an hour, or ZONAL_SOAK_SECONDS=n
 #   make soak-reclaim   memory that goes back beside threads that come and go, for ten minutes
 #   make test-aarch64   the library for aarch64, under QEMU
-#   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes
+#   make test-vm        kernels with several nodes, under QEMU
+#   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes,
+#                       bench-thp has huge pages off and on, bench-pages the page layer alone
 #   make gate           what does not depend on the machine's speed, against its bounds
 #   make install        into PREFIX (default /usr/local); DESTDIR for packaging
 
