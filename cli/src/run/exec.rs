@@ -1,4 +1,4 @@
-//! The system calls of `zonal run`: all unsafe code of the command.
+//! The system calls of `zonal run`.
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char};
 use std::io;
