@@ -271,10 +271,10 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
         let occasion =
             if matches!(next, Next::Retire) { Occasion::Parting } else { Occasion::Passing };
         live::attend(mm, None, occasion);
+        keeper.begin_wait(mm);
         match next {
             Next::Sleep(ns) => {
                 probe::mm_vmscan_kswapd_sleep(ns as usize);
-                keeper.begin_wait(mm);
                 mm.doorbell().wait(ns);
             }
             Next::Retire => {

@@ -10,7 +10,7 @@
 use core::mem;
 
 use crate::shadow::Shadows;
-use crate::thrash::Thrashing;
+use crate::thrash::{MIN_TTL_NS, Thrashing};
 
 /// The shortest age, in nanoseconds.
 pub const MIN_AGE_NS: u64 = 40_000_000;
@@ -83,14 +83,14 @@ impl Ageing {
         }
     }
 
-    /// Free memory untouched for this long is cold.
+    /// Free memory untouched for this long is cold, where none is kept for longer.
     pub fn age_ns(&self) -> u64 {
-        self.age_ns.max(self.thrashing.min_ttl_ns())
+        self.age_ns
     }
 
-    /// The same for a program that has nothing to pay for.
-    pub(crate) fn learnt_ns(&self) -> u64 {
-        self.age_ns
+    /// The same for memory that is: see [`Ageing::excess`].
+    pub fn kept_age_ns(&self) -> u64 {
+        if self.is_thrashing() { self.age_ns.max(MIN_TTL_NS) } else { self.age_ns }
     }
 
     /// Whether what was wanted again has yet to be paid for by work: see [`Ageing::note_work`].
@@ -98,9 +98,19 @@ impl Ageing {
         self.thrashing.is_on()
     }
 
+    /// Of `nr_pages` in use, or free and resident, those that go at the usual age.
+    pub fn excess(&self, nr_pages: usize) -> usize {
+        self.thrashing.excess(nr_pages)
+    }
+
     /// The program took so much processor time.
-    pub fn note_work(&mut self, ns: u64) {
-        self.thrashing.note_work(ns);
+    pub fn note_work(&mut self, ns: u64, now: u64) {
+        self.thrashing.note_work(ns, now);
+    }
+
+    /// The program has so many pages, in use or free and resident.
+    pub fn note_pages(&mut self, nr_pages: usize, now: u64) {
+        self.thrashing.note_pages(nr_pages, now);
     }
 
     /// Tells of pages that were purged, which nobody had used since `used_at`.
@@ -120,7 +130,7 @@ impl Ageing {
         if judgement.refaults * TOLERATED >= nr_pages {
             self.refaults += back;
             self.idle_ns += idle_ns;
-            self.thrashing.note_refaults(late);
+            self.thrashing.note_refaults(late, now);
         } else {
             // The load grows: it takes what was purged with the rest, and hardly any less without that.
             judgement.refaults = 0;
@@ -134,7 +144,7 @@ impl Ageing {
             // would have kept.
             let owed = mem::take(&mut self.owed);
             if judgement.is_regret {
-                self.thrashing.note_refaults(self.refaults);
+                self.thrashing.note_refaults(self.refaults, now);
                 self.regretted.append(owed);
                 self.grow(needed, now);
             }
@@ -147,7 +157,7 @@ impl Ageing {
 
     /// What was purged long ago is owed no more.
     fn forget(&mut self, now: u64) {
-        let since = now.saturating_sub(WINDOW_NS + self.age_ns());
+        let since = now.saturating_sub(WINDOW_NS + self.kept_age_ns());
         self.owed.forget(since);
         self.regretted.forget(since);
         let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
@@ -185,13 +195,10 @@ impl Ageing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::thrash::MIN_TTL_NS;
 
     use std::vec::Vec;
 
     const MS: u64 = 1_000_000;
-    /// So much work pays for all.
-    const MUCH: u64 = 1 << 60;
 
     #[test]
     fn a_cycling_load_is_left_alone_after_a_few_cycles() {
@@ -214,8 +221,7 @@ mod tests {
         let mut ageing = Ageing::new(0);
         ageing.note_purged(1000, 60 * MS);
         assert!(ageing.note_faults(1000, 110 * MS).is_regret);
-        assert_eq!(ageing.age_ns(), MIN_TTL_NS, "for now");
-        ageing.note_work(MUCH);
+        assert_eq!(ageing.kept_age_ns(), MIN_TTL_NS);
         assert_eq!(ageing.age_ns(), MARGIN * 50 * MS);
     }
 
@@ -230,7 +236,7 @@ mod tests {
             assert_eq!(judged, Judgement { refaults: late.min(500), is_regret: false });
             let mut work = 0;
             while ageing.is_thrashing() {
-                ageing.note_work(MS);
+                ageing.note_work(MS, 130 * MS);
                 work += 1;
             }
             work
@@ -262,7 +268,6 @@ mod tests {
         let mut ageing = Ageing::new(0);
         for i in 3..1000 {
             ageing.note_faults(8, i * 20 * MS);
-            ageing.note_work(MUCH);
             ageing.note_purged(10, (i * 20 - 40) * MS);
         }
         assert_eq!(ageing.age_ns(), MARGIN * 60 * MS);
@@ -284,7 +289,6 @@ mod tests {
             ageing.note_purged(2000, 0);
             ageing.note_faults(2000, i * 600 * MS);
         }
-        ageing.note_work(MUCH);
         assert_eq!(ageing.age_ns(), MAX_AGE_NS);
         let mut seconds = 12;
         while ageing.age_ns() > MIN_AGE_NS {
@@ -308,7 +312,6 @@ mod tests {
                 purges.push(cycle);
                 ageing.note_purged(1000, now - PERIOD);
                 ageing.note_faults(1000, now);
-                ageing.note_work(MUCH);
             }
             ageing.note_faults(0, now);
         }

@@ -5,7 +5,12 @@
 //! and free chunks that are cold, unmaps huge mappings kept for too long, and says how long to
 //! sleep. It costs at most one hundredth of the time, with a burst credit; what gains memory below a
 //! watermark does not count. When there is nothing left to do for a while it asks to be dismissed.
+//!
+//! `clock` tells the time as it passes for memory, `ageing` what is cold: it judges by what is wanted again,
+//! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `balance` works for
+//! watermarks, `regain` gives huge pages back.
 
+use core::mem;
 use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
@@ -17,6 +22,7 @@ use crate::clock::{Clock, generations};
 use crate::nodes;
 use crate::pressure::{self, Pressure, Watch};
 use crate::regain::{Regret, collapse};
+use crate::thrash::MIN_TTL_NS;
 
 /// Share of the time that a round may cost on average: one part in so many.
 const COST_SHARE: u64 = 100;
@@ -27,6 +33,8 @@ const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
 /// Looks at what gets cold, until it is.
 const AGE_TICKS: u64 = 8;
+/// What a thread left in its heap becomes cold there, is seen late, and becomes cold in the zone once more.
+const TURNS: u64 = 3;
 /// A ring after a quiet time is seen no later than one part in so many of that.
 const LATENESS: u64 = 4;
 /// Without a ring for this long, and with nothing left, the thread goes home.
@@ -52,8 +60,10 @@ pub struct Kswapd {
     /// Since when nobody rang, by the clock of ages.
     quiet_since: u64,
     faults_seen: u64,
-    /// What the program had worked when that was last looked at.
-    worked_ns: u64,
+    /// Processor time of the process when that was last looked at, if it was.
+    process_time_ns: Option<u64>,
+    /// When faults were last judged, by the clock of ages.
+    judged_at: u64,
     /// The last purge that was a mistake.
     regret: Option<Regret>,
     pressure: Pressure,
@@ -111,7 +121,8 @@ impl Kswapd {
             credit_ns: BURST_NS,
             quiet_since: now,
             faults_seen: faults(mm),
-            worked_ns: 0,
+            process_time_ns: None,
+            judged_at: now,
             regret: None,
             pressure: Pressure::new(config.looks_from),
             config,
@@ -152,29 +163,32 @@ impl Kswapd {
             self.quiet_since = awake;
         }
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
-        // What was used during a long sleep may have been used just now: it is young.
+        // What was used during a long sleep may have been used just now: it is young, by a generation at most.
         let busy_ns = self.busy_tick_ns();
         let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
-        self.clock.tick(mm, if was_blind { passed.min(busy_ns) } else { passed });
+        self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
         // Before anything is purged at an age that turns out to be a mistake.
+        let was_thrashing = self.ageing.is_thrashing();
         self.judge(mm, own.is_some());
+        let has_paid = was_thrashing && !self.ageing.is_thrashing();
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
         let is_short = is_short(mm);
         let may_work = self.credit_ns > 0 || self.balance.gains();
         if is_short && may_work {
-            self.balance.reclaim(mm, own, self.age());
+            self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
         } else {
             self.balance.pass();
         }
         if mm.pages().is_boosted() && may_work {
-            reclaim_boost(mm, self.age(), is_short);
+            reclaim_boost(mm, generations(self.age_ns(mm)), is_short);
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
-        // Nobody rang since then, or the age has not passed.
-        let used_at = self.quiet_since.min(awake.saturating_sub(self.ageing.age_ns()));
+        // Nobody rang since then, or the age has not passed: until now that of what was kept.
+        let age_ns = if has_paid { MIN_TTL_NS } else { self.age_ns(mm) };
+        let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
         self.ageing.note_purged(purged as u64, used_at);
         if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
             regret.unhole(mm);
@@ -194,24 +208,30 @@ impl Kswapd {
     /// Judges the age of cold memory by what was wanted again since the last round.
     fn judge(&mut self, mm: &Mm, in_caller: bool) {
         let now = self.clock.awake_ns();
-        // To callers the clock of ages tells as much, without a call of the system.
-        let worked_ns = || if in_caller { now } else { mm.machine().process_time_ns() };
-        if self.ageing.is_thrashing() {
-            let worked = worked_ns();
-            self.ageing.note_work(worked.saturating_sub(self.worked_ns));
-            self.worked_ns = worked;
-        }
+        self.pay(mm, in_caller);
         let faults = faults(mm);
-        let was_thrashing = self.ageing.is_thrashing();
         let judged = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
         self.faults_seen = faults;
         mm.vmstat().note_refaults(judged.refaults);
         if judged.is_regret {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
-        if !was_thrashing && self.ageing.is_thrashing() {
-            self.worked_ns = worked_ns();
-        }
+        self.ageing.note_pages(mm.pages().charged(), now);
+    }
+
+    /// What the program worked since the last round pays for what it wanted again.
+    fn pay(&mut self, mm: &Mm, in_caller: bool) {
+        let awake = self.clock.awake_ns();
+        let awake_for = awake.saturating_sub(mem::replace(&mut self.judged_at, awake));
+        let is_silent = in_caller || mm.machine().is_confined_since_start();
+        let process_time_ns = if is_silent { None } else { mm.machine().process_time_ns() };
+        // Where nobody can or should ask, to be awake counts for as much.
+        let worked =
+            match (mem::replace(&mut self.process_time_ns, process_time_ns), process_time_ns) {
+                (Some(before), Some(now)) => now.saturating_sub(before),
+                _ => awake_for,
+            };
+        self.ageing.note_work(worked, awake);
     }
 
     fn next(&self, mm: &Mm, is_busy: bool) -> Next {
@@ -223,7 +243,7 @@ impl Kswapd {
         let idle = self.clock.awake_ns().saturating_sub(self.quiet_since);
         if is_busy || self.balance.gains() {
             Next::Sleep(self.busy_tick_ns().min(slowest))
-        } else if idle < self.ageing.age_ns() + 2 * TICK_NS {
+        } else if idle < TURNS * self.ageing.kept_age_ns() + 2 * TICK_NS {
             Next::Sleep(self.busy_tick_ns().max(idle / AGE_TICKS).min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             // Who comes back late may as well be seen late.
@@ -240,39 +260,49 @@ impl Kswapd {
         !was_tried && mm.pages().nr_free_resident() > 0
     }
 
-    /// Time between rounds while there is work: what is not yet cold need not be looked at often. What is
-    /// used between two counts as used at the first, so it is the age in force again when all is paid that
-    /// says how often.
+    /// Time between rounds while there is work: what is not yet cold need not be looked at often, but what is
+    /// used between two rounds counts as used at the first.
     fn busy_tick_ns(&self) -> u64 {
-        TICK_NS.max(self.ageing.learnt_ns() / AGE_TICKS)
+        TICK_NS.max(self.ageing.age_ns() / AGE_TICKS)
     }
 
-    fn age(&self) -> u32 {
-        generations(self.ageing.age_ns())
+    /// At which age free memory goes now.
+    fn age_ns(&self, mm: &Mm) -> u64 {
+        let is_all_kept = self.ageing.excess(mm.pages().charged()) == 0;
+        if is_all_kept { self.ageing.kept_age_ns() } else { self.ageing.age_ns() }
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
     fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> usize {
-        let up_to = Some(mm.pages().generation().wrapping_sub(self.age().max(1)));
+        let age_ns = self.age_ns(mm);
+        let age = generations(age_ns);
+        let up_to = Some(mm.pages().generation().wrapping_sub(age.max(1)));
+        // Once all is kept, the rest is not as cold.
+        let most = || match self.ageing.excess(mm.pages().charged()) {
+            0 if age < generations(self.ageing.kept_age_ns()) => 0,
+            0 => STEP_PAGES,
+            excess => excess.min(STEP_PAGES),
+        };
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
         let how = PurgeHow { up_to, sparing: true, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         mm.pages().begin_wishes();
         // Where what was purged was wanted again, they are left alone for longer, too.
-        let idle_for = self.age() - generations(MIN_AGE_NS);
-        purged += mm.sweep(own, Sweep { how, idle_for, max_pages: STEP_PAGES });
+        let idle_for = age - generations(MIN_AGE_NS);
+        purged += mm.sweep(own, Sweep { how, idle_for, max_pages: most() });
         for node in nodes(mm) {
             loop {
-                let step = mm.pages().purge(node, STEP_PAGES, how);
+                let most = most();
+                let step = if most > 0 { mm.pages().purge(node, most, how) } else { 0 };
                 purged += step;
-                if step < STEP_PAGES || out_of_credit(mm) {
+                if step < most.max(1) || out_of_credit(mm) {
                     break;
                 }
             }
         }
-        purged + mm.age_huge(self.ageing.age_ns()) / PAGE_SIZE
+        purged + mm.age_huge(age_ns) / PAGE_SIZE
     }
 }
 

@@ -119,7 +119,7 @@ impl FakeMachine {
         self.clock_ns.fetch_add(ns, Relaxed);
     }
 
-    /// The process takes so much processor time, apart from the clock.
+    /// The process takes so much processor time, apart from the clock. Until then that cannot be told.
     pub fn work_ns(&self, ns: u64) {
         // Relaxed, as the clock.
         self.worked_ns.fetch_add(ns, Relaxed);

@@ -139,9 +139,9 @@ fn the_clock_stands_until_moved() {
     let machine = Machine::fake(fake);
     assert_eq!(machine.now_ns(), machine.now_ns());
     fake.advance_ns(1_000_000);
-    assert_eq!((machine.now_ns(), machine.process_time_ns()), (1_000_000, 0));
+    assert_eq!((machine.now_ns(), machine.process_time_ns()), (1_000_000, None));
     fake.work_ns(1000);
-    assert_eq!((machine.now_ns(), machine.process_time_ns()), (1_000_000, 1000));
+    assert_eq!((machine.now_ns(), machine.process_time_ns()), (1_000_000, Some(1000)));
     assert_eq!(machine.thp_mode(), ThpMode::Always);
 }
 
