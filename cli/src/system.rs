@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 /// Why nothing can be said about a process.
@@ -169,10 +169,21 @@ impl System {
         files.into_iter().map(str::to_owned).collect()
     }
 
+    /// Whether the process has zonal's library.
+    pub(crate) fn has_library(&self) -> bool {
+        self.mapped_files().iter().any(|file| is_library(file))
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         let folder = self.pid.map_or_else(|| "self".into(), |pid| pid.to_string());
         self.root.join("proc").join(folder).join(file)
     }
+}
+
+/// Whether a mapped file is zonal's library, be it the one that stands there now or one before it.
+pub(crate) fn is_library(file: &str) -> bool {
+    let path = file.strip_suffix(" (deleted)").unwrap_or(file);
+    Path::new(path).file_name().is_some_and(|name| name == "libzonal.so")
 }
 
 /// Does `work` with the rights to files of a user, of a group, and of the further groups `others` in

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<u8> {
             let system = System::process(pid)?;
             let subject = format!("process {pid} ({})", system.name());
             let mut findings = preload::of_process(&system);
-            if preload::is_loaded(&system) {
+            if system.has_library() {
                 findings.extend(statistics::of_process(pid));
             }
             (subject, examine(&system, findings))

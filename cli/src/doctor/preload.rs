@@ -5,7 +5,7 @@ use std::path::Path;
 use super::allocators;
 use super::finding::Finding;
 use crate::run::{elf, library, warnings};
-use crate::system::System;
+use crate::system::{System, is_library};
 
 const CHECK: &str = "preload";
 
@@ -57,16 +57,6 @@ pub(super) fn of_program(path: &Path) -> Vec<Finding> {
 fn no_effect(reason: String) -> Finding {
     Finding::problem(CHECK, format!("the program {reason}"))
         .means("it runs, but on the C library's allocator or its own")
-}
-
-/// Whether a running process has the library.
-pub(super) fn is_loaded(system: &System) -> bool {
-    system.mapped_files().iter().any(|file| is_library(file))
-}
-
-fn is_library(file: &str) -> bool {
-    let name = file.strip_suffix(" (deleted)").unwrap_or(file);
-    Path::new(name).file_name().is_some_and(|name| name == "libzonal.so")
 }
 
 fn loaded(file: &str) -> Finding {

@@ -233,8 +233,7 @@ fn is_here(name: PageName) -> bool {
 }
 
 fn why_silent(pid: u32, system: &System) -> Silent {
-    let is_loaded = system.mapped_files().iter().any(|file| file.contains("/libzonal.so"));
-    if is_loaded { Silent::NotPublished(pid) } else { Silent::NotOnZonal(pid) }
+    if system.has_library() { Silent::NotPublished(pid) } else { Silent::NotOnZonal(pid) }
 }
 
 #[cfg(test)]

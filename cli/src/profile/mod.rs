@@ -16,7 +16,7 @@ mod symbolize;
 mod symbols;
 mod target;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,17 +118,9 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let name = || path.display().to_string();
-    let file = File::open(path).with_context(name)?;
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
     // Paths of mappings need not be text.
-    let bytes = io::read_to_string(file);
-    match bytes {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Ok(String::from_utf8_lossy(&fs::read(path).with_context(name)?).into_owned())
-        }
-        Err(error) => Err(error).with_context(name),
-    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `zonal.heap.17` of `dir/zonal.heap.17`: the name of an output beside the input.

@@ -49,14 +49,13 @@ impl Target {
         let conf = system.variable("ZONAL_CONF").unwrap_or_default();
         let value = |key: &str| setting(&conf, key);
         let Some(name) = value("profile_signal") else {
-            let is_zonal = system.mapped_files().iter().any(|file| file.contains("libzonal.so"));
-            if is_zonal {
+            if system.has_library() {
                 bail!(
                     "{pid}: has no signal for profiles: start it by zonal run, or with \
                      ZONAL_CONF=profile_signal:SIGNAL"
                 );
             }
-            bail!("{pid}: not started on zonal: see zonal doctor --pid {pid}");
+            bail!("{pid}: not started on zonal: see zonal doctor {pid}");
         };
         let signal = signal(&name.to_string_lossy())
             .with_context(|| format!("{pid}: unknown signal {}", name.display()))?;
@@ -118,7 +117,8 @@ impl Target {
             rest = tail;
             if let (b'%', [b'p', after @ ..]) = (first, tail) {
                 rest = after;
-                name.extend(self.own_pid().to_string().bytes());
+                let pid = self.system.number_inside().unwrap_or(self.pid);
+                name.extend(pid.to_string().bytes());
             } else {
                 name.push(*first);
             }
@@ -128,14 +128,6 @@ impl Target {
             Ok(below) => self.root().join(below),
             Err(_) => Path::new("/proc").join(self.pid.to_string()).join("cwd").join(name),
         }
-    }
-
-    /// The number that the process has for itself: another one in a container.
-    fn own_pid(&self) -> u32 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let own = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
-        own.unwrap_or(self.pid)
     }
 
     fn send(&self, request: usize) -> Result<()> {
@@ -181,7 +173,7 @@ fn setting(conf: &OsStr, key: &str) -> Option<std::ffi::OsString> {
     values.next_back().map(|value| OsStr::from_bytes(value).to_owned())
 }
 
-/// The same names as in `ffi/src/env.rs`.
+/// The same names as in `ffi/src/handler.rs`.
 fn signal(name: &str) -> Option<i32> {
     let name = name.strip_prefix("SIG").unwrap_or(name);
     let number = |text: &str| text.parse::<i32>().ok();
