@@ -27,9 +27,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::watermark::{WatermarkFactors, WatermarkLevel, Watermarks};
 
-/// What the lowest mark of a cap keeps goes in so many parts, with another try to reclaim before each.
-const NR_PARTS: usize = 4;
-
 /// No limit.
 pub const UNLIMITED: usize = usize::MAX;
 
@@ -144,19 +141,13 @@ impl Budget {
         Cap { pages: self.cap.load(Relaxed), marks }
     }
 
-    /// Lets the next ones pass the marks of the cap, `nr_pages` at most and no more than a part of the
-    /// lowest; where so much is not left, with `beyond`, the cap itself. Beyond it nobody has anything to
-    /// lose by `nr_pages` at once, but the last that is left of a control group is not to go while others
-    /// free what could go instead.
+    /// Lets the next `nr_pages` pass the marks of the cap, and with `beyond` the cap itself.
     pub(crate) fn yield_cap(&self, nr_pages: usize, beyond: bool) {
-        let Cap { pages: cap, marks } = self.cap();
-        if cap == UNLIMITED {
-            return;
+        let cap = self.cap.load(Relaxed);
+        if cap != UNLIMITED {
+            let grace = self.charged() + nr_pages;
+            self.grace.store(if beyond { grace } else { grace.min(cap) }, Relaxed);
         }
-        let charged = self.charged();
-        let part = charged + nr_pages.min(marks.min / NR_PARTS);
-        let grace = if part <= cap || !beyond { part.min(cap) } else { charged + nr_pages };
-        self.grace.store(grace, Relaxed);
     }
 
     /// Fragmentation: raises the marks by a pageblock; whether they are not met.
@@ -377,19 +368,13 @@ mod tests {
     fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
         let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
         budget.set_cap(Cap { pages: 100, marks: MARKS });
-        budget.charge(91);
+        budget.charge(95);
         assert!(budget.is_capped(1));
-        // In parts, whatever is asked for.
-        for beyond in [false, true] {
-            budget.yield_cap(20, beyond);
-            assert!(!budget.is_capped(2) && budget.is_capped(3), "{beyond}");
-        }
-        budget.charge(8);
         budget.yield_cap(20, false);
-        assert!(!budget.is_capped(1) && budget.is_capped(2));
+        assert!(!budget.is_capped(5) && budget.is_capped(6));
         budget.yield_cap(20, true);
         assert!(!budget.is_capped(20) && budget.is_capped(21));
-        assert_eq!(budget.shortfall(), 29);
+        assert_eq!(budget.shortfall(), 25);
         // The next reading counts again.
         budget.set_cap(Cap { pages: 100, marks: MARKS });
         assert!(budget.is_capped(1));

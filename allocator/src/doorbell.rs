@@ -14,8 +14,9 @@
 //! | `steps`   | keeper (+1)                       | waiters (futex)| the keeper gave memory back  |
 //! | `waiting` | waiters (+1, -1)                  | keeper         | somebody is to be woken      |
 //! | `failures`| keeper, direct reclaim (0)        | ringers        | rounds in a row without gain |
+//! | `round`   | keeper (+1)                       | waiters (futex)| odd: in the middle of one    |
 //!
-//! The last three are hints: a waiter that misses a step sleeps for its bounded time. A hurry that comes
+//! The last four are hints: a waiter that misses a step sleeps for its bounded time. A hurry that comes
 //! before the keeper counted the last one is found at the next tick; one that comes later wakes it.
 //!
 //! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
@@ -39,6 +40,7 @@ pub struct Doorbell {
     steps: AtomicU32,
     waiting: AtomicU32,
     failures: AtomicU32,
+    round: AtomicU32,
 }
 
 /// Rounds for a watermark that gained nothing, after which nobody wakes the keeper for one: as the
@@ -54,6 +56,7 @@ impl Doorbell {
             steps: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             failures: AtomicU32::new(0),
+            round: AtomicU32::new(0),
         }
     }
 
@@ -172,6 +175,35 @@ impl Doorbell {
         true
     }
 
+    /// The keeper: a round begins.
+    pub fn begin_round(&self) {
+        self.round.store(self.round.load(Relaxed) | 1, Relaxed);
+    }
+
+    /// The keeper: it is over.
+    pub fn end_round(&self) {
+        self.round.store((self.round.load(Relaxed) | 1).wrapping_add(1), Relaxed);
+        if self.waiting.load(Relaxed) != 0 {
+            futex_wake(&self.round, i32::MAX);
+        }
+    }
+
+    /// Whether the keeper is in the middle of a round, which may bring something.
+    pub fn is_in_round(&self) -> bool {
+        let is_under_way = !self.round.load(Relaxed).is_multiple_of(2);
+        is_under_way && self.keeper.load(Relaxed) != 0 && !self.is_hopeless()
+    }
+
+    /// Waits until the keeper's round is over, at most `ns`; not where it is in none.
+    pub fn wait_for_round(&self, ns: u64) {
+        let round = self.round.load(Relaxed);
+        if !round.is_multiple_of(2) {
+            self.waiting.fetch_add(1, Relaxed);
+            futex_wait(&self.round, round, Some(ns));
+            self.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
     fn sleep(&self, steps: u32, ns: u64) {
         self.waiting.fetch_add(1, Relaxed);
         futex_wait(&self.steps, steps, Some(ns));
@@ -189,5 +221,6 @@ impl Doorbell {
         self.garbage.store(1, Relaxed);
         self.waiting.store(0, Relaxed);
         self.failures.store(0, Relaxed);
+        self.round.store(0, Relaxed);
     }
 }

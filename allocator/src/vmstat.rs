@@ -138,11 +138,6 @@ impl Vmstat {
         self.drain_skipped.fetch_add(1, Relaxed);
     }
 
-    /// Heaps that were left out so far, because somebody else was at work there.
-    pub fn nr_skipped(&self) -> u64 {
-        self.drain_skipped.load(Relaxed)
-    }
-
     /// A thread slept for `ns` because of zonal.
     pub fn note_blocked(&self, ns: u64) {
         self.throttled.fetch_add(1, Relaxed);

@@ -152,8 +152,19 @@ impl Kswapd {
         self.clock.begin_wait(mm.machine().now_ns());
     }
 
-    /// One round. `own` is the heap of the calling thread, if it has one.
+    /// One round. `own` is the heap of the calling thread, if it has one. Where it is the background
+    /// thread's, requests in need know that it is under way.
     pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
+        if own.is_some() {
+            return self.work(mm, own);
+        }
+        mm.doorbell().begin_round();
+        let next = self.work(mm, own);
+        mm.doorbell().end_round();
+        next
+    }
+
+    fn work(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
         let work = Work::begin(mm, own);

@@ -22,6 +22,8 @@ pub enum Rung {
     Purged,
     /// The background reclaimer had time for a step.
     Waited,
+    /// A round of the background reclaimer that was under way is over.
+    RoundOver,
     /// All threads' caches are back in the zones, cached huge mappings are unmapped.
     AllDrained,
     /// Purged again, now that everything free is in the zones.
@@ -45,6 +47,8 @@ pub enum Action {
     Purge,
     /// Wait for the background reclaimer, for a bounded time.
     Throttle,
+    /// Wait for the end of the background reclaimer's round, for a bounded time.
+    AwaitRound,
     /// Give back what every thread holds.
     DrainAll,
     /// Give the reserve for urgent requests to all.
@@ -66,8 +70,8 @@ pub struct Context {
     pub nr_loops: u32,
     /// Only a cap stands in the way, and the time for it is over.
     pub is_over: bool,
-    /// The pass left out what others were at work on, and what comes after the bound is the kernel's killer.
-    pub is_held_up: bool,
+    /// The background reclaimer may hold what is free, and what comes next is the kernel's killer.
+    pub awaits_round: bool,
 }
 
 /// The step after a failed attempt on `rung`: what to do, where that leads, and the watermark of
@@ -84,15 +88,12 @@ pub fn next(rung: Rung, context: Context) -> Option<(Action, Rung, WatermarkLeve
         Rung::Waited => (Action::DrainAll, Rung::AllDrained, Min),
         Rung::AllDrained => (Action::Purge, Rung::PurgedAll, Min),
         Rung::PurgedAll
-            if !context.is_over
-                && scan::should_retry(
-                    context.made_progress,
-                    context.is_held_up,
-                    context.nr_loops,
-                ) =>
+            if !context.is_over && scan::should_retry(context.made_progress, context.nr_loops) =>
         {
             (Action::Purge, Rung::Purged, Min)
         }
+        Rung::PurgedAll if context.awaits_round => (Action::AwaitRound, Rung::RoundOver, Min),
+        Rung::RoundOver => (Action::DrainAll, Rung::AllDrained, Min),
         Rung::PurgedAll => (Action::Unreserve, Rung::Unreserved, Min),
         Rung::Unreserved => others(0, nr_nodes),
         Rung::Node(n) if n + 1 < nr_nodes => (Action::OtherNode(n + 1), Rung::Node(n + 1), Low),
@@ -122,13 +123,13 @@ mod tests {
             nr_loops += u32::from(rung == Rung::PurgedAll);
             steps.push((action, level));
             rung = after;
-            assert!(steps.len() < 1000, "the ladder ends");
+            assert!(steps.len() < 200, "the ladder ends");
         }
         steps
     }
 
     fn plain(nr_nodes: u8) -> Context {
-        Context { nr_nodes, made_progress: false, nr_loops: 0, is_over: false, is_held_up: false }
+        Context { nr_nodes, made_progress: false, nr_loops: 0, is_over: false, awaits_round: false }
     }
 
     #[test]
@@ -169,15 +170,26 @@ mod tests {
     }
 
     #[test]
-    fn what_others_are_at_work_on_is_asked_for_again() {
-        let held_up = |passes| {
-            let held_up =
-                move |nr_loops| Context { nr_loops, is_held_up: nr_loops < passes, ..plain(1) };
-            let steps = walk(held_up);
-            steps.iter().filter(|(action, _)| *action == Action::DrainAll).count()
-        };
-        assert_eq!([held_up(0), held_up(1), held_up(30)], [1, 2, 31]);
-        assert_eq!(held_up(u32::MAX), 1 + scan::MAX_HELD_UP as usize);
+    fn after_a_round_under_way_all_is_tried_once_more() {
+        for is_over in [false, true] {
+            let context = |nr_loops| Context {
+                nr_loops,
+                is_over: is_over && nr_loops == 1,
+                awaits_round: nr_loops < 2,
+                ..plain(1)
+            };
+            let steps = walk(context);
+            let count = |wanted| steps.iter().filter(|(action, _)| *action == wanted).count();
+            assert_eq!(count(Action::AwaitRound), if is_over { 1 } else { 2 });
+            assert_eq!(count(Action::UseReserve), 1);
+        }
+        let held = walk(|nr_loops| Context { nr_loops, awaits_round: nr_loops < 1, ..plain(1) });
+        let held: Vec<Action> = held.into_iter().map(|(action, _)| action).collect();
+        let at = held.iter().position(|&action| action == Action::AwaitRound).unwrap();
+        assert_eq!(
+            held[at + 1..],
+            [Action::DrainAll, Action::Purge, Action::Unreserve, Action::UseReserve]
+        );
     }
 
     #[test]

@@ -11,9 +11,6 @@ pub const DEF_PRIORITY: u32 = 12;
 pub const SWAP_CLUSTER_MAX: usize = 32;
 /// Attempts without success after which reclaim gives up for the time being.
 pub const MAX_RECLAIM_RETRIES: u32 = 16;
-/// The same of attempts that others at work kept from memory: each sleeps for them, half a millisecond at
-/// most.
-pub const MAX_HELD_UP: u32 = 128;
 
 /// Pages to look at in a list of `size` pages.
 pub fn nr_to_scan(size: usize, priority: u32) -> usize {
@@ -45,9 +42,9 @@ pub fn border(now: u32, age: u32, priority: u32) -> Option<u32> {
 }
 
 /// Whether a request that failed after a whole pass is worth another: others may have taken what
-/// it reclaimed, or are at work on what it would have found.
-pub fn should_retry(made_progress: bool, is_held_up: bool, nr_loops: u32) -> bool {
-    (made_progress && nr_loops < MAX_RECLAIM_RETRIES) || (is_held_up && nr_loops < MAX_HELD_UP)
+/// it reclaimed.
+pub fn should_retry(made_progress: bool, nr_loops: u32) -> bool {
+    made_progress && nr_loops < MAX_RECLAIM_RETRIES
 }
 
 #[cfg(test)]
@@ -108,9 +105,6 @@ mod tests {
 
     #[test]
     fn retries_end() {
-        let gains = |nr_loops| should_retry(true, false, nr_loops);
-        assert!(gains(15) && !gains(16) && !should_retry(false, false, 0));
-        let is_held_up = |nr_loops| should_retry(false, true, nr_loops);
-        assert!(is_held_up(127) && !is_held_up(128));
+        assert!(should_retry(true, 15) && !should_retry(true, 16) && !should_retry(false, 0));
     }
 }

@@ -15,6 +15,9 @@ use crate::scan;
 use crate::shrink::shrink_node;
 use crate::stall::Stall;
 
+/// How long a request sleeps for the background reclaimer's next step.
+const LONGEST_WAIT_NS: u64 = 500_000;
+
 /// Why a `realloc` failed; the old block is as it was.
 #[derive(Clone, Copy, Debug)]
 pub enum ReallocError {
@@ -138,13 +141,14 @@ pub(crate) unsafe fn climb<T>(
             made_progress: stall.progress > 0 && request.effort == Effort::Usual,
             nr_loops: stall.nr_loops,
             is_over: stall.is_over(),
-            is_held_up: is_tried && request.effort == Effort::Usual && stall.is_held_up(),
+            awaits_round: is_tried && request.effort == Effort::Usual && stall.awaits_round(),
         };
         let Some((action, after, level)) = ladder::next(rung, context) else {
             return Err(AllocError::Exhausted { node: h.node(), order: 0 });
         };
         if is_tried {
-            stall.begin_pass(context.is_held_up);
+            stall.nr_loops += 1;
+            stall.progress = 0;
         }
         rung = after;
         from.level = level;
@@ -188,12 +192,13 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::Purge => {
             let lru = mm.pages().lruvec(stall.node);
             if scan::too_many_isolated(lru.nr_isolated, lru.nr_pages) {
-                stall.throttle();
+                throttle(mm);
             }
             let nr_pages = shrink_node(mm, stall.node, stall.control);
             stall.note(nr_pages);
         }
-        Action::Throttle => stall.throttle(),
+        Action::Throttle => throttle(mm),
+        Action::AwaitRound => stall.await_round(),
         Action::DrainAll => {
             let deadline_ns = stall.control.deadline_ns;
             let patience = stall.patience();
@@ -216,6 +221,20 @@ pub(crate) fn wake_kswapd(mm: &Mm) {
     if !mm.doorbell().is_hopeless() {
         mm.vmstat().note_wakeup();
         mm.doorbell().hurry();
+    }
+}
+
+/// Waits for the background reclaimer's next step, if there is a reclaimer and it can gain
+/// anything, and counts the time.
+fn throttle(mm: &Mm) {
+    if mm.doorbell().is_hopeless() {
+        return;
+    }
+    let since = mm.machine().now_ns();
+    if mm.doorbell().wait_for_step(LONGEST_WAIT_NS) {
+        let ns = mm.machine().now_ns().saturating_sub(since);
+        // What is beyond that the kernel took to run this thread again.
+        mm.vmstat().note_blocked(ns.min(LONGEST_WAIT_NS));
     }
 }
 

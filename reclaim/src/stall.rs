@@ -9,8 +9,10 @@ use crate::shrink::ScanControl;
 
 /// What a request in need takes first, in generations: what was idle for an eighth of a second.
 const DIRECT_AGE: u32 = 8;
-/// How long a request sleeps for others' next step.
-const LONGEST_WAIT_NS: u64 = 500_000;
+/// How long a request waits for a round of the background reclaimer, which may have lost its processor, and
+/// how often: a fifth of a second in all.
+const LONGEST_ROUND_NS: u64 = 50_000_000;
+const MAX_ROUNDS: u32 = 4;
 /// How long a request reclaims for the soft limit.
 const LONGEST_STALL_NS: u64 = 1_000_000;
 /// The same where the group or the node has next to nothing left: what follows is the kernel's killer. As
@@ -18,7 +20,7 @@ const LONGEST_STALL_NS: u64 = 1_000_000;
 const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
 /// But no more of that from here on: what was gained may go round, from caches that others fill again.
 const LAST_STALLS_END_NS: u64 = 1_000_000_000;
-/// Once a bound gave way, so many pages pass beyond it before reclaim is tried again: 4 MiB.
+/// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
 const GRACE_PAGES: usize = 1024;
 
 /// One request's time in direct reclaim.
@@ -32,6 +34,8 @@ pub(crate) struct Stall {
     since: Option<u64>,
     /// What stands in the way is what the group or the node has left.
     is_pressed: bool,
+    /// Rounds of the background reclaimer that it waited for.
+    nr_rounds: u32,
     /// Pages reclaimed when its time was last measured out.
     nr_before: usize,
     /// Pages reclaimed in this pass.
@@ -39,10 +43,6 @@ pub(crate) struct Stall {
     /// And in all passes.
     nr_reclaimed: usize,
     pub(crate) nr_loops: u32,
-    /// Heaps that anybody left out until this pass began.
-    nr_skipped: u64,
-    /// The pass before was held up.
-    was_held_up: bool,
 }
 
 impl Stall {
@@ -56,12 +56,11 @@ impl Stall {
             control,
             since: None,
             is_pressed: false,
+            nr_rounds: 0,
             nr_before: 0,
             progress: 0,
             nr_reclaimed: 0,
             nr_loops: 0,
-            nr_skipped: mm.vmstat().nr_skipped(),
-            was_held_up: false,
         }
     }
 
@@ -106,35 +105,24 @@ impl Stall {
         !may_go_on
     }
 
-    /// Whether this pass left something out though the kernel's killer is next: a heap in which somebody was
-    /// at work, or pages that somebody is about to give back. Who it is may have lost the processor, and
-    /// what it holds may be all that is free.
-    pub(crate) fn is_held_up(&self) -> bool {
-        let left_out = self.mm.vmstat().nr_skipped() != self.nr_skipped;
-        self.is_pressed && (left_out || self.mm.pages().nr_leaving() > 0)
+    /// Whether the background reclaimer is in the middle of a round though the kernel's killer is next. It
+    /// may be in all heaps or hold what was free, and have lost its processor: then a pass finds nothing in
+    /// no time. Not where a node is short, since others may serve.
+    pub(crate) fn awaits_round(&self) -> bool {
+        self.is_pressed
+            && self.nr_rounds < MAX_ROUNDS
+            && self.mm.doorbell().is_in_round()
+            && self.mm.pages().is_pressed_by_group(self.nr_pages)
     }
 
-    /// The next pass begins.
-    pub(crate) fn begin_pass(&mut self, is_held_up: bool) {
-        self.nr_loops += 1;
-        self.progress = 0;
-        self.nr_skipped = self.mm.vmstat().nr_skipped();
-        self.was_held_up = is_held_up;
-    }
-
-    /// Sleeps for the background reclaimer's next step, if there is a reclaimer and it can gain anything,
-    /// or so that others at work can leave, and counts the time.
-    pub(crate) fn throttle(&self) {
-        let doorbell = self.mm.doorbell();
+    /// Waits for its end, and counts the time.
+    pub(crate) fn await_round(&mut self) {
         let since = self.mm.machine().now_ns();
-        if self.was_held_up {
-            doorbell.pause(LONGEST_WAIT_NS);
-        } else if doorbell.is_hopeless() || !doorbell.wait_for_step(LONGEST_WAIT_NS) {
-            return;
-        }
-        let ns = self.mm.machine().now_ns().saturating_sub(since);
-        // What is beyond that the kernel took to run this thread again.
-        self.mm.vmstat().note_blocked(ns.min(LONGEST_WAIT_NS));
+        self.mm.doorbell().wait_for_round(LONGEST_ROUND_NS);
+        let now = self.mm.machine().now_ns();
+        self.mm.vmstat().note_blocked(now.saturating_sub(since).min(LONGEST_ROUND_NS));
+        self.nr_rounds += 1;
+        self.begin_time(now);
     }
 
     /// Only where the next answer may be that there is no memory, others in the heaps are waited for.

@@ -44,13 +44,8 @@ impl Pages {
     /// Charged pages that may have no memory: those charged last, which nobody may have touched yet,
     /// and those on their way out.
     pub fn nr_unsure(&self) -> usize {
-        self.budget.newest() + self.nr_leaving()
-    }
-
-    /// Charged pages that somebody is about to give back.
-    pub fn nr_leaving(&self) -> usize {
         let isolated: usize = self.online.iter().map(|node| self.lruvec(node).nr_isolated).sum();
-        self.lookout.leaving() + isolated
+        self.budget.newest() + self.lookout.leaving() + isolated
     }
 
     /// Somebody looked at what is left: of the pages charged last fewer are waited for each time.
@@ -163,13 +158,17 @@ impl Pages {
     /// Whether `nr_pages` more on `node` are refused by what the control group or the node has left.
     pub fn is_pressed(&self, node: NodeId, nr_pages: usize) -> bool {
         let of_node = self.node(node).is_some_and(|home| home.budget.is_capped(nr_pages));
-        // The soft limit is a wish.
-        let of_group = self.cap() != self.soft_cap && self.budget.is_capped(nr_pages);
-        of_node || of_group
+        of_node || self.is_pressed_by_group(nr_pages)
     }
 
-    /// Lets up to `nr_pages` pass the marks of the bounds that give way, a part of the lowest at a time; with
-    /// `beyond` and none of it left the bounds themselves, since there is nothing to reclaim.
+    /// Whether `nr_pages` more are refused by what the control group has left, which no node can help.
+    pub fn is_pressed_by_group(&self, nr_pages: usize) -> bool {
+        // The soft limit is a wish.
+        self.cap() != self.soft_cap && self.budget.is_capped(nr_pages)
+    }
+
+    /// Lets `nr_pages` pass the marks of the bounds that give way; with `beyond` the bounds themselves,
+    /// since there is nothing to reclaim.
     pub fn yield_caps(&self, node: NodeId, nr_pages: usize, beyond: bool) {
         self.budget.yield_cap(nr_pages, beyond);
         if let Some(home) = self.node(node) {

@@ -1,6 +1,6 @@
 //! What a control group has left: how it is read, and what a request does near its edge.
 
-use zonal_allocator::{Cap, PurgeHow, UNLIMITED};
+use zonal_allocator::{Cap, UNLIMITED};
 
 use super::*;
 use crate::pressure::{self, INTERVAL_NS, Pressure, Watch};
@@ -296,53 +296,41 @@ fn a_request_under_pressure_goes_on_while_it_gains() {
     mm.validate(Some(heap)).unwrap();
 }
 
-/// Calls `then` while another thread is in the middle of giving memory back, as one that lost its processor.
-fn beside_a_purge(
-    machine: &FakeMachine,
-    purge: impl FnOnce() -> usize + Send,
-    then: impl FnOnce(),
-) {
-    const CALLS: [Call; 2] = [Call::Purge, Call::PurgeMany];
-    CALLS.iter().for_each(|&call| machine.hold(call));
-    std::thread::scope(|scope| {
-        let purger = scope.spawn(purge);
-        while !CALLS.iter().any(|&call| machine.is_holding(call)) {
-            std::thread::yield_now();
-        }
-        then();
-        CALLS.iter().for_each(|&call| machine.let_go(call));
-        assert!(purger.join().unwrap() > 0);
-    });
-}
-
-/// What others hold is not gone for good: if the kernel would kill next, it is waited for.
+/// The background reclaimer may lose its processor with all that is free in its hands.
 #[test]
-fn a_request_under_pressure_knows_what_others_are_at_work_on() {
+fn a_request_at_the_edge_of_a_group_waits_for_a_round_under_way() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    leave_garbage(heap, 1000, 4000, 16);
-    leave_garbage(heap, 100_000, 30, 30);
-    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
-    let mut stall = Stall::new(mm, node(0), 1);
-    stall.begin();
-    assert!(!stall.is_held_up());
-    // Blocks that are off the free lists.
-    let purge = || mm.pages().purge(node(0), 1, PurgeHow::ALL);
-    beside_a_purge(machine, purge, || assert!(stall.is_held_up()));
-    assert!(!stall.is_held_up());
-    // A heap that is visited.
-    let visit = || mm.purge_holes(None, Patience::PassBy, PurgeHow::ALL, 1);
-    beside_a_purge(machine, visit, || {
-        mm.purge_holes(Some(heap), Patience::PassBy, PurgeHow::ALL, 1);
-        assert!(stall.is_held_up());
-    });
-    stall.begin_pass(true);
-    assert!(!stall.is_held_up());
-    // Where no kernel kills nobody waits.
-    mm.pages().set_cap(Cap::NONE);
-    let mut stall = Stall::new(mm, node(0), 1);
-    stall.begin();
-    beside_a_purge(machine, purge, || assert!(!stall.is_held_up()));
+    let full = Cap { pages: mm.pages().charged(), ..mm.pages().cap() };
+    let _keeper = keeper(mm);
+    let stall = |cap| {
+        mm.pages().set_cap(cap);
+        let mut stall = Stall::new(mm, node(0), 1);
+        stall.begin();
+        stall
+    };
+    assert!(!stall(full).awaits_round());
+    mm.doorbell().begin_round();
+    let mut waiting = stall(full);
+    assert!(waiting.awaits_round());
+    // Where the kernel does not kill nobody waits, nor where another node may serve.
+    assert!(!stall(Cap::NONE).awaits_round());
+    mm.pages().set_node_cap(node(0), full);
+    assert!(!stall(Cap::NONE).awaits_round());
+    mm.pages().set_node_cap(node(0), Cap::NONE);
+    // Not for ever.
+    mm.pages().set_cap(full);
+    let nr_waits = (0..100)
+        .take_while(|_| waiting.awaits_round().then(|| waiting.await_round()).is_some())
+        .count();
+    assert_eq!(nr_waits, 4);
+    // Nor for rounds that bring nothing.
+    (0..16).for_each(|_| mm.doorbell().note_gain(0));
+    assert!(!stall(full).awaits_round());
+    mm.doorbell().note_gain(1);
+    assert!(stall(full).awaits_round());
+    mm.doorbell().end_round();
+    assert!(!stall(full).awaits_round());
     mm.validate(Some(heap)).unwrap();
 }
 
