@@ -40,8 +40,8 @@ use app::App;
 /// Whom to watch, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Keys: 1 2 3 or Tab for the page, p to pause, + and - for the pace, s for the order of the slabs, ? for
-help, q to quit.
+Keys: 1 2 3 or Tab for the page, p to pause, + and - for the pace, s for the order of the slabs, \
+? for help, q to quit.
 
 Without a terminal, or with --count, one line is printed at each interval.")]
 pub(crate) struct TopArgs {
