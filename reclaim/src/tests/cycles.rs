@@ -208,6 +208,41 @@ fn what_is_beyond_the_working_set_goes_soon() {
     assert!(load.charged() > set / 2, "{} of {set}", load.charged());
 }
 
+/// To be awake pays as well as work, where the processor time cannot be told or callers do the rounds.
+#[test]
+fn who_does_not_know_what_was_worked_pays_by_being_awake() {
+    for in_caller in [false, true] {
+        let machine = FakeBuilder::new().build();
+        let (mm, heap) = start(machine, Config::default());
+        let own = in_caller.then_some(heap);
+        let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+        let mut rounds = |count: usize| {
+            for _ in 0..count {
+                machine.advance_ns(20 * MS);
+                keeper.begin_wait(mm);
+                keeper.round(mm, own);
+            }
+        };
+        let work = || {
+            let blocks: Vec<_> = (0..160).map(|_| take(heap, 100_000).unwrap()).collect();
+            blocks.into_iter().for_each(|block| give(heap, block));
+            mm.pages().charged()
+        };
+        let peak = work();
+        rounds(4);
+        assert!(mm.pages().charged() < peak / 2);
+        work();
+        rounds(1);
+        work();
+        // The age that was learnt has passed.
+        rounds(10);
+        assert!(mm.pages().charged() > peak / 2, "{} of {peak}", mm.pages().charged());
+        // 32 times 8 ms of refaults are paid.
+        rounds(10);
+        assert!(mm.pages().charged() < peak / 2, "{} of {peak}", mm.pages().charged());
+    }
+}
+
 /// They drain a heap late, and what it held is cold in the zone still later.
 #[test]
 fn threads_that_rest_leave_nothing_once_nobody_looks() {
