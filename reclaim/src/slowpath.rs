@@ -135,13 +135,15 @@ pub(crate) unsafe fn climb<T>(
     let mut from = Attempt { node: first, level: WatermarkLevel::Low };
     let mut rung = Rung::Low;
     loop {
-        let is_tried = rung == Rung::PurgedAll;
+        let (is_tried, is_over) = (rung == Rung::PurgedAll, stall.is_over());
         let context = Context {
             nr_nodes: zonelist.len() as u8,
             made_progress: stall.progress > 0 && request.effort == Effort::Usual,
             nr_loops: stall.nr_loops,
-            is_over: stall.is_over(),
-            awaits_round: is_tried && request.effort == Effort::Usual && stall.awaits_round(),
+            is_over,
+            awaits_round: (is_tried || is_over)
+                && request.effort == Effort::Usual
+                && stall.awaits_round(),
         };
         let Some((action, after, level)) = ladder::next(rung, context) else {
             return Err(AllocError::Exhausted { node: h.node(), order: 0 });

@@ -34,6 +34,8 @@ pub(crate) struct Stall {
     since: Option<u64>,
     /// What stands in the way is what the group or the node has left.
     is_pressed: bool,
+    /// And of the group, which no node can help.
+    is_group_full: bool,
     /// Rounds of the background reclaimer that it waited for.
     nr_rounds: u32,
     /// Pages reclaimed when its time was last measured out.
@@ -56,6 +58,7 @@ impl Stall {
             control,
             since: None,
             is_pressed: false,
+            is_group_full: false,
             nr_rounds: 0,
             nr_before: 0,
             progress: 0,
@@ -79,6 +82,7 @@ impl Stall {
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
             self.is_pressed = pages.is_pressed(self.node, self.nr_pages);
+            self.is_group_full = pages.is_pressed_by_group(self.nr_pages);
             self.begin_time(now);
         }
     }
@@ -109,10 +113,7 @@ impl Stall {
     /// may be in all heaps or hold what was free, and have lost its processor: then a pass finds nothing in
     /// no time. Not where a node is short, since others may serve.
     pub(crate) fn awaits_round(&self) -> bool {
-        self.is_pressed
-            && self.nr_rounds < MAX_ROUNDS
-            && self.mm.doorbell().is_in_round()
-            && self.mm.pages().is_pressed_by_group(self.nr_pages)
+        self.is_group_full && self.nr_rounds < MAX_ROUNDS && self.mm.doorbell().is_in_round()
     }
 
     /// Waits for its end, and counts the time.
