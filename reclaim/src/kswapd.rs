@@ -10,7 +10,6 @@
 //! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `balance` works for
 //! watermarks, `regain` gives huge pages back.
 
-use core::mem;
 use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
@@ -60,10 +59,8 @@ pub struct Kswapd {
     /// Since when nobody rang, by the clock of ages.
     quiet_since: u64,
     faults_seen: u64,
-    /// Processor time of the process when that was last looked at, if it was.
-    process_time_ns: Option<u64>,
-    /// When faults were last judged, by the clock of ages.
-    judged_at: u64,
+    /// Work until then has been counted, while something is owed.
+    paid_until: Option<u64>,
     /// The last purge that was a mistake.
     regret: Option<Regret>,
     pressure: Pressure,
@@ -121,8 +118,7 @@ impl Kswapd {
             credit_ns: BURST_NS,
             quiet_since: now,
             faults_seen: faults(mm),
-            process_time_ns: None,
-            judged_at: now,
+            paid_until: None,
             regret: None,
             pressure: Pressure::new(config.looks_from),
             config,
@@ -174,7 +170,7 @@ impl Kswapd {
             self.quiet_since = awake;
         }
         self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
-        // What was used during a long sleep may have been used just now: it is young, by a generation at most.
+        // What was used during a long sleep may have been used just now: it is young.
         let busy_ns = self.busy_tick_ns();
         let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
         self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
@@ -182,6 +178,10 @@ impl Kswapd {
         let was_thrashing = self.ageing.is_thrashing();
         self.judge(mm, own.is_some());
         let has_paid = was_thrashing && !self.ageing.is_thrashing();
+        if has_paid {
+            // What was kept until now goes like what was freed just now.
+            self.quiet_since = awake;
+        }
 
         self.pressure.refresh(mm, now);
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
@@ -198,7 +198,8 @@ impl Kswapd {
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         // Nobody rang since then, or the age has not passed: until now that of what was kept.
-        let age_ns = if has_paid { MIN_TTL_NS } else { self.age_ns(mm) };
+        let kept_ns = if has_paid { MIN_TTL_NS } else { 0 };
+        let age_ns = self.age_ns(mm).max(kept_ns);
         let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
         self.ageing.note_purged(purged as u64, used_at);
         if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
@@ -230,19 +231,19 @@ impl Kswapd {
         self.ageing.note_pages(mm.pages().charged(), now);
     }
 
-    /// What the program worked since the last round pays for what it wanted again.
+    /// What the program worked since the last round pays for what it wanted again. Where nobody can or
+    /// should ask for that, to be awake counts for as much.
     fn pay(&mut self, mm: &Mm, in_caller: bool) {
+        if !self.ageing.is_thrashing() {
+            self.paid_until = None;
+            return;
+        }
         let awake = self.clock.awake_ns();
-        let awake_for = awake.saturating_sub(mem::replace(&mut self.judged_at, awake));
         let is_silent = in_caller || mm.machine().is_confined_since_start();
         let process_time_ns = if is_silent { None } else { mm.machine().process_time_ns() };
-        // Where nobody can or should ask, to be awake counts for as much.
-        let worked =
-            match (mem::replace(&mut self.process_time_ns, process_time_ns), process_time_ns) {
-                (Some(before), Some(now)) => now.saturating_sub(before),
-                _ => awake_for,
-            };
-        self.ageing.note_work(worked, awake);
+        let until = process_time_ns.unwrap_or(awake);
+        let since = self.paid_until.replace(until).unwrap_or(until);
+        self.ageing.note_work(until.saturating_sub(since), awake);
     }
 
     fn next(&self, mm: &Mm, is_busy: bool) -> Next {
@@ -313,7 +314,7 @@ impl Kswapd {
                 }
             }
         }
-        purged + mm.age_huge(age_ns) / PAGE_SIZE
+        purged + mm.age_huge(self.age_ns(mm)) / PAGE_SIZE
     }
 }
 

@@ -246,18 +246,23 @@ fn who_does_not_know_what_was_worked_pays_by_being_awake() {
 /// They drain a heap late, and what it held is cold in the zone still later.
 #[test]
 fn threads_that_rest_leave_nothing_once_nobody_looks() {
-    let mut load = Cycles { works_ns: MS, ..Cycles::new() };
-    let heaps: Vec<_> = (0..16).map(|_| load.mm.attach().unwrap()).collect();
-    for _ in 0..2 {
-        load.cycle(100 * MS);
+    for pays_after in [60_000, 1500, 2100, 2300, 2500, 2700, 2900, 4000] {
+        let mut load = Cycles { works_ns: MS, ..Cycles::new() };
+        let heaps: Vec<_> = (0..16).map(|_| load.mm.attach().unwrap()).collect();
+        for _ in 0..2 {
+            load.cycle(100 * MS);
+        }
+        for &heap in &heaps {
+            let blocks: Vec<_> =
+                (0..20).map(|i| take(heap, 1000 * (i % 10 + 1)).unwrap()).collect();
+            blocks.into_iter().for_each(|block| give(heap, block));
+        }
+        load.rest(pays_after * MS);
+        load.machine.work_ns(1 << 40);
+        load.rest(60_000 * MS);
+        assert!(!load.is_on_duty);
+        assert_eq!(load.mm.pages().nr_free_resident(), 0, "paid after {pays_after} ms");
     }
-    for &heap in &heaps {
-        let blocks: Vec<_> = (0..20).map(|i| take(heap, 1000 * (i % 10 + 1)).unwrap()).collect();
-        blocks.into_iter().for_each(|block| give(heap, block));
-    }
-    load.rest(60_000 * MS);
-    assert!(!load.is_on_duty);
-    assert_eq!(load.mm.pages().nr_free_resident(), 0);
 }
 
 /// A round that takes long is no stop of the process: memory ages meanwhile.
