@@ -43,6 +43,7 @@ doorbell_ring_relaxed     doorbell::nothing
 doorbell_retire_relaxed   doorbell::nothing
 doorbell_retire_blind     doorbell::nothing
 doorbell_hurry_silent     doorbell::hurry
+doorbell_round_silent     doorbell::round
 registry_take_shared      registry::succession
 registry_take_visited     life::threads
 gate_visited_relaxed      life::threads

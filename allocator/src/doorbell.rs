@@ -16,8 +16,10 @@
 //! | `failures`| keeper, direct reclaim (0)        | ringers        | rounds in a row without gain |
 //! | `round`   | keeper (+1)                       | waiters (futex)| odd: in the middle of one    |
 //!
-//! The last four are hints: a waiter that misses a step sleeps for its bounded time. A hurry that comes
-//! before the keeper counted the last one is found at the next tick; one that comes later wakes it.
+//! `steps`, `waiting` and `failures` are hints: a waiter that misses a step sleeps for its bounded time. A
+//! hurry that comes before the keeper counted the last one is found at the next tick; one that comes later
+//! wakes it. The end of a round wakes whoever sleeps for it, asked or not: the kernel compares `round` as it
+//! puts a waiter to sleep, so none sleeps on a round that is over.
 //!
 //! The keeper clears `garbage` before it looks around, so a ring that it overlooks comes after the
 //! clearing and stays: the keeper takes locks or runs a membarrier after the clearing. `retire`
@@ -183,7 +185,7 @@ impl Doorbell {
     /// The keeper: it is over.
     pub fn end_round(&self) {
         self.round.store((self.round.load(Relaxed) | 1).wrapping_add(1), Relaxed);
-        if self.waiting.load(Relaxed) != 0 {
+        if !fault("doorbell_round_silent") {
             futex_wake(&self.round, i32::MAX);
         }
     }
@@ -198,9 +200,7 @@ impl Doorbell {
     pub fn wait_for_round(&self, ns: u64) {
         let round = self.round.load(Relaxed);
         if !round.is_multiple_of(2) {
-            self.waiting.fetch_add(1, Relaxed);
             futex_wait(&self.round, round, Some(ns));
-            self.waiting.fetch_sub(1, Relaxed);
         }
     }
 

@@ -148,19 +148,8 @@ impl Kswapd {
         self.clock.begin_wait(mm.machine().now_ns());
     }
 
-    /// One round. `own` is the heap of the calling thread, if it has one. Where it is the background
-    /// thread's, requests in need know that it is under way.
+    /// One round. `own` is the heap of the calling thread, if it has one.
     pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
-        if own.is_some() {
-            return self.work(mm, own);
-        }
-        mm.doorbell().begin_round();
-        let next = self.work(mm, own);
-        mm.doorbell().end_round();
-        next
-    }
-
-    fn work(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
         let work = Work::begin(mm, own);
@@ -184,6 +173,10 @@ impl Kswapd {
         }
 
         self.pressure.refresh(mm, now);
+        // Until it has looked at all that is free, requests in need may wait for the background thread.
+        if own.is_none() {
+            mm.doorbell().begin_round();
+        }
         // What is gained for a watermark costs no credit: requests would have to do it themselves.
         let is_short = is_short(mm);
         let may_work = self.credit_ns > 0 || self.balance.gains();
@@ -197,6 +190,9 @@ impl Kswapd {
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
+        if own.is_none() {
+            mm.doorbell().end_round();
+        }
         // Nobody rang since then, or the age has not passed: until now that of what was kept.
         let kept_ns = if has_paid { MIN_TTL_NS } else { 0 };
         let age_ns = self.age_ns(mm).max(kept_ns);

@@ -2,7 +2,7 @@
 //!
 //! Faults: `doorbell_ring_relaxed`, `doorbell_retire_relaxed` (ringer and keeper overlook each
 //! other), `doorbell_retire_blind` (a ring during the last round is lost), `doorbell_hurry_silent`
-//! (a wake comes before the sleep).
+//! (a wake comes before the sleep), `doorbell_round_silent` (nobody is told that a round is over).
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicBool;
@@ -88,5 +88,26 @@ fn hurry() {
         assert!(rig.bell.answer(), "woken for nothing");
         assert_eq!(*rig.garbage.lock(), 1);
         caller.join().unwrap();
+    });
+}
+
+/// Who waits for a round goes on when it is over, whenever it began to wait. Here nothing else wakes it.
+#[test]
+fn round() {
+    check("doorbell:round", &["sleep", "late-sleep", "over"], || {
+        let rig = Rig::new();
+        assert!(rig.bell.claim());
+        rig.bell.begin_round();
+        let waiter = {
+            let rig = Arc::clone(&rig);
+            thread::spawn(move || {
+                if !rig.bell.is_in_round() {
+                    reached("over");
+                }
+                rig.bell.wait_for_round(0);
+            })
+        };
+        rig.bell.end_round();
+        waiter.join().unwrap();
     });
 }

@@ -334,6 +334,44 @@ fn a_request_at_the_edge_of_a_group_waits_for_a_round_under_way() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// Lets held calls go on, also where an assertion fails.
+struct LetGo(&'static FakeMachine);
+
+const PURGES: [Call; 2] = [Call::Purge, Call::PurgeMany];
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        PURGES.iter().for_each(|&call| self.0.let_go(call));
+    }
+}
+
+/// While the background thread is kept from going on, in the middle of a purge, its round is under way.
+#[test]
+fn a_round_that_is_held_up_is_under_way() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    leave_garbage(heap, 1000, 4000, 16);
+    let mut keeper = keeper(mm);
+    PURGES.iter().for_each(|&call| machine.hold(call));
+    std::thread::scope(|scope| {
+        let held = LetGo(machine);
+        let rounds = scope.spawn(move || {
+            for _ in 0..100 {
+                machine.advance_ns(20_000_000);
+                keeper.round(mm, None);
+            }
+        });
+        while !PURGES.iter().any(|&call| machine.is_holding(call)) {
+            assert!(!rounds.is_finished(), "nothing was purged");
+            std::thread::yield_now();
+        }
+        assert!(mm.doorbell().is_in_round());
+        drop(held);
+        rounds.join().unwrap();
+        assert!(!mm.doorbell().is_in_round());
+    });
+}
+
 /// What was gained may go to others each time.
 #[test]
 fn a_request_under_pressure_ends_although_it_gains() {
