@@ -24,7 +24,7 @@ static int filter_number(const char *name, size_t n)
 		{ "open", SYS_open },
 #endif
 		{ "mremap", SYS_mremap }, { "clone", SYS_clone }, { "clone3", 435 }, { "pidfd_open", 434 },
-		{ "mincore", SYS_mincore }, { "prctl", SYS_prctl }, { "sched_getaffinity", SYS_sched_getaffinity },
+		{ "clock_gettime", SYS_clock_gettime }, { "mincore", SYS_mincore }, { "prctl", SYS_prctl }, { "sched_getaffinity", SYS_sched_getaffinity },
 		{ "read", SYS_read }, { "futex", SYS_futex }, { "move_pages", SYS_move_pages },
 		{ "mkdirat", SYS_mkdirat }, { "ftruncate", SYS_ftruncate }, { "fallocate", SYS_fallocate }, { "unlinkat", SYS_unlinkat },
 	};

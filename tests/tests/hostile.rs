@@ -191,7 +191,7 @@ fn refused_calls_before_the_loader() {
 fn each_optional_call_refused_alone() {
     let _shared = MACHINE.read().unwrap();
     let calls = "mbind set_mempolicy get_mempolicy madvise process_madvise membarrier rseq getcpu getrandom \
-                 mremap mincore pidfd_open prctl sched_getaffinity move_pages futex";
+                 mremap mincore pidfd_open prctl sched_getaffinity move_pages clock_gettime futex";
     for call in calls.split_whitespace() {
         let program = compile("workload.c");
         // glibc's own threads need the futex.
@@ -209,7 +209,7 @@ fn refused_calls_later() {
     for answer in ["EPERM", "ENOSYS", "ENOMEM"] {
         workload(&[&format!(
             "late={answer}:mbind,set_mempolicy,get_mempolicy,madvise,process_madvise,membarrier,getcpu,\
-             getrandom,openat,open,mremap,mincore,pidfd_open"
+             getrandom,openat,open,mremap,mincore,pidfd_open,clock_gettime"
         )]);
     }
 }

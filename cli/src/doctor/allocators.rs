@@ -12,12 +12,14 @@ use crate::system::System;
 const CHECK: &str = "allocator";
 
 /// Libraries that define `malloc`.
-const LIBRARIES: [&str; 9] = [
+const LIBRARIES: [&str; 10] = [
     "libjemalloc",
     "libtcmalloc",
     "libmimalloc",
     "libsnmallocshim",
     "librpmalloc",
+    // The other library of that name serves only those who call it.
+    "libtbbmalloc_proxy",
     "libhoard",
     "libasan",
     "libmemkind",

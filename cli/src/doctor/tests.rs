@@ -152,6 +152,21 @@ fn another_allocator_counts_by_its_place() {
     assert_eq!(fake.complaint().level, Level::Problem);
 }
 
+/// Of oneTBB's two libraries only one takes malloc over.
+#[test]
+fn a_proxy_is_another_allocator_and_what_stands_behind_it_is_none() {
+    let fake = Fake::healthy();
+    let maps = |library: &str| {
+        format!(
+            "7f00-7f01 r-xp 0 08:01 42 /opt/libzonal.so\n7f02-7f03 r-xp 0 08:01 43 /usr/lib/{library}\n"
+        )
+    };
+    fake.file("/proc/7/maps", &maps("libtbbmalloc.so.2"));
+    assert!(fake.findings().iter().all(|finding| finding.level == Level::Fine));
+    fake.file("/proc/7/maps", &maps("libtbbmalloc_proxy.so.2"));
+    assert_eq!(fake.complaint().level, Level::Note);
+}
+
 #[test]
 fn python_keeps_a_pool_unless_told_otherwise() {
     let fake = Fake::healthy();

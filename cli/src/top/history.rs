@@ -12,37 +12,44 @@ const LENGTH: usize = 512;
 pub(super) struct Rate {
     /// Its name on the screen.
     pub(super) label: &'static str,
-    /// Its name in the reports.
-    pub(super) name: &'static str,
+    /// Its names in the reports; the sum counts.
+    names: &'static [&'static str],
     /// Whether it counts pages, and is shown in bytes.
     pub(super) is_pages: bool,
     /// Whether anything but zero is bad news.
     pub(super) is_trouble: bool,
 }
 
-const fn pages(label: &'static str, name: &'static str) -> Rate {
-    Rate { label, name, is_pages: true, is_trouble: false }
+const fn pages(label: &'static str, names: &'static [&'static str]) -> Rate {
+    Rate { label, names, is_pages: true, is_trouble: false }
 }
 
-const fn events(name: &'static str) -> Rate {
-    Rate { label: name, name, is_pages: false, is_trouble: false }
+const fn events(names: &'static [&'static str]) -> Rate {
+    Rate { label: names[0], names, is_pages: false, is_trouble: false }
 }
 
-const fn trouble(name: &'static str) -> Rate {
-    Rate { label: name, name, is_pages: false, is_trouble: true }
+const fn trouble(names: &'static [&'static str]) -> Rate {
+    Rate { label: names[0], names, is_pages: false, is_trouble: true }
+}
+
+impl Rate {
+    /// What was counted so far; none where this version of the library does not count it.
+    fn count(self, snapshot: &Snapshot) -> Option<u64> {
+        self.names.iter().map(|name| counter(snapshot, name)).sum()
+    }
 }
 
 /// What is shown of `/proc/vmstat`'s kind, in the order of the screen: what the program does in the
 /// left column, what reclaim does in the right one.
 pub(super) const RATES: [Rate; 8] = [
-    pages("pgalloc", "pgalloc"),
-    pages("pgfault", "pgfault"),
-    events("bin_refill"),
-    events("remote_free"),
-    pages("pgscan", "pgscan_kswapd"),
-    pages("pgsteal", "pgsteal"),
-    pages("refault", "workingset_refault"),
-    trouble("allocstall"),
+    pages("pgalloc", &["pgalloc"]),
+    pages("pgfault", &["pgfault"]),
+    events(&["bin_refill"]),
+    events(&["remote_free"]),
+    pages("pgscan", &["pgscan_kswapd", "pgscan_direct"]),
+    pages("pgsteal", &["pgsteal"]),
+    pages("refault", &["workingset_refault"]),
+    trouble(&["allocstall"]),
 ];
 
 /// One moment.
@@ -71,7 +78,7 @@ impl History {
         self.samples.push_back(Sample {
             taken_ns: snapshot.taken_ns,
             resident: snapshot.memory().resident_bytes,
-            counters: RATES.map(|rate| counter(snapshot, rate.name)),
+            counters: RATES.map(|rate| rate.count(snapshot)),
         });
     }
 
@@ -127,7 +134,7 @@ mod tests {
             history.push(&snapshot);
             history.push(&snapshot);
         }
-        let index = RATES.iter().position(|rate| rate.name == "bin_refill").unwrap();
+        let index = RATES.iter().position(|rate| rate.label == "bin_refill").unwrap();
         assert_eq!(history.rates(index, 10), Some(vec![200, 100]));
         assert_eq!(history.rates(index, 1), Some(vec![100]));
     }
@@ -136,7 +143,17 @@ mod tests {
     fn every_rate_is_a_counter_of_the_library() {
         let snapshot = Box::<Snapshot>::default();
         for rate in RATES {
-            assert_eq!(counter(&snapshot, rate.name), Some(0), "{}", rate.name);
+            assert_eq!(rate.count(&snapshot), Some(0), "{}", rate.label);
         }
+    }
+
+    #[test]
+    fn what_is_scanned_is_so_by_the_background_and_by_requests() {
+        let mut snapshot = Box::<Snapshot>::default();
+        snapshot.nr_nodes = 1;
+        let events = &mut snapshot.nodes[0].events;
+        (events.pgscan_kswapd, events.pgscan_direct) = (3, 4);
+        let rate = RATES.iter().find(|rate| rate.label == "pgscan").unwrap();
+        assert_eq!(rate.count(&snapshot), Some(7));
     }
 }

@@ -223,7 +223,8 @@ impl Machine {
     /// Nanoseconds of processor time that all threads of the process took so far. A call of the system,
     /// which looks at each of them; None where it cannot be told.
     pub fn process_time_ns(&self) -> Option<u64> {
-        self.hooks.worked_ns().map_or_else(os::process_time_ns, |ns| Some(ns).filter(|&ns| ns > 0))
+        let ns = self.hooks.worked_ns().unwrap_or_else(os::process_time_ns);
+        (ns > 0).then_some(ns)
     }
 
     /// A number that the outside cannot guess; another one each time. Not for keys.

@@ -10,7 +10,7 @@ use crate::{Call, Errno, Span, os};
 pub(super) struct Batching(AtomicBool);
 
 impl Machine {
-    /// Finds out whether one call can purge many spans (Linux 6.14).
+    /// Finds out whether one call can purge many spans.
     ///
     /// A filter may kill a process for asking, so this belongs in the start of the
     /// program; without it, [`Machine::purge`] makes a call for each span.

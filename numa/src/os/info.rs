@@ -36,9 +36,9 @@ pub(crate) fn thread_time_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Nanoseconds of `CLOCK_PROCESS_CPUTIME_ID`, if it can be read.
-pub(crate) fn process_time_ns() -> Option<u64> {
-    Some(clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)).filter(|&ns| ns > 0)
+/// Nanoseconds of `CLOCK_PROCESS_CPUTIME_ID`.
+pub(crate) fn process_time_ns() -> u64 {
+    clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn clock_ns(clock: libc::clockid_t) -> u64 {

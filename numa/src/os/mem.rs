@@ -88,12 +88,12 @@ pub(crate) fn advise(span: Span, advice: i32) -> Result<(), Errno> {
 /// Spans that one [`advise_many`] takes.
 const BATCH: usize = 64;
 
-/// This thread's process, without a descriptor that the program might close or
-/// a number that a forked child would inherit (Linux 6.14).
+/// This thread's process (`PIDFD_SELF`, from Linux 6.15 on), without a descriptor that the program
+/// might close or a number that a forked child would inherit.
 const PIDFD_SELF_THREAD: i32 = -10000;
 
-/// `process_madvise` of this process on the first spans, as many as fit in one
-/// call. The answer is how many bytes it worked through.
+/// `process_madvise` of this process on the first spans, as many as fit in one call. The answer is how
+/// many bytes it worked through. For the own process it takes any advice from Linux 6.13 on.
 pub(crate) fn advise_many(spans: &[Span], advice: i32) -> Result<usize, Errno> {
     let mut vec = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
     let nr = spans.len().min(BATCH);
