@@ -108,7 +108,7 @@ impl Mm {
         };
         let passes_by = |heap: &Heap| patience == Patience::PassBy && heap.is_visited();
         let wanted = |heap: &Heap| is_due(heap) && !passes_by(heap);
-        let max_pages = sweep.map_or(usize::MAX, |sweep| sweep.max_pages);
+        let max_pages = sweep.map_or(usize::MAX, Sweep::next_pages);
         while done.purged < max_pages
             && turns > 0
             && !self.is_over(deadline_ns)

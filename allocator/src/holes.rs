@@ -26,6 +26,7 @@ struct Batch {
     /// The slab of each range, its pages, and how often its section was holed so far.
     owners: [(*mut Slab, u16, u8); BATCH],
     nr: usize,
+    nr_pages: usize,
     by: Reclaimer,
 }
 
@@ -49,8 +50,12 @@ impl Entered<'_> {
             spans: [Span::EMPTY; BATCH],
             owners: [(core::ptr::null_mut(), 0, 0); BATCH],
             nr: 0,
+            nr_pages: 0,
             by: how.by,
         };
+        if goal_pages == 0 {
+            return HolesPurged { is_partial: true, ..done };
+        }
         for class in SizeClass::all() {
             let mut slab = self.classes[class.index()].partial.head;
             while let Some(mut s) = NonNull::new(slab) {
@@ -61,7 +66,8 @@ impl Entered<'_> {
                     self.collect_holes(s, how, &mut batch, &mut done);
                 }
                 let is_over = mm.is_over(how.deadline_ns);
-                if done.nr_pages >= goal_pages || is_over || self.is_wanted() {
+                let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
+                if is_enough || is_over || self.is_wanted() {
                     self.flush(&mut batch, &mut done);
                     done.is_partial = true;
                     return done;
@@ -120,6 +126,7 @@ impl Entered<'_> {
                 unsafe { Span::new(map.addr_of(head.add(first)).addr(), len * PAGE_SIZE) };
             batch.owners[batch.nr] = (slab, run, holing);
             batch.nr += 1;
+            batch.nr_pages += len;
             if batch.nr == BATCH {
                 self.flush(batch, done);
             }
@@ -145,6 +152,6 @@ impl Entered<'_> {
             pages.note_holes(slab.head(), nr_pages, batch.by);
             done.nr_pages += nr_pages;
         }
-        batch.nr = 0;
+        (batch.nr, batch.nr_pages) = (0, 0);
     }
 }

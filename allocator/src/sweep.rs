@@ -15,8 +15,22 @@ pub struct Sweep {
     pub how: PurgeHow,
     /// Generations for which a heap must have done nothing to be drained.
     pub idle_for: u32,
-    /// Holes purged in one heap before the next has its turn, and in all dead ones together.
+    /// Pages purged in holes of one heap before the next has its turn, and of all dead ones together.
+    pub step_pages: usize,
+    /// The same in all heaps.
     pub max_pages: usize,
+}
+
+impl Sweep {
+    /// What is left of it after so many pages.
+    fn after(self, nr_purged: usize) -> Sweep {
+        Sweep { max_pages: self.max_pages.saturating_sub(nr_purged), ..self }
+    }
+
+    /// Pages to purge in the next heap.
+    pub(crate) fn next_pages(self) -> usize {
+        self.step_pages.min(self.max_pages)
+    }
 }
 
 impl Mm {
@@ -31,7 +45,7 @@ impl Mm {
             let entered = unsafe { own.as_ref() }.try_enter();
             purged += entered.map_or(0, |mut entered| entered.sweep(sweep));
         }
-        purged += self.drain_dead(Some(sweep), Patience::PassBy, None).purged;
+        purged += self.drain_dead(Some(sweep.after(purged)), Patience::PassBy, None).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
         for heap in self.registry.all() {
@@ -43,16 +57,16 @@ impl Mm {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                purged += self.sweep_round(&round, sweep);
+                purged += self.sweep_round(&round, sweep.after(purged));
                 nr = 0;
             }
         }
-        purged + self.sweep_round(&round[..nr], sweep)
+        purged + self.sweep_round(&round[..nr], sweep.after(purged))
     }
 
     fn sweep_round(&self, heaps: &[Option<&'static Heap>], sweep: Sweep) -> usize {
         let mut purged = 0;
-        self.visit_round(heaps, &mut |entered| purged += entered.sweep(sweep));
+        self.visit_round(heaps, &mut |entered| purged += entered.sweep(sweep.after(purged)));
         purged
     }
 }
@@ -82,7 +96,7 @@ impl Entered<'_> {
             let owner = self.owner();
             self.collect_surplus(heap, || owner.waits());
         }
-        let holes = self.purge_holes(sweep.how, sweep.max_pages);
+        let holes = self.purge_holes(sweep.how, sweep.next_pages());
         // An idle heap is done when its slabs were old enough to be looked at.
         if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.up_to) {
             heap.drained.store(epoch, Relaxed);

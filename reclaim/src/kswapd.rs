@@ -289,8 +289,8 @@ impl Kswapd {
         // Once all is kept, the rest is not as cold.
         let most = || match self.ageing.excess(mm.pages().charged()) {
             0 if age < generations(self.ageing.kept_age_ns()) => 0,
-            0 => STEP_PAGES,
-            excess => excess.min(STEP_PAGES),
+            0 => usize::MAX,
+            excess => excess,
         };
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
@@ -299,10 +299,10 @@ impl Kswapd {
         mm.pages().begin_wishes();
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
-        purged += mm.sweep(own, Sweep { how, idle_for, max_pages: most() });
+        purged += mm.sweep(own, Sweep { how, idle_for, step_pages: STEP_PAGES, max_pages: most() });
         for node in nodes(mm) {
             loop {
-                let most = most();
+                let most = most().min(STEP_PAGES);
                 let step = if most > 0 { mm.pages().purge(node, most, how) } else { 0 };
                 purged += step;
                 if step < most.max(1) || out_of_credit(mm) {

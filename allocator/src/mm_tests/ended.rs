@@ -222,7 +222,7 @@ fn objects_outlive_generations_of_threads() {
         scope.spawn(|| {
             let how = PurgeHow::ALL;
             while !is_over.load(Relaxed) {
-                mm.sweep(None, Sweep { how, idle_for: 0, max_pages: 256 });
+                mm.sweep(None, Sweep { how, idle_for: 0, step_pages: 256, max_pages: usize::MAX });
                 mm.validate(None).unwrap();
                 mm.drain_all(None);
             }

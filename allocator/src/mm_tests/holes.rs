@@ -4,6 +4,7 @@ use zonal_numa::Errno;
 use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::*;
+use crate::sweep::Sweep;
 
 /// Makes a heap of 5,000 pages of small objects, of which one in fifty is left: about every sixth
 /// page is in use.
@@ -54,6 +55,30 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
+}
+
+/// The bound of a sweep holds for all heaps, and each has its turn.
+#[test]
+fn a_sweep_goes_as_far_as_it_may_in_all_heaps_together() {
+    const STEP: usize = 128;
+    let mm = new_mm();
+    let owners = [Owner::attach(mm), Owner::attach(mm), Owner::attach(mm)];
+    let survivors = owners.map(sparse);
+    let sweep = |max_pages| {
+        let sweep = Sweep { how: PurgeHow::ALL, idle_for: 0, step_pages: STEP, max_pages };
+        mm.sweep(Some(owners[0].0), sweep)
+    };
+    // A slab is purged whole.
+    let slack = 16;
+    let first = sweep(STEP * 2);
+    assert!((STEP..=STEP * 2 + 2 * slack).contains(&first), "{first} pages");
+    assert_eq!(sweep(0), 0);
+    let second = sweep(usize::MAX);
+    assert!((STEP * 2..=(STEP + slack) * 3).contains(&second), "{second} pages");
+    for (owner, blocks) in owners.into_iter().zip(survivors) {
+        blocks.into_iter().for_each(|block| block.release(owner));
+    }
+    mm.validate(Some(owners[0].0)).unwrap();
 }
 
 /// A slab that goes back takes its holes with it: charged without memory, they would be memory that

@@ -26,7 +26,8 @@ fn rounds_without_patience_pass_by() {
     assert_eq!(nr_skipped(), nr_before + 2);
     // SAFETY: as above.
     assert_eq!(unsafe { mm.drain_own(own.0, passing, None) }, 0);
-    let sweep = Sweep { how: PurgeHow::ALL, idle_for: 0, max_pages: usize::MAX };
+    let sweep =
+        Sweep { how: PurgeHow::ALL, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
     assert_eq!(mm.sweep(Some(own.0), sweep), 0);
     let mut figures = Box::default();
     mm.snapshot(Some(own.0), passing, &mut figures);
