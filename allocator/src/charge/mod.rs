@@ -21,40 +21,21 @@
 //! reads them meanwhile judges one request by a mark of another reading. The boost is a wish, Relaxed
 //! too.
 
+mod cap;
+mod levels;
+#[cfg(test)]
+mod tests;
+
+pub use cap::{Cap, UNLIMITED};
+pub(crate) use levels::Levels;
+
+use cap::marks_of;
+
 use crate::fault::fault;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::watermark::{WatermarkFactors, WatermarkLevel, Watermarks};
-
-/// No limit.
-pub const UNLIMITED: usize = usize::MAX;
-
-/// A bound that gives way: what may be charged, and the headroom that requests shall leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cap {
-    /// Pages that may be charged.
-    pub pages: usize,
-    /// The headroom.
-    pub marks: Watermarks,
-}
-
-impl Cap {
-    /// No bound.
-    pub const NONE: Cap = Cap { pages: UNLIMITED, marks: Watermarks { min: 0, low: 0, high: 0 } };
-
-    /// The bound of a soft limit of so many pages.
-    pub(crate) fn of_soft_limit(pages: usize, scale: u32) -> Cap {
-        Cap { pages, marks: marks_of(pages, scale) }
-    }
-
-    /// The one that asks for reclaim earlier.
-    #[must_use]
-    pub fn tighter(self, other: Cap) -> Cap {
-        let start = |cap: &Cap| cap.pages.saturating_sub(cap.marks.low);
-        if start(&other) < start(&self) { other } else { self }
-    }
-}
 
 /// One level of charging: the process or a node.
 #[derive(Debug)]
@@ -288,111 +269,6 @@ impl Budget {
     }
 }
 
-/// Both levels that a page is charged to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Levels<'a> {
-    pub(crate) process: &'a Budget,
-    pub(crate) node: &'a Budget,
-}
-
-impl Levels<'_> {
-    /// Whether both have the headroom that `level` asks for.
-    pub(crate) fn have_room(self, nr_pages: usize, level: WatermarkLevel) -> bool {
-        self.process.has_room(nr_pages, level) && self.node.has_room(nr_pages, level)
-    }
-
-    /// Charges `nr_pages` to both, or to none.
-    pub(crate) fn try_charge(self, nr_pages: usize, level: WatermarkLevel) -> bool {
-        if !self.node.try_charge(nr_pages, level) {
-            return false;
-        }
-        let passed = self.process.try_charge(nr_pages, level);
-        if !passed {
-            self.node.uncharge(nr_pages);
-        }
-        passed
-    }
-
-    pub(crate) fn charge(self, nr_pages: usize) {
-        self.process.charge(nr_pages);
-        self.node.charge(nr_pages);
-    }
-
-    pub(crate) fn uncharge(self, nr_pages: usize) {
-        self.process.uncharge(nr_pages);
-        self.node.uncharge(nr_pages);
-    }
-
-    /// Fragmentation: raises the marks of both, and has the background reclaimer woken if any are not
-    /// met.
-    pub(crate) fn raise(self) {
-        let raised = [self.process, self.node].map(Budget::raise);
-        if raised.contains(&true) {
-            self.process.wakes.store(true, Relaxed);
-        }
-    }
-}
-
-fn marks_of(budget: usize, scale: u32) -> Watermarks {
-    if budget == UNLIMITED { Watermarks::default() } else { Watermarks::for_budget(budget, scale) }
-}
-
 fn leaves(limit: usize, charged: usize, nr_pages: usize, mark: usize) -> bool {
     limit.saturating_sub(charged).checked_sub(nr_pages).is_some_and(|left| left >= mark)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::watermark::WatermarkLevel::{Low, Min, Reserve};
-
-    const MARKS: Watermarks = Watermarks { min: 10, low: 20, high: 30 };
-
-    #[test]
-    fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
-        let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-        budget.set_cap(Cap { pages: 100, marks: MARKS });
-        assert!(budget.try_charge(80, Low));
-        assert!(!budget.try_charge(1, Low) && budget.try_charge(10, Min));
-        assert!(!budget.try_charge(1, Min) && budget.is_capped(1));
-        assert_eq!(budget.shortfall(), 20);
-        assert!(budget.try_charge(50, Reserve));
-        assert_eq!(budget.shortfall(), 70);
-        budget.yield_cap(5, true);
-        assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
-        budget.set_cap(Cap::NONE);
-        assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
-    }
-
-    #[test]
-    fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
-        let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-        budget.set_cap(Cap { pages: 100, marks: MARKS });
-        budget.charge(95);
-        assert!(budget.is_capped(1));
-        budget.yield_cap(20, false);
-        assert!(!budget.is_capped(5) && budget.is_capped(6));
-        budget.yield_cap(20, true);
-        assert!(!budget.is_capped(20) && budget.is_capped(21));
-        assert_eq!(budget.shortfall(), 25);
-        // The next reading counts again.
-        budget.set_cap(Cap { pages: 100, marks: MARKS });
-        assert!(budget.is_capped(1));
-    }
-
-    #[test]
-    fn a_limit_is_final() {
-        let budget = Budget::new(1000, WatermarkFactors::DEFAULT);
-        assert!(budget.try_charge(1000, Reserve) && !budget.try_charge(1, Reserve));
-        assert!(!budget.is_capped(1));
-        assert_eq!(budget.shortfall(), budget.marks().high);
-    }
-
-    #[test]
-    fn the_tighter_cap_is_the_one_that_wakes_first() {
-        let early = Cap { pages: 100, marks: MARKS };
-        let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 } };
-        assert_eq!(late.tighter(early), early);
-        assert_eq!(early.tighter(Cap::NONE), early);
-    }
 }

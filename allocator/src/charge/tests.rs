@@ -1,0 +1,54 @@
+//! One budget: limits are final, caps give way.
+
+use super::*;
+use crate::watermark::WatermarkLevel::{Low, Min, Reserve};
+
+const MARKS: Watermarks = Watermarks { min: 10, low: 20, high: 30 };
+
+#[test]
+fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
+    let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
+    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    assert!(budget.try_charge(80, Low));
+    assert!(!budget.try_charge(1, Low) && budget.try_charge(10, Min));
+    assert!(!budget.try_charge(1, Min) && budget.is_capped(1));
+    assert_eq!(budget.shortfall(), 20);
+    assert!(budget.try_charge(50, Reserve));
+    assert_eq!(budget.shortfall(), 70);
+    budget.yield_cap(5, true);
+    assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
+    budget.set_cap(Cap::NONE);
+    assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
+}
+
+#[test]
+fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
+    let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
+    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    budget.charge(95);
+    assert!(budget.is_capped(1));
+    budget.yield_cap(20, false);
+    assert!(!budget.is_capped(5) && budget.is_capped(6));
+    budget.yield_cap(20, true);
+    assert!(!budget.is_capped(20) && budget.is_capped(21));
+    assert_eq!(budget.shortfall(), 25);
+    // The next reading counts again.
+    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    assert!(budget.is_capped(1));
+}
+
+#[test]
+fn a_limit_is_final() {
+    let budget = Budget::new(1000, WatermarkFactors::DEFAULT);
+    assert!(budget.try_charge(1000, Reserve) && !budget.try_charge(1, Reserve));
+    assert!(!budget.is_capped(1));
+    assert_eq!(budget.shortfall(), budget.marks().high);
+}
+
+#[test]
+fn the_tighter_cap_is_the_one_that_wakes_first() {
+    let early = Cap { pages: 100, marks: MARKS };
+    let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 } };
+    assert_eq!(late.tighter(early), early);
+    assert_eq!(early.tighter(Cap::NONE), early);
+}
