@@ -38,7 +38,7 @@ pub use machine::Machine;
 pub use mask::{NodeIter, NodeMask};
 pub use os::monotonic_ns;
 pub use policy::{MemPolicy, PolicyMode};
-pub use room::Room;
+pub use room::{GroupRoom, Room};
 pub use span::Span;
 pub use thp::ThpMode;
 pub use topology::{LOCAL_DISTANCE, MAX_CPUS, NodeMemory, REMOTE_DISTANCE, Topology};

@@ -4,7 +4,8 @@
 //! A cap is what is charged now plus what is left. Its lowest mark is the kernel's formula over the
 //! whole budget. The others have more distance than those of a limit of the process's own, because
 //! others fill the same budget between two readings: a tenth of it, as far as that is not more than
-//! a group can fill in that time. The soft limit is a cap that does not move.
+//! a group can fill in that time. The soft limit is a cap that does not move. The cap's **edge** is where the
+//! kernel kills next; beyond `memory.high` it only slows the program down.
 //!
 //! Whoever reads opens files. So it is done once before anybody has memory, and from then on by the
 //! background reclaimer, or where there is none by callers, once they have a part of what the group
@@ -16,8 +17,8 @@
 //! and pass; where they have more, it is still nearer than none.
 
 use zonal_allocator::watermark::Watermarks;
-use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages};
-use zonal_numa::{Errno, NodeId, Room};
+use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages, UNLIMITED};
+use zonal_numa::{Errno, GroupRoom, NodeId, Room};
 
 /// Time between two readings where there is a bound.
 pub const INTERVAL_NS: u64 = 100_000_000;
@@ -64,7 +65,7 @@ pub enum Watch {
 /// again. Where there is a limit, callers are to look, too, once they have a part of it.
 pub fn begin(mm: &Mm) {
     let looks_from = match look_at_group(mm) {
-        Ok(Some(Reading { room, .. })) => room.total / PAGE_SIZE / NEAR_PART,
+        Ok(Some(Reading { room, .. })) => room.nearest.total / PAGE_SIZE / NEAR_PART,
         Ok(None) => return,
         // As soon as somebody can tell.
         Err(_) => 0,
@@ -92,36 +93,43 @@ fn is_worth_a_look(pages: &Pages, looks_from: usize) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     charged: usize,
-    room: Room,
+    room: GroupRoom,
 }
 
 impl Reading {
     /// Whether less is left than what reclaim rests at.
     fn is_tight(&self) -> bool {
-        self.room.available / PAGE_SIZE < marks(self.room.total / PAGE_SIZE).high
+        let Room { total, available } = self.room.nearest;
+        available / PAGE_SIZE < marks(total / PAGE_SIZE).high
     }
 }
 
 /// Reads the room while others work, and may keep this thread from its processor meanwhile. Their
 /// pages may count twice, never not at all: pages that were given back in between are neither charged
 /// nor room, and what is charged and has no memory yet, or no more, is no room.
-fn read(
+fn read<R: Into<GroupRoom>>(
     pages: &Pages,
     node: Option<NodeId>,
-    room: impl Fn() -> Result<Option<Room>, Errno>,
+    room: impl Fn() -> Result<Option<R>, Errno>,
 ) -> Result<Option<Reading>, Errno> {
     let mut tries = 0;
     loop {
         let (charged, gone) = pages.ledger(node);
         let unsure = pages.nr_unsure();
-        let Some(Room { total, available }) = room()? else { return Ok(None) };
+        let Some(mut room) = room()?.map(Into::into) else { return Ok(None) };
         let unsure = unsure.max(pages.nr_unsure());
         let lost = pages.ledger(node).1.wrapping_sub(gone);
         tries += 1;
         if lost < MUCH || tries == MAX_TRIES {
-            let available = available.saturating_sub(unsure * PAGE_SIZE);
-            let charged = charged.saturating_sub(lost);
-            return Ok(Some(Reading { charged, room: Room { total, available } }));
+            for left in [&mut room.nearest.available, &mut room.until_killed] {
+                // What has no bound stays without.
+                *left = if *left == usize::MAX {
+                    *left
+                } else {
+                    left.saturating_sub(unsure * PAGE_SIZE)
+                };
+            }
+            return Ok(Some(Reading { charged: charged.saturating_sub(lost), room }));
         }
     }
 }
@@ -194,7 +202,8 @@ fn closeness(reading: Result<Option<Reading>, Errno>, before: Watch) -> Watch {
     match reading {
         Ok(None) => Watch::No,
         Err(_) => before.max(Watch::Loose),
-        Ok(Some(Reading { room: Room { total, available }, .. })) => {
+        Ok(Some(Reading { room, .. })) => {
+            let Room { total, available } = room.nearest;
             let near = 2 * marks(total / PAGE_SIZE).high;
             if available / PAGE_SIZE < near { Watch::Close } else { Watch::Loose }
         }
@@ -211,9 +220,13 @@ fn marks(total_pages: usize) -> Watermarks {
 
 /// The cap of a process where that was read.
 fn cap(reading: Option<Reading>) -> Cap {
-    reading.map_or(Cap::NONE, |Reading { charged, room }| Cap {
-        pages: charged + room.available / PAGE_SIZE,
-        marks: marks(room.total / PAGE_SIZE),
+    reading.map_or(Cap::NONE, |Reading { charged, room: GroupRoom { nearest, until_killed } }| {
+        let marks = marks(nearest.total / PAGE_SIZE);
+        let edge = match until_killed {
+            usize::MAX => UNLIMITED,
+            bytes => (charged + bytes / PAGE_SIZE).saturating_sub(marks.min),
+        };
+        Cap { pages: charged + nearest.available / PAGE_SIZE, marks, edge }
     })
 }
 
@@ -224,19 +237,29 @@ mod tests {
     const GIB: usize = 1 << 30;
 
     fn reading(available: usize) -> Option<Reading> {
-        Some(Reading { charged: 1000, room: Room { total: GIB, available } })
+        Some(Reading { charged: 1000, room: Room { total: GIB, available }.into() })
     }
 
     #[test]
     fn a_cap_is_what_is_there_and_what_is_left() {
         let tight = cap(reading(400 * PAGE_SIZE));
-        assert_eq!(tight.pages, 1400);
+        assert_eq!((tight.pages, tight.edge), (1400, 0));
         // A sixty-fourth, and twice a tenth of the budget.
         let step = GIB / PAGE_SIZE / 10;
         assert_eq!(tight.marks, Watermarks { min: 4096, low: 4096 + step, high: 4096 + 2 * step });
         // By the kernel's formula.
         assert_eq!(marks(1024 * GIB / PAGE_SIZE).high, 32_768 + 2 * LARGEST_STEP);
         assert_eq!(cap(None), Cap::NONE);
+    }
+
+    #[test]
+    fn the_edge_is_the_lowest_mark_of_what_kills() {
+        let with = |until_killed| {
+            let room = reading(400 * PAGE_SIZE).unwrap().room;
+            cap(Some(Reading { charged: 1000, room: GroupRoom { until_killed, ..room } }))
+        };
+        assert_eq!(with(20_000 * PAGE_SIZE).edge, 21_000 - 4096);
+        assert_eq!(with(usize::MAX).edge, UNLIMITED);
     }
 
     #[test]

@@ -13,14 +13,14 @@ const DIRECT_AGE: u32 = 8;
 /// how often: a fifth of a second in all.
 const LONGEST_ROUND_NS: u64 = 50_000_000;
 const MAX_ROUNDS: u32 = 4;
-/// How long a request reclaims for the soft limit.
+/// How long a request reclaims for a bound at which nobody is killed: the soft limit, `memory.high`.
 const LONGEST_STALL_NS: u64 = 1_000_000;
 /// The same where the group or the node has next to nothing left: what follows is the kernel's killer. As
 /// long again after what was gained in it, because others may have had the processor meanwhile.
 const LONGEST_LAST_STALL_NS: u64 = 50_000_000;
 /// But no more of that from here on: what was gained may go round, from caches that others fill again.
 const LAST_STALLS_END_NS: u64 = 1_000_000_000;
-/// Once a bound gave way, so many pages pass before reclaim is tried again: 4 MiB.
+/// Once a bound gave way, so many pages at most pass before reclaim is tried again: 4 MiB.
 const GRACE_PAGES: usize = 1024;
 
 /// One request's time in direct reclaim.
@@ -32,9 +32,9 @@ pub(crate) struct Stall {
     pub(crate) control: ScanControl,
     /// Since when it reclaims; none as long as it only looked deeper.
     since: Option<u64>,
-    /// What stands in the way is what the group or the node has left.
-    is_pressed: bool,
-    /// And of the group, which no node can help.
+    /// The kernel's killer is next, for the group or the node.
+    is_at_edge: bool,
+    /// For the group, which no node can help.
     is_group_full: bool,
     /// Rounds of the background reclaimer that it waited for.
     nr_rounds: u32,
@@ -57,7 +57,7 @@ impl Stall {
             nr_pages,
             control,
             since: None,
-            is_pressed: false,
+            is_at_edge: false,
             is_group_full: false,
             nr_rounds: 0,
             nr_before: 0,
@@ -81,39 +81,43 @@ impl Stall {
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
         // For a bound that gives way nobody waits long: the background reclaimer does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
-            self.is_pressed = pages.is_pressed(self.node, self.nr_pages);
-            self.is_group_full = pages.is_pressed_by_group(self.nr_pages);
+            self.is_at_edge = pages.is_at_edge(self.node, self.nr_pages);
+            self.is_group_full = pages.is_at_edge_of_group(self.nr_pages);
             self.begin_time(now);
         }
     }
 
     fn begin_time(&mut self, now: u64) {
-        let longest = if self.is_pressed { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
+        let longest = if self.is_at_edge { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
         self.control.deadline_ns = Some(now + longest);
         self.nr_before = self.nr_reclaimed;
     }
 
-    /// Whether its time is over. Under pressure only after one pass over all, and if nothing was gained or
-    /// it has taken long.
+    /// Whether its time is over. At the edge only after one pass over all, and if nothing was gained or it has
+    /// taken long.
     pub(crate) fn is_over(&mut self) -> bool {
         if !self.control.is_over(self.mm) {
             return false;
         }
-        let now = self.mm.machine().now_ns();
-        let is_long = self.since.is_some_and(|since| now - since >= LAST_STALLS_END_NS);
-        let is_worth_more = self.nr_reclaimed > self.nr_before && !is_long;
-        let may_go_on = self.is_pressed && (self.nr_loops == 0 || is_worth_more);
+        let is_worth_more = self.nr_reclaimed > self.nr_before && !self.is_long();
+        let may_go_on = self.is_at_edge && (self.nr_loops == 0 || is_worth_more);
         if may_go_on {
-            self.begin_time(now);
+            self.begin_time(self.mm.machine().now_ns());
         }
         !may_go_on
+    }
+
+    fn is_long(&self) -> bool {
+        let now = self.mm.machine().now_ns();
+        self.since.is_some_and(|since| now - since >= LAST_STALLS_END_NS)
     }
 
     /// Whether the background reclaimer is in the middle of a round though the kernel's killer is next. It
     /// may be in all heaps or hold what was free, and have lost its processor: then a pass finds nothing in
     /// no time. Not where a node is short, since others may serve.
     pub(crate) fn awaits_round(&self) -> bool {
-        self.is_group_full && self.nr_rounds < MAX_ROUNDS && self.mm.doorbell().is_in_round()
+        let may_wait = self.is_group_full && self.nr_rounds < MAX_ROUNDS;
+        may_wait && self.mm.doorbell().is_in_round() && !self.is_long()
     }
 
     /// Waits for its end, and counts the time.
@@ -143,7 +147,7 @@ impl Stall {
     /// before there is something to reclaim. Beyond the bound itself only if nothing was.
     pub(crate) fn give_way(&self) {
         let pages = self.mm.pages();
-        pages.yield_caps(self.node, self.nr_pages + GRACE_PAGES, self.nr_reclaimed == 0);
+        pages.yield_caps(self.node, self.nr_pages, GRACE_PAGES, self.nr_reclaimed == 0);
         if pages.charged() > pages.soft_cap().pages {
             self.mm.vmstat().note_over_soft_limit();
         }

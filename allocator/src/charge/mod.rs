@@ -50,6 +50,7 @@ pub(crate) struct Budget {
     cap_min: AtomicUsize,
     cap_low: AtomicUsize,
     cap_high: AtomicUsize,
+    cap_edge: AtomicUsize,
     /// Up to so many charged pages the cap does not count: it gave way.
     grace: AtomicUsize,
     /// Pages that were charged last.
@@ -78,6 +79,7 @@ impl Budget {
             cap_min: AtomicUsize::new(0),
             cap_low: AtomicUsize::new(0),
             cap_high: AtomicUsize::new(0),
+            cap_edge: AtomicUsize::new(UNLIMITED),
             grace: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
@@ -101,6 +103,7 @@ impl Budget {
         self.cap_min.store(cap.marks.min, Relaxed);
         self.cap_low.store(cap.marks.low, Relaxed);
         self.cap_high.store(cap.marks.high, Relaxed);
+        self.cap_edge.store(cap.edge, Relaxed);
         // The marks of what others fill, too, are wide apart: here those of the kernel count.
         let kernels = marks_of(cap.pages, self.factors.scale);
         self.cap_max_boost.store(kernels.max_boost(self.factors.boost), Relaxed);
@@ -119,15 +122,18 @@ impl Budget {
             low: self.cap_low.load(Relaxed),
             high: self.cap_high.load(Relaxed),
         };
-        Cap { pages: self.cap.load(Relaxed), marks }
+        Cap { pages: self.cap.load(Relaxed), marks, edge: self.cap_edge.load(Relaxed) }
     }
 
-    /// Lets the next `nr_pages` pass the marks of the cap, and with `beyond` the cap itself.
-    pub(crate) fn yield_cap(&self, nr_pages: usize, beyond: bool) {
-        let cap = self.cap.load(Relaxed);
-        if cap != UNLIMITED {
-            let grace = self.charged() + nr_pages;
-            self.grace.store(if beyond { grace } else { grace.min(cap) }, Relaxed);
+    /// Lets `nr_pages` and up to `grace_pages` after them pass the marks of the cap, and with `beyond` the
+    /// cap itself.
+    pub(crate) fn yield_cap(&self, nr_pages: usize, grace_pages: usize, beyond: bool) {
+        let cap = self.cap();
+        if cap.pages != UNLIMITED {
+            let charged = self.charged();
+            let grace = charged + nr_pages + cap.grace(charged, grace_pages);
+            // Relaxed, and no exchange: of two at a time one may be lost, and is asked for again.
+            self.grace.store(if beyond { grace } else { grace.min(cap.pages) }, Relaxed);
         }
     }
 
@@ -182,6 +188,12 @@ impl Budget {
         let charged = self.charged();
         !self.cap_admits(charged, nr_pages, WatermarkLevel::Min)
             && leaves(self.limit, charged, nr_pages, self.marks.min)
+    }
+
+    /// Whether they fail so where the kernel's killer is next.
+    pub(crate) fn is_at_edge(&self, nr_pages: usize) -> bool {
+        let edge = self.cap_edge.load(Relaxed);
+        self.charged().saturating_add(nr_pages) > edge && self.is_capped(nr_pages)
     }
 
     /// Pages charged now.

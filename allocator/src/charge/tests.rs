@@ -5,17 +5,20 @@ use crate::watermark::WatermarkLevel::{Low, Min, Reserve};
 
 const MARKS: Watermarks = Watermarks { min: 10, low: 20, high: 30 };
 
+/// One at which nobody is killed.
+const A_CAP: Cap = Cap { pages: 100, marks: MARKS, edge: UNLIMITED };
+
 #[test]
 fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
     let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    budget.set_cap(A_CAP);
     assert!(budget.try_charge(80, Low));
     assert!(!budget.try_charge(1, Low) && budget.try_charge(10, Min));
     assert!(!budget.try_charge(1, Min) && budget.is_capped(1));
     assert_eq!(budget.shortfall(), 20);
     assert!(budget.try_charge(50, Reserve));
     assert_eq!(budget.shortfall(), 70);
-    budget.yield_cap(5, true);
+    budget.yield_cap(5, 0, true);
     assert!(budget.try_charge(5, Low) && !budget.try_charge(1, Low));
     budget.set_cap(Cap::NONE);
     assert!(budget.try_charge(1000, Low) && budget.shortfall() == 0);
@@ -24,16 +27,16 @@ fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
 #[test]
 fn a_cap_that_gave_way_is_as_it_was_for_the_reclaimer() {
     let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    budget.set_cap(A_CAP);
     budget.charge(95);
     assert!(budget.is_capped(1));
-    budget.yield_cap(20, false);
+    budget.yield_cap(0, 20, false);
     assert!(!budget.is_capped(5) && budget.is_capped(6));
-    budget.yield_cap(20, true);
+    budget.yield_cap(0, 20, true);
     assert!(!budget.is_capped(20) && budget.is_capped(21));
     assert_eq!(budget.shortfall(), 25);
     // The next reading counts again.
-    budget.set_cap(Cap { pages: 100, marks: MARKS });
+    budget.set_cap(A_CAP);
     assert!(budget.is_capped(1));
 }
 
@@ -47,8 +50,31 @@ fn a_limit_is_final() {
 
 #[test]
 fn the_tighter_cap_is_the_one_that_wakes_first() {
-    let early = Cap { pages: 100, marks: MARKS };
-    let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 } };
-    assert_eq!(late.tighter(early), early);
+    let early = A_CAP;
+    let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 }, edge: 94 };
+    assert_eq!(late.tighter(early), Cap { edge: 94, ..early });
     assert_eq!(early.tighter(Cap::NONE), early);
+}
+
+#[test]
+fn the_edge_may_lie_beyond_the_cap() {
+    let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
+    budget.set_cap(Cap { edge: 120, ..A_CAP });
+    budget.charge(95);
+    assert!(budget.is_capped(10) && !budget.is_at_edge(25) && budget.is_at_edge(26));
+    budget.set_cap(A_CAP);
+    assert!(budget.is_capped(10_000) && !budget.is_at_edge(10_000));
+}
+
+#[test]
+fn grace_is_short_before_the_killer() {
+    let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
+    budget.set_cap(Cap { edge: 90, ..A_CAP });
+    budget.charge(95);
+    budget.yield_cap(1, 1000, true);
+    assert!(!budget.is_capped(3) && budget.is_capped(4));
+    // It did not come.
+    budget.charge(5);
+    budget.yield_cap(1, 1000, true);
+    assert!(!budget.is_capped(1001) && budget.is_capped(1002));
 }

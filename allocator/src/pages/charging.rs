@@ -155,24 +155,23 @@ impl Pages {
         of_node || self.budget.is_capped(nr_pages)
     }
 
-    /// Whether `nr_pages` more on `node` are refused by what the control group or the node has left.
-    pub fn is_pressed(&self, node: NodeId, nr_pages: usize) -> bool {
-        let of_node = self.node(node).is_some_and(|home| home.budget.is_capped(nr_pages));
-        of_node || self.is_pressed_by_group(nr_pages)
+    /// Whether they are refused so where the kernel's killer is next, for the group or the node.
+    pub fn is_at_edge(&self, node: NodeId, nr_pages: usize) -> bool {
+        let of_node = self.node(node).is_some_and(|home| home.budget.is_at_edge(nr_pages));
+        of_node || self.is_at_edge_of_group(nr_pages)
     }
 
-    /// Whether `nr_pages` more are refused by what the control group has left, which no node can help.
-    pub fn is_pressed_by_group(&self, nr_pages: usize) -> bool {
-        // The soft limit is a wish.
-        self.cap() != self.soft_cap && self.budget.is_capped(nr_pages)
+    /// The same for the group, which no node can help.
+    pub fn is_at_edge_of_group(&self, nr_pages: usize) -> bool {
+        self.budget.is_at_edge(nr_pages)
     }
 
-    /// Lets `nr_pages` pass the marks of the bounds that give way; with `beyond` the bounds themselves,
-    /// since there is nothing to reclaim.
-    pub fn yield_caps(&self, node: NodeId, nr_pages: usize, beyond: bool) {
-        self.budget.yield_cap(nr_pages, beyond);
+    /// Lets `nr_pages` and up to `grace_pages` after them pass the marks of the bounds that give way; with
+    /// `beyond` the bounds themselves, since there is nothing to reclaim.
+    pub fn yield_caps(&self, node: NodeId, nr_pages: usize, grace_pages: usize, beyond: bool) {
+        self.budget.yield_cap(nr_pages, grace_pages, beyond);
         if let Some(home) = self.node(node) {
-            home.budget.yield_cap(nr_pages, beyond);
+            home.budget.yield_cap(nr_pages, grace_pages, beyond);
         }
     }
 }

@@ -38,7 +38,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use crate::{Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology, os};
+use crate::{
+    Errno, GroupRoom, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology, os,
+};
 use builder::Shape;
 use ledger::Ledger;
 use plan::Plan;
@@ -62,7 +64,7 @@ struct State {
     places: HashMap<ThreadId, NodeId>,
     allowed: NodeMask,
     /// What is left in the control group, and in nodes.
-    group_room: Option<Room>,
+    group_room: Option<GroupRoom>,
     node_rooms: HashMap<NodeId, Room>,
     confined: bool,
 }
@@ -171,9 +173,10 @@ impl FakeMachine {
         self.state().ledger.set_limit(node, pages);
     }
 
-    /// Puts the process into a control group with that room, or into none.
-    pub fn set_group_room(&self, room: Option<Room>) {
-        self.state().group_room = room;
+    /// Puts the process into a control group with that room, or into none: a [`GroupRoom`], or a [`Room`]
+    /// beyond which the kernel kills.
+    pub fn set_group_room(&self, room: Option<impl Into<GroupRoom>>) {
+        self.state().group_room = room.map(Into::into);
     }
 
     /// From now on a node says that it has that room.
@@ -248,7 +251,7 @@ impl FakeMachine {
         self.state().allowed
     }
 
-    pub(crate) fn group_room(&self) -> Option<Room> {
+    pub(crate) fn group_room(&self) -> Option<GroupRoom> {
         self.state().group_room
     }
 

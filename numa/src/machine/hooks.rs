@@ -3,7 +3,7 @@
 
 #[cfg(feature = "fake")]
 use crate::fake::FakeMachine;
-use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode};
+use crate::{Call, Errno, GroupRoom, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode};
 
 /// The fake machine behind a [`crate::Machine`], if there is one.
 #[derive(Default)]
@@ -103,7 +103,7 @@ impl Hooks {
         self.fake.map(FakeMachine::thp_mode)
     }
 
-    pub(super) fn group_room(&self) -> Option<Room> {
+    pub(super) fn group_room(&self) -> Option<GroupRoom> {
         self.fake.and_then(FakeMachine::group_room)
     }
 
@@ -178,7 +178,7 @@ impl Hooks {
         None
     }
 
-    pub(super) fn group_room(&self) -> Option<Room> {
+    pub(super) fn group_room(&self) -> Option<GroupRoom> {
         None
     }
 

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::os::{self, Rseq};
 use crate::topology::{self, SYSFS_ROOT, WEIGHTS};
-use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, Room, ThpMode, Topology, room};
+use crate::{Call, Errno, GroupRoom, MemPolicy, NodeId, NodeMask, Room, ThpMode, Topology, room};
 use hooks::Hooks;
 use purge::Batching;
 
@@ -151,7 +151,7 @@ impl Machine {
     ///
     /// # Errors
     /// What [`Errno::is_passing`]: the files could not be opened or read just now.
-    pub fn group_room(&self) -> Result<Option<Room>, Errno> {
+    pub fn group_room(&self) -> Result<Option<GroupRoom>, Errno> {
         self.read_room(|| self.hooks.group_room(), room::read_group)
     }
 
@@ -163,11 +163,11 @@ impl Machine {
         self.read_room(|| self.hooks.node_room(node), || room::read_node(node.index()))
     }
 
-    fn read_room(
+    fn read_room<R>(
         &self,
-        fake: impl FnOnce() -> Option<Room>,
-        read: impl FnOnce() -> Result<Option<Room>, Errno>,
-    ) -> Result<Option<Room>, Errno> {
+        fake: impl FnOnce() -> Option<R>,
+        read: impl FnOnce() -> Result<Option<R>, Errno>,
+    ) -> Result<Option<R>, Errno> {
         match self.before(Call::Room) {
             Ok(()) if self.hooks.is_fake() => Ok(fake()),
             Ok(()) => read(),

@@ -44,38 +44,71 @@ impl Room {
     }
 }
 
+/// What a control group can still have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupRoom {
+    /// Within the bound that has the least left.
+    pub nearest: Room,
+    /// Bytes until the kernel kills, `usize::MAX` if no bound of the group has it do so: beyond `memory.high`
+    /// it only slows the program down.
+    pub until_killed: usize,
+}
+
+impl GroupRoom {
+    /// Of two levels.
+    fn tighter(self, other: Option<GroupRoom>) -> GroupRoom {
+        GroupRoom {
+            nearest: self.nearest.tighter(other.map(|other| other.nearest)),
+            until_killed: other
+                .map_or(self.until_killed, |o| self.until_killed.min(o.until_killed)),
+        }
+    }
+}
+
+impl From<Room> for GroupRoom {
+    /// The room in a bound beyond which the kernel kills.
+    fn from(nearest: Room) -> GroupRoom {
+        GroupRoom { nearest, until_killed: nearest.available }
+    }
+}
+
 /// What is particular to a version of control groups.
 struct Version {
     /// Where it is mounted by custom.
     mounts: &'static [&'static [u8]],
-    limits: &'static [&'static [u8]],
+    /// Beyond it the kernel kills.
+    max: &'static [u8],
+    /// Beyond it the kernel slows the program down.
+    high: Option<&'static [u8]>,
     current: &'static [u8],
     inactive_file: &'static [u8],
 }
 
 const V1: Version = Version {
     mounts: &[b"/sys/fs/cgroup/memory"],
-    limits: &[b"memory.limit_in_bytes"],
+    max: b"memory.limit_in_bytes",
+    high: None,
     current: b"memory.usage_in_bytes",
     inactive_file: b"total_inactive_file",
 };
 const V2: Version = Version {
     // The second beside v1's controllers; a stray one of these may also be beside the first.
     mounts: &[b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified"],
-    limits: &[b"memory.max", b"memory.high"],
+    max: b"memory.max",
+    high: Some(b"memory.high"),
     current: b"memory.current",
     inactive_file: b"inactive_file",
 };
 
 /// The room of the process's control group; none where it has no limit, or nobody says. As few files
 /// as it takes: the start of every process waits for this. And little stack: callers look, too.
-pub(crate) fn read_group() -> Result<Option<Room>, Errno> {
+pub(crate) fn read_group() -> Result<Option<GroupRoom>, Errno> {
     read_group_below(b"")
 }
 
 /// The same where the root directory is `root`.
 #[inline(never)]
-fn read_group_below(root: &[u8]) -> Result<Option<Room>, Errno> {
+fn read_group_below(root: &[u8]) -> Result<Option<GroupRoom>, Errno> {
     let (mut path, mut group) = (Path::new(), Path::new());
     let mut version = None;
     let Some(list) = path.join(&[root, b"/proc/self/cgroup"]) else { return Ok(None) };
@@ -107,7 +140,7 @@ fn read_levels(
     [root, mount, group]: [&[u8]; 3],
     version: &Version,
     path: &mut Path,
-) -> Result<Option<Room>, Errno> {
+) -> Result<Option<GroupRoom>, Errno> {
     let mut tightest = None;
     let mut level = group;
     loop {
@@ -125,26 +158,24 @@ fn read_level(
     [root, mount, level]: [&[u8]; 3],
     version: &Version,
     path: &mut Path,
-) -> Result<Option<Room>, Errno> {
+) -> Result<Option<GroupRoom>, Errno> {
     let mut number = |name: &[u8]| {
         let mut buf = [0; 64];
         let Some(path) = path.join(&[root, mount, level, b"/", name]) else { return Ok(None) };
         unless_missing(os::read_start(path, &mut buf).map(|text| Some(texts::amount(text))))
     };
-    let mut total = None;
-    for name in version.limits {
-        // Where one file is missing, as at v2's root, the others are, too.
-        let Some(limit) = number(name)? else { break };
-        total = total.into_iter().chain(limit).min();
-    }
-    let Some(total) = total else { return Ok(None) };
+    // Where one file is missing, as at v2's root, the others are, too.
+    let Some(max) = number(version.max)? else { return Ok(None) };
+    let high = version.high.map_or(Ok(None), &mut number)?.flatten();
+    let Some(total) = max.into_iter().chain(high).min() else { return Ok(None) };
     let Some(current) = number(version.current)?.flatten() else { return Ok(None) };
     let Some(stat) = path.join(&[root, mount, level, b"/memory.stat"]) else { return Ok(None) };
     let inactive_file = unless_missing(os::find_in_lines(stat, |lines| {
         texts::field(lines, version.inactive_file)
     }))?;
-    let available = texts::available(total, current, inactive_file.unwrap_or(0));
-    Ok(Some(Room { total, available }))
+    let left = |limit| texts::available(limit, current, inactive_file.unwrap_or(0));
+    let nearest = Room { total, available: left(total) };
+    Ok(Some(GroupRoom { nearest, until_killed: max.map_or(usize::MAX, left) }))
 }
 
 /// The room of a node, by its number; none where nobody says.

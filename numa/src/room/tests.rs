@@ -31,8 +31,12 @@ impl Root {
         self.write(&format!("{group}/memory.stat"), "anon 500\ninactive_file 100\n");
     }
 
-    fn room(&self) -> Option<Room> {
+    fn group_room(&self) -> Option<GroupRoom> {
         read_group_below(self.0.as_os_str().as_bytes()).unwrap()
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.group_room().map(|group| group.nearest)
     }
 }
 
@@ -54,6 +58,22 @@ fn the_second_version_alone_and_with_a_stray_mount_of_the_first() {
         root.write("proc/self/cgroup", &format!("{stray}0::/a/b\n"));
         assert_eq!(root.room(), ROOM, "{stray}");
     }
+}
+
+/// The kernel only slows a program down beyond `memory.high`; of all levels the nearest of each kind counts.
+#[test]
+fn which_bound_kills() {
+    let root = Root::new("kills", "0::/a/b\n");
+    root.limit("sys/fs/cgroup/a/b");
+    let room = |total, available| Room { total, available };
+    assert_eq!(root.group_room(), Some(room(1000, 400).into()));
+    root.write("sys/fs/cgroup/a/b/memory.high", "900\n");
+    let nearest = room(900, 300);
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: 400 }));
+    root.write("sys/fs/cgroup/a/b/memory.max", "max\n");
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: usize::MAX }));
+    root.limit("sys/fs/cgroup/a");
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: 400 }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod group;
 
-use zonal_numa::Room;
+use zonal_numa::{GroupRoom, Room};
 
 use super::*;
 
