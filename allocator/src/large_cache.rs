@@ -16,6 +16,7 @@ use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
+use crate::rings::{Link, Rings};
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
@@ -77,50 +78,6 @@ const END: u8 = 0;
 #[inline]
 const fn end_of(nr_pages: usize) -> u8 {
     (CAPACITY + nr_pages) as u8
-}
-
-/// Rings of places. A slot for each value of the index, so that none has to be compared.
-#[derive(Debug)]
-struct Rings([MaybeUninit<Link>; 1 << u8::BITS]);
-
-/// The neighbours of a place in its ring.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    older: u8,
-    newer: u8,
-}
-
-impl Rings {
-    /// The link of a place in a ring, or of a ring's end.
-    #[inline]
-    fn link(&mut self, at: u8) -> &mut Link {
-        // SAFETY: written by `close` or `add`.
-        unsafe { self.0[usize::from(at)].assume_init_mut() }
-    }
-
-    /// Makes a ring of nothing but its end.
-    #[inline]
-    fn close(&mut self, end: u8) {
-        self.0[usize::from(end)].write(Link { older: end, newer: end });
-    }
-
-    /// Adds a place as the newest.
-    #[inline]
-    fn add(&mut self, end: u8, place: u8) {
-        let newest = self.link(end).older;
-        self.0[usize::from(place)].write(Link { older: newest, newer: end });
-        self.link(newest).newer = place;
-        self.link(end).older = place;
-    }
-
-    /// Takes a place out; whether its ring is empty now.
-    #[inline]
-    fn remove(&mut self, place: u8) -> bool {
-        let Link { older, newer } = *self.link(place);
-        self.link(older).newer = newer;
-        self.link(newer).older = older;
-        older == newer
-    }
 }
 
 impl LargeCache {

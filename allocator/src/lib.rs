@@ -20,7 +20,7 @@
 //! | `zone_watermark_ok`                      | [`watermark`], `charge`                     |
 //! | `kmem_cache`, slab, partial list         | [`class`], `slab`, `refill`                 |
 //! | `kmem_cache_node`: partial slabs of a node | `commons`                                   |
-//! | `drain_all_pages`                        | `Mm::drain_all` in `visit`                  |
+//! | `drain_all_pages`                        | `Mm::drain_all` in `drain`                  |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
 //! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
 //! | page_owner: who allocated what           | [`profile`], sampled                        |
@@ -88,6 +88,7 @@ mod refill;
 mod registry;
 mod remote;
 mod resize;
+mod rings;
 mod room;
 pub mod run;
 mod section;

@@ -2,8 +2,9 @@
 //!
 //! An index sorted by address tells what is where (`index`). Freed mappings stay for a while and are
 //! reused (`cache`); blocks that grow are moved by the system (`mremap`). Every operation is
-//! all-or-nothing. System calls are made outside the lock, except `mremap`, the split of huge pages that
-//! goes before it where memory is tight, and the growth of the index.
+//! all-or-nothing. System calls are made outside the lock of the index, but for its own growth and for
+//! what changes the size of a block: `mremap`, before it what has to be known of a bound node, and the split
+//! of huge pages where memory is tight.
 
 mod cache;
 mod index;

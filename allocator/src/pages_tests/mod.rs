@@ -1,6 +1,7 @@
 //! The page layer on a fake machine: each behaviour by itself. Random sequences against an oracle
 //! are in `pages_proptest.rs`.
 
+mod collapse;
 mod fallback;
 mod grow;
 mod limits;
