@@ -1,5 +1,6 @@
 //! Limits, and what the keeper does for watermarks, on a fake machine.
 
+mod edge;
 mod group;
 
 use zonal_numa::{GroupRoom, Room};
