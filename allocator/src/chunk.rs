@@ -127,7 +127,7 @@ pub struct Chunk {
 }
 
 /// Two words a page: the links of whatever list the page heads a block of.
-pub type Cold = [AtomicU32; 2];
+pub(crate) type Cold = [AtomicU32; 2];
 
 // Owners of runs keep records there that want cache lines of their own.
 const _: () = assert!(core::mem::offset_of!(Chunk, cold).is_multiple_of(64));

@@ -49,7 +49,7 @@ const CLAIMED: u32 = 1;
 const WANTED: u32 = 2;
 const AWAITED: u32 = 3;
 /// Looks at an owner that is inside before a visitor lets others run meanwhile.
-pub const SPINS: u32 = 64;
+pub(crate) const SPINS: u32 = 64;
 
 /// How the two sides order their store before their load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,20 +62,20 @@ pub enum Barrier {
 
 /// One heap's gate.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     inside: AtomicU32,
     claim: AtomicU32,
 }
 
 impl Gate {
     /// An open gate with nobody inside.
-    pub fn new() -> Gate {
+    pub(crate) fn new() -> Gate {
         Gate { inside: AtomicU32::new(0), claim: AtomicU32::new(0) }
     }
 
     /// The owner goes in, after any visitor has left, however long that takes. Not re-entrant.
     #[inline]
-    pub fn enter(&self, barrier: Barrier) {
+    pub(crate) fn enter(&self, barrier: Barrier) {
         loop {
             self.inside.store(1, Relaxed);
             light(barrier);
@@ -89,7 +89,7 @@ impl Gate {
 
     /// The owner goes in unless a visitor has or wants the heap. Makes no system call.
     #[inline]
-    pub fn try_enter(&self, barrier: Barrier) -> bool {
+    pub(crate) fn try_enter(&self, barrier: Barrier) -> bool {
         self.inside.store(1, Relaxed);
         light(barrier);
         // ORDERING: Acquire, as in `enter`.
@@ -124,7 +124,7 @@ impl Gate {
     }
 
     /// The owner, which was not let in, asks the visitor to make haste, and does not wait.
-    pub fn hurry(&self) {
+    pub(crate) fn hurry(&self) {
         if fault("gate_hurry_blind") {
             return self.claim.store(WANTED, Relaxed);
         }
@@ -136,34 +136,34 @@ impl Gate {
 
     /// The owner goes out.
     #[inline]
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         // ORDERING: Release, pairs with Acquire in `settle`: the visitor sees all the owner did.
         self.inside.store(0, weakened_by("gate_leave_relaxed", Release));
     }
 
     /// Whether the owner is inside. From a signal handler on the owner's thread this tells that
     /// it interrupted a slow path.
-    pub fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         self.inside.load(Relaxed) != 0
     }
 
     /// A visitor announces itself; false when another visitor is there.
     ///
     /// The heavy barrier and [`Gate::settle`] must follow before the heap is touched.
-    pub fn begin_visit(&self) -> bool {
+    pub(crate) fn begin_visit(&self) -> bool {
         // ORDERING: Acquire, pairs with Release in the last visitor's `end_visit`.
         self.claim.compare_exchange(FREE, CLAIMED, Acquire, Relaxed).is_ok()
     }
 
     /// The same after any other visitor has left, however long that takes.
-    pub fn begin_visit_by_all_means(&self) {
+    pub(crate) fn begin_visit_by_all_means(&self) {
         while !self.begin_visit() {
             self.wait();
         }
     }
 
     /// Whether the owner came while a visitor has the heap, or a fork.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         // Relaxed: a hint to hurry.
         self.claim.load(Relaxed) >= WANTED
     }
@@ -176,7 +176,7 @@ impl Gate {
 
     /// Whether a visitor has or wants the heap. Where no new one can come, as in the pool to the holder
     /// of its lock, the answer no stands, and all that the last one did is seen.
-    pub fn is_visited(&self) -> bool {
+    pub(crate) fn is_visited(&self) -> bool {
         // ORDERING: Acquire, pairs with Release in `end_visit`.
         self.claim.load(weakened_by("gate_visited_relaxed", Acquire)) != FREE
     }
@@ -185,7 +185,7 @@ impl Gate {
     ///
     /// On true the heap is the visitor's until [`Gate::end_visit`]. On false the owner stayed
     /// inside; the visitor still has to end its visit.
-    pub fn settle(&self, patience: u32) -> bool {
+    pub(crate) fn settle(&self, patience: u32) -> bool {
         for look in 0..patience {
             // ORDERING: Acquire, pairs with Release in `leave`.
             if self.inside.load(Acquire) == 0 {
@@ -197,7 +197,7 @@ impl Gate {
     }
 
     /// The visitor goes and lets the owner in.
-    pub fn end_visit(&self) {
+    pub(crate) fn end_visit(&self) {
         // ORDERING: Release, pairs with Acquire in `enter` and `begin_visit`.
         let order = weakened_by("gate_end_relaxed", Release);
         if self.claim.swap(FREE, order) == AWAITED {
@@ -206,7 +206,7 @@ impl Gate {
     }
 
     /// Opens the gate whoever was inside: for a forked child, whose only thread is the caller.
-    pub fn reinit(&self) {
+    pub(crate) fn reinit(&self) {
         self.inside.store(0, Relaxed);
         self.claim.store(FREE, Relaxed);
     }
@@ -237,7 +237,7 @@ fn light(barrier: Barrier) {
 /// The visitor's side of the barrier. With [`Barrier::Asymmetric`] the caller follows it with
 /// `Machine::membarrier`; the fence orders its own claim stores in either case.
 #[inline]
-pub fn heavy() {
+pub(crate) fn heavy() {
     // ORDERING: SeqCst, the store of `claim` against the load of `inside`.
     if !fault("gate_no_heavy_barrier") {
         fence(SeqCst);

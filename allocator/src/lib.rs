@@ -9,25 +9,25 @@
 //!   large runs (32 KiB .. 4 MiB) --------------+    huge blocks (above): mapped directly
 //! ```
 //!
-//! | kernel                                   | here                                        |
-//! |------------------------------------------|---------------------------------------------|
-//! | `struct zone`, `free_area`               | [`zone`], `buddy`                           |
-//! | `struct page`                            | page word and cold words in [`pagemap`]     |
-//! | pageblock, its bitmap                    | `Chunk` in [`chunk`]                        |
-//! | `per_cpu_pages` (batch, high)            | [`pcp`], one a thread                       |
-//! | `rmqueue_bulk`, `free_pcppages_bulk`     | `Pages::alloc_bulk`, `Pages::free_bulk`     |
-//! | `__isolate_free_page`, putback           | `Pages::purge`                              |
-//! | `zone_watermark_ok`                      | [`watermark`], `charge`                     |
-//! | `kmem_cache`, slab, partial list         | [`class`], `slab`, `refill`                 |
-//! | `kmem_cache_node`: partial slabs of a node | `commons`                                   |
-//! | `drain_all_pages`                        | `Mm::drain_all` in `drain`                  |
-//! | `/proc/zoneinfo`, `vmstat`, `slabinfo`   | `Mm::snapshot`, [`zonal_stats`]             |
-//! | page allocator fallback order            | `zonal_numa::Topology::zonelist`            |
-//! | page_owner: who allocated what           | [`profile`], sampled                        |
-//! | KFENCE: a few objects are checked        | `fence`                                     |
-//! | `__alloc_pages_slowpath`, vmscan         | crate `zonal-reclaim`, above this one       |
+//! | kernel                                     | here                                    |
+//! |--------------------------------------------|-----------------------------------------|
+//! | `struct zone`, `free_area`                 | [`zone`], `buddy`                       |
+//! | `struct page`                              | page word and cold words in `pagemap`   |
+//! | pageblock, its bitmap                      | `Chunk` in `chunk`                      |
+//! | `per_cpu_pages` (batch, high)              | `pcp`, one a thread                     |
+//! | `rmqueue_bulk`, `free_pcppages_bulk`       | `Pages::alloc_bulk`, `Pages::free_bulk` |
+//! | `__isolate_free_page`, putback             | `Pages::purge`                          |
+//! | `zone_watermark_ok`                        | [`watermark`], `charge`                 |
+//! | `kmem_cache`, slab, partial list           | [`class`], `slab`, `refill`             |
+//! | `kmem_cache_node`: partial slabs of a node | `commons`                               |
+//! | `drain_all_pages`                          | `Mm::drain_all` in `drain`              |
+//! | `/proc/zoneinfo`, `vmstat`, `slabinfo`     | `Mm::snapshot`, [`zonal_stats`]         |
+//! | page allocator fallback order              | `zonal_numa::Topology::zonelist`        |
+//! | page_owner: who allocated what             | [`profile`], sampled                    |
+//! | KFENCE: a few objects are checked          | `fence`                                 |
+//! | `__alloc_pages_slowpath`, vmscan           | crate `zonal-reclaim`, above this one   |
 //!
-//! Reading order: [`class`], `bin`, [`heap`], `slab`, `refill`, `remote`, [`gate`], then the page
+//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, then the page
 //! layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
 //! heap it implements, and a failed operation has changed nothing.
 #![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
@@ -38,50 +38,50 @@ mod buddy;
 mod charge;
 mod check;
 mod checked;
-pub mod chunk;
+mod chunk;
 pub mod class;
 mod collapse;
 mod commons;
 mod contig;
 mod deferred;
-pub mod describe;
-pub mod doorbell;
+mod describe;
+mod doorbell;
 mod drain;
-pub mod error;
+mod error;
 mod fault;
 mod fence;
 mod firm;
 mod fork;
 mod free;
-pub mod gate;
+mod gate;
 mod grow;
 mod guard;
-pub mod heap;
+mod heap;
 mod holes;
 mod holing;
 mod huge;
 mod large;
 mod large_cache;
-pub mod lock;
+mod lock;
 mod lookout;
 #[cfg(zonal_loom)]
 mod loom;
 mod meta;
-pub mod misuse;
+mod misuse;
 pub mod mm;
-pub mod node;
+mod node;
 mod numastat;
 pub mod order;
 mod outbox;
-pub mod pagemap;
+mod pagemap;
 pub mod pages;
 #[cfg(test)]
 mod pages_proptest;
 #[cfg(test)]
 mod pages_tests;
-pub mod pcp;
-pub mod pfn;
-pub mod policy;
+mod pcp;
+mod pfn;
+mod policy;
 pub mod profile;
 mod purge;
 mod refill;
@@ -101,7 +101,7 @@ mod sweep;
 pub mod sync;
 mod turns;
 mod visit;
-pub mod vmstat;
+mod vmstat;
 pub mod watermark;
 mod window;
 pub mod word;

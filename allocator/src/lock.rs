@@ -41,7 +41,7 @@ const SPINS: u32 = if cfg!(zonal_loom) { 1 } else { 100 };
 
 /// The raw lock word.
 #[derive(Debug)]
-pub struct FutexLock {
+pub(crate) struct FutexLock {
     state: AtomicU32,
     waits: Waits,
 }
@@ -49,7 +49,7 @@ pub struct FutexLock {
 /// How long threads slept for a lock, each from its first sleep until it had it or went away: also while
 /// the kernel let it wait for a processor, or others were faster. All Relaxed: statistics only.
 #[derive(Debug)]
-pub struct Waits {
+pub(crate) struct Waits {
     nr: AtomicU64,
     ns: AtomicU64,
     longest_ns: AtomicU64,
@@ -78,7 +78,7 @@ impl Waits {
 impl FutexLock {
     /// A free lock.
     #[cfg(not(zonal_loom))]
-    pub const fn new() -> FutexLock {
+    pub(crate) const fn new() -> FutexLock {
         FutexLock { state: AtomicU32::new(FREE), waits: Waits::new() }
     }
 
@@ -90,7 +90,7 @@ impl FutexLock {
 
     /// Takes the lock, sleeping if it must.
     #[inline]
-    pub fn acquire(&self) {
+    pub(crate) fn acquire(&self) {
         // ORDERING: Acquire, pairs with the Release in `release`: the holder's writes are ours.
         if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.acquire_contended(|| false);
@@ -99,20 +99,20 @@ impl FutexLock {
 
     /// Takes the lock, or goes away once `is_done`, which whoever does it tells by
     /// [`FutexLock::wake_all`]. Whether it took the lock.
-    pub fn acquire_unless(&self, is_done: impl Fn() -> bool) -> bool {
+    pub(crate) fn acquire_unless(&self, is_done: impl Fn() -> bool) -> bool {
         self.try_acquire() || self.acquire_contended(is_done)
     }
 
     /// Takes the lock if it is free.
     #[inline]
-    pub fn try_acquire(&self) -> bool {
+    pub(crate) fn try_acquire(&self) -> bool {
         // ORDERING: Acquire, as in `acquire`.
         self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
     }
 
     /// Gives the lock back. The caller holds it.
     #[inline]
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         // ORDERING: Release, pairs with the Acquire of the next holder.
         let order = weakened_by("lock_release_relaxed", Release);
         if self.state.swap(FREE, order) == CONTENDED {
@@ -128,7 +128,7 @@ impl FutexLock {
     }
 
     /// Whether somebody holds it (a hint only: it may change at once).
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.state.load(Relaxed) != FREE
     }
 
@@ -144,7 +144,7 @@ impl FutexLock {
     }
 
     /// Makes the lock free whoever held it: for a forked child, whose only thread is the caller.
-    pub fn reinit(&self) {
+    pub(crate) fn reinit(&self) {
         self.state.store(FREE, Relaxed);
     }
 
@@ -211,10 +211,10 @@ unsafe impl lock_api::RawMutex for FutexLock {
 
 /// Data behind a [`FutexLock`]; the zone lock and every other lock of the core.
 #[cfg(not(zonal_loom))]
-pub type Mutex<T> = lock_api::Mutex<FutexLock, T>;
+pub(crate) type Mutex<T> = lock_api::Mutex<FutexLock, T>;
 /// The guard of a [`Mutex`].
 #[cfg(not(zonal_loom))]
-pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;
+pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;
 #[cfg(zonal_loom)]
 pub use crate::loom::mutex::{Mutex, MutexGuard};
 
