@@ -23,6 +23,7 @@ struct Truth {
     isolated_blocks: usize,
     highatomic: usize,
     holes: usize,
+    holed_rest: usize,
     blocks: usize,
 }
 
@@ -64,6 +65,7 @@ impl Pages {
                 continue;
             }
             truth.managed += section.nr_committed();
+            truth.holed_rest += if section.is_holed() { section.nr_left() } else { 0 };
             let mut skip = 0;
             for start in section.pageblocks() {
                 let chunk = self.map.chunk(start);
@@ -88,6 +90,7 @@ impl Pages {
         Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
         Mismatch::check("pages handed out", none, out, zone.nr_out)?;
         Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
+        Mismatch::check("rest of holed sections", none, truth.holed_rest, zone.nr_holed_rest)?;
         Mismatch::check("holes", none, truth.holes, zone.nr_holes)?;
         let charged = truth.resident + zone.nr_huge - zone.nr_holes;
         Mismatch::check("pages charged", none, charged, node.budget.charged())?;

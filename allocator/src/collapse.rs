@@ -95,6 +95,7 @@ impl Pages {
         let mut zone = home.lock();
         let env = self.env(home);
         section.end_holing();
+        zone.nr_holed_rest -= section.nr_left();
         for start in section.pageblocks() {
             zone.unhole(&env, start);
         }

@@ -51,6 +51,7 @@ impl Pages {
             return false;
         }
         let mut zone = self.nodes[section.node()].lock();
+        zone.nr_holed_rest += section.nr_left();
         section.pageblocks().for_each(|start| self.map.chunk(start).set_holed(true));
         section.pageblocks().for_each(|start| zone.relist(&self.map, start));
         true

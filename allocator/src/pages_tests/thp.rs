@@ -115,3 +115,23 @@ fn what_is_left_of_a_holed_section_serves_as_base_pages() {
     assert_eq!(base, Some(rig.pages.map.chunk(head).section()));
     assert_ne!(huge, base);
 }
+
+/// A program that trims all the time: each section of huge pages is holed as soon as it is used.
+#[test]
+fn a_heap_that_is_holed_all_the_time_ceases_to_grow() {
+    let rig = Rig::new(FakeBuilder::new(), &PageConfig::default());
+    let mut held: Vec<PageRun> = (0..24).map(|_| rig.alloc(512).unwrap()).collect();
+    let mut seen = Vec::new();
+    for round in 0..60 {
+        // Another third goes each time, and a hole is in each of the others.
+        for place in (round % 3..held.len()).step_by(3) {
+            let new = rig.alloc(300).unwrap();
+            rig.pages.free_run(core::mem::replace(&mut held[place], new));
+        }
+        rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+        rig.check();
+        seen.push((rig.pages.map.covered() / zonal_numa::PAGE_SIZE, rig.zone().nr_managed));
+    }
+    assert_eq!(seen[30], seen[59], "{seen:?}");
+    assert!(seen[59].0 < 16 * 24 * 512, "{seen:?}");
+}

@@ -32,6 +32,8 @@ use crate::word::Migratetype;
 const HUGE_FROM_PAGES: usize = (3 << 20) / zonal_numa::PAGE_SIZE;
 /// And at least so many times as much as those first slabs.
 const HUGE_FROM_FIRSTS: usize = 3;
+/// No new memory for them where sections that were holed have room for so many times what is handed out.
+const HOLED_REST_PART: usize = 4;
 
 /// Free pages that are resident are many from one in so many pages handed out on.
 const SLACK_PART: usize = 8;
@@ -86,10 +88,17 @@ impl Zone {
                 return Ok(run);
             }
         }
-        let huge = self.wants_huge(env, req) && has_room(huge_pages);
-        let cold = [Stage::Cold(huge), Stage::ColdPageblock(huge), row(true, Rows::Cold, FEW)];
-        if let Some(run) = self.try_stages(env, req, &cold) {
+        let mut huge = self.wants_huge(env, req) && has_room(huge_pages);
+        let cold =
+            |huge| [Stage::Cold(huge), Stage::ColdPageblock(huge), row(true, Rows::Cold, FEW)];
+        if let Some(run) = self.try_stages(env, req, &cold(huge)) {
             return Ok(run);
+        }
+        if huge && self.has_room_in_holed() {
+            huge = false;
+            if let Some(run) = self.try_stages(env, req, &cold(huge)) {
+                return Ok(run);
+            }
         }
         if req.may_grow && has_room(if huge { huge_pages } else { own_pages }) {
             return Err(Shortage::Grow { huge });
@@ -137,6 +146,13 @@ impl Zone {
                 nr_dense >= least && self.nr_out / 3 >= self.nr_free_resident
             }
         }
+    }
+
+    /// Whether holed sections have room for several times what is in use. A zone that grew for huge
+    /// pages all the same would do so for ever where each new section is holed soon, as in a program
+    /// that often trims.
+    fn has_room_in_holed(&self) -> bool {
+        self.nr_holed_rest > HOLED_REST_PART * self.nr_out
     }
 
     fn find(&self, map: &PageMap, req: &Request, stage: Stage) -> Option<Place> {

@@ -112,6 +112,8 @@ pub(crate) struct Zone {
     pub(crate) nr_huge: usize,
     /// Handed out, but purged while their slab does not use them.
     pub(crate) nr_holes: usize,
+    /// Not committed yet, in sections that are holed.
+    pub(crate) nr_holed_rest: usize,
     /// Pageblocks in the high-atomic reserve.
     pub(crate) nr_highatomic: usize,
     /// Where the search for purgeable holes goes on, in (section, pageblock).
@@ -133,6 +135,7 @@ impl Zone {
             nr_out: 0,
             nr_huge: 0,
             nr_holes: 0,
+            nr_holed_rest: 0,
             nr_highatomic: 0,
             purge_cursor: (0, 0),
             events: ZoneEvents::default(),
@@ -215,6 +218,9 @@ impl Zone {
             if resident {
                 chunk.resident.set(lo, hi);
             }
+        }
+        if section.is_holed() {
+            self.nr_holed_rest -= nr_pages;
         }
         self.nr_managed += nr_pages;
         let nr_resident = if resident { nr_pages } else { 0 };
