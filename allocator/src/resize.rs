@@ -17,11 +17,19 @@ impl Mm {
     /// Tries to give the live block at `block` room for `size` bytes, shrinking, extending or moving
     /// pages instead of bytes where it can. None: it has to be copied.
     pub fn resize(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
-        let addr = block.addr().get();
         // What no block can have is refused before anything is computed from it.
-        if self.is_checked() || size > isize::MAX as usize {
+        if size > isize::MAX as usize {
             return None;
         }
+        if self.is_checked() {
+            return self.resize_checked(block, size);
+        }
+        self.resize_plain(block, size)
+    }
+
+    /// The same of a block without checks, or whose checks the caller took off.
+    pub(crate) fn resize_plain(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        let addr = block.addr().get();
         let usable = self.capacity(block).ok()?;
         let map = &self.pages().map;
         match map.pfn_of(addr) {
@@ -31,7 +39,9 @@ impl Mm {
             Some(_) => fits(size, usable).then_some(block),
             None if self.is_deferred(addr) || self.fence().contains(addr) => None,
             None if size > MAX_LARGE => {
-                self.huge().resize(self.pages(), addr, size).and_then(huge::pointer)
+                // What is checked ends with its guard page.
+                let exact = self.is_checked();
+                self.huge().resize(self.pages(), addr, size, exact).and_then(huge::pointer)
             }
             None => None,
         }

@@ -39,7 +39,7 @@ pub(crate) use self::quarantine::Quarantine;
 use self::seal::FILL;
 pub(crate) use self::seal::{Extent, WORD, make_key};
 
-/// Larger blocks are not written to when they are freed, but their pages given back.
+/// Larger blocks are not written to when they are cleared, but their pages given back.
 const CLEAR_BYTES: usize = 4 << 20;
 
 impl Mm {
@@ -70,6 +70,48 @@ impl Mm {
         {
             // SAFETY: inside the block, which the program gave up.
             unsafe { block.add(size).write_bytes(FILL, WORD - size) };
+        }
+    }
+
+    /// How large a block of pages has to be that a program can use `size` bytes of: with its seal and
+    /// its guard.
+    fn pages_for(&self, size: usize) -> Option<usize> {
+        let guard = self.guard_bytes();
+        size.checked_add(WORD)?.checked_next_multiple_of(guard)?.checked_add(guard)
+    }
+
+    /// [`Mm::resize`] of a checked block. Small objects move, so that what still points to them is found
+    /// out; large ones would be copied in whole each time a string or an array grows by a little.
+    pub(crate) fn resize_checked(&self, block: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+        if self.small_extent(block).is_some() || self.is_deferred(block.addr().get()) {
+            return None;
+        }
+        let nr_bytes = self.pages_for(size.max(1))?;
+        let extent = self.large_extent(block, self.capacity(block).ok()?);
+        let before = extent.size()?;
+        // What is wrong with the block is told when it is freed, after it was copied.
+        if !extent.is_whole() || !self.open_guard(extent.end()) || extent.disarm().is_err() {
+            return None;
+        }
+        let moved = self.resize_plain(block, nr_bytes);
+        let (start, size) = moved.map_or((block, before), |moved| (moved, size.max(1)));
+        let extent = self.large_extent(start, self.capacity(start).ok()?);
+        extent.arm(size);
+        self.close_guard(extent.end());
+        moved
+    }
+
+    /// Clears the part of a large block before its guard.
+    ///
+    /// # Safety
+    /// Nobody uses the block.
+    unsafe fn clear_pages(&self, extent: Extent) {
+        // SAFETY: whole pages, which are the caller's.
+        let span = unsafe { Span::new(extent.start.addr().get(), extent.len) };
+        // Pages that were locked stay.
+        if extent.len <= CLEAR_BYTES || self.machine().purge(&[span]).is_err() {
+            // SAFETY: inside the block, which is the caller's.
+            unsafe { extent.start.write_bytes(0, extent.len) };
         }
     }
 
@@ -112,15 +154,13 @@ impl Heap {
             extent.arm(size);
             return Ok(Block { known_zero: true, ..block });
         }
-        let guard = mm.guard_bytes();
-        let large = sealed.checked_next_multiple_of(guard).and_then(|size| size.checked_add(guard));
-        let size_large = large.ok_or(AllocError::TooLarge)?;
+        let size_large = mm.pages_for(size).ok_or(AllocError::TooLarge)?;
         let block = self.alloc_plain(Request { size: size_large, ..request }, from)?;
         let capacity = mm.capacity(block.start).unwrap_or(size_large);
         let extent = mm.large_extent(block.start, capacity);
         if !block.known_zero {
-            // SAFETY: inside the block, which nobody knows yet.
-            unsafe { extent.start.write_bytes(0, extent.len) };
+            // SAFETY: whole pages of a block that nobody knows yet.
+            unsafe { mm.clear_pages(extent) };
         }
         extent.arm(size);
         mm.close_guard(extent.end());
@@ -146,13 +186,7 @@ impl Heap {
             return Ok(());
         }
         // SAFETY: whole pages of a block that the program gave up.
-        let span = unsafe { Span::new(block.addr().get(), extent.len) };
-        if extent.len > CLEAR_BYTES {
-            let _ = mm.machine().purge(&[span]);
-        } else {
-            // SAFETY: as above.
-            unsafe { block.write_bytes(0, extent.len) };
-        }
+        unsafe { mm.clear_pages(extent) };
         self.free_plain(block)
     }
 

@@ -13,8 +13,14 @@ const GROWTH_PART: usize = 8;
 
 impl Huge {
     /// Grows or shrinks the live block at `addr` by `mremap`; the new address, or none when it has
-    /// to be copied. The caller owns the block.
-    pub(crate) fn resize(&self, pages: &Pages, addr: usize, size: usize) -> Option<usize> {
+    /// to be copied. The caller owns the block. With `exact` it gets no room to grow further.
+    pub(crate) fn resize(
+        &self,
+        pages: &Pages,
+        addr: usize,
+        size: usize,
+        exact: bool,
+    ) -> Option<usize> {
         let len = size.checked_next_multiple_of(pages.machine.page_size())?;
         let mut index = self.index.lock();
         let i = index.find(addr)?;
@@ -22,12 +28,13 @@ impl Huge {
         if old.state != State::Live {
             return None;
         }
-        if len <= old.span.len() && len >= old.span.len() - old.span.len() / GROWTH_PART {
+        let part = |len: usize| if exact { 0 } else { len / GROWTH_PART };
+        if len <= old.span.len() && len >= old.span.len() - part(old.span.len()) {
             return Some(addr);
         }
         // What grows step by step goes on growing: some room saves most of the calls, and what is
         // not touched takes no memory.
-        let more = if len > old.span.len() { len / GROWTH_PART } else { 0 };
+        let more = if len > old.span.len() { part(len) } else { 0 };
         let roomy = (len + more).next_multiple_of(pages.machine.page_size());
         let span = index.remap(pages, i, (roomy, WatermarkLevel::Low)).or_else(|| {
             // Moving pages is better than copying them, even where memory is short.

@@ -164,6 +164,49 @@ fn guards_stand_behind_slabs_and_large_blocks() {
     assert!(left < 3000, "{left} ranges stay");
 }
 
+/// A string that grows by a page at a time is not copied each time; what is checked is as with any block.
+#[test]
+fn a_large_checked_block_grows_and_shrinks_with_its_seal_and_guard() {
+    let mm = Mm::new(Machine::linux(), Config { checked: true, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let mut p = owner.alloc_missed(9 << 20, 8);
+    // SAFETY: the block is that large.
+    unsafe { p.add((9 << 20) - 1).write(7) };
+    for size in [(9 << 20) + 1, (9 << 20) + 5 * PAGE_SIZE, 30 << 20, (9 << 20) + 1] {
+        p = mm.resize(p, size).unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { p.add((9 << 20) - 1).read() }, 7);
+        assert_eq!(mm.usable_size(p), Ok(size));
+        let end = p.addr().get() + mm.capacity(p).unwrap();
+        assert_eq!(end, (p.addr().get() + size + 8).next_multiple_of(PAGE_SIZE) + PAGE_SIZE);
+        assert!(mm.is_guard(end - 1) && !mm.is_guard(end - PAGE_SIZE - 1));
+    }
+    // Not to be had: all is as it was.
+    assert_eq!(mm.resize(p, 1 << 46), None);
+    assert_eq!(mm.usable_size(p), Ok((9 << 20) + 1));
+    // SAFETY: behind the block, in its last page.
+    let behind = unsafe { p.add((9 << 20) + 1) };
+    // SAFETY: as above.
+    let kept = unsafe { behind.replace(0) };
+    assert_eq!(mm.resize(p, 10 << 20), None);
+    // SAFETY: the test's thread owns the heap.
+    let free = || unsafe { owner.heap().free(p) };
+    assert_eq!(free().unwrap_err().kind, BadKind::Overrun);
+    // SAFETY: as above.
+    unsafe { behind.write(kept) };
+    // The seal was broken by the free that found it.
+    assert!(free().is_err());
+    let mut p = owner.alloc_missed(100_000, 8);
+    let moved = mm.resize(p, 60_000);
+    assert_eq!(moved, Some(p), "what is left goes back");
+    p = moved.unwrap();
+    assert_eq!(mm.usable_size(p), Ok(60_000));
+    assert_eq!(mm.resize(p, 100), None, "it becomes a small object");
+    assert_eq!(mm.usable_size(p), Ok(60_000));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { owner.heap().free(p) }.unwrap();
+}
+
 /// A free that interrupts zonal writes a link into the block, and a program all that it may use: neither
 /// reaches the slack.
 #[test]
