@@ -106,8 +106,9 @@ impl Entered<'_> {
             if nr_pages * 2 < Slab::pages(slab.class()) {
                 return;
             }
-            if !mm.pages().is_worth_holing(chunk, nr_pages, how) {
-                // With the wishes of others it may be in the next round.
+            let is_old = how.sparing.is_none_or(|border| slab.is_cold(border));
+            if !mm.pages().is_worth_holing(chunk, nr_pages, how, is_old) {
+                // It may be in a later round, with the wishes of others.
                 done.is_partial = true;
                 return;
             }

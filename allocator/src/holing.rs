@@ -9,19 +9,39 @@ use crate::pagemap::PageMap;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::zone::{Thp, Zone};
 
 impl Pages {
     /// Whether a section of huge pages is to be holed, of which `nr_pages` more could be had in this
-    /// chunk.
-    pub(crate) fn is_worth_holing(&self, chunk: &Chunk, nr_pages: usize, how: PurgeHow) -> bool {
-        !how.sparing || self.sections.get(chunk.section()).wish(nr_pages)
+    /// chunk, which are old enough for that or may be some day.
+    pub(crate) fn is_worth_holing(
+        &self,
+        chunk: &Chunk,
+        nr_pages: usize,
+        how: PurgeHow,
+        is_old: bool,
+    ) -> bool {
+        if how.sparing.is_none() {
+            return true;
+        }
+        if !is_old {
+            self.nr_spared.fetch_add(nr_pages, Relaxed);
+        }
+        self.sections.get(chunk.section()).wish(nr_pages) && is_old
+    }
+
+    /// Cold pages that this round of the keeper left, since huge pages were too young to be given up for
+    /// them.
+    pub fn nr_spared(&self) -> usize {
+        self.nr_spared.load(Relaxed)
     }
 
     /// From here on it is counted anew what could be had of sections of huge pages if they were
     /// holed. For the keeper, once a round.
     pub fn begin_wishes(&self) {
         self.sections.iter().for_each(|(_, section)| section.begin_wishes());
+        self.nr_spared.store(0, Relaxed);
     }
 
     /// Whether another round would hole a section: this one found enough to be had in it.

@@ -12,12 +12,13 @@
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
+use crate::collapse::Dense;
 use crate::fault::weakened_by;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicU8, AtomicU32};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 /// How many sections there can be: a whole window of the largest ones.
 pub(crate) const MAX_SECTIONS: usize = if cfg!(zonal_loom) { 2 } else { 1 << 14 };
@@ -46,10 +47,12 @@ pub(crate) struct Section {
     wishes: [AtomicU32; 2],
     /// Pageblocks from the start on that are to be collapsed since it was made whole again.
     to_collapse: AtomicU32,
+    /// Those of them too in which much is missing.
+    is_filling: AtomicBool,
 }
 
 /// A section is holed for one page in so many.
-const WORTH_PART: usize = 16;
+const WORTH_PART: usize = 32;
 /// The same once it was made whole again: less than that is missing in a dense one, so that it does
 /// not change for the same pages in turns.
 const WORTH_PART_AGAIN: usize = 4;
@@ -152,8 +155,14 @@ impl Section {
         self.holed.store(WHOLE, Relaxed);
     }
 
-    /// All its pageblocks are to be collapsed.
-    pub(crate) fn begin_collapse(&self) {
+    /// How dense it was when it was last made whole again.
+    pub(crate) fn density(&self) -> Dense {
+        if self.is_filling.load(Relaxed) { Dense::Filling } else { Dense::Full }
+    }
+
+    /// All its pageblocks are to be collapsed, since it is so dense.
+    pub(crate) fn begin_collapse(&self, dense: Dense) {
+        self.is_filling.store(dense == Dense::Filling, Relaxed);
         let nr_pageblocks = self.nr_committed() / PAGEBLOCK_PAGES;
         self.to_collapse.store(nr_pageblocks as u32, Relaxed);
     }
@@ -221,6 +230,7 @@ impl Sections {
             nr_holings: AtomicU8::new(0),
             wishes: [number(), number()],
             to_collapse: number(),
+            is_filling: AtomicBool::new(false),
         };
         Sections { table: [(); MAX_SECTIONS].map(|()| section()), len: number() }
     }

@@ -4,23 +4,29 @@
 
 A load is the arguments of the program, as in "cycle 50". All loads have a pair before any has its second, and
 the order within a pair changes from pair to pair. Prints for each load the ratio of processor time (user and
-system, all threads of the process), with purging / without: median and quartiles; and the page faults of both.
+system, all threads of the process), with purging / without: median and quartiles, of the whole run and from the
+third cycle on (the program prints what it took until then); and the page faults of both.
 """
 import os
 import sys
 
 
 def run(library, settings, command):
-    """Processor time in seconds and page faults of one run."""
+    """Processor time in seconds, page faults, and processor time from the third cycle on, of one run."""
+    output, written = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(written, 1)
         os.environ.update(LD_PRELOAD=library, ZONAL_CONF=settings)
         os.execv(command[0], command)
+    os.close(written)
+    with open(output) as lines:
+        until_third_us = float(lines.read().split()[-1])
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"pairs.py: {' '.join(command)}: status {status}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_minflt
+    worked = usage.ru_utime + usage.ru_stime
+    return worked, usage.ru_minflt, worked - until_third_us / 1e6
 
 
 def quantile(values, part):
@@ -43,13 +49,16 @@ def main():
             pair = {s: run(library, s, [program, *load.split()]) for s in order}
             taken[load].append([pair[s] for s in settings])
     for load, pairs in taken.items():
-        ratios = [on[0] / off[0] for on, off in pairs]
-        low, median, high = (quantile(ratios, part) for part in (.25, .5, .75))
+        def spread(column):
+            ratios = [on[column] / off[column] for on, off in pairs]
+            low, median, high = (quantile(ratios, part) for part in (.25, .5, .75))
+            return f"{median:.3f} [{low:.3f} {high:.3f}]"
+
         faults = [quantile([pair[side][1] for pair in pairs], .5) for side in (0, 1)]
         first = [quantile([on[0] / off[0] for on, off in pairs[side::2]], .5) for side in (0, 1) if pairs[side::2]]
         sides = ", ".join(f"{ratio:.2f}" for ratio in first)
-        print(f"{load:<12} {median:.3f} [{low:.3f} {high:.3f}] of {len(ratios)} pairs (with purging first, last: "
-              f"{sides}), faults {faults[0]:.0f} and {faults[1]:.0f}", flush=True)
+        print(f"{load:<12} {spread(0)}, from the third cycle on {spread(2)}, of {len(pairs)} pairs (with purging "
+              f"first, last: {sides}), faults {faults[0]:.0f} and {faults[1]:.0f}", flush=True)
 
 
 main()

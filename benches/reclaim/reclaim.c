@@ -2,8 +2,10 @@
  * What giving memory back costs, and what it looks like over time.
  *
  *   cycle MS     16 MiB of objects of 16 B to 16 KiB are allocated, touched and freed, again and again
- *                with pauses, one cycle every MS; prints median and mean processor time of a cycle, in us
- *   mixed N      N threads together allocate and free 64 MiB, with pauses of 50 ms to 2 s that grow and shrink
+ *                with pauses, one cycle every MS; prints median and mean processor time of a cycle, in us, and
+ *                that of the process until the third cycle
+ *   mixed N      N threads together allocate and free 64 MiB, with pauses of 50 ms to 2 s that grow and shrink;
+ *                prints the processor time of the process until the third cycle, in us
  *   latency      one thread times each malloc of its own, beside one that leaves garbage all the time;
  *                prints median, 99th and 99.9th percentile in ns, and how much went back meanwhile
  *   busy         allocates and frees for ten seconds with pauses; prints the share of one processor
@@ -36,15 +38,23 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
+static double clock_s(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
 /* What the calling thread took of its processor: on a shared machine the wall clock tells more about
  * the others. */
 static double worked(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return t.tv_sec + t.tv_nsec * 1e-9;
+	return clock_s(CLOCK_THREAD_CPUTIME_ID);
 }
+
+/* The cycles before teach the allocator what the program does. */
+enum { TAUGHT_BY = 2 };
 
 static uint64_t next(uint64_t *seed)
 {
@@ -140,13 +150,15 @@ static void *idle(void *unused)
 
 static void cycle(int ms)
 {
-	double work[400], period = ms * 1e-3;
+	double work[400], taught = 0, period = ms * 1e-3;
 	struct heap heap = { .seed = 5 };
 	int nr = 8 / period < 10 ? 10 : 8 / period > 100 ? 100 : (int)(8 / period);
 
 	for (int i = 0; i < nr; i++) {
 		double start = now(), before = worked();
 
+		if (i == TAUGHT_BY)
+			taught = clock_s(CLOCK_PROCESS_CPUTIME_ID);
 		grow(&heap, MIB(16));
 		shrink(&heap, 0);
 		work[i] = worked() - before;
@@ -159,7 +171,7 @@ static void cycle(int ms)
 	for (int i = skip; i < nr; i++)
 		sum += work[i];
 	qsort(work + skip, nr - skip, sizeof *work, by_value);
-	printf("%.0f %.0f\n", work[skip + (nr - skip) / 2] * 1e6, sum / (nr - skip) * 1e6);
+	printf("%.0f %.0f %.0f\n", work[skip + (nr - skip) / 2] * 1e6, sum / (nr - skip) * 1e6, taught * 1e6);
 }
 
 static int nr_workers;
@@ -170,6 +182,8 @@ static void *mixed_worker(void *number)
 	struct heap heap = { .seed = 41 + (uintptr_t)number };
 
 	for (size_t i = 0; i < sizeof pauses_ms / sizeof *pauses_ms; i++) {
+		if (i == TAUGHT_BY && !number)
+			printf("%.0f\n", clock_s(CLOCK_PROCESS_CPUTIME_ID) * 1e6);
 		grow(&heap, MIB(64) / nr_workers);
 		shrink(&heap, 0);
 		pause_s(pauses_ms[i] * 1e-3);

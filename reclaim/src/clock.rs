@@ -13,6 +13,7 @@ use crate::ageing::MAX_AGE_NS;
 const STOPPED_NS: u64 = 1_000_000_000;
 /// A generation is a time stamp in units of about 17 ms.
 const GENERATION_SHIFT: u32 = 24;
+pub(crate) const GENERATION_NS: u64 = 1 << GENERATION_SHIFT;
 
 /// So much time in generations, whose clock wraps after two years.
 pub(crate) fn generations(ns: u64) -> u32 {

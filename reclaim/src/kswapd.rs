@@ -17,10 +17,11 @@ use zonal_numa::PAGE_SIZE;
 
 use crate::ageing::{Ageing, MIN_AGE_NS};
 use crate::balance::{Balance, is_short, reclaim_boost};
-use crate::clock::{Clock, generations};
+use crate::clock::{Clock, GENERATION_NS, generations};
 use crate::nodes;
 use crate::pressure::{self, Pressure, Watch};
 use crate::regain::{Regret, collapse};
+use crate::spare::Spared;
 use crate::thrash::MIN_TTL_NS;
 
 /// Share of the time that a round may cost on average: one part in so many.
@@ -40,6 +41,10 @@ const LATENESS: u64 = 4;
 const LINGER_NS: u64 = 2_000_000_000;
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
+/// Pages of one heap in a round, unless its owner comes: 200 MiB of holes take seven rounds.
+const HEAP_PAGES: usize = 8192;
+/// To purge one takes less, in nanoseconds.
+const PAGE_NS: u64 = 500;
 
 /// What the thread does after a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +68,7 @@ pub struct Kswapd {
     paid_until: Option<u64>,
     /// The last purge that was a mistake.
     regret: Option<Regret>,
+    spared: Spared,
     pressure: Pressure,
     config: KswapdConfig,
     balance: Balance,
@@ -120,6 +126,7 @@ impl Kswapd {
             faults_seen: faults(mm),
             paid_until: None,
             regret: None,
+            spared: Spared::default(),
             pressure: Pressure::new(config.looks_from),
             config,
             balance: Balance::default(),
@@ -165,7 +172,7 @@ impl Kswapd {
         self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
         // Before anything is purged at an age that turns out to be a mistake.
         let was_thrashing = self.ageing.is_thrashing();
-        self.judge(mm, own.is_some());
+        let comes_back = self.judge(mm, own.is_some());
         let has_paid = was_thrashing && !self.ageing.is_thrashing();
         if has_paid {
             // What was kept until now goes like what was freed just now.
@@ -190,6 +197,7 @@ impl Kswapd {
         }
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
+        let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
         if own.is_none() {
             mm.doorbell().end_round();
         }
@@ -198,23 +206,37 @@ impl Kswapd {
         let age_ns = self.age_ns(mm).max(kept_ns);
         let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
         self.ageing.note_purged(purged as u64, used_at);
-        if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
-            regret.unhole(mm);
+        self.spared.note(nr_spared, was_rung, &self.ageing);
+        // Callers do not collapse, which is the point of it as long as the program comes back.
+        let comes_back = comes_back && own.is_none();
+        let mends = |it: Regret| it.mends(awake, was_rung, comes_back).map(|dense| (it, dense));
+        if may_purge && let Some((regret, dense)) = self.regret.and_then(mends) {
+            regret.unhole(mm, dense);
             if own.is_none() {
                 collapse(mm, || work.spent_ns(mm) < self.credit_ns);
             }
         }
+        self.await_return(mm, may_purge && own.is_none());
 
         if !self.balance.gains() {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
-        let next = self.next(mm, purged > 0 || mm.pages().has_wishes());
+        let would_hole = mm.pages().has_wishes() && !self.spared.waits();
+        let next = self.next(mm, purged > 0 || would_hole);
         self.clock.ask(if let Next::Sleep(ns) = next { ns } else { 0 });
         next
     }
 
-    /// Judges the age of cold memory by what was wanted again since the last round.
-    fn judge(&mut self, mm: &Mm, in_caller: bool) {
+    /// Where huge pages were broken up: has the thread woken when what went is wanted again.
+    fn await_return(&self, mm: &Mm, may_regain: bool) {
+        for node in nodes(mm) {
+            let is_awaited = may_regain && mm.pages().is_holed(node);
+            mm.pages().await_faults(node, is_awaited.then(|| self.ageing.nr_to_judge()));
+        }
+    }
+
+    /// Judges the age of cold memory by what was wanted again since the last round; whether any was.
+    fn judge(&mut self, mm: &Mm, in_caller: bool) -> bool {
         let now = self.clock.awake_ns();
         self.pay(mm, in_caller);
         let faults = faults(mm);
@@ -225,6 +247,7 @@ impl Kswapd {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
         self.ageing.note_pages(mm.pages().charged(), now);
+        judged.refaults > 0
     }
 
     /// What the program worked since the last round pays for what it wanted again. Where nobody can or
@@ -248,7 +271,10 @@ impl Kswapd {
             Watch::Loose => 2 * pressure::INTERVAL_NS,
             Watch::Close => pressure::INTERVAL_NS,
         };
-        let idle = self.clock.awake_ns().saturating_sub(self.quiet_since);
+        let awake = self.clock.awake_ns();
+        let idle = awake.saturating_sub(self.quiet_since);
+        let until = self.spared.until(self.quiet_since).filter(|&until| until > awake);
+        let slowest = until.map_or(slowest, |until| slowest.min(until - awake + GENERATION_NS));
         if is_busy || self.balance.gains() {
             Next::Sleep(self.busy_tick_ns().min(slowest))
         } else if idle < TURNS * self.ageing.kept_age_ns() + 2 * TICK_NS {
@@ -285,7 +311,8 @@ impl Kswapd {
     fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> usize {
         let age_ns = self.age_ns(mm);
         let age = generations(age_ns);
-        let up_to = Some(mm.pages().generation().wrapping_sub(age.max(1)));
+        let border = |age: u32| mm.pages().generation().wrapping_sub(age.max(1));
+        let up_to = Some(border(age));
         // Once all is kept, the rest is not as cold.
         let most = || match self.ageing.excess(mm.pages().charged()) {
             0 if age < generations(self.ageing.kept_age_ns()) => 0,
@@ -295,11 +322,13 @@ impl Kswapd {
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        let how = PurgeHow { up_to, sparing: true, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        let sparing = Some(border(generations(self.spared.age_ns(age_ns))));
+        let how = PurgeHow { up_to, sparing, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
         mm.pages().begin_wishes();
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
-        purged += mm.sweep(own, Sweep { how, idle_for, step_pages: STEP_PAGES, max_pages: most() });
+        let max_pages = most().min((self.credit_ns / PAGE_NS) as usize);
+        purged += mm.sweep(own, Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages });
         for node in nodes(mm) {
             loop {
                 let most = most().min(STEP_PAGES);

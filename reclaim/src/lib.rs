@@ -27,6 +27,7 @@ pub mod scan;
 mod shadow;
 mod shrink;
 mod slowpath;
+mod spare;
 mod stall;
 mod thrash;
 

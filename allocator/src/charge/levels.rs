@@ -44,7 +44,12 @@ impl Levels<'_> {
     pub(crate) fn raise(self) {
         let raised = [self.process, self.node].map(Budget::raise);
         if raised.contains(&true) {
-            self.process.wakes.store(true, Relaxed);
+            self.wake();
         }
+    }
+
+    /// Has the background reclaimer woken.
+    pub(crate) fn wake(self) {
+        self.process.wakes.store(true, Relaxed);
     }
 }

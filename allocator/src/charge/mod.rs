@@ -61,7 +61,8 @@ pub(crate) struct Budget {
     boost: AtomicUsize,
     /// The most that the marks of the cap may be raised by.
     cap_max_boost: AtomicUsize,
-    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks.
+    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks, or since purged
+    /// pages are wanted again.
     wakes: AtomicBool,
 }
 
@@ -156,7 +157,7 @@ impl Budget {
         self.boost.store(self.boost().saturating_sub(nr_pages), Relaxed);
     }
 
-    /// Whether the background reclaimer is to be woken for a boost; told once.
+    /// Whether the background reclaimer is to be woken; told once.
     pub(crate) fn take_wake(&self) -> bool {
         self.wakes.load(Relaxed) && self.wakes.swap(false, Relaxed)
     }

@@ -40,7 +40,8 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     // Unless that is not so long ago.
     let purge = |now: u32| {
         rig.pages.begin_wishes();
-        let how = PurgeHow { up_to: Some(now - 5), sparing: true, ..PurgeHow::ALL };
+        let old = Some(now - 5);
+        let how = PurgeHow { up_to: old, sparing: old, ..PurgeHow::ALL };
         rig.pages.purge(N0, usize::MAX, how)
     };
     let advice = rig.fake.calls(Call::AdviseHuge);

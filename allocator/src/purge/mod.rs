@@ -30,8 +30,9 @@ pub enum Reclaimer {
 pub struct PurgeHow {
     /// Only what was not used after this generation; none for all, whatever its age.
     pub up_to: Option<u32>,
-    /// A section of huge pages is holed only for a good part of it.
-    pub sparing: bool,
+    /// A section of huge pages is holed only for a good part of it, and for what was not used after this
+    /// generation; none for whatever there is.
+    pub sparing: Option<u32>,
     /// Holes smaller than this order are not worth a call.
     pub smallest: Order,
     /// Pageblocks to look at, at most; the next search goes on where this one ends.
@@ -46,7 +47,7 @@ impl PurgeHow {
     /// Everything that can be given back at all.
     pub const ALL: PurgeHow = PurgeHow {
         up_to: None,
-        sparing: false,
+        sparing: None,
         smallest: Order::ZERO,
         looks: usize::MAX,
         by: Reclaimer::Direct,
@@ -56,6 +57,11 @@ impl PurgeHow {
     /// Whether what was last used in `generation` is old enough.
     fn takes(&self, generation: u32) -> bool {
         self.up_to.is_none_or(|border| is_past(generation, border))
+    }
+
+    /// The same where a huge page is given up for it.
+    fn takes_huge(&self, generation: u32) -> bool {
+        self.sparing.is_none_or(|border| is_past(generation, border))
     }
 }
 
