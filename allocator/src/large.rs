@@ -265,6 +265,8 @@ impl Mm {
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
         let run = unsafe { pages.run_from_head(pfn, nr_pages) };
+        // SAFETY: as above; a guard page was opened before.
+        unsafe { pages.density.note_freed(pages.map.addr_of(pfn), nr_pages) };
         match heap.try_enter() {
             Some(mut inner) => inner.large.put(pages, heap.node(), run),
             None => pages.free_run(run),

@@ -44,6 +44,7 @@ mod collapse;
 mod commons;
 mod contig;
 mod deferred;
+mod density;
 mod describe;
 mod doorbell;
 mod drain;

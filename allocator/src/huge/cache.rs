@@ -99,6 +99,9 @@ impl Huge {
             index.cached_bytes += old.len();
             index.items_mut()[i].state = State::Cached(0);
         }
+        if let Some(span) = span.filter(|_| pages.density.is_dense()) {
+            index.ask_for_huge(pages, span.addr());
+        }
         drop(index);
         self.keep_to_peak(pages);
         span
@@ -162,7 +165,9 @@ impl Index {
         let (State::Cached(a), State::Cached(b)) = (first.state, second.state) else {
             return false;
         };
-        if first.span.end() != second.span.addr() || !first.is_at((second.node, second.turns)) {
+        let are_alike =
+            first.is_at((second.node, second.turns)) && first.by_huge_pages == second.by_huge_pages;
+        if first.span.end() != second.span.addr() || !are_alike {
             return false;
         }
         // SAFETY: both ranges are ours, and they touch.

@@ -25,6 +25,8 @@ pub(super) struct Mapping {
     pub(super) turns: MemPolicy,
     /// OS pages of it that are known to be on other nodes.
     pub(super) strays: u32,
+    /// Whether huge pages were asked for.
+    pub(super) by_huge_pages: bool,
 }
 
 #[derive(Debug)]

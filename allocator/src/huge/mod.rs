@@ -78,8 +78,8 @@ impl Huge {
         let by_huge_pages = match pages.thp {
             _ if footing == Footing::Firm => false,
             Thp::Never => false,
-            // Whoever asks for no zeros will write what it asks for.
-            Thp::Auto => !request.zeroed,
+            // Whoever asks for zeros may leave them untouched; what grows is written as it does.
+            Thp::Auto => !request.zeroed && (request.grows || pages.density.is_dense()),
             Thp::Always => true,
         };
         // Where nodes take turns, the kernel goes by its huge pages where they fit: without a
@@ -93,7 +93,8 @@ impl Huge {
                 // A wish: small pages serve as well.
                 let _ = pages.machine.advise_huge(span, true);
             }
-            let mapping = Mapping { span, state: State::Live, node, turns, strays: 0 };
+            let mapping =
+                Mapping { span, state: State::Live, node, turns, strays: 0, by_huge_pages };
             let is_placed = footing == Footing::Ample || pages.fill(node, span);
             let entered = is_placed && self.index.lock().insert(pages, mapping);
             if entered {
@@ -132,6 +133,8 @@ impl Huge {
             i = index.find_live(addr)?.0;
         }
         let len = mapping.span.len();
+        // SAFETY: a mapping that the caller gives up; another thread that does so, too, waits for the lock.
+        unsafe { pages.density.note_freed(ptr::with_exposed_provenance(addr), len / PAGE_SIZE) };
         if len + index.cached_bytes <= CACHE_BYTES {
             index.cache(i, now);
             drop(index);

@@ -7,6 +7,7 @@ use super::index::{Index, Mapping, State};
 use crate::pages::Pages;
 use crate::room::Footing;
 use crate::watermark::WatermarkLevel;
+use crate::zone::Thp;
 
 /// A block that grows gets one part in so many more than asked for.
 const GROWTH_PART: usize = 8;
@@ -41,6 +42,10 @@ impl Huge {
             let last = (len, WatermarkLevel::Reserve);
             (more > 0).then(|| index.find(addr)).flatten().and_then(|i| index.remap(pages, i, last))
         });
+        if let Some(span) = span.filter(|span| span.len() > old.span.len()) {
+            // What grows is written as it does.
+            index.ask_for_huge(pages, span.addr());
+        }
         drop(index);
         self.keep_to_peak(pages);
         span.map(|span| span.addr())
@@ -48,6 +53,17 @@ impl Huge {
 }
 
 impl Index {
+    /// What is still to be touched of the mapping at `addr` shall come in huge pages.
+    pub(super) fn ask_for_huge(&mut self, pages: &Pages, addr: usize) {
+        let Some(i) = self.find(addr) else { return };
+        let mapping = &mut self.items_mut()[i];
+        if pages.thp == Thp::Auto && !mapping.by_huge_pages {
+            // A wish.
+            let _ = pages.machine.advise_huge(mapping.span, true);
+            mapping.by_huge_pages = true;
+        }
+    }
+
     /// Changes the length of the live mapping number `i`; none, and nothing changed, when there is no
     /// room or the system refuses.
     pub(super) fn remap(

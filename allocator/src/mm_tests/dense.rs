@@ -4,10 +4,11 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 use std::vec::Vec;
 
-use zonal_numa::NodeId;
+use zonal_numa::fake::{Call, FakeBuilder};
+use zonal_numa::{Machine, NodeId, PAGE_SIZE};
 
 use super::{Owner, new_mm};
-use crate::{Mm, SizeClass};
+use crate::{Config, Mm, SizeClass};
 
 fn is_huge(mm: &Mm, block: NonNull<u8>) -> bool {
     let map = &mm.pages().map;
@@ -37,7 +38,7 @@ fn first_slabs_of_many_heaps_take_no_huge_pages_and_those_that_follow_do() {
     }
     let (counted, truth) = nr_first(mm, &owners);
     assert_eq!(counted, truth);
-    assert!(counted >= (16 << 20) / zonal_numa::PAGE_SIZE, "{counted} pages");
+    assert!(counted >= (16 << 20) / PAGE_SIZE, "{counted} pages");
     assert!(!blocks.iter().any(|&(_, block)| is_huge(mm, block)));
     let dense: Vec<_> = (0..1 << 16).map(|_| owners[0].alloc(1024, 8)).collect();
     assert!(is_huge(mm, dense[dense.len() - 1]));
@@ -51,4 +52,69 @@ fn first_slabs_of_many_heaps_take_no_huge_pages_and_those_that_follow_do() {
     }
     assert_eq!(nr_first(mm, &owners), (0, 0));
     mm.validate(Some(owners[0].0)).unwrap();
+}
+
+/// Large blocks of which one page in `step` is touched, all of them alive at a time, so that the zone grows
+/// for each: how many begin in huge pages.
+fn nr_huge(owner: Owner, nr: usize, step: usize) -> usize {
+    let size = 2 << 20;
+    let take = |_| {
+        let block = owner.alloc(size, 8);
+        touch(block, size, step);
+        block
+    };
+    let blocks: Vec<_> = (0..nr).map(take).collect();
+    let mm = owner.heap().mm();
+    let nr_huge = blocks.iter().filter(|&&block| is_huge(mm, block)).count();
+    blocks.into_iter().for_each(|block| owner.free(block));
+    nr_huge
+}
+
+fn touch(block: NonNull<u8>, size: usize, step: usize) {
+    for at in (0..size).step_by(step * PAGE_SIZE) {
+        // SAFETY: the block is ours and that long.
+        unsafe { block.add(at).write(1) };
+    }
+}
+
+/// What is freed tells whether the next large blocks get huge pages.
+#[test]
+fn large_blocks_get_huge_pages_once_they_turn_out_dense() {
+    let owner = Owner::attach(new_mm());
+    let mm = owner.heap().mm();
+    assert_eq!(nr_huge(owner, 24, 64), 0, "nobody knows, and they are sparse");
+    assert_eq!(nr_huge(owner, 48, 64), 0, "one page in 64");
+    // Twice as many each time: what is there serves first.
+    nr_huge(owner, 96, 1);
+    assert!(nr_huge(owner, 192, 1) >= 80);
+    assert!(mm.pages().density.is_dense());
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+#[test]
+fn mappings_get_huge_pages_once_they_turn_out_dense() {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    let size = 6 << 20;
+    let is_advised = |step: usize| {
+        let before = machine.calls(Call::AdviseHuge);
+        let block = owner.alloc(size, 8);
+        touch(block, size, step);
+        owner.free(block);
+        mm.drain_huge();
+        machine.calls(Call::AdviseHuge) > before
+    };
+    assert!(!(0..8).any(|_| is_advised(64)));
+    let dense: Vec<bool> = (0..16).map(|_| is_advised(1)).collect();
+    assert!(!dense[0] && dense[12..].iter().all(|&is_advised| is_advised), "{dense:?}");
+    let sparse: Vec<bool> = (0..24).map(|_| is_advised(512)).collect();
+    assert!(sparse[0] && !sparse[16..].contains(&true), "{sparse:?}");
+    // What grows is written as it does.
+    let grown = mm.resize(owner.alloc(size, 8), 2 * size).unwrap();
+    let before = machine.calls(Call::AdviseHuge);
+    let grown = mm.resize(grown, 3 * size).unwrap();
+    assert_eq!(machine.calls(Call::AdviseHuge), before, "it was advised when it grew first");
+    owner.free(grown);
+    mm.validate(Some(owner.0)).unwrap();
 }

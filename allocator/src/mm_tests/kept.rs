@@ -9,7 +9,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request};
+use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request, Thp};
 
 /// An owner of a new instance, where threads keep large runs the short way: among nodes each request is
 /// placed.
@@ -262,7 +262,9 @@ fn what_smaller_blocks_left_serves_a_huge_one() {
 fn the_inside_of_a_row_is_known() {
     const MIB: usize = 1 << 20;
     for checked in [false, true] {
-        let config = Config { checked, ..Config::default() };
+        // What lies between the blocks is resident, too.
+        let pages = PageConfig { thp: Thp::Always, ..PageConfig::default() };
+        let config = Config { checked, pages, ..Config::default() };
         let mm = Mm::new(Machine::linux(), config).unwrap();
         if !mm.is_one_node() {
             return;

@@ -24,6 +24,7 @@ mod rmqueue;
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
+use crate::density::Density;
 use crate::lock::Mutex;
 use crate::lookout::Lookout;
 use crate::node::Node;
@@ -82,6 +83,7 @@ pub struct Pages {
     nr_threads: AtomicUsize,
     /// Counted by the keeper, in this round: see [`Pages::nr_spared`].
     pub(crate) nr_spared: AtomicUsize,
+    pub(crate) density: Density,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
 }
@@ -132,6 +134,7 @@ impl Pages {
             (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
             (&raw mut (*at).nr_spared).write(AtomicUsize::new(0));
+            (&raw mut (*at).density).write(Density::new());
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
         }
         Ok(())
@@ -239,6 +242,7 @@ impl Pages {
             os_page: self.os_page,
             thp: self.thp,
             nr_first: node.nr_first.load(Relaxed),
+            large_is_dense: self.density.is_dense(),
             allowance: node.allowance(),
         }
     }

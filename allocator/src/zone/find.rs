@@ -133,12 +133,13 @@ impl Zone {
     /// A heap of some size that uses most of what it holds is better off with huge pages; a small
     /// or sparse one would hold far more resident than it uses. Of the first slab of a class in a
     /// heap nobody knows how much will be used, and many threads have many of these; the next one is
-    /// asked for because that one is full, or lies in a cache: there must be several times as many. A
-    /// run that fills a pageblock uses all of it.
+    /// asked for because that one is full, or lies in a cache: there must be several times as many. Large
+    /// blocks tell when they are freed ([`crate::density`]); one that fills a pageblock shares it with nobody.
     fn wants_huge(&self, env: &Env<'_>, req: &Request) -> bool {
         match env.thp {
             Thp::Always => true,
             Thp::Never => false,
+            Thp::Auto if req.mt == Migratetype::Large && !env.large_is_dense => false,
             Thp::Auto if req.mt == Migratetype::Large && req.nr_pages >= PAGEBLOCK_PAGES => true,
             Thp::Auto => {
                 let nr_dense = self.nr_out.saturating_sub(env.nr_first);

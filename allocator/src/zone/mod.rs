@@ -44,6 +44,8 @@ pub(crate) struct Env<'a> {
     pub(crate) thp: Thp,
     /// Pages of one slab for each class that a heap of the node has slabs of.
     pub(crate) nr_first: usize,
+    /// Whether most of what large blocks hold is used.
+    pub(crate) large_is_dense: bool,
     /// Pages that may get memory by being handed out before somebody looks whether the node has
     /// room: none where nothing is bound to it.
     pub(crate) allowance: Option<&'a AtomicUsize>,
