@@ -23,7 +23,8 @@
 //! runs a full barrier on every processor that runs a thread of this process, so the owner's side
 //! needs only a compiler barrier: either its store of `inside` came before that barrier, then the
 //! visitor reads 1; or its load of `claim` comes after it, then the owner reads the claim. Where
-//! membarrier is missing the owner's side is a `fence(SeqCst)`.
+//! membarrier is missing the owner's side is a `fence(SeqCst)`. Where the system refuses it later, under a
+//! filter that the program installed, nobody visits a heap that has an owner.
 //!
 //! Once the visitor has read `inside == 0` (Acquire, pairs with the owner's Release in `leave`) the
 //! owner cannot enter until `claim` is 0 again (Release in `end_visit`, Acquire in `enter`), so all

@@ -84,7 +84,7 @@ impl FutexLock {
 
     /// A free lock.
     #[cfg(zonal_loom)]
-    pub fn new() -> FutexLock {
+    pub(crate) fn new() -> FutexLock {
         FutexLock { state: AtomicU32::new(FREE), waits: Waits::new() }
     }
 
@@ -216,7 +216,7 @@ pub(crate) type Mutex<T> = lock_api::Mutex<FutexLock, T>;
 #[cfg(not(zonal_loom))]
 pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, FutexLock, T>;
 #[cfg(zonal_loom)]
-pub use crate::loom::mutex::{Mutex, MutexGuard};
+pub(crate) use crate::loom::mutex::{Mutex, MutexGuard};
 
 /// Locks `mutex`, or returns `None` once `is_done`, as [`FutexLock::acquire_unless`].
 pub(crate) fn lock_unless<T>(

@@ -139,9 +139,8 @@ impl Mm {
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
             *claimed = heap.begin_visit();
         }
-        if claimed.contains(&true) {
-            self.heavy_barrier();
-        }
+        // Without the barrier an owner may be inside unseen.
+        let is_ordered = !claimed.contains(&true) || self.heavy_barrier();
         let since = self.machine().now_ns();
         let mut seen = Seen::default();
         for (i, (heap, claimed)) in heaps.iter().flatten().zip(claimed).enumerate() {
@@ -152,7 +151,15 @@ impl Mm {
                 continue;
             }
             seen.nr_heaps += 1;
-            match claimed.then(|| heap.finish_visit(gate::SPINS)).flatten() {
+            let entered = match claimed {
+                true if is_ordered => heap.finish_visit(gate::SPINS),
+                true => {
+                    heap.leave_open();
+                    None
+                }
+                false => None,
+            };
+            match entered {
                 Some(mut entered) => visit(&mut entered),
                 None => seen.missed |= 1 << i,
             }
@@ -160,11 +167,12 @@ impl Mm {
         seen
     }
 
-    pub(crate) fn heavy_barrier(&self) {
+    /// The visitor's side of the gates; false where the system refuses it, as under a filter that came
+    /// later: then what owners do is not to be seen.
+    #[must_use]
+    pub(crate) fn heavy_barrier(&self) -> bool {
         gate::heavy();
-        if self.barrier() == Barrier::Asymmetric {
-            self.machine().membarrier();
-        }
+        self.barrier() == Barrier::Symmetric || self.machine().membarrier()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::lock::FutexLock;
 
 /// Data behind a [`FutexLock`].
 #[derive(Debug)]
-pub struct Mutex<T> {
+pub(crate) struct Mutex<T> {
     raw: FutexLock,
     data: UnsafeCell<T>,
 }
@@ -21,18 +21,18 @@ unsafe impl<T: Send> Send for Mutex<T> {}
 
 impl<T> Mutex<T> {
     /// A free lock around `data`.
-    pub fn new(data: T) -> Mutex<T> {
+    pub(crate) fn new(data: T) -> Mutex<T> {
         Mutex { raw: FutexLock::new(), data: UnsafeCell::new(data) }
     }
 
     /// Takes the lock.
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.raw.acquire();
         MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) }
     }
 
     /// Takes the lock if it is free.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let held = self.raw.try_acquire();
         held.then(|| MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) })
     }
@@ -41,7 +41,7 @@ impl<T> Mutex<T> {
     ///
     /// # Safety
     /// As for `lock_api::Mutex::make_guard_unchecked`: the caller holds it, and nobody else releases it.
-    pub unsafe fn make_guard_unchecked(&self) -> MutexGuard<'_, T> {
+    pub(crate) unsafe fn make_guard_unchecked(&self) -> MutexGuard<'_, T> {
         MutexGuard { data: self.data.get_mut(), _held: Held(&self.raw) }
     }
 
@@ -49,14 +49,14 @@ impl<T> Mutex<T> {
     ///
     /// # Safety
     /// As for `lock_api::Mutex::raw`: only the holder releases it.
-    pub unsafe fn raw(&self) -> &FutexLock {
+    pub(crate) unsafe fn raw(&self) -> &FutexLock {
         &self.raw
     }
 }
 
 /// The guard of a [`Mutex`].
 #[derive(Debug)]
-pub struct MutexGuard<'a, T> {
+pub(crate) struct MutexGuard<'a, T> {
     /// For loom the data is in use while this lives, so it comes before the lock: fields are
     /// dropped in this order.
     data: MutPtr<T>,

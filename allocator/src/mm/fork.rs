@@ -32,13 +32,15 @@ impl Mm {
             heap.begin_visit_by_all_means();
         }
         // The dead have no owner that could be inside, and nobody takes them over now.
-        if self.registry.all().any(|h| Some(NonNull::from(h)) != own && !h.is_dead()) {
-            self.heavy_barrier();
-        }
-        for heap in self.registry.all().filter(|h| Some(NonNull::from(*h)) != own) {
+        let is_other = |heap: &Heap| Some(NonNull::from(heap)) != own;
+        let has_living = self.registry.all().any(|heap| is_other(heap) && !heap.is_dead());
+        let is_ordered = !has_living || self.heavy_barrier();
+        for heap in self.registry.all().filter(|heap| is_other(heap)) {
             // An owner that stays inside sits in a signal handler or left it by longjmp: its heap
-            // cannot be used in the child.
-            if !heap.is_torn() && !heap.is_settled(FORK_PATIENCE) {
+            // cannot be used in the child. Nor can one whose owner may be inside unseen.
+            let is_seen = is_ordered || heap.is_dead();
+            let is_known = heap.is_torn() || (is_seen && heap.is_settled(FORK_PATIENCE));
+            if !is_known {
                 heap.set_torn(true);
             }
         }

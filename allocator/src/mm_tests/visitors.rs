@@ -176,3 +176,29 @@ fn an_interrupted_thread_waits_for_no_lock() {
     mm.huge().raw_lock().release();
     assert_eq!(mm.usable_size_interrupted(huge), Some(Ok(16 << 20)));
 }
+
+/// A filter that came later may refuse the barrier: an owner may be inside its heap unseen.
+#[test]
+fn without_the_barrier_nobody_visits_a_heap_that_has_an_owner() {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    if mm.barrier() == Barrier::Symmetric {
+        return;
+    }
+    let [own, other] = [(); 2].map(|()| Owner::attach(mm));
+    let blocks: Vec<_> = (0..20_000).map(|_| other.alloc(100, 8)).collect();
+    blocks.into_iter().for_each(|block| other.free(block));
+    let nr_skipped = || mm.vmstat().stats().drain_skipped;
+    let before = nr_skipped();
+    machine.fail_from(Call::Membarrier, 1, zonal_numa::Errno::EPERM);
+    assert_eq!(mm.drain_all(Some(own.0)), 0);
+    assert!(nr_skipped() > before && !other.heap().is_visited());
+    // Nor is it for a forked child.
+    mm.prefork(Some(own.0));
+    assert!(other.heap().is_torn());
+    mm.postfork_parent(Some(own.0));
+    assert!(!other.heap().is_torn());
+    machine.fail_no_more();
+    assert!(mm.drain_all(Some(own.0)) > 0);
+    mm.validate(Some(own.0)).unwrap();
+}
