@@ -22,6 +22,7 @@ use zonal_reclaim::kswapd::{Kswapd, KswapdConfig, Next};
 use zonal_reclaim::pressure;
 
 use crate::fork;
+use crate::init;
 use crate::live::{self, Occasion};
 
 /// When the thread may exist.
@@ -110,6 +111,9 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
 /// In a forked child: the thread stayed in the parent.
 pub(crate) fn after_fork() {
     note_process();
+    if let Some(mm) = init::mm() {
+        mm.machine().allow_batching(false);
+    }
     // SAFETY: nobody else is here to take the duty. It may have been in the middle of a round.
     if unsafe { (*ON_DUTY.0.get()).take() }.is_some() {
         TERMS.fetch_add(1, Relaxed);
@@ -265,6 +269,8 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
         keeper.resume(mm, config, asleep);
     }
     let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config, asleep));
+    // A process that confines itself has one thread, mostly, and in a child the thread is gone.
+    mm.machine().allow_batching(true);
     loop {
         probe::mm_vmscan_kswapd_wake();
         let next = keeper.round(mm, None);
@@ -282,9 +288,11 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
                 LOOKED.store(mm.machine().now_ns(), Relaxed);
                 // Relaxed: a caller sees it at its next round at the latest.
                 TERMS.fetch_add(1, Relaxed);
+                mm.machine().allow_batching(false);
                 if mm.doorbell().retire() {
                     return ptr::null_mut();
                 }
+                mm.machine().allow_batching(true);
             }
         }
     }

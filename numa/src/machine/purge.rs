@@ -5,9 +5,13 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::Machine;
 use crate::{Call, Errno, Span, os};
 
-/// Whether one call may empty many spans. Off until somebody asks the kernel.
+/// Whether one call may empty many spans.
 #[derive(Debug, Default)]
-pub(super) struct Batching(AtomicBool);
+pub(super) struct Batching {
+    /// Off until somebody asks the kernel.
+    works: AtomicBool,
+    allowed: AtomicBool,
+}
 
 impl Machine {
     /// Finds out whether one call can purge many spans.
@@ -17,8 +21,18 @@ impl Machine {
     pub fn probe_batching(&self) -> bool {
         let works =
             self.before(Call::PurgeMany).is_ok() && os::can_advise_many(libc::MADV_DONTNEED);
-        self.batching.0.store(works, Relaxed);
+        self.batching.works.store(works, Relaxed);
         works
+    }
+
+    /// From here on one call may purge many spans, or not. Programs confine themselves by filters that know
+    /// `madvise`, which the C library uses, and kill for a call that is as rare as that for many.
+    pub fn allow_batching(&self, allowed: bool) {
+        self.batching.allowed.store(allowed, Relaxed);
+    }
+
+    fn may_batch(&self) -> bool {
+        self.batching.works.load(Relaxed) && self.batching.allowed.load(Relaxed)
     }
 
     /// Gives the memory of the spans back: they read as zeroes afterwards. Stops at
@@ -28,11 +42,7 @@ impl Machine {
         let mut done = 0;
         while done < spans.len() {
             let rest = &spans[done..];
-            let nr = if rest.len() > 1 && self.batching.0.load(Relaxed) {
-                self.purge_many(rest)
-            } else {
-                0
-            };
+            let nr = if rest.len() > 1 && self.may_batch() { self.purge_many(rest) } else { 0 };
             // What the batch did not get through, the single call explains.
             if nr == 0 {
                 self.purge_one(rest[0]).map_err(|errno| (done, errno))?;
@@ -59,7 +69,7 @@ impl Machine {
             // them apart, and no filter needs to be asked twice.
             Err(errno) => {
                 if errno != Errno::EINVAL {
-                    self.batching.0.store(false, Relaxed);
+                    self.batching.works.store(false, Relaxed);
                 }
                 0
             }

@@ -87,6 +87,7 @@ fn purged_pages_read_as_zeroes() {
     let machine = Machine::linux();
     // Batches hold 64 spans: more than two of them, and every size from 0 on.
     for batched in [false, true] {
+        machine.allow_batching(batched);
         if batched && !machine.probe_batching() {
             continue;
         }
@@ -109,6 +110,7 @@ fn purged_pages_read_as_zeroes() {
 fn purge_says_how_far_it_came() {
     let machine = Machine::linux();
     for batched in [false, true] {
+        machine.allow_batching(batched);
         if batched && !machine.probe_batching() {
             continue;
         }
@@ -342,6 +344,7 @@ fn starts_with_closed_descriptors_and_leaves_none() {
         let machine = Machine::linux();
         machine.thp_mode();
         machine.probe_batching();
+        machine.allow_batching(true);
         // SAFETY: asks for flags only.
         let open = (0..1024).filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0).count();
         open == 0 && works(&machine)
