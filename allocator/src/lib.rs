@@ -109,7 +109,7 @@ pub mod word;
 pub mod zone;
 
 pub use bin::{Found, HeapHot, Push};
-pub use charge::{Cap, UNLIMITED};
+pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use collapse::Dense;
 pub use describe::Place;

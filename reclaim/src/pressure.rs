@@ -17,7 +17,7 @@
 //! and pass; where they have more, it is still nearer than none.
 
 use zonal_allocator::watermark::Watermarks;
-use zonal_allocator::{Cap, Lookout, Mm, PAGE_SIZE, Pages, UNLIMITED};
+use zonal_allocator::{Cap, Edge, Lookout, Mm, PAGE_SIZE, Pages};
 use zonal_numa::{Errno, GroupRoom, NodeId, Room};
 
 /// Time between two readings where there is a bound.
@@ -121,13 +121,8 @@ fn read<R: Into<GroupRoom>>(
         let lost = pages.ledger(node).1.wrapping_sub(gone);
         tries += 1;
         if lost < MUCH || tries == MAX_TRIES {
-            for left in [&mut room.nearest.available, &mut room.until_killed] {
-                // What has no bound stays without.
-                *left = if *left == usize::MAX {
-                    *left
-                } else {
-                    left.saturating_sub(unsure * PAGE_SIZE)
-                };
+            for room in [Some(&mut room.nearest), room.killer.as_mut()].into_iter().flatten() {
+                room.available = room.available.saturating_sub(unsure * PAGE_SIZE);
             }
             return Ok(Some(Reading { charged: charged.saturating_sub(lost), room }));
         }
@@ -220,13 +215,14 @@ fn marks(total_pages: usize) -> Watermarks {
 
 /// The cap of a process where that was read.
 fn cap(reading: Option<Reading>) -> Cap {
-    reading.map_or(Cap::NONE, |Reading { charged, room: GroupRoom { nearest, until_killed } }| {
-        let marks = marks(nearest.total / PAGE_SIZE);
-        let edge = match until_killed {
-            usize::MAX => UNLIMITED,
-            bytes => (charged + bytes / PAGE_SIZE).saturating_sub(marks.min),
-        };
-        Cap { pages: charged + nearest.available / PAGE_SIZE, marks, edge }
+    reading.map_or(Cap::NONE, |Reading { charged, room: GroupRoom { nearest, killer } }| {
+        let full = |room: Room| charged + room.available / PAGE_SIZE;
+        let marks_in = |room: Room| marks(room.total / PAGE_SIZE);
+        let edge = killer.map_or(Edge::NONE, |killer| {
+            let killed_from = full(killer);
+            Edge { from: killed_from.saturating_sub(marks_in(killer).min), killed_from }
+        });
+        Cap { pages: full(nearest), marks: marks_in(nearest), edge }
     })
 }
 
@@ -243,7 +239,8 @@ mod tests {
     #[test]
     fn a_cap_is_what_is_there_and_what_is_left() {
         let tight = cap(reading(400 * PAGE_SIZE));
-        assert_eq!((tight.pages, tight.edge), (1400, 0));
+        assert_eq!(tight.pages, 1400);
+        assert_eq!(tight.edge, Edge { from: 0, killed_from: 1400 });
         // A sixty-fourth, and twice a tenth of the budget.
         let step = GIB / PAGE_SIZE / 10;
         assert_eq!(tight.marks, Watermarks { min: 4096, low: 4096 + step, high: 4096 + 2 * step });
@@ -254,12 +251,14 @@ mod tests {
 
     #[test]
     fn the_edge_is_the_lowest_mark_of_what_kills() {
-        let with = |until_killed| {
+        let with = |killer| {
             let room = reading(400 * PAGE_SIZE).unwrap().room;
-            cap(Some(Reading { charged: 1000, room: GroupRoom { until_killed, ..room } }))
+            cap(Some(Reading { charged: 1000, room: GroupRoom { killer, ..room } }))
         };
-        assert_eq!(with(20_000 * PAGE_SIZE).edge, 21_000 - 4096);
-        assert_eq!(with(usize::MAX).edge, UNLIMITED);
+        // Its own, not that of the nearest bound: a sixty-fourth of 128 MiB.
+        let killer = Room { total: GIB / 8, available: 20_000 * PAGE_SIZE };
+        assert_eq!(with(Some(killer)).edge, Edge { from: 20_488, killed_from: 21_000 });
+        assert_eq!(with(None).edge, Edge::NONE);
     }
 
     #[test]

@@ -15,19 +15,44 @@ pub struct Cap {
     pub pages: usize,
     /// The headroom.
     pub marks: Watermarks,
-    /// From so many charged pages on the kernel's killer is next, [`UNLIMITED`] where it is not: at the soft
-    /// limit, and at a group's bound where the kernel only slows the program down.
-    pub edge: usize,
+    /// Where the kernel kills next: not at the soft limit, nor at a group's bound beyond which the kernel only
+    /// slows the program down.
+    pub edge: Edge,
+}
+
+/// The last pages before the kernel kills, in charged pages; [`UNLIMITED`] where it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// They begin here.
+    pub from: usize,
+    /// And end here.
+    pub killed_from: usize,
+}
+
+impl Edge {
+    /// Nobody is killed.
+    pub const NONE: Edge = Edge { from: UNLIMITED, killed_from: UNLIMITED };
+
+    /// So many of the `nr_pages` that shall pass next may do so where `charged` are: all that lie before the
+    /// edge or beyond the killer, who did not come then; from one to the other in steps, since somebody may
+    /// have freed something meanwhile.
+    pub(super) fn grace(self, charged: usize, nr_pages: usize) -> usize {
+        if charged >= self.killed_from {
+            return nr_pages;
+        }
+        let step = (self.killed_from - self.from) / STEPS_TO_KILLER;
+        nr_pages.min(self.from.saturating_sub(charged).max(step))
+    }
 }
 
 impl Cap {
     /// No bound.
     pub const NONE: Cap =
-        Cap { pages: UNLIMITED, marks: Watermarks { min: 0, low: 0, high: 0 }, edge: UNLIMITED };
+        Cap { pages: UNLIMITED, marks: Watermarks { min: 0, low: 0, high: 0 }, edge: Edge::NONE };
 
     /// The bound of a soft limit of so many pages.
     pub(crate) fn of_soft_limit(pages: usize, scale: u32) -> Cap {
-        Cap { pages, marks: marks_of(pages, scale), edge: UNLIMITED }
+        Cap { pages, marks: marks_of(pages, scale), edge: Edge::NONE }
     }
 
     /// The one that asks for reclaim earlier, with the nearer edge.
@@ -35,15 +60,8 @@ impl Cap {
     pub fn tighter(self, other: Cap) -> Cap {
         let start = |cap: &Cap| cap.pages.saturating_sub(cap.marks.low);
         let first = if start(&other) < start(&self) { other } else { self };
-        Cap { edge: self.edge.min(other.edge), ..first }
-    }
-
-    /// So many of the `nr_pages` that shall pass next may do so where `charged` are: all, unless the edge is
-    /// passed within them. Before the kernel's killer comes, somebody may have freed something.
-    pub(super) fn grace(&self, charged: usize, nr_pages: usize) -> usize {
-        let killed_from = self.edge.saturating_add(self.marks.min);
-        let is_before_it = self.edge != UNLIMITED && charged < killed_from;
-        if is_before_it { nr_pages.min(self.marks.min / STEPS_TO_KILLER) } else { nr_pages }
+        let edge = if other.edge.from < self.edge.from { other.edge } else { self.edge };
+        Cap { edge, ..first }
     }
 }
 

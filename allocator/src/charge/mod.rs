@@ -26,7 +26,7 @@ mod levels;
 #[cfg(test)]
 mod tests;
 
-pub use cap::{Cap, UNLIMITED};
+pub use cap::{Cap, Edge, UNLIMITED};
 pub(crate) use levels::Levels;
 
 use cap::marks_of;
@@ -51,6 +51,7 @@ pub(crate) struct Budget {
     cap_low: AtomicUsize,
     cap_high: AtomicUsize,
     cap_edge: AtomicUsize,
+    killed_from: AtomicUsize,
     /// Up to so many charged pages the cap does not count: it gave way.
     grace: AtomicUsize,
     /// Pages that were charged last.
@@ -81,6 +82,7 @@ impl Budget {
             cap_low: AtomicUsize::new(0),
             cap_high: AtomicUsize::new(0),
             cap_edge: AtomicUsize::new(UNLIMITED),
+            killed_from: AtomicUsize::new(UNLIMITED),
             grace: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
@@ -104,7 +106,8 @@ impl Budget {
         self.cap_min.store(cap.marks.min, Relaxed);
         self.cap_low.store(cap.marks.low, Relaxed);
         self.cap_high.store(cap.marks.high, Relaxed);
-        self.cap_edge.store(cap.edge, Relaxed);
+        self.cap_edge.store(cap.edge.from, Relaxed);
+        self.killed_from.store(cap.edge.killed_from, Relaxed);
         // The marks of what others fill, too, are wide apart: here those of the kernel count.
         let kernels = marks_of(cap.pages, self.factors.scale);
         self.cap_max_boost.store(kernels.max_boost(self.factors.boost), Relaxed);
@@ -123,7 +126,10 @@ impl Budget {
             low: self.cap_low.load(Relaxed),
             high: self.cap_high.load(Relaxed),
         };
-        Cap { pages: self.cap.load(Relaxed), marks, edge: self.cap_edge.load(Relaxed) }
+        let from = self.cap_edge.load(Relaxed);
+        // The words may be of two readings.
+        let killed_from = self.killed_from.load(Relaxed).max(from);
+        Cap { pages: self.cap.load(Relaxed), marks, edge: Edge { from, killed_from } }
     }
 
     /// Lets `nr_pages` and up to `grace_pages` after them pass the marks of the cap, and with `beyond` the
@@ -131,8 +137,8 @@ impl Budget {
     pub(crate) fn yield_cap(&self, nr_pages: usize, grace_pages: usize, beyond: bool) {
         let cap = self.cap();
         if cap.pages != UNLIMITED {
-            let charged = self.charged();
-            let grace = charged + nr_pages + cap.grace(charged, grace_pages);
+            let charged = self.charged() + nr_pages;
+            let grace = charged + cap.edge.grace(charged, grace_pages);
             // Relaxed, and no exchange: of two at a time one may be lost, and is asked for again.
             self.grace.store(if beyond { grace } else { grace.min(cap.pages) }, Relaxed);
         }

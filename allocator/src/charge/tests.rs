@@ -5,8 +5,10 @@ use crate::watermark::WatermarkLevel::{Low, Min, Reserve};
 
 const MARKS: Watermarks = Watermarks { min: 10, low: 20, high: 30 };
 
+const EDGE: Edge = Edge { from: 90, killed_from: 100 };
+
 /// One at which nobody is killed.
-const A_CAP: Cap = Cap { pages: 100, marks: MARKS, edge: UNLIMITED };
+const A_CAP: Cap = Cap { pages: 100, marks: MARKS, edge: Edge::NONE };
 
 #[test]
 fn a_cap_asks_for_headroom_and_lets_the_last_try_pass() {
@@ -51,15 +53,15 @@ fn a_limit_is_final() {
 #[test]
 fn the_tighter_cap_is_the_one_that_wakes_first() {
     let early = A_CAP;
-    let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 }, edge: 94 };
-    assert_eq!(late.tighter(early), Cap { edge: 94, ..early });
+    let late = Cap { pages: 95, marks: Watermarks { min: 1, low: 2, high: 3 }, edge: EDGE };
+    assert_eq!(late.tighter(early), Cap { edge: EDGE, ..early });
     assert_eq!(early.tighter(Cap::NONE), early);
 }
 
 #[test]
 fn the_edge_may_lie_beyond_the_cap() {
     let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-    budget.set_cap(Cap { edge: 120, ..A_CAP });
+    budget.set_cap(Cap { edge: Edge { from: 120, killed_from: 130 }, ..A_CAP });
     budget.charge(95);
     assert!(budget.is_capped(10) && !budget.is_at_edge(25) && budget.is_at_edge(26));
     budget.set_cap(A_CAP);
@@ -67,9 +69,15 @@ fn the_edge_may_lie_beyond_the_cap() {
 }
 
 #[test]
-fn grace_is_short_before_the_killer() {
+fn grace_is_short_from_the_edge_to_the_killer_only() {
+    // A step is a quarter of the way.
+    let edge = Edge { from: 9_960, killed_from: 10_000 };
+    let passed = [95, 8_960, 8_961, 9_900, 9_955, 9_999, 10_000].map(|at| edge.grace(at, 1000));
+    assert_eq!(passed, [1000, 1000, 999, 60, 10, 10, 1000]);
+    assert_eq!(Edge::NONE.grace(9_999, 1000), 1000);
+
     let budget = Budget::new(UNLIMITED, WatermarkFactors::DEFAULT);
-    budget.set_cap(Cap { edge: 90, ..A_CAP });
+    budget.set_cap(Cap { edge: EDGE, ..A_CAP });
     budget.charge(95);
     budget.yield_cap(1, 1000, true);
     assert!(!budget.is_capped(3) && budget.is_capped(4));
@@ -77,4 +85,15 @@ fn grace_is_short_before_the_killer() {
     budget.charge(5);
     budget.yield_cap(1, 1000, true);
     assert!(!budget.is_capped(1001) && budget.is_capped(1002));
+}
+
+#[test]
+fn a_soft_limit_has_its_own_marks_and_the_edge_of_the_group() {
+    let soft = Cap::of_soft_limit(1000, 10);
+    let group =
+        Cap { pages: 50_000, marks: MARKS, edge: Edge { from: 48_000, killed_from: 50_000 } };
+    let both = soft.tighter(group);
+    assert_eq!(both, Cap { edge: group.edge, ..soft });
+    assert_eq!(both, group.tighter(soft));
+    assert_eq!(both.edge.grace(1000, 1024), 1024);
 }

@@ -49,9 +49,9 @@ impl Room {
 pub struct GroupRoom {
     /// Within the bound that has the least left.
     pub nearest: Room,
-    /// Bytes until the kernel kills, `usize::MAX` if no bound of the group has it do so: beyond `memory.high`
-    /// it only slows the program down.
-    pub until_killed: usize,
+    /// The same of the bounds beyond which the kernel kills; beyond `memory.high` it only slows the program
+    /// down.
+    pub killer: Option<Room>,
 }
 
 impl GroupRoom {
@@ -59,8 +59,10 @@ impl GroupRoom {
     fn tighter(self, other: Option<GroupRoom>) -> GroupRoom {
         GroupRoom {
             nearest: self.nearest.tighter(other.map(|other| other.nearest)),
-            until_killed: other
-                .map_or(self.until_killed, |o| self.until_killed.min(o.until_killed)),
+            killer: match (self.killer, other.and_then(|other| other.killer)) {
+                (Some(killer), other) => Some(killer.tighter(other)),
+                (None, other) => other,
+            },
         }
     }
 }
@@ -68,7 +70,7 @@ impl GroupRoom {
 impl From<Room> for GroupRoom {
     /// The room in a bound beyond which the kernel kills.
     fn from(nearest: Room) -> GroupRoom {
-        GroupRoom { nearest, until_killed: nearest.available }
+        GroupRoom { nearest, killer: Some(nearest) }
     }
 }
 
@@ -173,9 +175,11 @@ fn read_level(
     let inactive_file = unless_missing(os::find_in_lines(stat, |lines| {
         texts::field(lines, version.inactive_file)
     }))?;
-    let left = |limit| texts::available(limit, current, inactive_file.unwrap_or(0));
-    let nearest = Room { total, available: left(total) };
-    Ok(Some(GroupRoom { nearest, until_killed: max.map_or(usize::MAX, left) }))
+    let room = |total| {
+        let available = texts::available(total, current, inactive_file.unwrap_or(0));
+        Room { total, available }
+    };
+    Ok(Some(GroupRoom { nearest: room(total), killer: max.map(room) }))
 }
 
 /// The room of a node, by its number; none where nobody says.

@@ -69,11 +69,16 @@ fn which_bound_kills() {
     assert_eq!(root.group_room(), Some(room(1000, 400).into()));
     root.write("sys/fs/cgroup/a/b/memory.high", "900\n");
     let nearest = room(900, 300);
-    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: 400 }));
+    let killer = Some(room(1000, 400));
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, killer }));
     root.write("sys/fs/cgroup/a/b/memory.max", "max\n");
-    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: usize::MAX }));
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, killer: None }));
     root.limit("sys/fs/cgroup/a");
-    assert_eq!(root.group_room(), Some(GroupRoom { nearest, until_killed: 400 }));
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, killer }));
+    // A killer further away has nothing to do with the nearest bound.
+    root.write("sys/fs/cgroup/a/memory.max", "9000\n");
+    let killer = Some(room(9000, 8400));
+    assert_eq!(root.group_room(), Some(GroupRoom { nearest, killer }));
 }
 
 #[test]

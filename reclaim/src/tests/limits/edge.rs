@@ -1,6 +1,6 @@
 //! What a request does where a group or node has little left.
 
-use zonal_allocator::Cap;
+use zonal_allocator::{Cap, Edge};
 
 use super::*;
 use crate::pressure::{self, INTERVAL_NS};
@@ -9,7 +9,7 @@ use crate::stall::Stall;
 /// The bound of a group that is full by now.
 fn full(mm: &Mm) -> Cap {
     let charged = mm.pages().charged();
-    Cap { pages: charged, edge: charged, ..Cap::NONE }
+    Cap { pages: charged, edge: Edge { from: charged, killed_from: charged }, ..Cap::NONE }
 }
 
 fn allocstalls(mm: &Mm) -> u64 {
@@ -82,7 +82,7 @@ fn where_nobody_is_killed_a_request_ends_after_one_bounded_pass() {
     let (mm, heap) = start(machine, Config::default());
     leave_garbage(heap, 100_000, 300, 100);
     let nearest = Room { total: 64 * MIB, available: 0 };
-    machine.set_group_room(Some(GroupRoom { nearest, until_killed: usize::MAX }));
+    machine.set_group_room(Some(GroupRoom { nearest, killer: None }));
     pressure::begin(mm);
     assert!(mm.pages().is_capped(node(0), 1) && !mm.pages().is_at_edge(node(0), 1));
     PURGES.iter().for_each(|&call| machine.slow(call, INTERVAL_NS));
@@ -210,7 +210,7 @@ fn a_request_under_pressure_ends_although_it_gains() {
     const SECOND_NS: u64 = 1_000_000_000;
     let machine = FakeBuilder::new().build();
     let (mm, _) = start(machine, Config::default());
-    mm.pages().set_cap(Cap { pages: 0, edge: 0, ..Cap::NONE });
+    mm.pages().set_cap(Cap { pages: 0, edge: Edge { from: 0, killed_from: 0 }, ..Cap::NONE });
     for (pass_ns, most_ns) in [(SECOND_NS / 4, SECOND_NS * 3 / 2), (3 * SECOND_NS, 4 * SECOND_NS)] {
         let before = mm.machine().now_ns();
         let mut stall = Stall::new(mm, node(0), 1);
