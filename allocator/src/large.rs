@@ -25,6 +25,9 @@ use crate::word::{Kind, Migratetype, PageWord};
 /// The largest block of the buddy core, in bytes.
 pub(crate) const MAX_LARGE: usize = PAGE_SIZE << 10;
 
+/// A block that grows gets one part in so many more than asked for.
+const GROWTH_PART: usize = 8;
+
 /// Pages of a run for `size` bytes.
 fn pages_for(size: usize) -> usize {
     let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
@@ -119,7 +122,9 @@ impl Mm {
     ) -> Result<Block, AllocError> {
         let Request { size, align, grows, .. } = request;
         let longest = if grows { large_cache::MAX_SHARED } else { large_cache::MAX_PAGES };
-        self.publish_large(self.run_for(heap, (size, align), longest, from)?, size)
+        // What was moved once goes on growing, and is copied less often.
+        let roomy = if grows { (size + size / GROWTH_PART).min(MAX_LARGE) } else { size };
+        self.publish_large(self.run_for(heap, (roomy, align), longest, from)?, size)
     }
 
     /// The same for an object of a class, with slack behind it.
@@ -284,7 +289,7 @@ impl Mm {
     }
 
     /// Makes the run at `pfn` shorter or longer in place, for `size` bytes; false when it cannot hold
-    /// them here.
+    /// them here. It keeps what room it has to grow.
     pub(crate) fn resize_large(&self, pfn: Pfn, size: usize) -> bool {
         let pages = self.pages();
         let word = PageWord::from_raw(pages.map.word(pfn).load(Relaxed));
@@ -293,20 +298,23 @@ impl Mm {
         if word.kind() != Kind::Large {
             return false;
         }
+        let mut nr_pages = want;
         if want > have {
             if size > MAX_LARGE || !pages.extend_run(pfn, have, want) {
                 return false;
             }
             pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
-        } else if want < have {
+        } else if want < have - have / GROWTH_PART {
             // SAFETY: the live run belongs to the caller of realloc.
             let mut run = unsafe { pages.run_from_head(pfn, have) };
             let tail = run.split_tail(want);
             pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
             let _ = run.into_head();
             pages.free_run(tail);
+        } else {
+            nr_pages = have;
         }
-        self.fill_slack(pfn, want, size, false);
+        self.fill_slack(pfn, nr_pages, size, false);
         true
     }
 }

@@ -406,3 +406,31 @@ fn batches_of_varying_lengths_are_nearly_always_served() {
     let kept = heap.enter().large.nr_pages();
     assert!(kept < 1_200, "{kept}");
 }
+
+/// A block that was moved once has room to grow, and keeps it; one that shrinks gives it back.
+#[test]
+fn what_grows_is_not_moved_for_each_page() {
+    let owner = Owner::attach(new_mm());
+    let (heap, mm) = (owner.heap(), owner.heap().mm());
+    let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
+    let size = 40 * PAGE_SIZE;
+    let request = Request { size, align: 8, zeroed: false, grows: true };
+    // SAFETY: the test's thread owns the heap.
+    let grown = unsafe { heap.alloc(request, from) }.unwrap().start;
+    // Its neighbour is in the way of what would go beyond the room.
+    let neighbour = owner.alloc(size, 8);
+    for nr_pages in [41, 44, 42, 45] {
+        // SAFETY: as above.
+        let moved = unsafe { heap.resize(grown, nr_pages * PAGE_SIZE) };
+        assert_eq!(moved, Some(grown), "{nr_pages}");
+        assert!(mm.capacity(grown).unwrap() >= nr_pages * PAGE_SIZE);
+    }
+    // SAFETY: the block is ours and that long.
+    unsafe { grown.write_bytes(1, 45 * PAGE_SIZE) };
+    // SAFETY: as above.
+    unsafe { heap.resize(grown, 20 * PAGE_SIZE) }.unwrap();
+    assert_eq!(mm.capacity(grown).unwrap(), 20 * PAGE_SIZE);
+    owner.free(grown);
+    owner.free(neighbour);
+    mm.validate(Some(owner.0)).unwrap();
+}
