@@ -24,6 +24,7 @@ impl Mm {
             let heap = entered.heap();
             // What came for another heap goes on to it.
             entered.collect(heap, || false);
+            entered.send_reused(heap, || false);
             entered.post_all(heap);
         });
         let mut bad = None;

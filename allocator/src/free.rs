@@ -158,7 +158,8 @@ impl Heap {
         let open = unsafe { (*inner.outbox.slot(word.raw())).as_ref() };
         let has_message =
             open.is_some_and(|m| m.is_for(word.raw())) || !inner.outbox.spare.is_null();
-        has_message && inner.send(self, object, class, word)
+        // Who keeps what it has to send may need memory for that.
+        has_message && !inner.reuse.is_crowded && inner.send(self, object, class, word)
     }
 
     fn free_small(&self, object: NonNull<u8>, pfn: Pfn, word: PageWord) -> Result<(), BadPointer> {

@@ -1,5 +1,7 @@
 //! Unsent messages of a heap: freed objects of other heaps, grouped by owner.
 //!
+//! While much is in flight, some of it is not posted but used again: [`crate::reuse`].
+//!
 //! Two owners whose numbers fall together push each other's message out, which costs smaller
 //! batches and nothing else. What all messages together keep from their owners is bounded.
 //! Messages travel one way, from heaps that free to heaps that allocate: the empty ones go through the shared
@@ -13,12 +15,12 @@ use crate::remote::Message;
 use crate::word::{HEAP_SHIFT, PageWord};
 
 /// Messages that can be open at a time.
-const SLOTS: usize = 64;
+pub(crate) const SLOTS: usize = 64;
 /// What all open messages together may hold, in bytes.
 pub(crate) const OUTBOX_BYTES: usize = 256 << 10;
 
 /// Spare messages a heap keeps before it returns half of them to the shared store.
-const MAX_SPARE: u32 = 16;
+pub(crate) const MAX_SPARE: u32 = 16;
 
 /// The open messages.
 #[derive(Debug)]
@@ -40,6 +42,11 @@ impl Outbox {
     #[inline]
     pub(crate) fn slot(&mut self, word: u32) -> &mut *mut Message {
         &mut self.open[(word >> HEAP_SHIFT) as usize % SLOTS]
+    }
+
+    /// Slot number `slot`.
+    pub(crate) fn slot_at(&mut self, slot: usize) -> &mut *mut Message {
+        &mut self.open[slot]
     }
 
     /// Takes the message out of slot number `slot`.
@@ -88,17 +95,24 @@ impl Inner {
         true
     }
 
-    /// Sends a message to the heap that its word names.
+    /// Sends a message to the heap that its word names, but for what this heap has a use for.
     fn post(&mut self, heap: &Heap, message: NonNull<Message>) {
+        // Whoever keeps something may sleep, too.
+        heap.mm().doorbell().ring();
+        if self.keep_some(heap, message) {
+            return self.recycle(heap, message);
+        }
         // SAFETY: the message is ours until posted.
         let (word, bytes) = unsafe { (message.as_ref().word, message.as_ref().bytes) };
         self.outbox.bytes -= bytes as usize;
         let owner = HeapId::from_word(word).and_then(|id| heap.mm().heap(id));
         self.events.remote_post += 1;
-        heap.mm().doorbell().ring();
         match owner {
-            // SAFETY: heaps are never unmapped, and the message leaves our hands.
-            Some(owner) => unsafe { owner.inbox.post(message.as_ptr()) },
+            Some(owner) => {
+                self.count_flight(heap, bytes as isize);
+                // SAFETY: heaps are never unmapped, and the message leaves our hands.
+                unsafe { owner.inbox.post(message.as_ptr()) }
+            }
             None => self.recycle(heap, message),
         }
     }
@@ -112,7 +126,7 @@ impl Inner {
         }
     }
 
-    fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
+    pub(crate) fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
         if let Some(spare) = NonNull::new(self.outbox.spare) {
             // SAFETY: spare messages are ours.
             self.outbox.spare = unsafe { spare.as_ref().next };

@@ -93,9 +93,19 @@ impl Message {
         self.nr as usize + 1 >= MESSAGE_OBJECTS || self.bytes as usize + size >= MESSAGE_BYTES
     }
 
-    /// Whether it is.
+    /// Whether it has no place for another object, however small.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.nr as usize == MESSAGE_OBJECTS
+    }
+
+    /// Whether `object` is in it.
+    pub(crate) fn has(&self, object: *mut u8) -> bool {
+        self.objects[..self.nr as usize].contains(&object)
+    }
+
+    /// Whether an object filled it.
     fn is_full(&self) -> bool {
-        self.nr as usize == MESSAGE_OBJECTS || self.bytes as usize >= MESSAGE_BYTES
+        self.is_filled() || self.bytes as usize >= MESSAGE_BYTES
     }
 
     /// Adds an object of `size` bytes. There is room, since a full message is posted at once.

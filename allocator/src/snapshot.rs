@@ -202,6 +202,6 @@ impl Entered<'_> {
         }
         let at = crate::pfn::Pfn::NONE;
         Mismatch::check("heap: bytes of empty slabs", at, empty_bytes, self.empty_bytes)?;
-        Ok(())
+        self.validate_unsent()
     }
 }

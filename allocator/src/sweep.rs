@@ -95,6 +95,10 @@ impl Entered<'_> {
             // An owner that runs now and then may not look for long.
             let owner = self.owner();
             self.collect_surplus(heap, || owner.waits());
+            self.settle_flight(heap);
+            if !heap.mm().is_crowded() {
+                self.send_reused(heap, || owner.waits());
+            }
         }
         let holes = self.purge_holes(sweep.how, sweep.next_pages());
         // An idle heap is done when its slabs were old enough to be looked at.

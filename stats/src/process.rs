@@ -54,6 +54,8 @@ figures! {
         remote_free: Counter Count,
         /// Messages sent to other heaps.
         remote_post: Counter Count,
+        /// Objects of other heaps that were handed out while what was in flight was much.
+        remote_reuse: Counter Count,
         /// Slabs made.
         slab_alloc: Counter Count,
         /// Slabs given back to the page cache, with holes to the zone.

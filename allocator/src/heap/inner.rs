@@ -12,6 +12,7 @@ use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::Message;
+use crate::reuse::Reuse;
 use crate::slab::SlabList;
 
 /// What a heap keeps for one class besides its bin.
@@ -71,6 +72,9 @@ pub(crate) struct Inner {
     pub(crate) classes: [ClassState; NR_CLASSES],
     pub(crate) pcp: Pcp,
     pub(crate) outbox: Outbox,
+    /// Bytes sent less those taken in, since that was last added to the sum.
+    pub(crate) flight: isize,
+    pub(crate) reuse: Reuse,
     /// Messages taken out of the inbox and not opened yet, and the bytes of the objects in them.
     pub(crate) received: *mut Message,
     pub(crate) received_bytes: usize,
@@ -105,6 +109,8 @@ impl Inner {
             (&raw mut (*place).pcp).write(Pcp::new());
             LargeCache::init(&raw mut (*place).large);
             (&raw mut (*place).outbox).write(Outbox::new());
+            (&raw mut (*place).flight).write(0);
+            (&raw mut (*place).reuse).write(Reuse::NEW);
             (&raw mut (*place).received).write(ptr::null_mut());
             (&raw mut (*place).received_bytes).write(0);
             (&raw mut (*place).refills_seen).write(0);

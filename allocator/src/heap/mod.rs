@@ -78,6 +78,8 @@ pub struct Heap {
     pub(crate) dead: AtomicBool,
     /// Left torn by a thread that vanished in a fork: never used again.
     torn: AtomicBool,
+    /// It may hold objects of others that it can hand out: a hint.
+    pub(crate) reuses: AtomicBool,
     /// Slow paths of the owner so far, as the keeper compares it.
     epoch: AtomicU32,
     /// `epoch` when the keeper last looked, and when the heap was last drained.
@@ -147,6 +149,7 @@ impl Heap {
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
             (&raw mut (*heap).dead).write(AtomicBool::new(false));
             (&raw mut (*heap).torn).write(AtomicBool::new(false));
+            (&raw mut (*heap).reuses).write(AtomicBool::new(false));
             (&raw mut (*heap).epoch).write(AtomicU32::new(0));
             (&raw mut (*heap).seen).write(AtomicU32::new(0));
             (&raw mut (*heap).seen_at).write(AtomicU32::new(0));
@@ -177,6 +180,7 @@ impl Heap {
             next_dead: _,
             dead: _,
             torn: _,
+            reuses: _,
             epoch: _,
             seen: _,
             seen_at: _,

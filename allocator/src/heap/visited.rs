@@ -29,6 +29,7 @@ use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::misuse::BadPointer;
 use crate::mm::{Attempt, Block};
+use crate::refill::Refilled;
 use crate::remote::Message;
 use crate::watermark::WatermarkLevel;
 
@@ -82,7 +83,9 @@ impl Heap {
         size: usize,
         from: Attempt,
     ) -> Result<Block, AllocError> {
-        self.fill_bin(self.enter(), class, size, from)?;
+        if let Refilled::Object(start) = self.fill_bin(self.enter(), class, size, from)? {
+            return Ok(Block { start, known_zero: false });
+        }
         // SAFETY: the caller owns the heap.
         let object = NonNull::new(unsafe { HeapHot::pop_class(self.hot(), class) });
         let start = object.ok_or(AllocError::Exhausted { node: self.node(), order: 0 })?;

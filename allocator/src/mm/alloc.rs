@@ -13,6 +13,7 @@ use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::order::PAGEBLOCK_PAGES;
+use crate::refill::Refilled;
 use crate::watermark::WatermarkLevel;
 
 /// The largest alignment offered, in bytes.
@@ -136,8 +137,15 @@ impl Heap {
             if is_wanted && let Some(block) = self.alloc_fenced(class, (size, align), from) {
                 return Ok(Some(block));
             }
-            if !self.refill(class, size, from)? {
-                return Ok(None);
+            if let Some(start) = self.reuse_again(class, from) {
+                return Ok(Some(Block { start, known_zero: false }));
+            }
+            match self.refill(class, size, from)? {
+                None => return Ok(None),
+                Some(Refilled::Object(start)) => {
+                    return Ok(Some(Block { start, known_zero: false }));
+                }
+                Some(Refilled::Bin) => (),
             }
             // Only where there is memory: when there is none, what is freed must serve again.
             if self.draws_fenced(class)

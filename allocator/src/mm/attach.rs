@@ -135,7 +135,9 @@ impl Mm {
             match h.try_enter() {
                 Some(mut inner) => {
                     inner.collect(h, || false);
+                    inner.send_reused(h, || false);
                     inner.post_all(h);
+                    inner.settle_flight(h);
                 }
                 None => self.doorbell().ring(),
             }

@@ -76,6 +76,10 @@ impl Mm {
         self.huge().raw_lock().reinit();
         self.doorbell().reinit();
         self.vmstat().after_fork();
+        // What lies in their inboxes nobody takes in.
+        if self.registry.all().any(Heap::is_torn) {
+            self.flight().reset();
+        }
         self.registry.raw_lock().reinit();
         self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);

@@ -9,12 +9,14 @@ mod size;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::checked;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
 use crate::fence::Fence;
+use crate::flight::Flight;
 use crate::gate::Barrier;
 use crate::guard::Guards;
 use crate::heap::{Heap, HeapId};
@@ -71,6 +73,7 @@ pub struct Mm {
     huge: Huge,
     deferred: Deferred,
     doorbell: Doorbell,
+    flight: CachePadded<Flight>,
     pub(crate) registry: Registry,
     vmstat: Vmstat,
     barrier: Barrier,
@@ -112,6 +115,7 @@ impl Mm {
             (&raw mut (*place).huge).write(Huge::new());
             (&raw mut (*place).deferred).write(Deferred::new());
             (&raw mut (*place).doorbell).write(Doorbell::new());
+            (&raw mut (*place).flight).write(CachePadded::new(Flight::new()));
             (&raw mut (*place).registry).write(Registry::new());
             (&raw mut (*place).vmstat).write(Vmstat::new());
             (&raw mut (*place).barrier).write(barrier);
@@ -160,6 +164,10 @@ impl Mm {
     #[inline]
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell
+    }
+
+    pub(crate) fn flight(&self) -> &Flight {
+        &self.flight
     }
 
     /// What reclaim did and cost.

@@ -8,6 +8,7 @@ mod huge;
 mod kept;
 mod misuse;
 mod moves;
+mod reuse;
 mod usual;
 mod visited;
 mod visitors;
@@ -73,6 +74,10 @@ impl Owner {
             let hit = unsafe { HeapHot::pop(self.heap().hot(), size) };
             if let Some(hit) = NonNull::new(hit) {
                 return hit;
+            }
+            // SAFETY: as above.
+            if let Some(again) = unsafe { self.heap().try_reuse(size) } {
+                return again;
             }
         }
         if align <= PAGE_SIZE {

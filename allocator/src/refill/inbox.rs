@@ -67,12 +67,16 @@ impl Inner {
     /// Puts what others posted before what waits: it is the warmest.
     fn take_inbox(&mut self, heap: &Heap) {
         let first = heap.inbox.take();
-        let mut last = first;
+        let (mut last, mut posted) = (first, 0);
         // SAFETY: messages from the inbox are ours alone.
         while let Some(message) = unsafe { last.as_mut() } {
             self.received_bytes += message.bytes as usize;
+            if message.word != Message::TO_ITSELF {
+                posted += message.bytes as isize;
+            }
             if message.next.is_null() {
                 message.next = core::mem::replace(&mut self.received, first);
+                self.count_flight(heap, -posted);
                 return;
             }
             last = message.next;
@@ -96,7 +100,7 @@ impl Inner {
 
     /// Puts an object back into its slab, whatever class that is of, or sends it on where the slab
     /// has changed hands.
-    fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
+    pub(crate) fn put_stray(&mut self, heap: &Heap, object: *mut u8) {
         let map = &heap.mm().pages().map;
         let word = map.pfn_of(object.addr()).map(|pfn| map.word_at(pfn));
         match word.and_then(|word| Some((word, word.as_slab()?))) {

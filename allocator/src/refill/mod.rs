@@ -1,7 +1,8 @@
 //! Bins against slabs: refill when a bin is empty, spill when it is full.
 //!
 //! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
-//! free objects of partly used slabs, and a new slab. A spill returns the older half of the bin to
+//! free objects of partly used slabs, its own or of ended threads, where much is in flight an object of
+//! another heap ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
 //! the slabs' bitmaps; the younger half is still warm in the cache.
 
 mod depth;
@@ -9,6 +10,7 @@ mod inbox;
 mod objects;
 mod slabs;
 
+use core::ptr::NonNull;
 use core::sync::atomic::compiler_fence;
 
 use crate::bin::Bin;
@@ -18,18 +20,26 @@ use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Attempt;
 use crate::sync::atomic::Ordering::Release;
 
+/// What a refill came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refilled {
+    /// There is something in the bin.
+    Bin,
+    /// This object of another heap is handed out: [`crate::reuse`].
+    Object(NonNull<u8>),
+}
+
 impl Heap {
-    /// Puts at least one object of `class` into its bin, for a request of `size` bytes. Owner only.
-    /// False, and nothing done, while a visitor is in the heap.
+    /// Puts at least one object of `class` into its bin, for a request of `size` bytes, or hands one of
+    /// another heap out. Owner only. None, and nothing done, while a visitor is in the heap.
     pub(crate) fn refill(
         &self,
         class: SizeClass,
         size: usize,
         from: Attempt,
-    ) -> Result<bool, AllocError> {
-        let Some(inner) = self.try_enter() else { return Ok(false) };
-        self.fill_bin(inner, class, size, from)?;
-        Ok(true)
+    ) -> Result<Option<Refilled>, AllocError> {
+        let Some(inner) = self.try_enter() else { return Ok(None) };
+        self.fill_bin(inner, class, size, from).map(Some)
     }
 
     /// The same for an owner that is inside.
@@ -39,16 +49,16 @@ impl Heap {
         class: SizeClass,
         size: usize,
         from: Attempt,
-    ) -> Result<(), AllocError> {
+    ) -> Result<Refilled, AllocError> {
         inner.classes[class.index()].sample(size);
         inner.events.bin_refill += 1;
         self.sync_hot();
         inner.prepare_bin(self, class)?;
         inner.receive(self, class);
         if !inner.has_in_bin(self, class) {
-            inner.take_from_slabs(self, class, from)?;
+            return inner.take_from_slabs(self, class, from);
         }
-        Ok(())
+        Ok(Refilled::Bin)
     }
 
     /// Makes room in the bin of `class`, unless a visitor is in the heap. Owner only.
@@ -127,15 +137,16 @@ impl Inner {
 }
 
 impl Entered<'_> {
-    /// Everything that does not need the owner: inbox, unsent messages, empty slabs, page caches. As far
+    /// Everything that does not need the owner: inbox, what is of other heaps, empty slabs, page caches. As far
     /// as that goes until the owner waits, or `deadline_ns`.
     pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> Drained {
         let heap = self.heap();
         let mm = heap.mm();
         let owner = self.owner();
         let stop = || owner.waits() || mm.is_over(deadline_ns);
-        let is_collected = self.collect(heap, stop);
+        let is_collected = self.collect(heap, stop) & self.send_reused(heap, stop);
         self.post_all(heap);
+        self.settle_flight(heap);
         let slabs = self.release_empty_slabs(heap, stop);
         let pages = mm.pages();
         Drained {

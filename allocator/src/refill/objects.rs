@@ -2,6 +2,7 @@
 
 use zonal_numa::PAGE_SHIFT;
 
+use super::Refilled;
 use crate::class::{SizeClass, Slicing};
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
@@ -18,7 +19,7 @@ impl Inner {
         heap: &Heap,
         class: SizeClass,
         from: Attempt,
-    ) -> Result<(), AllocError> {
+    ) -> Result<Refilled, AllocError> {
         let bin = heap.bin(class);
         let map = &heap.mm().pages().map;
         let slots = usize::from(self.classes[class.index()].slots);
@@ -29,10 +30,15 @@ impl Inner {
             if slab.is_null() {
                 // Never build a new slab only to fill the bin.
                 if wanted < half {
-                    return Ok(());
+                    return Ok(Refilled::Bin);
                 }
                 if from.node == heap.node() && self.adopt_common(heap, class) {
                     continue;
+                }
+                if from.node == heap.node()
+                    && let Some(object) = self.take_reused(heap, class)
+                {
+                    return Ok(Refilled::Object(object));
                 }
                 slab = self.new_slab(heap, class, from)?;
             }
@@ -59,7 +65,7 @@ impl Inner {
                 }
             }
             if wanted == 0 {
-                return Ok(());
+                return Ok(Refilled::Bin);
             }
         }
     }
@@ -127,7 +133,7 @@ impl Inner {
     }
 
     #[cold]
-    fn note_bad(&mut self, addr: usize, kind: BadKind) {
+    pub(crate) fn note_bad(&mut self, addr: usize, kind: BadKind) {
         self.fault.get_or_insert(BadPointer::new(addr, kind));
     }
 }

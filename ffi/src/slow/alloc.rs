@@ -31,6 +31,10 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if !object.is_null() {
         return object;
     }
+    // SAFETY: the heap is the thread's own.
+    if let Some(object) = short_of_visit(heap, |own| unsafe { own.try_reuse(size) }) {
+        return object.as_ptr();
+    }
     serve(Request { size, align: MIN_ALIGN, zeroed: false, grows: false }, heap)
 }
 
@@ -45,6 +49,11 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
         // SAFETY: `object` has at least `size` bytes and nobody else knows it.
         unsafe { object.write_bytes(0, size) };
         return object;
+    }
+    // SAFETY: the heap is the thread's own.
+    if let Some(object) = short_of_visit(heap, |own| unsafe { own.try_reuse(size) }) {
+        zero(Block { start: object, known_zero: false }, size);
+        return object.as_ptr();
     }
     serve(Request { size, align: MIN_ALIGN, zeroed: true, grows: false }, heap)
 }

@@ -1,0 +1,357 @@
+//! Objects of other heaps that a heap hands out again, while the process is crowded ([`crate::flight`]).
+//!
+//! ```text
+//!   free of another heap's object --> message ---- posted ----> its owner
+//!                                        |                         ^
+//!             crowded, and a slab        v                         |
+//!             was to be made --------> stacks --- crowded no more, or drained
+//!                                        |
+//!                                        v
+//!                           a request that would make a slab
+//! ```
+//!
+//! To its owner such an object is one that is still handed out: nobody is told. Its slab and the words of its
+//! pages stay as they are, and when it is freed, it goes the way of all objects of that heap. It never lies in
+//! a bin, so what bins and bitmaps tell about double frees stays true: a request that finds nothing in its bin,
+//! nothing that others sent back and no partly used slab gets it directly.
+//!
+//! The stacks are made of messages, so nothing is written into free memory. They are behind the gate as unsent
+//! messages are, and what they hold is bounded: for the heap, and for each class, or the classes that come back
+//! more than they are wanted would leave no room for the others. The one that is wanted has room for all that
+//! is unsent.
+//!
+//! A free of such an object is no hit, so a heap does not go on with a few: it makes its slab unless a look at
+//! what is unsent finds about half as many as a slab has, and it looks again only when some of it has
+//! come or gone.
+//!
+//! | word          | writers                | readers | carries                       |
+//! |---------------|------------------------|---------|-------------------------------|
+//! | `Heap.reuses` | who is inside the gate | owner   | nothing: stacks may be filled |
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass, Slicing};
+use crate::error::Mismatch;
+use crate::heap::{Heap, HeapId, Inner};
+use crate::misuse::BadKind;
+use crate::mm::Attempt;
+use crate::outbox::{MAX_SPARE, SLOTS};
+use crate::pfn::Pfn;
+use crate::remote::{MESSAGE_OBJECTS, Message};
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// Whole cache lines only: the neighbours of smaller objects are in the hands of their owner's thread.
+const LINE: usize = 64;
+/// What all stacks of all heaps together may hold, in bytes, those of one heap, and the part of that for one
+/// class.
+const ALL_BYTES: usize = 64 << 20;
+const HEAP_BYTES: usize = 2 << 20;
+const CLASS_PART: usize = 16;
+/// Objects that are enough to make no slab: half of one, within these bounds.
+const ENOUGH: [usize; 2] = [4, 16];
+/// What has to come or go before what is unsent is looked at again.
+const LOOK_BYTES: usize = 16 << 10;
+/// Messages that one request sends home.
+const MOST_SENT: u32 = 4;
+
+/// Objects of other heaps, by class.
+#[derive(Debug)]
+pub(crate) struct Reuse {
+    /// The newest message of each stack, which is not empty; null for an empty stack.
+    stacks: [*mut Message; NR_CLASSES],
+    /// Objects of each stack.
+    nr: [u32; NR_CLASSES],
+    /// Bytes of all these objects.
+    bytes: usize,
+    /// A slab was to be made when the process was crowded, and it was so whenever this heap looked since.
+    pub(crate) is_crowded: bool,
+    /// Bytes that were unsent after the last look at them.
+    looked_at: usize,
+}
+
+impl Reuse {
+    pub(crate) const NEW: Reuse = Reuse {
+        stacks: [ptr::null_mut(); NR_CLASSES],
+        nr: [0; NR_CLASSES],
+        bytes: 0,
+        is_crowded: false,
+        looked_at: 0,
+    };
+}
+
+impl Heap {
+    /// Another heap's object for a request of `size` bytes that missed, where it needs nothing but a look at
+    /// what comes first. To the fences it is no miss. Makes no system call.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    #[inline]
+    pub unsafe fn try_reuse(&self, size: usize) -> Option<NonNull<u8>> {
+        // Relaxed: a hint.
+        if !self.reuses.load(Relaxed) || size > MAX_SMALL {
+            return None;
+        }
+        let class = SizeClass::of(size)?;
+        if self.mm().fence().wants(class) || !self.mm().is_one_node() {
+            return None;
+        }
+        self.reuse_again_if(class, |inner| !inner.gives_back_spares(class))
+    }
+
+    /// The same on the slow path, for pages `from` some node. Owner only.
+    pub(crate) fn reuse_again(&self, class: SizeClass, from: Attempt) -> Option<NonNull<u8>> {
+        if !self.reuses.load(Relaxed) || from.node != self.node() {
+            return None;
+        }
+        self.reuse_again_if(class, |_| true)
+    }
+
+    #[inline]
+    fn reuse_again_if(
+        &self,
+        class: SizeClass,
+        may: impl FnOnce(&Inner) -> bool,
+    ) -> Option<NonNull<u8>> {
+        let mut inner = self.try_look_in()?;
+        let has_own = !inner.classes[class.index()].partial.head.is_null()
+            || !inner.received.is_null()
+            || !self.inbox.is_empty();
+        if has_own || !may(&inner) {
+            return None;
+        }
+        self.note_use();
+        inner.reuse(self, class)
+    }
+}
+
+impl Inner {
+    /// Another heap's object of `class`, for a request that would make a slab.
+    pub(crate) fn take_reused(&mut self, heap: &Heap, class: SizeClass) -> Option<NonNull<u8>> {
+        let mm = heap.mm();
+        if !is_whole_lines(class) || heap.is_pinned() || mm.is_checked() {
+            return None;
+        }
+        if let Some(object) = self.reuse(heap, class) {
+            return Some(object);
+        }
+        self.reuse.is_crowded = mm.is_crowded();
+        if !self.reuse.is_crowded {
+            let left = Cell::new(MOST_SENT);
+            self.send_reused(heap, || left.replace(left.get().saturating_sub(1)) == 0);
+            return None;
+        }
+        if self.outbox.bytes.abs_diff(self.reuse.looked_at) < LOOK_BYTES {
+            return None;
+        }
+        for slot in 0..SLOTS {
+            let Some(message) = NonNull::new(*self.outbox.slot_at(slot)) else { continue };
+            self.keep_of(heap, message, Some(class));
+            // SAFETY: open messages belong to this heap.
+            if unsafe { message.as_ref().nr == 0 } {
+                *self.outbox.slot_at(slot) = ptr::null_mut();
+                self.recycle(heap, message);
+            }
+        }
+        self.reuse.looked_at = self.outbox.bytes;
+        let enough = (class.objects() / 2).clamp(ENOUGH[0], ENOUGH[1]);
+        if (self.reuse.nr[class.index()] as usize) < enough {
+            return None;
+        }
+        self.reuse(heap, class)
+    }
+
+    /// Takes what this heap may use from a message that is to be posted, while the process is crowded. Whether
+    /// nothing is left in it.
+    pub(crate) fn keep_some(&mut self, heap: &Heap, message: NonNull<Message>) -> bool {
+        if self.reuse.is_crowded {
+            self.reuse.is_crowded = heap.mm().is_crowded();
+        }
+        if self.reuse.is_crowded {
+            self.keep_of(heap, message, None);
+        }
+        // SAFETY: the message is this heap's.
+        unsafe { message.as_ref().nr == 0 }
+    }
+
+    /// Moves objects of an unsent message to the stacks: those of the `wanted` class, and of others what they
+    /// have room for.
+    fn keep_of(&mut self, heap: &Heap, message: NonNull<Message>, wanted: Option<SizeClass>) {
+        let mm = heap.mm();
+        // SAFETY: the message is this heap's.
+        let m = unsafe { &mut *message.as_ptr() };
+        let owner = HeapId::from_word(m.word).and_then(|id| mm.heap(id));
+        if owner.is_none_or(Heap::is_pinned) {
+            return;
+        }
+        let share = (ALL_BYTES / mm.pages().nr_threads().max(1)).min(HEAP_BYTES);
+        let (mut nr_left, mut kept) = (0, 0);
+        for i in 0..m.nr as usize {
+            let object = m.objects[i];
+            match self.class_to_keep(heap, object, m.word) {
+                Some(class)
+                    if (wanted == Some(class) || self.has_room(class, share))
+                        && self.push_reused(heap, class, object) =>
+                {
+                    kept += class.size();
+                }
+                _ => {
+                    m.objects[nr_left] = object;
+                    nr_left += 1;
+                }
+            }
+        }
+        m.nr = nr_left as u32;
+        // After a double free an object may be of another class than when it was added.
+        let left = if nr_left == 0 { 0 } else { m.bytes.saturating_sub(kept as u32) };
+        self.outbox.bytes -= (m.bytes - left) as usize;
+        m.bytes = left;
+    }
+
+    /// The class of `object`, if it is one of the heap with that word, this heap hands such objects out and it
+    /// lies where its own would.
+    fn class_to_keep(&self, heap: &Heap, object: *mut u8, word: u32) -> Option<SizeClass> {
+        let (pfn, now, class) = object_at(heap, object)?;
+        if HeapId::from_word(now) != HeapId::from_word(word) {
+            return None;
+        }
+        let is_used = !self.classes[class.index()].array.is_null();
+        let is_near = heap.mm().pages().node_of(pfn) == heap.node();
+        (is_used && is_near && is_whole_lines(class)).then_some(class)
+    }
+
+    /// Whether taking the next object would empty a message that is one too many.
+    fn gives_back_spares(&self, class: SizeClass) -> bool {
+        // SAFETY: messages of the stacks are this heap's.
+        let top = unsafe { self.reuse.stacks[class.index()].as_ref() };
+        self.outbox.nr_spare >= MAX_SPARE && top.is_some_and(|top| top.nr == 1)
+    }
+
+    fn has_room(&self, class: SizeClass, share: usize) -> bool {
+        let bytes = (self.reuse.nr[class.index()] as usize + 1) * class.size();
+        bytes <= share / CLASS_PART && self.reuse.bytes + class.size() <= share
+    }
+
+    /// Puts an object on its stack, unless it is found there: then it was freed twice. False, and nothing done,
+    /// where there is no memory for a message.
+    fn push_reused(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) -> bool {
+        let mut top = self.reuse.stacks[class.index()];
+        // SAFETY: messages of the stacks are this heap's.
+        if unsafe { top.as_ref() }.is_some_and(|top| top.has(object)) {
+            self.note_bad(object.addr(), BadKind::DoubleFree);
+            return true;
+        }
+        // SAFETY: messages of the stacks are this heap's.
+        let has_room = unsafe { top.as_ref() }.is_some_and(|top| !top.is_filled());
+        if !has_room {
+            let Some(message) = self.new_message(heap) else { return false };
+            // SAFETY: a spare message is ours.
+            unsafe {
+                Message::open(message, Message::TO_ITSELF);
+                (*message.as_ptr()).next = top;
+            }
+            top = message.as_ptr();
+            self.reuse.stacks[class.index()] = top;
+        }
+        // SAFETY: as above, and it is not full.
+        let m = unsafe { &mut *top };
+        m.add(object, class.size());
+        self.reuse.nr[class.index()] += 1;
+        self.reuse.bytes += class.size();
+        heap.reuses.store(true, Relaxed);
+        true
+    }
+
+    fn pop_reused(&mut self, heap: &Heap, class: SizeClass) -> Option<*mut u8> {
+        let top = NonNull::new(self.reuse.stacks[class.index()])?;
+        // SAFETY: messages of the stacks are this heap's.
+        let m = unsafe { &mut *top.as_ptr() };
+        m.nr -= 1;
+        let object = m.objects[m.nr as usize];
+        if m.nr == 0 {
+            self.reuse.stacks[class.index()] = m.next;
+            self.recycle(heap, top);
+        }
+        self.reuse.nr[class.index()] -= 1;
+        self.reuse.bytes -= class.size();
+        if self.reuse.bytes == 0 {
+            heap.reuses.store(false, Relaxed);
+        }
+        Some(object)
+    }
+
+    /// Hands out the newest object of a stack.
+    fn reuse(&mut self, heap: &Heap, class: SizeClass) -> Option<NonNull<u8>> {
+        loop {
+            let object = self.pop_reused(heap, class)?;
+            if object_at(heap, object).is_some_and(|(_, _, now)| now == class) {
+                self.events.remote_reuse += 1;
+                return NonNull::new(object);
+            }
+            // Its slab was released meanwhile: it was freed twice.
+            self.note_bad(object.addr(), BadKind::DoubleFree);
+        }
+    }
+
+    /// Compares what is counted of unsent objects with the messages that hold them.
+    pub(crate) fn validate_unsent(&mut self) -> Result<(), Mismatch> {
+        let mut unsent = 0;
+        for slot in 0..SLOTS {
+            // SAFETY: open messages and those of the stacks are this heap's.
+            let open = unsafe { (*self.outbox.slot_at(slot)).as_ref() };
+            unsent += open.map_or(0, |m| m.bytes as usize);
+        }
+        Mismatch::check("heap: unsent bytes", Pfn::NONE, unsent, self.outbox.bytes)?;
+        let mut bytes = 0;
+        for class in SizeClass::all() {
+            let (mut nr, mut next) = (0, self.reuse.stacks[class.index()]);
+            // SAFETY: as above.
+            while let Some(message) = unsafe { next.as_ref() } {
+                let is_empty = usize::from(message.nr == 0);
+                Mismatch::check("heap: empty messages on stacks", Pfn::NONE, 0, is_empty)?;
+                nr += message.nr as usize;
+                next = message.next;
+            }
+            let counted = self.reuse.nr[class.index()] as usize;
+            Mismatch::check("class: objects of others", Pfn::NONE, nr, counted)?;
+            bytes += nr * class.size();
+        }
+        Mismatch::check("heap: bytes of others", Pfn::NONE, bytes, self.reuse.bytes)
+    }
+
+    /// Puts all of them into messages to their owners, until it shall `stop`; whether that was all.
+    pub(crate) fn send_reused(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
+        self.reuse.is_crowded = false;
+        for class in SizeClass::all() {
+            if self.reuse.bytes == 0 {
+                break;
+            }
+            while self.reuse.nr[class.index()] > 0 {
+                if stop() {
+                    return false;
+                }
+                for _ in 0..MESSAGE_OBJECTS {
+                    let Some(object) = self.pop_reused(heap, class) else { break };
+                    self.put_stray(heap, object);
+                }
+            }
+        }
+        true
+    }
+}
+
+fn is_whole_lines(class: SizeClass) -> bool {
+    class.size().is_multiple_of(LINE)
+}
+
+/// The page, its word and its class, of an address where an object begins.
+#[inline]
+fn object_at(heap: &Heap, object: *mut u8) -> Option<(Pfn, u32, SizeClass)> {
+    let map = &heap.mm().pages().map;
+    let pfn = map.pfn_of(object.addr())?;
+    let word = map.word_at(pfn);
+    let (_, class) = word.as_slab()?;
+    let slicing = Slicing::of(class);
+    slicing.object_at(slicing.offset_of(object.addr()))?;
+    Some((pfn, word.raw(), class))
+}
