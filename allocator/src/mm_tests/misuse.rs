@@ -182,7 +182,7 @@ fn a_large_checked_block_grows_and_shrinks_with_its_seal_and_guard() {
         assert!(mm.is_guard(end - 1) && !mm.is_guard(end - PAGE_SIZE - 1));
     }
     // Not to be had: all is as it was.
-    assert_eq!(mm.resize(p, 1 << 46), None);
+    assert_eq!(mm.resize(p, 1 << 47), None);
     assert_eq!(mm.usable_size(p), Ok((9 << 20) + 1));
     // SAFETY: behind the block, in its last page.
     let behind = unsafe { p.add((9 << 20) + 1) };
