@@ -99,7 +99,8 @@ impl Heap {
             && size <= MAX_LARGE
         {
             let end = pfn.add(pages.map.word_at(pfn).payload() as usize);
-            let wanted = pfn.add(size.div_ceil(PAGE_SIZE));
+            let checked = if self.mm().is_checked() { self.mm().pages_for(size) } else { None };
+            let wanted = pfn.add(checked.unwrap_or(size).div_ceil(PAGE_SIZE));
             if wanted > end
                 && let Some(mut inner) = self.try_enter()
             {

@@ -104,7 +104,12 @@ impl Mm {
         }
         let mut left = heaps;
         while !left.is_empty() {
-            let Seen { nr_heaps, missed } = self.visit_some(left, visit);
+            let Seen { nr_heaps, missed, is_refused } = self.visit_some(left, visit);
+            if is_refused {
+                // So would each of them be. Not kept for later: a filter belongs to a thread.
+                left.iter().for_each(|_| self.vmstat().note_skipped());
+                return;
+            }
             for i in (0..nr_heaps).filter(|i| missed & 1 << i != 0) {
                 self.visit_late(&left[i..=i], visit);
             }
@@ -121,7 +126,11 @@ impl Mm {
     fn visit_late(&self, heap: &[Option<&'static Heap>], visit: &mut impl FnMut(&mut Entered<'_>)) {
         for _ in 1..VISIT_TRIES {
             yield_now();
-            if self.visit_some(heap, visit).missed == 0 {
+            let seen = self.visit_some(heap, visit);
+            if seen.is_refused {
+                break;
+            }
+            if seen.missed == 0 {
                 return;
             }
         }
@@ -139,8 +148,12 @@ impl Mm {
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
             *claimed = heap.begin_visit();
         }
-        // Without the barrier an owner may be inside unseen.
-        let is_ordered = !claimed.contains(&true) || self.heavy_barrier();
+        if claimed.contains(&true) && !self.heavy_barrier() {
+            // An owner may be inside unseen.
+            let ours = heaps.iter().flatten().zip(claimed).filter(|(_, claimed)| *claimed);
+            ours.for_each(|(heap, _)| heap.leave_open());
+            return Seen { is_refused: true, ..Seen::default() };
+        }
         let since = self.machine().now_ns();
         let mut seen = Seen::default();
         for (i, (heap, claimed)) in heaps.iter().flatten().zip(claimed).enumerate() {
@@ -151,14 +164,7 @@ impl Mm {
                 continue;
             }
             seen.nr_heaps += 1;
-            let entered = match claimed {
-                true if is_ordered => heap.finish_visit(gate::SPINS),
-                true => {
-                    heap.leave_open();
-                    None
-                }
-                false => None,
-            };
+            let entered = if claimed { heap.finish_visit(gate::SPINS) } else { None };
             match entered {
                 Some(mut entered) => visit(&mut entered),
                 None => seen.missed |= 1 << i,
@@ -204,6 +210,8 @@ struct Seen {
     nr_heaps: usize,
     /// Those of them whose owner was inside, or another visitor; one bit each.
     missed: u64,
+    /// The system refused the barrier: none had its turn.
+    is_refused: bool,
 }
 
 const _: () = assert!(ROUND <= u64::BITS as usize);

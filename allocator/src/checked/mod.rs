@@ -27,7 +27,7 @@ use core::ptr::NonNull;
 
 use zonal_numa::Span;
 
-use crate::class::SizeClass;
+use crate::class::{MAX_SMALL, SizeClass};
 use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::misuse::{BadKind, BadPointer};
@@ -75,7 +75,7 @@ impl Mm {
 
     /// How large a block of pages has to be that a program can use `size` bytes of: with its seal and
     /// its guard.
-    fn pages_for(&self, size: usize) -> Option<usize> {
+    pub(crate) fn pages_for(&self, size: usize) -> Option<usize> {
         let guard = self.guard_bytes();
         size.checked_add(WORD)?.checked_next_multiple_of(guard)?.checked_add(guard)
     }
@@ -86,30 +86,50 @@ impl Mm {
         if self.small_extent(block).is_some() || self.is_deferred(block.addr().get()) {
             return None;
         }
-        let nr_bytes = self.pages_for(size.max(1))?;
-        let extent = self.large_extent(block, self.capacity(block).ok()?);
-        let before = extent.size()?;
-        // What is wrong with the block is told when it is freed, after it was copied.
-        if !extent.is_whole() || !self.open_guard(extent.end()) || extent.disarm().is_err() {
+        let size = size.max(1);
+        let nr_bytes = self.pages_for(size)?;
+        let old = self.large_extent(block, self.capacity(block).ok()?);
+        let before = old.size()?;
+        // What is wrong with the block is told when it is freed, after it was copied. The seal comes
+        // first: whoever breaks it has the block, of two threads only one.
+        if nr_bytes <= MAX_SMALL || !old.is_whole() || old.disarm().is_err() {
             return None;
         }
+        if !self.open_guard(old.end()) {
+            old.arm(before);
+            return None;
+        }
+        let is_run = self.pages().map.pfn_of(block.addr().get()).is_some();
+        let len = nr_bytes - self.guard_bytes();
+        if is_run && len < old.len {
+            // Of a run what is cut off goes back as it is. The part that stays is never refused.
+            // SAFETY: whole pages of the block, which the program gives up.
+            unsafe { self.clear_pages(old.part(len, old.len), true) };
+        }
         let moved = self.resize_plain(block, nr_bytes);
-        let (start, size) = moved.map_or((block, before), |moved| (moved, size.max(1)));
-        let extent = self.large_extent(start, self.capacity(start).ok()?);
-        extent.arm(size);
-        self.close_guard(extent.end());
+        let start = moved.unwrap_or(block);
+        let new = self.large_extent(start, self.capacity(start).ok()?);
+        if moved.is_some() && is_run && new.len > old.len {
+            // SAFETY: whole pages that the block grew by. They may be needed on this node at once.
+            unsafe { self.clear_pages(new.part(old.len, new.len), false) };
+        }
+        new.arm(if moved.is_some() { size } else { before });
+        self.close_guard(new.end());
         moved
     }
 
-    /// Clears the part of a large block before its guard.
+    /// Clears pages of a large block before its guard; `gives_back` says whether large parts may lose their
+    /// memory with that.
     ///
     /// # Safety
-    /// Nobody uses the block.
-    unsafe fn clear_pages(&self, extent: Extent) {
+    /// Nobody uses them.
+    unsafe fn clear_pages(&self, extent: Extent, gives_back: bool) {
         // SAFETY: whole pages, which are the caller's.
         let span = unsafe { Span::new(extent.start.addr().get(), extent.len) };
         // Pages that were locked stay.
-        if extent.len <= CLEAR_BYTES || self.machine().purge(&[span]).is_err() {
+        let is_gone =
+            gives_back && extent.len > CLEAR_BYTES && self.machine().purge(&[span]).is_ok();
+        if !is_gone {
             // SAFETY: inside the block, which is the caller's.
             unsafe { extent.start.write_bytes(0, extent.len) };
         }
@@ -159,8 +179,10 @@ impl Heap {
         let capacity = mm.capacity(block.start).unwrap_or(size_large);
         let extent = mm.large_extent(block.start, capacity);
         if !block.known_zero {
+            // On a bound node near full, whose memory it was given already, it keeps that.
+            let gives_back = !mm.pages().is_bound(from.node);
             // SAFETY: whole pages of a block that nobody knows yet.
-            unsafe { mm.clear_pages(extent) };
+            unsafe { mm.clear_pages(extent, gives_back) };
         }
         extent.arm(size);
         mm.close_guard(extent.end());
@@ -186,7 +208,7 @@ impl Heap {
             return Ok(());
         }
         // SAFETY: whole pages of a block that the program gave up.
-        unsafe { mm.clear_pages(extent) };
+        unsafe { mm.clear_pages(extent, true) };
         self.free_plain(block)
     }
 

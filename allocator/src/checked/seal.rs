@@ -30,6 +30,13 @@ impl Extent {
         BadPointer::new(self.start.addr().get(), kind)
     }
 
+    /// The bytes from `from` to `to`.
+    pub(super) fn part(self, from: usize, to: usize) -> Extent {
+        debug_assert!(from <= to && to <= self.len);
+        // SAFETY: inside the block.
+        Extent { start: unsafe { self.start.add(from) }, len: to - from, ..self }
+    }
+
     /// The guard page of a large block.
     pub(super) fn end(self) -> usize {
         self.start.addr().get() + self.len

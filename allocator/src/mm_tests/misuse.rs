@@ -1,5 +1,7 @@
 //! What the program does wrong, and what is told of it.
 
+use zonal_numa::fake::{Call, FakeBuilder};
+
 use super::*;
 
 #[test]
@@ -203,6 +205,47 @@ fn a_large_checked_block_grows_and_shrinks_with_its_seal_and_guard() {
     assert_eq!(mm.usable_size(p), Ok(60_000));
     assert_eq!(mm.resize(p, 100), None, "it becomes a small object");
     assert_eq!(mm.usable_size(p), Ok(60_000));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { owner.heap().free(p) }.unwrap();
+}
+
+/// What `realloc` cuts off is freed memory, which reads as zeros, and is not seen again by who grows into it.
+#[test]
+fn what_a_large_checked_block_loses_is_cleared() {
+    let mm = Mm::new(Machine::linux(), Config { checked: true, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let p = owner.alloc_missed(200_000, 8);
+    let bytes = |from: usize, to: usize| {
+        // SAFETY: memory of sections is readable but for guards.
+        unsafe { std::slice::from_raw_parts(p.as_ptr().add(from), to - from) }
+    };
+    // SAFETY: the block has that many bytes.
+    unsafe { p.write_bytes(b'S', 200_000) };
+    assert_eq!(mm.resize(p, 60_000), Some(p));
+    assert!(bytes(0, 60_000).iter().all(|&byte| byte == b'S'));
+    let behind = mm.capacity(p).unwrap();
+    assert!(bytes(behind, 200_000).iter().all(|&byte| byte == 0));
+    // What another program wrote there, and no clearing of its own.
+    // SAFETY: free pages of the test's own instance.
+    unsafe { p.add(behind).write_bytes(b'T', 200_000 - behind) };
+    assert_eq!(mm.resize(p, 150_000), Some(p));
+    assert!(!bytes(60_000, 150_000).iter().any(|byte| b"ST".contains(byte)));
+    // SAFETY: the test's thread owns the heap.
+    unsafe { owner.heap().free(p) }.unwrap();
+}
+
+/// A block whose guard the system does not open stays as it was.
+#[test]
+fn a_checked_block_with_a_guard_that_stays_is_not_resized() {
+    let machine = FakeBuilder::new().build();
+    let mm =
+        Mm::new(Machine::fake(machine), Config { checked: true, ..Config::default() }).unwrap();
+    let owner = Owner::attach(mm);
+    let p = owner.alloc_missed(100_000, 8);
+    machine.fail(Call::Commit, 1, zonal_numa::Errno::ENOMEM);
+    assert_eq!(mm.resize(p, 60_000), None);
+    assert_eq!(mm.usable_size(p), Ok(100_000));
+    assert_eq!(mm.resize(p, 60_000), Some(p));
     // SAFETY: the test's thread owns the heap.
     unsafe { owner.heap().free(p) }.unwrap();
 }

@@ -136,3 +136,25 @@ fn a_heap_that_is_holed_all_the_time_ceases_to_grow() {
     assert_eq!(seen[30], seen[59], "{seen:?}");
     assert!(seen[59].0 < 16 * 24 * 512, "{seen:?}");
 }
+
+/// The same of a heap that fills its sections before they are holed.
+#[test]
+fn a_heap_whose_full_sections_are_holed_all_the_time_ceases_to_grow() {
+    let rig = Rig::new(FakeBuilder::new(), &PageConfig::default());
+    let mut held: Vec<Option<PageRun>> = (0..1 << 13).map(|_| rig.alloc(64).ok()).collect();
+    let quarter = held.len() / 4;
+    let mut seen = Vec::new();
+    for round in 0..48 {
+        held.sort_by_key(|run| run.as_ref().map(|run| run.head().get()));
+        let part = round % 4 * quarter..(round % 4 + 1) * quarter;
+        // Few stay, so that no section is free as a whole.
+        let go = |place: &usize| !place.is_multiple_of(100);
+        part.clone().filter(go).for_each(|place| rig.pages.free_run(held[place].take().unwrap()));
+        rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+        part.filter(go).for_each(|place| held[place] = rig.alloc(64).ok());
+        seen.push(rig.pages.map.covered() >> 20);
+    }
+    rig.check();
+    // MiB, of 2 GiB in use.
+    assert!(seen[47] == seen[30] && seen[47] < 5 * 2048, "{seen:?}");
+}

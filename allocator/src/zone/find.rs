@@ -32,8 +32,8 @@ use crate::word::Migratetype;
 const HUGE_FROM_PAGES: usize = (3 << 20) / zonal_numa::PAGE_SIZE;
 /// And at least so many times as much as those first slabs.
 const HUGE_FROM_FIRSTS: usize = 3;
-/// No new memory for them where sections that were holed have room for so many times what is handed out.
-const HOLED_REST_PART: usize = 4;
+/// No new memory for them where so many times what is handed out lies idle in small ones.
+const IDLE_PART: usize = 2;
 
 /// Free pages that are resident are many from one in so many pages handed out on.
 const SLACK_PART: usize = 8;
@@ -94,7 +94,7 @@ impl Zone {
         if let Some(run) = self.try_stages(env, req, &cold(huge)) {
             return Ok(run);
         }
-        if huge && self.has_room_in_holed() {
+        if huge && self.has_enough_small(env) {
             huge = false;
             if let Some(run) = self.try_stages(env, req, &cold(huge)) {
                 return Ok(run);
@@ -149,11 +149,12 @@ impl Zone {
         }
     }
 
-    /// Whether holed sections have room for several times what is in use. A zone that grew for huge
-    /// pages all the same would do so for ever where each new section is holed soon, as in a program
-    /// that often trims.
-    fn has_room_in_holed(&self) -> bool {
-        self.nr_holed_rest > HOLED_REST_PART * self.nr_out
+    /// Whether the zone has more than enough that is not resident, none of it whole huge pages: free, or the
+    /// rest of holed sections. One that grew for huge pages all the same would do so for ever where each
+    /// section is holed soon, as in a program that often trims.
+    fn has_enough_small(&self, env: &Env<'_>) -> bool {
+        let nr_idle = self.nr_free - self.nr_free_resident + self.nr_holed_rest;
+        env.thp == Thp::Auto && nr_idle > IDLE_PART * self.nr_out
     }
 
     fn find(&self, map: &PageMap, req: &Request, stage: Stage) -> Option<Place> {
