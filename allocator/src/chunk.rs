@@ -114,6 +114,7 @@ pub struct Chunk {
     /// Node number + 1; 0 while no memory is committed here.
     node: AtomicU8,
     generation: AtomicU32,
+    freed_at: AtomicU32,
     huge: AtomicU8,
     /// Its section was holed: pages of it come and go one by one.
     holed: AtomicU8,
@@ -211,6 +212,15 @@ impl Chunk {
     /// When it last served a request, or first became worth purging.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
+    }
+
+    /// When something that is resident was last freed in it.
+    pub(crate) fn freed_at(&self) -> u32 {
+        self.freed_at.load(Relaxed)
+    }
+
+    pub(crate) fn set_freed_at(&self, generation: u32) {
+        self.freed_at.store(generation, Relaxed);
     }
 
     /// What it is used for.

@@ -3,8 +3,7 @@
 //! To purge single pages of a section of huge pages, the kernel is told to leave it alone
 //! ([`Pages::hole_section`]), and what is wanted of it later comes as small pages. When that happens
 //! soon, holing it was a mistake: the age of cold memory grows, and the sections that are dense again
-//! go back to huge pages. What lies in them now is collapsed, as khugepaged would do some day: the sooner
-//! the better, since the kernel fills an empty page of a huge one four times as fast as a small one.
+//! go back to huge pages. What lies in them now is collapsed, as khugepaged would do some day.
 //!
 //! The kernel may fill what is still missing in such a section at any time. So free pages beside
 //! used ones count as resident from here on. Pages inside slabs stay holes by the accounts; a slab
@@ -20,48 +19,20 @@ use crate::section::Section;
 use crate::watermark::WatermarkLevel;
 use crate::zone::{Env, Zone};
 
-/// A section, or a pageblock, is full when less than one page in so many is missing.
+/// A section is dense when less than one page in so many is missing in its used pageblocks.
 const MISSING_PART: usize = 8;
-/// And the program is on its way back to it when one in so many is there.
-const PRESENT_PART: usize = 4;
-
-/// Which sections become whole again, by what is missing in their used pageblocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dense {
-    /// Those that the program is on its way back to: what is missing there comes with the huge pages, for
-    /// a tenth of what the program would take to get it in small ones.
-    Filling,
-    /// Those that are full.
-    Full,
-}
-
-impl Dense {
-    /// Whether so much may be missing.
-    fn allows(self, nr_missing: usize, nr_pages: usize) -> bool {
-        match self {
-            Dense::Filling => (nr_pages - nr_missing) * PRESENT_PART > nr_pages,
-            Dense::Full => nr_missing * MISSING_PART < nr_pages,
-        }
-    }
-}
 
 impl Pages {
-    /// Makes the `dense` ones of the sections of `node` whole again that were holed up to the
+    /// Makes the dense ones of the sections of `node` whole again that were holed up to the
     /// generation `before`. Returns how many there were.
-    pub fn unhole(&self, node: NodeId, before: u32, dense: Dense) -> usize {
+    pub fn unhole(&self, node: NodeId, before: u32) -> usize {
         let wanted = |section: &Section| {
             section.node() == node.index()
                 && section.is_holed()
                 && is_past(section.holed_at(), before)
         };
         let sections = self.sections.iter().filter(|(_, section)| wanted(section));
-        sections.filter(|(_, section)| self.unhole_section(section, dense)).count()
-    }
-
-    /// Whether any section of `node` is holed.
-    pub fn is_holed(&self, node: NodeId) -> bool {
-        let mut sections = self.sections.iter();
-        sections.any(|(_, section)| section.node() == node.index() && section.is_holed())
+        sections.filter(|(_, section)| self.unhole_section(section)).count()
     }
 
     /// Asks for huge pages in place of the small ones of one pageblock that was holed and is full.
@@ -75,14 +46,12 @@ impl Pages {
             if matches!(self.machine.thp_mode(), ThpMode::Never | ThpMode::Unknown) {
                 return false;
             }
-            let dense = section.density();
             while let Some(pageblock) = section.next_to_collapse() {
                 let first = pageblock * PAGEBLOCK_PAGES;
                 let chunk = self.map.chunk(section.start().add(first));
-                // What is missing would come with it: holes, which the kernel may fill as well.
-                let is_full = Dense::Full.allows(chunk.nr_holes(), PAGEBLOCK_PAGES);
+                // What is missing would come with it: a few holes, which the kernel may fill as well.
                 if chunk.resident.count(0, PAGEBLOCK_PAGES) < PAGEBLOCK_PAGES
-                    || (dense == Dense::Full && !is_full)
+                    || chunk.nr_holes() * MISSING_PART >= PAGEBLOCK_PAGES
                 {
                     continue;
                 }
@@ -96,9 +65,9 @@ impl Pages {
         false
     }
 
-    /// The pages that the used pageblocks of a section miss, if it is so dense. An estimate, without the zone's
+    /// The pages that the used pageblocks of a dense section miss. An estimate, without the zone's
     /// lock.
-    fn missing_in(&self, section: &Section, dense: Dense) -> Option<usize> {
+    fn missing_in_dense(&self, section: &Section) -> Option<usize> {
         let (mut nr_pages, mut nr_missing) = (0, 0);
         for start in section.pageblocks() {
             let chunk = self.map.chunk(start);
@@ -108,15 +77,15 @@ impl Pages {
                 nr_missing += PAGEBLOCK_PAGES - nr_resident + chunk.nr_holes();
             }
         }
-        (nr_pages > 0 && dense.allows(nr_missing, nr_pages)).then_some(nr_missing)
+        (nr_missing * MISSING_PART < nr_pages).then_some(nr_missing)
     }
 
-    fn unhole_section(&self, section: &Section, dense: Dense) -> bool {
+    fn unhole_section(&self, section: &Section) -> bool {
         // No more is committed to it, and nobody holes it, from here on.
         let _window = self.window.lock();
         let home = &self.nodes[section.node()];
         let has_room = |nr_pages| self.levels(home).have_room(nr_pages, WatermarkLevel::High);
-        if !section.is_holed() || !self.missing_in(section, dense).is_some_and(has_room) {
+        if !section.is_holed() || !self.missing_in_dense(section).is_some_and(has_room) {
             return false;
         }
         let span = section.span(&self.map, 0, section.nr_pages());
@@ -130,7 +99,7 @@ impl Pages {
         for start in section.pageblocks() {
             zone.unhole(&env, start);
         }
-        section.begin_collapse(dense);
+        section.begin_collapse();
         true
     }
 }

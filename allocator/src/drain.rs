@@ -129,7 +129,7 @@ impl Mm {
             }
             let mut is_done = drained.is_whole;
             if let Some(Sweep { how, .. }) = sweep {
-                // Nobody uses it, so its holes are cold whatever their age.
+                // Nobody uses it, so its holes are cold whatever their age; huge pages are spared all the same.
                 let how = PurgeHow { up_to: None, ..how };
                 let holes = inner.purge_holes(how, max_pages - done.purged);
                 done.purged += holes.nr_pages;

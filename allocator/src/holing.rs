@@ -9,7 +9,6 @@ use crate::pagemap::PageMap;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::zone::{Thp, Zone};
 
 impl Pages {
@@ -25,23 +24,26 @@ impl Pages {
         if how.sparing.is_none() {
             return true;
         }
+        let section = self.sections.get(chunk.section());
         if !is_old {
-            self.nr_spared.fetch_add(nr_pages, Relaxed);
+            section.spare(nr_pages);
         }
-        self.sections.get(chunk.section()).wish(nr_pages) && is_old
+        is_old && section.wish(nr_pages)
     }
 
     /// Cold pages that this round of the keeper left, since huge pages were too young to be given up for
-    /// them.
+    /// them: where there were enough of them for that.
     pub fn nr_spared(&self) -> usize {
-        self.nr_spared.load(Relaxed)
+        if self.thp == Thp::Always {
+            return 0;
+        }
+        self.sections.iter().map(|(_, section)| section.nr_spared()).sum()
     }
 
     /// From here on it is counted anew what could be had of sections of huge pages if they were
-    /// holed. For the keeper, once a round.
-    pub fn begin_wishes(&self) {
-        self.sections.iter().for_each(|(_, section)| section.begin_wishes());
-        self.nr_spared.store(0, Relaxed);
+    /// holed; what the last round spared may count as that. For the keeper, once a round.
+    pub fn begin_wishes(&self, with_spared: bool) {
+        self.sections.iter().for_each(|(_, section)| section.begin_wishes(with_spared));
     }
 
     /// Whether another round would hole a section: this one found enough to be had in it.

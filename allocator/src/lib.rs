@@ -113,7 +113,6 @@ pub mod zone;
 pub use bin::{Found, HeapHot, Push};
 pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
-pub use collapse::Dense;
 pub use describe::Place;
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;

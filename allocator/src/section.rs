@@ -12,13 +12,12 @@
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
-use crate::collapse::Dense;
 use crate::fault::weakened_by;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use crate::sync::atomic::{AtomicU8, AtomicU32};
 
 /// How many sections there can be: a whole window of the largest ones.
 pub(crate) const MAX_SECTIONS: usize = if cfg!(zonal_loom) { 2 } else { 1 << 14 };
@@ -45,10 +44,10 @@ pub(crate) struct Section {
     nr_holings: AtomicU8,
     /// Pages that could be had if it was holed: in this round of the keeper so far, and in the last.
     wishes: [AtomicU32; 2],
+    /// The same in this round, of huge pages that are spared for now.
+    spared: AtomicU32,
     /// Pageblocks from the start on that are to be collapsed since it was made whole again.
     to_collapse: AtomicU32,
-    /// Those of them too in which much is missing.
-    is_filling: AtomicBool,
 }
 
 /// A section is holed for one page in so many.
@@ -121,23 +120,37 @@ impl Section {
     pub(crate) fn wish(&self, nr_pages: usize) -> bool {
         let [now, last] = &self.wishes;
         now.fetch_add(nr_pages as u32, Relaxed);
-        self.is_worth(last)
+        self.is_worth(last.load(Relaxed))
+    }
+
+    /// Notes that `nr_pages` more could be had some day: huge pages are too young to be given up for them.
+    pub(crate) fn spare(&self, nr_pages: usize) {
+        self.spared.fetch_add(nr_pages as u32, Relaxed);
     }
 
     /// Whether there are enough in this round.
     pub(crate) fn has_wishes(&self) -> bool {
-        self.is_worth(&self.wishes[0]) && self.may_be_holed()
+        self.is_worth(self.wishes[0].load(Relaxed)) && self.may_be_holed()
     }
 
-    fn is_worth(&self, wishes: &AtomicU32) -> bool {
-        let nr_pages = wishes.load(Relaxed) as usize;
+    /// The pages that were spared in this round, where there would be enough with them.
+    pub(crate) fn nr_spared(&self) -> usize {
+        let spared = self.spared.load(Relaxed);
+        let is_worth = self.is_worth(self.wishes[0].load(Relaxed) + spared);
+        if is_worth && self.may_be_holed() { spared as usize } else { 0 }
+    }
+
+    fn is_worth(&self, nr_pages: u32) -> bool {
+        let nr_pages = nr_pages as usize;
         let part = if self.nr_holings() == 0 { WORTH_PART } else { WORTH_PART_AGAIN };
         nr_pages > 0 && nr_pages * part >= self.nr_committed()
     }
 
-    pub(crate) fn begin_wishes(&self) {
+    /// A round begins; what the last one spared may count among its wishes.
+    pub(crate) fn begin_wishes(&self, with_spared: bool) {
         let [now, last] = &self.wishes;
-        last.store(now.swap(0, Relaxed), Relaxed);
+        let spared = self.spared.swap(0, Relaxed);
+        last.store(now.swap(0, Relaxed) + if with_spared { spared } else { 0 }, Relaxed);
     }
 
     /// The generation in which it was last holed; 0 before.
@@ -155,14 +168,8 @@ impl Section {
         self.holed.store(WHOLE, Relaxed);
     }
 
-    /// How dense it was when it was last made whole again.
-    pub(crate) fn density(&self) -> Dense {
-        if self.is_filling.load(Relaxed) { Dense::Filling } else { Dense::Full }
-    }
-
-    /// All its pageblocks are to be collapsed, since it is so dense.
-    pub(crate) fn begin_collapse(&self, dense: Dense) {
-        self.is_filling.store(dense == Dense::Filling, Relaxed);
+    /// All its pageblocks are to be collapsed.
+    pub(crate) fn begin_collapse(&self) {
         let nr_pageblocks = self.nr_committed() / PAGEBLOCK_PAGES;
         self.to_collapse.store(nr_pageblocks as u32, Relaxed);
     }
@@ -229,8 +236,8 @@ impl Sections {
             holed_at: number(),
             nr_holings: AtomicU8::new(0),
             wishes: [number(), number()],
+            spared: number(),
             to_collapse: number(),
-            is_filling: AtomicBool::new(false),
         };
         Sections { table: [(); MAX_SECTIONS].map(|()| section()), len: number() }
     }

@@ -17,7 +17,7 @@ pub const MIN_AGE_NS: u64 = 40_000_000;
 /// The longest age, in nanoseconds.
 pub const MAX_AGE_NS: u64 = 10_000_000_000;
 /// Purged memory that comes back within this time counts as refaulted.
-const WINDOW_NS: u64 = 10_000_000_000;
+pub(crate) const WINDOW_NS: u64 = 10_000_000_000;
 /// The age grows when that many pages were wanted again,
 const JUDGE_PAGES: u64 = 64;
 /// and one for so much of the time that they would have had to be kept: fewer cost less than one part
@@ -27,8 +27,6 @@ const JUDGE_NS_PER_PAGE: u64 = 8_000_000;
 const JUDGE_NS: u64 = 1_000_000_000;
 /// One refault for that many purged pages is too many.
 const TOLERATED: u64 = 4;
-/// So often it is looked how far a program has come back, while it does.
-const LOOKS_AT_RETURN: u64 = 8;
 /// The age becomes so many times the one that would have done.
 const MARGIN: u64 = 2;
 /// Without refaults the age halves in this time,
@@ -120,24 +118,6 @@ impl Ageing {
         if nr_pages > 0 {
             self.owed.add(nr_pages, used_at);
         }
-    }
-
-    /// Pages that were purged not long ago and not wanted since.
-    pub(crate) fn nr_owed(&self) -> u64 {
-        self.owed.nr_pages()
-    }
-
-    /// After so many more pages without memory that were handed out it is worth to look: they may be enough
-    /// for a regret, or after one a part of what went with them.
-    pub(crate) fn nr_to_judge(&self) -> u64 {
-        let nr_owed = self.owed.nr_pages();
-        let nr_regretted = self.regretted.nr_pages();
-        let nr_pages = if nr_owed > nr_regretted {
-            (nr_owed / (TOLERATED + 1)).saturating_sub(self.refaults) + 1
-        } else {
-            nr_regretted / LOOKS_AT_RETURN
-        };
-        nr_pages.max(JUDGE_PAGES)
     }
 
     /// Tells of pages without memory that were handed out since the last call, before anything else is

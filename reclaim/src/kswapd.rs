@@ -172,7 +172,7 @@ impl Kswapd {
         self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
         // Before anything is purged at an age that turns out to be a mistake.
         let was_thrashing = self.ageing.is_thrashing();
-        let comes_back = self.judge(mm, own.is_some());
+        self.judge(mm, own.is_some());
         let has_paid = was_thrashing && !self.ageing.is_thrashing();
         if has_paid {
             // What was kept until now goes like what was freed just now.
@@ -206,37 +206,25 @@ impl Kswapd {
         let age_ns = self.age_ns(mm).max(kept_ns);
         let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
         self.ageing.note_purged(purged as u64, used_at);
-        self.spared.note(nr_spared, was_rung, &self.ageing);
-        // Callers do not collapse, which is the point of it as long as the program comes back.
-        let comes_back = comes_back && own.is_none();
-        let mends = |it: Regret| it.mends(awake, was_rung, comes_back).map(|dense| (it, dense));
-        if may_purge && let Some((regret, dense)) = self.regret.and_then(mends) {
-            regret.unhole(mm, dense);
+        self.spared.note(nr_spared, purged, was_rung);
+        if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
+            regret.unhole(mm);
             if own.is_none() {
                 collapse(mm, || work.spent_ns(mm) < self.credit_ns);
             }
         }
-        self.await_return(mm, may_purge && own.is_none());
 
         if !self.balance.gains() {
             self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
         }
-        let would_hole = mm.pages().has_wishes() && !self.spared.waits();
+        let would_hole = mm.pages().has_wishes() || (nr_spared > 0 && self.spared.is_rest());
         let next = self.next(mm, purged > 0 || would_hole);
         self.clock.ask(if let Next::Sleep(ns) = next { ns } else { 0 });
         next
     }
 
-    /// Where huge pages were broken up: has the thread woken when what went is wanted again.
-    fn await_return(&self, mm: &Mm, may_regain: bool) {
-        for node in nodes(mm) {
-            let is_awaited = may_regain && mm.pages().is_holed(node);
-            mm.pages().await_faults(node, is_awaited.then(|| self.ageing.nr_to_judge()));
-        }
-    }
-
-    /// Judges the age of cold memory by what was wanted again since the last round; whether any was.
-    fn judge(&mut self, mm: &Mm, in_caller: bool) -> bool {
+    /// Judges the age of cold memory by what was wanted again since the last round.
+    fn judge(&mut self, mm: &Mm, in_caller: bool) {
         let now = self.clock.awake_ns();
         self.pay(mm, in_caller);
         let faults = faults(mm);
@@ -247,7 +235,6 @@ impl Kswapd {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
         self.ageing.note_pages(mm.pages().charged(), now);
-        judged.refaults > 0
     }
 
     /// What the program worked since the last round pays for what it wanted again. Where nobody can or
@@ -322,9 +309,11 @@ impl Kswapd {
         let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
-        let sparing = Some(border(generations(self.spared.age_ns(age_ns))));
+        // The clock of callers stands still in pauses, so these spare nothing by it.
+        let huge_age_ns = if own.is_some() { age_ns } else { self.spared.age_ns(age_ns) };
+        let sparing = Some(border(generations(huge_age_ns)));
         let how = PurgeHow { up_to, sparing, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
-        mm.pages().begin_wishes();
+        mm.pages().begin_wishes(self.spared.is_rest());
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
         let max_pages = most().min((self.credit_ns / PAGE_NS) as usize);

@@ -44,7 +44,7 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     match unsafe { h.alloc(request, from) } {
         Err(AllocError::Exhausted { .. }) => {}
         done => {
-            if mm.pages().take_wake() {
+            if mm.pages().take_boost_wake() {
                 wake_kswapd(mm);
             }
             return done;

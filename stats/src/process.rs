@@ -76,7 +76,7 @@ figures! {
         size_mismatch: Counter Count,
         /// Times the background reclaimer worked for a watermark.
         pageoutrun: Counter Count,
-        /// Times a request woke the background reclaimer: below the low mark, or when purged pages were wanted again.
+        /// Times a request below the low mark woke the background reclaimer.
         kswapd_wakeups: Counter Count,
         /// Times it worked for marks that fragmentation had raised.
         pageoutrun_boost: Counter Count,

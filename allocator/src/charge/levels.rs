@@ -44,12 +44,7 @@ impl Levels<'_> {
     pub(crate) fn raise(self) {
         let raised = [self.process, self.node].map(Budget::raise);
         if raised.contains(&true) {
-            self.wake();
+            self.process.wakes.store(true, Relaxed);
         }
-    }
-
-    /// Has the background reclaimer woken.
-    pub(crate) fn wake(self) {
-        self.process.wakes.store(true, Relaxed);
     }
 }

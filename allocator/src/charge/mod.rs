@@ -62,8 +62,7 @@ pub(crate) struct Budget {
     boost: AtomicUsize,
     /// The most that the marks of the cap may be raised by.
     cap_max_boost: AtomicUsize,
-    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks, or since purged
-    /// pages are wanted again.
+    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks.
     wakes: AtomicBool,
 }
 
@@ -163,7 +162,7 @@ impl Budget {
         self.boost.store(self.boost().saturating_sub(nr_pages), Relaxed);
     }
 
-    /// Whether the background reclaimer is to be woken; told once.
+    /// Whether the background reclaimer is to be woken for a boost; told once.
     pub(crate) fn take_wake(&self) -> bool {
         self.wakes.load(Relaxed) && self.wakes.swap(false, Relaxed)
     }

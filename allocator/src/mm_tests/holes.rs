@@ -123,7 +123,7 @@ fn holes_that_the_kernel_filled_go_back_again() {
     let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     let left = nr_resident();
     assert!(purged > 50 && left + 50 < before, "{purged} purged, {left} of {before} left");
-    assert_eq!(mm.pages().unhole(owner.heap().node(), 0, crate::Dense::Full), 1);
+    assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
     mm.validate(Some(owner.0)).unwrap();
     // SAFETY: free memory inside slabs, which nobody else touches.
     freed.iter().for_each(|p| unsafe { p.write_volatile(1) });
@@ -148,7 +148,7 @@ fn holes_that_the_kernel_filled_and_keeps_count_again() {
     mm.drain_all(Some(owner.0));
     let purged = mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX);
     assert!(purged > 50);
-    assert_eq!(mm.pages().unhole(owner.heap().node(), 0, crate::Dense::Full), 1);
+    assert_eq!(mm.pages().unhole(owner.heap().node(), 0), 1);
     let charged = mm.pages().charged();
     [Call::Purge, Call::PurgeMany]
         .into_iter()

@@ -139,10 +139,9 @@ impl Pages {
         self.budget_of(node).unboost(nr_pages);
     }
 
-    /// Whether the background reclaimer is to be woken because marks were raised, or as
-    /// [`Pages::await_faults`] asked; told once.
+    /// Whether the background reclaimer is to be woken because marks were raised; told once.
     #[inline]
-    pub fn take_wake(&self) -> bool {
+    pub fn take_boost_wake(&self) -> bool {
         self.budget.take_wake()
     }
 

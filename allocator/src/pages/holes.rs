@@ -31,7 +31,7 @@ impl Pages {
         }
         zone.nr_holes -= nr_pages;
         self.map.chunk(pfn).adjust_holes(-(nr_pages as isize));
-        zone.note_faults(self.levels(home), nr_pages);
+        zone.events.pgfault += nr_pages as u64;
         if home.spend(nr_pages) {
             return true;
         }

@@ -81,8 +81,6 @@ pub struct Pages {
     /// Time in all that counts for nobody's age.
     asleep_ns: AtomicU64,
     nr_threads: AtomicUsize,
-    /// Counted by the keeper, in this round: see [`Pages::nr_spared`].
-    pub(crate) nr_spared: AtomicUsize,
     pub(crate) density: Density,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
@@ -133,7 +131,6 @@ impl Pages {
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
-            (&raw mut (*at).nr_spared).write(AtomicUsize::new(0));
             (&raw mut (*at).density).write(Density::new());
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
         }
@@ -176,13 +173,6 @@ impl Pages {
     /// zero.
     pub fn zone_stats(&self, node: NodeId) -> Option<zonal_stats::Node> {
         self.node(node).map(Node::stats)
-    }
-
-    /// Has the background reclaimer woken once when `nr_pages` more of a node got their memory, or never.
-    pub fn await_faults(&self, node: NodeId, nr_pages: Option<u64>) {
-        if let Some(home) = self.node(node) {
-            home.lock().await_faults(nr_pages);
-        }
     }
 
     /// A request went into direct reclaim on a node.

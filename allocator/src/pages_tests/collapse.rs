@@ -5,7 +5,6 @@ use std::vec::Vec;
 use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::{N0, Rig};
-use crate::collapse::Dense;
 use crate::pages::PageConfig;
 use crate::pfn::Pfn;
 use crate::purge::{Isolated, PurgeHow, Reclaimer};
@@ -36,8 +35,8 @@ fn a_holed_section_that_is_dense_becomes_whole_and_can_be_holed_again() {
     rig.pages.set_generation(10);
     let head = hole(&rig, &mut runs);
     let charged = rig.pages.charged();
-    assert_eq!(rig.pages.unhole(N0, 9, Dense::Full), 0, "holed later");
-    assert_eq!(rig.pages.unhole(N0, 10, Dense::Full), 1);
+    assert_eq!(rig.pages.unhole(N0, 9), 0, "holed later");
+    assert_eq!(rig.pages.unhole(N0, 10), 1);
     rig.check();
     // The kernel may fill the rest at any time, so it counts, and is to be had again.
     let chunk = rig.pages.map.chunk(head);
@@ -47,7 +46,7 @@ fn a_holed_section_that_is_dense_becomes_whole_and_can_be_holed_again() {
     assert!(rig.fake.calls(Call::Collapse) > 0);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
     assert!(!chunk.is_whole());
-    assert_eq!(rig.pages.unhole(N0, 9, Dense::Full), 0);
+    assert_eq!(rig.pages.unhole(N0, 9), 0);
     rig.check();
 }
 
@@ -76,7 +75,7 @@ fn what_is_isolated_while_a_section_becomes_whole_counts_as_the_rest_of_it() {
         for pfn in blocks {
             home.lock().isolate(&rig.pages.map, pfn);
         }
-        assert_eq!(rig.pages.unhole(N0, rig.pages.generation(), Dense::Full), 1);
+        assert_eq!(rig.pages.unhole(N0, rig.pages.generation()), 1);
         rig.check();
         let mut put = Vec::new();
         if is_first {
@@ -138,7 +137,7 @@ fn a_sparse_section_stays_as_it_is() {
     let (rig, mut runs) = dense(&PageConfig::default());
     runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
     rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
-    assert_eq!(rig.pages.unhole(N0, 0, Dense::Full), 0);
+    assert_eq!(rig.pages.unhole(N0, 0), 0);
     assert!(!rig.pages.collapse(N0));
     rig.check();
 }
@@ -152,7 +151,7 @@ fn a_section_stays_as_it_is_where_a_limit_is_near() {
     while headroom() >= rig.pages.watermarks().high + 256 {
         runs.push(rig.alloc(512).unwrap());
     }
-    assert_eq!(rig.pages.unhole(N0, 0, Dense::Full), 0);
+    assert_eq!(rig.pages.unhole(N0, 0), 0);
     rig.check();
 }
 
@@ -163,13 +162,13 @@ fn a_few_pages_are_not_worth_a_section() {
     let last = runs.last_mut().unwrap();
     rig.pages.shrink_run(last, 256);
     for _ in 0..3 {
-        rig.pages.begin_wishes();
+        rig.pages.begin_wishes(false);
         assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0);
     }
     runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
-    rig.pages.begin_wishes();
+    rig.pages.begin_wishes(false);
     assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0, "it takes a round to know");
-    rig.pages.begin_wishes();
+    rig.pages.begin_wishes(false);
     assert_eq!(rig.pages.purge(N0, usize::MAX, how), runs.len() * 256);
     rig.check();
 }
@@ -179,7 +178,7 @@ fn what_was_wanted_back_is_holed_again_only_for_much_more() {
     let (rig, mut runs) = dense(&PageConfig::default());
     let how = PurgeHow { sparing: Some(rig.pages.generation()), ..PurgeHow::ALL };
     let purge = || {
-        rig.pages.begin_wishes();
+        rig.pages.begin_wishes(false);
         rig.pages.purge(N0, usize::MAX, how)
     };
     let section = |run: &PageRun| rig.pages.map.chunk(run.head()).section();
@@ -190,7 +189,7 @@ fn what_was_wanted_back_is_holed_again_only_for_much_more() {
     let tenth = nr_committed / 10 / 256 + 1;
     runs[..tenth].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
     assert_eq!([purge(), purge()], [0, tenth * 256]);
-    assert_eq!(rig.pages.unhole(N0, rig.pages.generation(), Dense::Full), 1);
+    assert_eq!(rig.pages.unhole(N0, rig.pages.generation()), 1);
     assert_eq!([purge(), purge(), purge()], [0; 3]);
     let quarter = nr_committed / 4 / 256 + 1;
     runs[tenth..quarter].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
@@ -198,26 +197,42 @@ fn what_was_wanted_back_is_holed_again_only_for_much_more() {
     rig.check();
 }
 
+/// What old pages of a section are, young ones of it are not.
 #[test]
-fn a_section_that_the_program_is_on_its_way_back_to_gets_what_is_missing() {
+fn old_pages_alone_decide_whether_huge_ones_are_given_up() {
     let (rig, mut runs) = dense(&PageConfig::default());
-    runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 100));
-    rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
-    assert!(rig.pages.is_holed(N0));
-    assert_eq!(rig.pages.unhole(N0, 0, Dense::Filling), 0, "a fifth is there");
-    // Another seventh of it comes, and the program is seen.
-    rig.pages.await_faults(N0, Some(runs.len() as u64 * 70));
-    let nr_runs = runs.len();
-    for i in 0..nr_runs {
-        assert!(!rig.pages.take_wake());
-        runs.extend([64, 6].map(|nr_pages| rig.alloc(nr_pages).unwrap()));
-        assert!(!rig.pages.take_wake() || i == nr_runs - 1);
+    let purge = |up_to, sparing, with_spared| {
+        rig.pages.begin_wishes(with_spared);
+        let how = PurgeHow { up_to: Some(up_to), sparing: Some(sparing), ..PurgeHow::ALL };
+        rig.pages.purge(N0, usize::MAX, how)
+    };
+    rig.pages.set_generation(10);
+    rig.pages.shrink_run(runs.last_mut().unwrap(), 400);
+    rig.pages.set_generation(20);
+    let nr_young = runs.len() - 1;
+    runs[..nr_young].iter_mut().for_each(|run| rig.pages.shrink_run(run, 400));
+    assert_eq!([(); 3].map(|()| purge(20, 15, false)), [0; 3]);
+    assert_eq!(rig.pages.nr_spared(), nr_young * 112);
+    // A rest of what went goes as all others, at once.
+    assert_eq!(purge(20, 20, true), runs.len() * 112);
+    rig.check();
+}
+
+/// However long it had been held.
+#[test]
+fn a_huge_page_is_spared_from_the_last_free_on() {
+    let (rig, mut runs) = dense(&PageConfig::default());
+    let purge = |sparing| {
+        rig.pages.begin_wishes(false);
+        let how = PurgeHow { up_to: Some(30), sparing: Some(sparing), ..PurgeHow::ALL };
+        rig.pages.purge(N0, usize::MAX, how)
+    };
+    for (generation, nr_left) in [(10, 500), (20, 300)] {
+        rig.pages.set_generation(generation);
+        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, nr_left));
     }
-    let charged = rig.pages.charged();
-    assert_eq!(rig.pages.unhole(N0, 0, Dense::Full), 0);
-    assert!(rig.pages.unhole(N0, 0, Dense::Filling) > 0);
-    assert!(rig.pages.charged() > charged);
-    while rig.pages.collapse(N0) {}
-    assert!(rig.fake.calls(Call::Collapse) > 0);
+    rig.pages.set_generation(30);
+    assert_eq!([purge(19), purge(19)], [0; 2]);
+    assert_eq!([purge(20), purge(20)], [0, runs.len() * 212]);
     rig.check();
 }

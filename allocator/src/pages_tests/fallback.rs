@@ -76,12 +76,12 @@ fn a_boost_that_is_not_met_wakes_the_reclaimer_whosever_marks_it_raised() {
         node_limits[0] = of_node;
         let config = PageConfig { limit, node_limits, thp: Thp::Never, ..PageConfig::default() };
         let (rig, _held) = with_holes(Rig::new(FakeBuilder::new(), &config), 4);
-        assert!(!rig.pages.take_wake());
+        assert!(!rig.pages.take_boost_wake());
         let _mixed = rig.alloc_as(8, Migratetype::Large).unwrap();
         let is_met = rig.pages.boosted_shortfall(N0) == 0;
         assert_eq!(is_met, limit == of_node, "{limit} {of_node}");
-        assert_eq!(rig.pages.take_wake(), !is_met, "{limit} {of_node}");
-        assert!(!rig.pages.take_wake(), "told once");
+        assert_eq!(rig.pages.take_boost_wake(), !is_met, "{limit} {of_node}");
+        assert!(!rig.pages.take_boost_wake(), "told once");
         rig.check();
     }
 }

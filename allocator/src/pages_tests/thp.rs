@@ -39,7 +39,7 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     }
     // Unless that is not so long ago.
     let purge = |now: u32| {
-        rig.pages.begin_wishes();
+        rig.pages.begin_wishes(false);
         let old = Some(now - 5);
         let how = PurgeHow { up_to: old, sparing: old, ..PurgeHow::ALL };
         rig.pages.purge(N0, usize::MAX, how)

@@ -59,9 +59,13 @@ impl PurgeHow {
         self.up_to.is_none_or(|border| is_past(generation, border))
     }
 
-    /// The same where a huge page is given up for it.
-    fn takes_huge(&self, generation: u32) -> bool {
-        self.sparing.is_none_or(|border| is_past(generation, border))
+    /// The same where a huge page is given up for it, in which something was last freed at `freed_at`. That
+    /// counts only where huge pages are spared: what else is free is old when it is not handed out.
+    fn takes_huge(&self, generation: u32, freed_at: u32) -> bool {
+        let is_past = |border| {
+            is_past(generation, border) && (self.sparing == self.up_to || is_past(freed_at, border))
+        };
+        self.sparing.is_none_or(is_past)
     }
 }
 

@@ -146,7 +146,7 @@ impl Pages {
             }
             if chunk.is_whole() {
                 let nr_pages = chunk.nr_free_resident();
-                let is_old = how.takes_huge(chunk.generation());
+                let is_old = how.takes_huge(chunk.generation(), chunk.freed_at());
                 if nr_pages >= WORTH_HOLING && self.is_worth_holing(chunk, nr_pages, how, is_old) {
                     batch.to_hole.get_or_insert(chunk.section());
                 }

@@ -32,7 +32,7 @@ impl Zone {
         self.nr_out += nr_pages;
         self.events.pgalloc += nr_pages as u64;
         probe::mm_page_alloc(env.map.addr_of(head).addr(), nr_pages, self.node.index());
-        self.note_faults(env.levels, fresh);
+        self.events.pgfault += fresh as u64;
         known_zero
     }
 }

@@ -122,8 +122,6 @@ pub(crate) struct Zone {
     pub(crate) purge_cursor: (u32, u32),
     /// Splits and merges are counted by the buddy core.
     pub(crate) events: ZoneEvents,
-    /// At so many pages that got their memory the background reclaimer is to be woken.
-    faults_awaited: u64,
 }
 
 impl Zone {
@@ -143,23 +141,7 @@ impl Zone {
             nr_highatomic: 0,
             purge_cursor: (0, 0),
             events: ZoneEvents::default(),
-            faults_awaited: u64::MAX,
         }
-    }
-
-    /// Counts pages that get their memory.
-    pub(crate) fn note_faults(&mut self, levels: Levels<'_>, nr_pages: usize) {
-        self.events.pgfault += nr_pages as u64;
-        if self.events.pgfault >= self.faults_awaited {
-            self.faults_awaited = u64::MAX;
-            levels.wake();
-        }
-    }
-
-    /// Has the background reclaimer woken once after so many more of them, or never.
-    pub(crate) fn await_faults(&mut self, nr_pages: Option<u64>) {
-        self.faults_awaited =
-            nr_pages.map_or(u64::MAX, |nr| self.events.pgfault.saturating_add(nr));
     }
 
     /// Counts pages that `by` looked at.
@@ -260,8 +242,11 @@ impl Zone {
                 all if all == nr_pages => hi - lo,
                 _ => chunk.resident.count(lo, hi),
             };
-            if here > 0 && chunk.nr_free_resident() == 0 {
-                chunk.stamp(env.generation);
+            if here > 0 {
+                if chunk.nr_free_resident() == 0 {
+                    chunk.stamp(env.generation);
+                }
+                chunk.set_freed_at(env.generation);
             }
             chunk.adjust((hi - lo) as isize, here as isize);
         }
