@@ -2,13 +2,22 @@
 //!
 //! A huge page is cleared whole with its first touch and is resident whole from then on. A program that
 //! writes all of its large blocks gains by it; one that touches a page here and there pays for 512 each
-//! time. No request tells. So some pages are looked at when a block is freed: one that holds nothing but
+//! time. No request tells. So some pages of what was freed are looked at: one that holds nothing but
 //! zeros was most likely never touched. Large blocks get small pages at first, huge ones once most of what
 //! was looked at was used, and small ones again once half of it was not.
 //!
-//! Only what was freed is looked at: it is ours to read, while a program may have forbidden access to a
-//! live block; and the kernel, which knows about those (`mincore`), is not asked by calls of the program,
-//! since a seccomp filter may kill who asks. So what a program never frees stays in small pages.
+//! A program may have forbidden access to a live block, or to one that it frees, so:
+//!
+//! * A run of a zone is looked at when it is freed, as the next owner is to write there in any case.
+//! * A mapping, which would go back to the system as it is, is looked at when it is handed out again, and
+//!   without a lock: a page may be brought in by a thread of the program, which allocates (`userfaultfd`).
+//! * A forked child looks at nothing: what it inherited may be missing in it (`MADV_DONTFORK`).
+//!
+//! The kernel, which knows about live blocks, too (`mincore`), is not asked by calls of the program, since
+//! a seccomp filter may kill who asks. So what a program never frees stays in small pages.
+//!
+//! Nothing is looked at where the answer is of no use, or zeros are zonal's own (level 2): there large blocks
+//! count as dense.
 //!
 //! # Synchronisation
 //!
@@ -30,7 +39,7 @@ const WEIGHT: u32 = 8;
 const DENSE: u32 = ALL / 10 * 7;
 /// until it is less than this. It begins there.
 const SPARSE: u32 = ALL / 2;
-/// A block is looked at for so many pages that are freed,
+/// A block is looked at for so many pages of all that is seen,
 const PERIOD: usize = 1024;
 /// at so many pages of it, if it has them.
 const LOOKS: usize = 4;
@@ -41,17 +50,32 @@ pub(crate) struct Density {
     /// The share of pages that were used.
     share: AtomicU32,
     is_dense: AtomicBool,
-    /// Pages to be freed until the next look.
+    learns: AtomicBool,
+    /// Pages to be seen until the next look.
     left: AtomicU32,
 }
 
 impl Density {
-    pub(crate) fn new() -> Density {
+    pub(crate) fn new(learns: bool) -> Density {
         Density {
             share: AtomicU32::new(SPARSE),
-            is_dense: AtomicBool::new(false),
+            is_dense: AtomicBool::new(!learns),
+            learns: AtomicBool::new(learns),
             left: AtomicU32::new(0),
         }
+    }
+
+    /// From now on nothing is looked at. What is known by then stays; dense, if that is nothing.
+    pub(crate) fn cease(&self) {
+        if self.share.load(Relaxed) == SPARSE {
+            self.is_dense.store(true, Relaxed);
+        }
+        self.learns.store(false, Relaxed);
+    }
+
+    /// Whether anything is looked at.
+    pub(crate) fn learns(&self) -> bool {
+        self.learns.load(Relaxed)
     }
 
     /// Whether large blocks are better off with huge pages.
@@ -60,12 +84,15 @@ impl Density {
         self.is_dense.load(Relaxed)
     }
 
-    /// Looks at a block of `nr_pages` pages that was freed.
+    /// Looks at `nr_pages` pages that a block had which was freed, now and then.
     ///
     /// # Safety
-    /// The pages at `start` can be read, and are nobody else's.
+    /// The pages at `start` are mapped for the caller, and nobody else's.
     #[inline]
     pub(crate) unsafe fn note_freed(&self, start: *const u8, nr_pages: usize) {
+        if !self.learns() {
+            return;
+        }
         let left = self.left.load(Relaxed) as usize;
         if nr_pages < left {
             self.left.store((left - nr_pages) as u32, Relaxed);

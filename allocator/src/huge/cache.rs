@@ -5,7 +5,9 @@
 //! together with the blocks in use they hold no more than those held at their highest in recent
 //! time. They leave by age, and when others need the room.
 
-use zonal_numa::{MemPolicy, NodeId, Span};
+use core::ptr;
+
+use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use super::index::{Index, Mapping, State};
 use super::{Huge, unmap};
@@ -78,11 +80,18 @@ impl Huge {
         &self,
         pages: &Pages,
         place: (NodeId, MemPolicy),
-        len: usize,
-        align: usize,
+        (len, align): (usize, usize),
+        tells: bool,
     ) -> Option<Span> {
         let mut index = self.index.lock();
-        if let Some(span) = index.take_fitting(place, len, align) {
+        if let Some((i, span)) = index.take_fitting(place, len, align) {
+            let told = core::mem::replace(&mut index.items_mut()[i].tells, tells);
+            drop(index);
+            if told {
+                let start = ptr::with_exposed_provenance(span.addr());
+                // SAFETY: mapped, and nobody has it yet.
+                unsafe { pages.density.note_freed(start, len / PAGE_SIZE) };
+            }
             return Some(span);
         }
         // A move keeps no alignment beyond that of a page.
@@ -99,8 +108,11 @@ impl Huge {
             index.cached_bytes += old.len();
             index.items_mut()[i].state = State::Cached(0);
         }
-        if let Some(span) = span.filter(|_| pages.density.is_dense()) {
-            index.ask_for_huge(pages, span.addr());
+        if let Some(span) = span {
+            index.set_tells(span.addr(), tells);
+            if pages.density.is_dense() {
+                index.ask_for_huge(pages, span.addr());
+            }
         }
         drop(index);
         self.keep_to_peak(pages);
@@ -123,7 +135,7 @@ impl Index {
         place: (NodeId, MemPolicy),
         len: usize,
         align: usize,
-    ) -> Option<Span> {
+    ) -> Option<(usize, Span)> {
         if self.cached_bytes < len {
             return None;
         }
@@ -143,7 +155,7 @@ impl Index {
         }
         self.items_mut()[i].span = span;
         self.make_live(i);
-        Some(span)
+        Some((i, span))
     }
 
     /// Marks item `i` as cached since `now`, one with cached neighbours that it touches.
@@ -173,7 +185,8 @@ impl Index {
         // SAFETY: both ranges are ours, and they touch.
         let span = unsafe { Span::new(first.span.addr(), first.span.len() + second.span.len()) };
         let strays = first.strays.saturating_add(second.strays);
-        items[i] = Mapping { span, state: State::Cached(a.max(b)), strays, ..first };
+        let tells = first.tells && second.tells;
+        items[i] = Mapping { span, state: State::Cached(a.max(b)), strays, tells, ..first };
         self.remove(i + 1);
         true
     }

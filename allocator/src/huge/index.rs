@@ -27,6 +27,9 @@ pub(super) struct Mapping {
     pub(super) strays: u32,
     /// Whether huge pages were asked for.
     pub(super) by_huge_pages: bool,
+    /// Its block gets huge pages where large blocks are dense, and tells whether they are: it was not asked for
+    /// with zeros, and did not grow.
+    pub(super) tells: bool,
 }
 
 #[derive(Debug)]

@@ -60,7 +60,8 @@ impl Huge {
         let in_turn = is_in_turn(policy.policy);
         let turns = if in_turn { policy.policy } else { MemPolicy::LOCAL };
         let is_bound = !in_turn && pages.is_bound(node);
-        if let Some(span) = self.take_cached(pages, (node, turns), len, request.align) {
+        let tells = !request.zeroed && !request.grows;
+        if let Some(span) = self.take_cached(pages, (node, turns), (len, request.align), tells) {
             if !is_bound {
                 return Ok(HugeBlock { span, known_zero: false });
             }
@@ -79,6 +80,8 @@ impl Huge {
             _ if footing == Footing::Firm => false,
             Thp::Never => false,
             // Whoever asks for zeros may leave them untouched; what grows is written as it does.
+            // Of what is too large to be kept nobody would ever know.
+            Thp::Auto if len > CACHE_BYTES => !request.zeroed,
             Thp::Auto => !request.zeroed && (request.grows || pages.density.is_dense()),
             Thp::Always => true,
         };
@@ -93,8 +96,8 @@ impl Huge {
                 // A wish: small pages serve as well.
                 let _ = pages.machine.advise_huge(span, true);
             }
-            let mapping =
-                Mapping { span, state: State::Live, node, turns, strays: 0, by_huge_pages };
+            let (state, tells) = (State::Live, tells && footing != Footing::Firm);
+            let mapping = Mapping { span, state, node, turns, strays: 0, by_huge_pages, tells };
             let is_placed = footing == Footing::Ample || pages.fill(node, span);
             let entered = is_placed && self.index.lock().insert(pages, mapping);
             if entered {
@@ -133,9 +136,12 @@ impl Huge {
             i = index.find_live(addr)?.0;
         }
         let len = mapping.span.len();
-        // SAFETY: a mapping that the caller gives up; another thread that does so, too, waits for the lock.
-        unsafe { pages.density.note_freed(ptr::with_exposed_provenance(addr), len / PAGE_SIZE) };
-        if len + index.cached_bytes <= CACHE_BYTES {
+        // One in small pages would serve a dense program in them for ever.
+        let is_outdated = pages.density.learns()
+            && pages.density.is_dense()
+            && mapping.tells
+            && !mapping.by_huge_pages;
+        if len + index.cached_bytes <= CACHE_BYTES && !is_outdated {
             index.cache(i, now);
             drop(index);
         } else {

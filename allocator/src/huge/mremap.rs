@@ -45,6 +45,7 @@ impl Huge {
         if let Some(span) = span.filter(|span| span.len() > old.span.len()) {
             // What grows is written as it does.
             index.ask_for_huge(pages, span.addr());
+            index.set_tells(span.addr(), false);
         }
         drop(index);
         self.keep_to_peak(pages);
@@ -61,6 +62,13 @@ impl Index {
             // A wish.
             let _ = pages.machine.advise_huge(mapping.span, true);
             mapping.by_huge_pages = true;
+        }
+    }
+
+    /// Whether the mapping at `addr` tells how dense blocks are.
+    pub(super) fn set_tells(&mut self, addr: usize, tells: bool) {
+        if let Some(i) = self.find(addr) {
+            self.items_mut()[i].tells = tells;
         }
     }
 

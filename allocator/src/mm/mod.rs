@@ -111,6 +111,9 @@ impl Mm {
         // the reference is made.
         unsafe {
             Pages::init(&raw mut (*place).pages, machine, &config.pages)?;
+            if config.checked {
+                (*place).pages.density.cease();
+            }
             (&raw mut (*place).meta).write(Meta::new(rest));
             (&raw mut (*place).huge).write(Huge::new());
             (&raw mut (*place).deferred).write(Deferred::new());

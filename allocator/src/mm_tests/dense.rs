@@ -102,6 +102,8 @@ fn mappings_get_huge_pages_once_they_turn_out_dense() {
         let block = owner.alloc(size, 8);
         touch(block, size, step);
         owner.free(block);
+        // What comes from the cache tells of who had it.
+        owner.free(owner.alloc(size, 8));
         mm.drain_huge();
         machine.calls(Call::AdviseHuge) > before
     };
@@ -111,10 +113,74 @@ fn mappings_get_huge_pages_once_they_turn_out_dense() {
     let sparse: Vec<bool> = (0..24).map(|_| is_advised(512)).collect();
     assert!(sparse[0] && !sparse[16..].contains(&true), "{sparse:?}");
     // What grows is written as it does.
-    let grown = mm.resize(owner.alloc(size, 8), 2 * size).unwrap();
     let before = machine.calls(Call::AdviseHuge);
+    let grown = mm.resize(owner.alloc(size, 8), 2 * size).unwrap();
     let grown = mm.resize(grown, 3 * size).unwrap();
-    assert_eq!(machine.calls(Call::AdviseHuge), before, "it was advised when it grew first");
+    assert_eq!(machine.calls(Call::AdviseHuge), before + 1, "it was advised when it grew first");
     owner.free(grown);
     mm.validate(Some(owner.0)).unwrap();
+}
+
+/// A dense program whose only block of a size comes back to it each time: in huge pages from then on.
+#[test]
+fn a_mapping_in_small_pages_is_not_kept_by_a_dense_program() {
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    let size = 6 << 20;
+    for _ in 0..8 {
+        let block = owner.alloc(size, 8);
+        touch(block, size, 1);
+        owner.free(block);
+    }
+    assert_eq!(machine.calls(Call::AdviseHuge), 1);
+    // Blocks of zeros say nothing, touched or not.
+    for _ in 0..24 {
+        owner.free(owner.alloc_zeroed(size));
+    }
+    assert!(mm.pages().density.is_dense());
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+/// What its program closed is freed as it is.
+#[test]
+fn a_closed_mapping_is_not_looked_at() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let size = 6 << 20;
+    for _ in 0..4 {
+        let block = owner.alloc(size, 4096);
+        // SAFETY: whole pages of our own.
+        assert_eq!(unsafe { libc::mprotect(block.as_ptr().cast(), size, libc::PROT_NONE) }, 0);
+        owner.free(block);
+        mm.drain_huge();
+    }
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+#[test]
+fn a_forked_child_looks_at_nothing() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let size = 2 << 20;
+    nr_huge(owner, 24, 64);
+    assert!(!mm.pages().density.is_dense());
+    mm.prefork(Some(owner.0));
+    mm.postfork_child(Some(owner.0));
+    let block = owner.alloc(size, 4096);
+    // SAFETY: whole pages of our own.
+    assert_eq!(unsafe { libc::mprotect(block.as_ptr().cast(), size, libc::PROT_NONE) }, 0);
+    owner.free(block);
+    // SAFETY: for those who use it next.
+    unsafe { libc::mprotect(block.as_ptr().cast(), size, libc::PROT_READ | libc::PROT_WRITE) };
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+/// Level 2 clears what is freed: its zeros say nothing, and large blocks have huge pages as ever.
+#[test]
+fn checked_blocks_count_as_dense() {
+    let config = Config { checked: true, ..Config::default() };
+    let mm = Mm::new(Machine::fake(FakeBuilder::new().build()), config).unwrap();
+    let density = &mm.pages().density;
+    assert!(density.is_dense() && !density.learns());
 }

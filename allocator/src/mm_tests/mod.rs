@@ -91,8 +91,15 @@ impl Owner {
 
     /// What a request comes to that misses.
     fn alloc_missed(&self, size: usize, align: usize) -> NonNull<u8> {
+        self.alloc_for(Request { size, align, zeroed: false, grows: false })
+    }
+
+    fn alloc_zeroed(&self, size: usize) -> NonNull<u8> {
+        self.alloc_for(Request { size, align: 8, zeroed: true, grows: false })
+    }
+
+    fn alloc_for(&self, request: Request) -> NonNull<u8> {
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
-        let request = Request { size, align, zeroed: false, grows: false };
         // SAFETY: the test's thread owns the heap.
         unsafe { self.heap().alloc(request, from) }.unwrap().start
     }

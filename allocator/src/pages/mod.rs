@@ -21,6 +21,7 @@ mod holes;
 mod lruvec;
 mod rmqueue;
 
+use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
@@ -81,7 +82,8 @@ pub struct Pages {
     /// Time in all that counts for nobody's age.
     asleep_ns: AtomicU64,
     nr_threads: AtomicUsize,
-    pub(crate) density: Density,
+    /// Written to by each free of a large block, on a line of its own.
+    pub(crate) density: CachePadded<Density>,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
 }
@@ -131,7 +133,8 @@ impl Pages {
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
-            (&raw mut (*at).density).write(Density::new());
+            let density = Density::new(thp == Thp::Auto);
+            (&raw mut (*at).density).write(CachePadded::new(density));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
         }
         Ok(())
