@@ -208,9 +208,8 @@ fn a_process_that_was_stopped_finds_its_memory() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let mut keeper = keeper(mm);
-    let mapping = take(heap, 20 * MIB).unwrap();
+    give(heap, take(heap, 20 * MIB).unwrap());
     leave_garbage(heap, 100_000, 100, 100);
-    give(heap, mapping);
     let Next::Sleep(tick) = keeper.round(mm, None) else { panic!("there is work") };
     let charged = mm.pages().charged();
     // Longer than anything stays, and longer than it asked for.
