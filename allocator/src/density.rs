@@ -11,7 +11,8 @@
 //! * A run of a zone is looked at when it is freed, as the next owner is to write there in any case.
 //! * A mapping, which would go back to the system as it is, is looked at when it is handed out again, and
 //!   without a lock: a page may be brought in by a thread of the program, which allocates (`userfaultfd`).
-//! * A forked child looks at nothing: what it inherited may be missing in it (`MADV_DONTFORK`).
+//! * A forked child looks at nothing that it may have inherited, as that may be missing in it
+//!   (`MADV_DONTFORK`): at no runs, and only at mappings of its own.
 //!
 //! The kernel, which knows about live blocks, too (`mincore`), is not asked by calls of the program, since
 //! a seccomp filter may kill who asks. So what a program never frees stays in small pages.
@@ -51,6 +52,8 @@ pub(crate) struct Density {
     share: AtomicU32,
     is_dense: AtomicBool,
     learns: AtomicBool,
+    /// Whether what lies in sections is the process's own.
+    owns_runs: AtomicBool,
     /// Pages to be seen until the next look.
     left: AtomicU32,
 }
@@ -61,16 +64,14 @@ impl Density {
             share: AtomicU32::new(SPARSE),
             is_dense: AtomicBool::new(!learns),
             learns: AtomicBool::new(learns),
+            owns_runs: AtomicBool::new(true),
             left: AtomicU32::new(0),
         }
     }
 
-    /// From now on nothing is looked at. What is known by then stays; dense, if that is nothing.
-    pub(crate) fn cease(&self) {
-        if self.share.load(Relaxed) == SPARSE {
-            self.is_dense.store(true, Relaxed);
-        }
-        self.learns.store(false, Relaxed);
+    /// In a forked child.
+    pub(crate) fn after_fork(&self) {
+        self.owns_runs.store(false, Relaxed);
     }
 
     /// Whether anything is looked at.
@@ -101,6 +102,18 @@ impl Density {
         self.left.store(PERIOD as u32, Relaxed);
         // SAFETY: the caller's promise.
         unsafe { self.look(start, nr_pages) };
+    }
+
+    /// The same for a run of a zone that was freed just now.
+    ///
+    /// # Safety
+    /// As for [`Density::note_freed`].
+    #[inline]
+    pub(crate) unsafe fn note_freed_run(&self, start: *const u8, nr_pages: usize) {
+        if self.owns_runs.load(Relaxed) {
+            // SAFETY: the caller's promise.
+            unsafe { self.note_freed(start, nr_pages) };
+        }
     }
 
     /// # Safety

@@ -41,7 +41,7 @@ impl Pages {
     pub unsafe fn child_after_fork(&self) {
         self.window_lock().reinit();
         self.lookout().after_fork();
-        self.density.cease();
+        self.density.after_fork();
         for node in self.online_nodes() {
             node.raw_lock().reinit();
         }

@@ -271,7 +271,7 @@ impl Mm {
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.
         let run = unsafe { pages.run_from_head(pfn, nr_pages) };
         // SAFETY: as above; at level 2, where guard pages are, nothing is looked at.
-        unsafe { pages.density.note_freed(pages.map.addr_of(pfn), nr_pages) };
+        unsafe { pages.density.note_freed_run(pages.map.addr_of(pfn), nr_pages) };
         match heap.try_enter() {
             Some(mut inner) => inner.large.put(pages, heap.node(), run),
             None => pages.free_run(run),

@@ -144,6 +144,8 @@ impl Inner {
         if self.outbox.bytes.abs_diff(self.reuse.looked_at) < LOOK_BYTES {
             return None;
         }
+        // As it is before: what was kept and comes back is no news.
+        self.reuse.looked_at = self.outbox.bytes;
         for slot in 0..SLOTS {
             let Some(message) = NonNull::new(*self.outbox.slot_at(slot)) else { continue };
             self.keep_of(heap, message, Some(class));
@@ -153,7 +155,6 @@ impl Inner {
                 self.recycle(heap, message);
             }
         }
-        self.reuse.looked_at = self.outbox.bytes;
         let enough = (class.objects() / 2).clamp(ENOUGH[0], ENOUGH[1]);
         if (self.reuse.nr[class.index()] as usize) < enough {
             return None;
@@ -267,6 +268,7 @@ impl Inner {
         // SAFETY: messages of the stacks are this heap's.
         let m = unsafe { &mut *top.as_ptr() };
         m.nr -= 1;
+        m.bytes -= class.size() as u32;
         let object = m.objects[m.nr as usize];
         if m.nr == 0 {
             self.reuse.stacks[class.index()] = m.next;
@@ -309,6 +311,13 @@ impl Inner {
             while let Some(message) = unsafe { next.as_ref() } {
                 let is_empty = usize::from(message.nr == 0);
                 Mismatch::check("heap: empty messages on stacks", Pfn::NONE, 0, is_empty)?;
+                let bytes = message.nr as usize * class.size();
+                Mismatch::check(
+                    "heap: bytes of a stack",
+                    Pfn::NONE,
+                    bytes,
+                    message.bytes as usize,
+                )?;
                 nr += message.nr as usize;
                 next = message.next;
             }

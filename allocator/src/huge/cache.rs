@@ -85,7 +85,8 @@ impl Huge {
     ) -> Option<Span> {
         let mut index = self.index.lock();
         if let Some((i, span)) = index.take_fitting(place, len, align) {
-            let told = core::mem::replace(&mut index.items_mut()[i].tells, tells);
+            let told = index.items_mut()[i].tells;
+            index.items_mut()[i].tells &= tells;
             drop(index);
             if told {
                 let start = ptr::with_exposed_provenance(span.addr());
@@ -109,7 +110,9 @@ impl Huge {
             index.items_mut()[i].state = State::Cached(0);
         }
         if let Some(span) = span {
-            index.set_tells(span.addr(), tells);
+            if !tells {
+                index.tells_no_more(span.addr());
+            }
             if pages.density.is_dense() {
                 index.ask_for_huge(pages, span.addr());
             }

@@ -27,8 +27,8 @@ pub(super) struct Mapping {
     pub(super) strays: u32,
     /// Whether huge pages were asked for.
     pub(super) by_huge_pages: bool,
-    /// Its block gets huge pages where large blocks are dense, and tells whether they are: it was not asked for
-    /// with zeros, and did not grow.
+    /// Its blocks get huge pages where large blocks are dense, and tell whether they are: none was asked for
+    /// with zeros, or grew. Never true again, or requests of both kinds would have it mapped anew in turns.
     pub(super) tells: bool,
 }
 

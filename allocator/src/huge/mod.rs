@@ -223,6 +223,11 @@ impl Huge {
         self.raw_lock().is_held()
     }
 
+    /// In a forked child, where parts of what was inherited may be missing.
+    pub(crate) fn after_fork(&self) {
+        self.index.lock().items_mut().iter_mut().for_each(|mapping| mapping.tells = false);
+    }
+
     pub(crate) fn raw_lock(&self) -> &FutexLock {
         // SAFETY: taken by the fork handlers only, in the order of the lock table.
         unsafe { self.index.raw() }

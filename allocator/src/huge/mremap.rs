@@ -45,7 +45,7 @@ impl Huge {
         if let Some(span) = span.filter(|span| span.len() > old.span.len()) {
             // What grows is written as it does.
             index.ask_for_huge(pages, span.addr());
-            index.set_tells(span.addr(), false);
+            index.tells_no_more(span.addr());
         }
         drop(index);
         self.keep_to_peak(pages);
@@ -65,10 +65,10 @@ impl Index {
         }
     }
 
-    /// Whether the mapping at `addr` tells how dense blocks are.
-    pub(super) fn set_tells(&mut self, addr: usize, tells: bool) {
+    /// What the mapping at `addr` holds tells nothing about requests in general.
+    pub(super) fn tells_no_more(&mut self, addr: usize) {
         if let Some(i) = self.find(addr) {
-            self.items_mut()[i].tells = tells;
+            self.items_mut()[i].tells = false;
         }
     }
 

@@ -74,6 +74,7 @@ impl Mm {
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };
         self.huge().raw_lock().reinit();
+        self.huge().after_fork();
         self.doorbell().reinit();
         self.vmstat().after_fork();
         // What lies in their inboxes nobody takes in.

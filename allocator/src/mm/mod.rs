@@ -14,6 +14,7 @@ use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::checked;
 use crate::deferred::Deferred;
+use crate::density::Density;
 use crate::doorbell::Doorbell;
 use crate::fence::Fence;
 use crate::flight::Flight;
@@ -112,7 +113,9 @@ impl Mm {
         unsafe {
             Pages::init(&raw mut (*place).pages, machine, &config.pages)?;
             if config.checked {
-                (*place).pages.density.cease();
+                // The zeros in what is freed are zonal's own.
+                let density = CachePadded::new(Density::new(false));
+                (&raw mut (*place).pages.density).write(density);
             }
             (&raw mut (*place).meta).write(Meta::new(rest));
             (&raw mut (*place).huge).write(Huge::new());

@@ -139,6 +139,20 @@ fn a_mapping_in_small_pages_is_not_kept_by_a_dense_program() {
         owner.free(owner.alloc_zeroed(size));
     }
     assert!(mm.pages().density.is_dense());
+    // And what served one serves who writes, too.
+    let maps = machine.calls(Call::Map);
+    for _ in 0..24 {
+        owner.free(owner.alloc_zeroed(size));
+        owner.free(owner.alloc(size, 8));
+    }
+    assert_eq!(machine.calls(Call::Map), maps);
+    // Also the first one of all.
+    mm.drain_huge();
+    for _ in 0..24 {
+        owner.free(owner.alloc_zeroed(size));
+        owner.free(owner.alloc(size, 8));
+    }
+    assert_eq!(machine.calls(Call::Map), maps + 1);
     mm.validate(Some(owner.0)).unwrap();
 }
 
@@ -159,20 +173,33 @@ fn a_closed_mapping_is_not_looked_at() {
 }
 
 #[test]
-fn a_forked_child_looks_at_nothing() {
+fn a_forked_child_looks_at_nothing_that_it_inherited() {
     let mm = new_mm();
     let owner = Owner::attach(mm);
-    let size = 2 << 20;
-    nr_huge(owner, 24, 64);
-    assert!(!mm.pages().density.is_dense());
+    let protect = |block: NonNull<u8>, size: usize, how: i32| {
+        // SAFETY: whole pages of our own.
+        assert_eq!(unsafe { libc::mprotect(block.as_ptr().cast(), size, how) }, 0);
+    };
+    let inherited = [2 << 20, 6 << 20].map(|size| (owner.alloc(size, PAGE_SIZE), size));
     mm.prefork(Some(owner.0));
     mm.postfork_child(Some(owner.0));
-    let block = owner.alloc(size, 4096);
-    // SAFETY: whole pages of our own.
-    assert_eq!(unsafe { libc::mprotect(block.as_ptr().cast(), size, libc::PROT_NONE) }, 0);
-    owner.free(block);
-    // SAFETY: for those who use it next.
-    unsafe { libc::mprotect(block.as_ptr().cast(), size, libc::PROT_READ | libc::PROT_WRITE) };
+    for (block, size) in inherited {
+        protect(block, size, libc::PROT_NONE);
+        owner.free(block);
+        // The mapping serves again.
+        assert_eq!(owner.alloc(size, PAGE_SIZE), block);
+        protect(block, size, libc::PROT_READ | libc::PROT_WRITE);
+        owner.free(block);
+    }
+    assert!(!mm.pages().density.is_dense(), "nobody knows");
+    // Mappings of its own tell.
+    mm.drain_huge();
+    for _ in 0..4 {
+        let block = owner.alloc(6 << 20, 8);
+        touch(block, 6 << 20, 1);
+        owner.free(block);
+    }
+    assert!(mm.pages().density.is_dense());
     mm.validate(Some(owner.0)).unwrap();
 }
 

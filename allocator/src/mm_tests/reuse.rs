@@ -176,20 +176,27 @@ fn what_lies_in_no_slab_any_more_is_not_handed_out() {
 /// Its frees would be no hits for ever.
 #[test]
 fn with_a_few_a_slab_is_made_all_the_same() {
+    few_do_not_serve(64, 5);
+    // A look takes as much of the outbox as would make the next one worth while.
+    few_do_not_serve(8192, 20);
+}
+
+fn few_do_not_serve(size: usize, nr: usize) {
     let mm = new_mm();
     let (asleep, mut blocks) = sleeper(mm, SIZE);
     let other = Owner::attach(mm);
-    let few: Vec<_> = (0..5).map(|_| asleep.alloc(64, 8)).collect();
+    let few: Vec<_> = (0..nr).map(|_| asleep.alloc(size, 8)).collect();
     send(other, &mut blocks, SIZE, MUCH * 3 / 4);
     free_some(other, &mut blocks);
     few.into_iter().for_each(|block| other.free(block));
     let refills = || other.heap().enter().events.bin_refill;
     let before = refills();
     for _ in 0..1000 {
-        other.free(other.alloc(64, 8));
+        other.free(other.alloc(size, 8));
     }
     assert!(refills() - before <= 3, "hits: {} refills", refills() - before);
-    assert_eq!(nr_slabs(other, 64), 1);
+    assert_eq!(nr_slabs(other, size), 1);
+    mm.validate(Some(other.0)).unwrap();
     blocks.into_iter().for_each(|block| other.free(block));
     end(mm, [asleep, other]);
 }
