@@ -31,11 +31,7 @@ pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if !object.is_null() {
         return object;
     }
-    // SAFETY: the heap is the thread's own.
-    if let Some(object) = short_of_visit(heap, |own| unsafe { own.try_reuse(size) }) {
-        return object.as_ptr();
-    }
-    serve(Request { size, align: MIN_ALIGN, zeroed: false, grows: false }, heap)
+    missed(size, false, heap)
 }
 
 #[cold]
@@ -50,12 +46,20 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
         unsafe { object.write_bytes(0, size) };
         return object;
     }
+    missed(size, true, heap)
+}
+
+/// A function of its own, so that a watched hit saves no registers for it.
+#[inline(never)]
+fn missed(size: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
     // SAFETY: the heap is the thread's own.
     if let Some(object) = short_of_visit(heap, |own| unsafe { own.try_reuse(size) }) {
-        zero(Block { start: object, known_zero: false }, size);
+        if zeroed {
+            zero(Block { start: object, known_zero: false }, size);
+        }
         return object.as_ptr();
     }
-    serve(Request { size, align: MIN_ALIGN, zeroed: true, grows: false }, heap)
+    serve(Request { size, align: MIN_ALIGN, zeroed, grows: false }, heap)
 }
 
 #[cold]
