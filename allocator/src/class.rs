@@ -214,6 +214,12 @@ impl Slicing {
         usize::from(self.size)
     }
 
+    /// Bytes of a slab.
+    #[inline]
+    pub(crate) fn nr_bytes(self) -> usize {
+        self.mask as usize + 1
+    }
+
     /// Where an address lies in its slab; slabs are aligned to their size.
     #[inline]
     pub(crate) fn offset_of(self, addr: usize) -> usize {

@@ -102,22 +102,32 @@ impl Inner {
         let expected = PageWord::slab(heap.id(), class).raw();
         let slicing = Slicing::of(class);
         let generation = pages.generation();
-        while let Some(first) = objects.first() {
+        let map_base = map.base();
+        while let [first, rest @ ..] = objects {
             let addr = first.addr();
-            let offset = addr - map.base();
+            let offset = addr - map_base;
             let pfn = Pfn::new((offset >> PAGE_SHIFT) as u32);
             // Relaxed: pages of this heap's slabs change their word inside this gate only.
             if map.word(pfn).load(Relaxed) != expected {
                 // The slab was released although this object was in a bin: it was freed twice.
                 self.note_bad(addr, BadKind::DoubleFree);
-                objects = &objects[1..];
+                objects = rest;
                 continue;
             }
             let mut slab = Slab::of(map, pfn, class);
             // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
             let slab = unsafe { slab.as_mut() };
-            let base = addr - slicing.offset_of(offset);
-            let (nr, bad) = slab.put(slicing, base, objects);
+            let offset = slicing.offset_of(offset);
+            let base = addr - offset;
+            let is_alone = rest
+                .first()
+                .is_none_or(|next| next.addr().wrapping_sub(base) >= slicing.nr_bytes());
+            let (nr, bad) = if is_alone {
+                // As a rule where objects come back in random order: the short way.
+                slab.put_one(slicing, offset)
+            } else {
+                slab.put(slicing, base, objects)
+            };
             objects = &objects[nr..];
             if let Some(kind) = bad {
                 self.note_bad(objects[0].addr(), kind);

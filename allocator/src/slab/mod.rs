@@ -235,65 +235,80 @@ impl Slab {
         nr
     }
 
+    /// Where the bitmap of a slab that is cut so stands.
+    #[inline(always)]
+    fn bitmap(&mut self, slicing: Slicing) -> *mut u64 {
+        // SAFETY: as in `words_mut`.
+        unsafe {
+            if slicing.nr_objects() > INLINE_WORDS * BITS {
+                self.bitmap.external
+            } else {
+                self.bitmap.inline.as_mut_ptr()
+            }
+        }
+    }
+
+    /// Puts back the object `offset` bytes into this slab: one, or none and the misuse that it is.
+    #[inline(always)]
+    pub(crate) fn put_one(&mut self, slicing: Slicing, offset: usize) -> (usize, Option<BadKind>) {
+        let Some(index) = slicing.object_at(offset) else { return (0, Some(BadKind::Interior)) };
+        // SAFETY: the bitmap has a bit for every index of an object.
+        let place = unsafe { &mut *self.bitmap(slicing).add(index / BITS) };
+        let word = *place | 1 << (index % BITS);
+        if word == *place {
+            return (0, Some(BadKind::DoubleFree));
+        }
+        *place = word;
+        self.hint = self.hint.min((index / BITS) as u8);
+        self.nr_free += 1;
+        (1, None)
+    }
+
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn put(
         &mut self,
         slicing: Slicing,
         base: usize,
         objects: &[*mut u8],
     ) -> (usize, Option<BadKind>) {
-        // SAFETY: as in `words_mut`.
-        let words = unsafe {
-            if slicing.nr_objects() > INLINE_WORDS * BITS {
-                self.bitmap.external
-            } else {
-                self.bitmap.inline.as_mut_ptr()
-            }
-        };
+        let words = self.bitmap(slicing);
         let mut hint = usize::from(self.hint);
         let mut bad = None;
         let mut nr = 0;
-        let mut last = 0;
-        let far = !(2 * slicing.size());
-        while nr < objects.len() {
-            let addr = objects[nr].addr();
-            let offset = addr.wrapping_sub(base);
-            let Some(index) = slicing.object_at(offset) else {
-                if offset == slicing.offset_of(offset) {
-                    bad = Some(BadKind::Interior);
-                }
-                break;
-            };
-            // Beside the one before, on either side, and the one after the next lies in the same line: a row.
-            // For pairs and threes, as trees leave them, it costs more than it saves.
-            let step = addr.wrapping_sub(last);
-            if step.wrapping_add(slicing.size()) & far == 0
-                && nr + 2 < objects.len()
-                && objects[nr + 2].addr() == addr.wrapping_add(step << 1)
-            {
+        'all: while nr < objects.len() {
+            let rest = &objects[nr..];
+            if row::begins(rest, slicing) {
                 // SAFETY: the bitmap has a bit for every index of an object.
-                let (run, lowest) = unsafe { row::put(words, slicing, index, &objects[nr..]) };
+                let (run, lowest) = unsafe { row::put(words, slicing, base, rest) };
                 if run > 0 {
                     hint = hint.min(lowest / BITS);
                     nr += run;
-                    last = objects[nr - 1].addr();
                     continue;
                 }
             }
-            last = addr;
-            let (w, bit) = (index / BITS, index % BITS);
-            // SAFETY: as above.
-            let place = unsafe { &mut *words.add(w) };
-            let word = *place;
-            if word >> bit & 1 != 0 {
-                bad = Some(BadKind::DoubleFree);
-                break;
+            // No look for rows among these, nor a call: the processor guesses each branch right, and all
+            // stays in registers.
+            for object in &rest[..rest.len().min(row::SHORTEST)] {
+                let offset = object.addr().wrapping_sub(base);
+                let Some(index) = slicing.object_at(offset) else {
+                    if offset == slicing.offset_of(offset) {
+                        bad = Some(BadKind::Interior);
+                    }
+                    break 'all;
+                };
+                // SAFETY: as above.
+                let place = unsafe { &mut *words.add(index / BITS) };
+                let word = *place | 1 << (index % BITS);
+                if word == *place {
+                    bad = Some(BadKind::DoubleFree);
+                    break 'all;
+                }
+                *place = word;
+                hint = hint.min(index / BITS);
+                nr += 1;
             }
-            *place = word | 1 << bit;
-            hint = hint.min(w);
-            nr += 1;
         }
         self.hint = hint as u8;
         self.nr_free += nr as u16;

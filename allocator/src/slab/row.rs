@@ -4,21 +4,35 @@
 use super::BITS;
 use crate::class::Slicing;
 
-/// Puts back the objects at the front of `objects`, the first of which has `index`, that lie side by
-/// side, upward or downward. Returns how many, and the lowest index: none if there is but one, or if
-/// one of them was freed twice.
+/// Objects of a row that is worth a look. Trees leave pairs and threes, for which it costs more than it saves.
+pub(super) const SHORTEST: usize = 8;
+
+/// Whether `objects` may begin with a row: the first and the last of so many lie as far apart as in one.
+#[inline(always)]
+pub(super) fn begins(objects: &[*mut u8], slicing: Slicing) -> bool {
+    let span = (SHORTEST - 1) * slicing.size();
+    objects.len() >= SHORTEST && {
+        let distance = objects[SHORTEST - 1].addr().wrapping_sub(objects[0].addr());
+        distance == span || distance == span.wrapping_neg()
+    }
+}
+
+/// Puts back the objects at the front of `objects` that lie side by side, upward or downward, in the slab
+/// whose first byte is at `base`. Returns how many, and the lowest index: none if there is but one, if one of
+/// them was freed twice, or if the first is no object of the slab.
 ///
 /// # Safety
-/// `words` is the bitmap of a slab that is cut so, and `index` that of the first object.
+/// `words` is the bitmap of a slab that is cut so.
 #[inline(never)]
 pub(super) unsafe fn put(
     words: *mut u64,
     slicing: Slicing,
-    index: usize,
+    base: usize,
     objects: &[*mut u8],
 ) -> (usize, usize) {
-    let Some(second) = objects.get(1) else { return (0, index) };
-    let is_up = second > &objects[0];
+    let [first, second, ..] = objects else { return (0, 0) };
+    let Some(index) = slicing.object_at(first.addr().wrapping_sub(base)) else { return (0, 0) };
+    let is_up = second > first;
     let (step, room) = if is_up {
         (slicing.size(), slicing.nr_objects() - index)
     } else {
