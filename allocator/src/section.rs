@@ -116,7 +116,8 @@ impl Section {
     }
 
     /// Notes that `nr_pages` could be had if it was holed. Whether there were enough in the last round:
-    /// the small pages that its others then become cost more than a few are worth.
+    /// the small pages that its others then become cost more than a few are worth. A round that purges much
+    /// comes by several times and counts each, so that a rest of that is enough sooner.
     pub(crate) fn wish(&self, nr_pages: usize) -> bool {
         let [now, last] = &self.wishes;
         now.fetch_add(nr_pages as u32, Relaxed);

@@ -10,14 +10,11 @@
 use core::mem;
 
 use crate::shadow::Shadows;
-use crate::thrash::{MIN_TTL_NS, Thrashing};
 
 /// The shortest age, in nanoseconds.
-pub const MIN_AGE_NS: u64 = 40_000_000;
-/// The longest age, in nanoseconds.
-pub const MAX_AGE_NS: u64 = 10_000_000_000;
-/// Purged memory that comes back within this time counts as refaulted.
-pub(crate) const WINDOW_NS: u64 = 10_000_000_000;
+pub(crate) const MIN_AGE_NS: u64 = 40_000_000;
+/// The longest age, in nanoseconds. What is wanted so long after it was used would not have been kept by any.
+pub(crate) const MAX_AGE_NS: u64 = 10_000_000_000;
 /// The age grows when that many pages were wanted again,
 const JUDGE_PAGES: u64 = 64;
 /// and one for so much of the time that they would have had to be kept: fewer cost less than one part
@@ -38,13 +35,12 @@ const MOST_MISTAKES: u32 = 3;
 
 /// The age of cold memory, and what it is tuned by.
 #[derive(Clone, Debug)]
-pub struct Ageing {
+pub(crate) struct Ageing {
     age_ns: u64,
-    /// Pages purged within the window and not wanted since, by which the age is judged,
+    /// Pages purged not long ago and not wanted since, by which the age is judged,
     owed: Shadows,
     /// and those that went with some that turned out to be a mistake.
     regretted: Shadows,
-    thrashing: Thrashing,
     /// Pages that were wanted again soon after they were purged, not long ago, since the age changed,
     refaults: u64,
     /// and how long ago they had been used then, added up.
@@ -59,21 +55,22 @@ pub struct Ageing {
 
 /// What pages without memory say about the age.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// So many of them had been purged and were wanted again soon.
-    pub refaults: u64,
+    pub(crate) refaults: u64,
     /// They were enough of what went: that was a mistake.
-    pub is_regret: bool,
+    pub(crate) is_regret: bool,
+    /// So many that a longer age would have kept were wanted again, since it was last said.
+    pub(crate) dear: u64,
 }
 
 impl Ageing {
     /// Starts with the shortest age.
-    pub fn new(now: u64) -> Ageing {
+    pub(crate) fn new(now: u64) -> Ageing {
         Ageing {
             age_ns: MIN_AGE_NS,
             owed: Shadows::default(),
             regretted: Shadows::default(),
-            thrashing: Thrashing::default(),
             refaults: 0,
             idle_ns: 0,
             faulted_at: now,
@@ -84,37 +81,12 @@ impl Ageing {
     }
 
     /// Free memory untouched for this long is cold, where none is kept for longer.
-    pub fn age_ns(&self) -> u64 {
+    pub(crate) fn age_ns(&self) -> u64 {
         self.age_ns
     }
 
-    /// The same for memory that is: see [`Ageing::excess`].
-    pub fn kept_age_ns(&self) -> u64 {
-        if self.is_thrashing() { self.age_ns.max(MIN_TTL_NS) } else { self.age_ns }
-    }
-
-    /// Whether what was wanted again has yet to be paid for by work: see [`Ageing::note_work`].
-    pub fn is_thrashing(&self) -> bool {
-        self.thrashing.is_on()
-    }
-
-    /// Of `nr_pages` in use, or free and resident, those that go at the usual age.
-    pub fn excess(&self, nr_pages: usize) -> usize {
-        self.thrashing.excess(nr_pages)
-    }
-
-    /// The program took so much processor time.
-    pub fn note_work(&mut self, ns: u64, now: u64) {
-        self.thrashing.note_work(ns, now);
-    }
-
-    /// The program has so many pages, in use or free and resident.
-    pub fn note_pages(&mut self, nr_pages: usize, now: u64) {
-        self.thrashing.note_pages(nr_pages, now);
-    }
-
     /// Tells of pages that were purged, which nobody had used since `used_at`.
-    pub fn note_purged(&mut self, nr_pages: u64, used_at: u64) {
+    pub(crate) fn note_purged(&mut self, nr_pages: u64, used_at: u64) {
         if nr_pages > 0 {
             self.owed.add(nr_pages, used_at);
         }
@@ -122,18 +94,17 @@ impl Ageing {
 
     /// Tells of pages without memory that were handed out since the last call, before anything else is
     /// purged: the age for that is judged by them.
-    pub fn note_faults(&mut self, nr_pages: u64, now: u64) -> Judgement {
+    pub(crate) fn note_faults(&mut self, nr_pages: u64, now: u64) -> Judgement {
         self.forget(now);
         let (back, idle_ns) = self.owed.take(nr_pages, now);
         let (late, _) = self.regretted.take(nr_pages - back, now);
-        let mut judgement = Judgement { refaults: back + late, is_regret: false };
+        let mut judgement = Judgement { refaults: back + late, is_regret: false, dear: late };
         if judgement.refaults * TOLERATED >= nr_pages {
             self.refaults += back;
             self.idle_ns += idle_ns;
-            self.thrashing.note_refaults(late, now);
         } else {
             // The load grows: it takes what was purged with the rest, and hardly any less without that.
-            judgement.refaults = 0;
+            (judgement.refaults, judgement.dear) = (0, 0);
         }
         // Pages are wanted so long after they were used, and an age beyond that keeps nothing more.
         let needed = (self.idle_ns / u128::from(self.refaults.max(1))) as u64;
@@ -144,7 +115,7 @@ impl Ageing {
             // would have kept.
             let owed = mem::take(&mut self.owed);
             if judgement.is_regret {
-                self.thrashing.note_refaults(self.refaults, now);
+                judgement.dear += self.refaults;
                 self.regretted.append(owed);
                 self.grow(needed, now);
             }
@@ -157,7 +128,7 @@ impl Ageing {
 
     /// What was purged long ago is owed no more.
     fn forget(&mut self, now: u64) {
-        let since = now.saturating_sub(WINDOW_NS + self.kept_age_ns());
+        let since = now.saturating_sub(MAX_AGE_NS + self.age_ns);
         self.owed.forget(since);
         self.regretted.forget(since);
         let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
@@ -221,28 +192,20 @@ mod tests {
         let mut ageing = Ageing::new(0);
         ageing.note_purged(1000, 60 * MS);
         assert!(ageing.note_faults(1000, 110 * MS).is_regret);
-        assert_eq!(ageing.kept_age_ns(), MIN_TTL_NS);
         assert_eq!(ageing.age_ns(), MARGIN * 50 * MS);
     }
 
     /// All that went together with it, not only what it was judged by.
     #[test]
-    fn whatever_comes_back_after_a_mistake_is_paid_for() {
-        let owed_after = |late: u64| {
+    fn whatever_comes_back_after_a_mistake_is_dear() {
+        for (late, counts) in [(0, 0), (500, 500), (700, 500)] {
             let mut ageing = Ageing::new(0);
             ageing.note_purged(1000, 60 * MS);
-            assert!(ageing.note_faults(500, 110 * MS).is_regret);
+            let judged = ageing.note_faults(500, 110 * MS);
+            assert_eq!(judged, Judgement { refaults: 500, is_regret: true, dear: 500 });
             let judged = ageing.note_faults(late, 130 * MS);
-            assert_eq!(judged, Judgement { refaults: late.min(500), is_regret: false });
-            let mut work = 0;
-            while ageing.is_thrashing() {
-                ageing.note_work(MS, 130 * MS);
-                work += 1;
-            }
-            work
-        };
-        let one = owed_after(0);
-        assert!(one > 10 && owed_after(500) == 2 * one && owed_after(700) == 2 * one);
+            assert_eq!(judged, Judgement { refaults: counts, is_regret: false, dear: counts });
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::nodes;
 use crate::pressure::{self, Pressure, Watch};
 use crate::regain::{Regret, collapse};
 use crate::spare::Spared;
-use crate::thrash::MIN_TTL_NS;
+use crate::thrash::{MIN_TTL_NS, Thrashing};
 
 /// Share of the time that a round may cost on average: one part in so many.
 const COST_SHARE: u64 = 100;
@@ -59,6 +59,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Kswapd {
     ageing: Ageing,
+    thrashing: Thrashing,
     clock: Clock,
     credit_ns: u64,
     /// Since when nobody rang, by the clock of ages.
@@ -120,6 +121,7 @@ impl Kswapd {
         let now = mm.machine().now_ns();
         Kswapd {
             ageing: Ageing::new(now),
+            thrashing: Thrashing::default(),
             clock: Clock::new(now, asleep_ns),
             credit_ns: BURST_NS,
             quiet_since: now,
@@ -171,9 +173,7 @@ impl Kswapd {
         let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
         self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
         // Before anything is purged at an age that turns out to be a mistake.
-        let was_thrashing = self.ageing.is_thrashing();
-        self.judge(mm, own.is_some());
-        let has_paid = was_thrashing && !self.ageing.is_thrashing();
+        let has_paid = self.judge(mm, own.is_some());
         if has_paid {
             // What was kept until now goes like what was freed just now.
             self.quiet_since = awake;
@@ -184,17 +184,7 @@ impl Kswapd {
         if own.is_none() {
             mm.doorbell().begin_round();
         }
-        // What is gained for a watermark costs no credit: requests would have to do it themselves.
-        let is_short = is_short(mm);
-        let may_work = self.credit_ns > 0 || self.balance.gains();
-        if is_short && may_work {
-            self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
-        } else {
-            self.balance.pass();
-        }
-        if mm.pages().is_boosted() && may_work {
-            reclaim_boost(mm, generations(self.age_ns(mm)), is_short);
-        }
+        self.work_for_watermarks(mm, own);
         let may_purge = self.config.purges_cold && self.credit_ns > 0;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
@@ -223,24 +213,42 @@ impl Kswapd {
         next
     }
 
-    /// Judges the age of cold memory by what was wanted again since the last round.
-    fn judge(&mut self, mm: &Mm, in_caller: bool) {
+    /// What is gained for a watermark costs no credit: requests would have to do it themselves.
+    fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) {
+        let is_short = is_short(mm);
+        let may_work = self.credit_ns > 0 || self.balance.gains();
+        if is_short && may_work {
+            self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
+        } else {
+            self.balance.pass();
+        }
+        if mm.pages().is_boosted() && may_work {
+            reclaim_boost(mm, generations(self.age_ns(mm)), is_short);
+        }
+    }
+
+    /// Judges the age of cold memory by what was wanted again since the last round. Whether what had been
+    /// wanted again before has been paid for since then.
+    fn judge(&mut self, mm: &Mm, in_caller: bool) -> bool {
         let now = self.clock.awake_ns();
+        let was_thrashing = self.thrashing.is_on();
         self.pay(mm, in_caller);
         let faults = faults(mm);
         let judged = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
         self.faults_seen = faults;
         mm.vmstat().note_refaults(judged.refaults);
+        self.thrashing.note_refaults(judged.dear, now);
         if judged.is_regret {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
-        self.ageing.note_pages(mm.pages().charged(), now);
+        self.thrashing.note_pages(mm.pages().charged(), now);
+        was_thrashing && !self.thrashing.is_on()
     }
 
     /// What the program worked since the last round pays for what it wanted again. Where nobody can or
     /// should ask for that, to be awake counts for as much.
     fn pay(&mut self, mm: &Mm, in_caller: bool) {
-        if !self.ageing.is_thrashing() {
+        if !self.thrashing.is_on() {
             self.paid_until = None;
             return;
         }
@@ -249,7 +257,7 @@ impl Kswapd {
         let process_time_ns = if is_silent { None } else { mm.machine().process_time_ns() };
         let until = process_time_ns.unwrap_or(awake);
         let since = self.paid_until.replace(until).unwrap_or(until);
-        self.ageing.note_work(until.saturating_sub(since), awake);
+        self.thrashing.note_work(until.saturating_sub(since), awake);
     }
 
     fn next(&self, mm: &Mm, is_busy: bool) -> Next {
@@ -264,7 +272,7 @@ impl Kswapd {
         let slowest = until.map_or(slowest, |until| slowest.min(until - awake + GENERATION_NS));
         if is_busy || self.balance.gains() {
             Next::Sleep(self.busy_tick_ns().min(slowest))
-        } else if idle < TURNS * self.ageing.kept_age_ns() + 2 * TICK_NS {
+        } else if idle < TURNS * self.kept_age_ns() + 2 * TICK_NS {
             Next::Sleep(self.busy_tick_ns().max(idle / AGE_TICKS).min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             // Who comes back late may as well be seen late.
@@ -289,8 +297,13 @@ impl Kswapd {
 
     /// At which age free memory goes now.
     fn age_ns(&self, mm: &Mm) -> u64 {
-        let is_all_kept = self.ageing.excess(mm.pages().charged()) == 0;
-        if is_all_kept { self.ageing.kept_age_ns() } else { self.ageing.age_ns() }
+        let is_all_kept = self.thrashing.excess(mm.pages().charged()) == 0;
+        if is_all_kept { self.kept_age_ns() } else { self.ageing.age_ns() }
+    }
+
+    /// The same for what is kept because it was wanted again.
+    fn kept_age_ns(&self) -> u64 {
+        self.thrashing.kept_age_ns(self.ageing.age_ns())
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
@@ -301,8 +314,8 @@ impl Kswapd {
         let border = |age: u32| mm.pages().generation().wrapping_sub(age.max(1));
         let up_to = Some(border(age));
         // Once all is kept, the rest is not as cold.
-        let most = || match self.ageing.excess(mm.pages().charged()) {
-            0 if age < generations(self.ageing.kept_age_ns()) => 0,
+        let most = || match self.thrashing.excess(mm.pages().charged()) {
+            0 if age < generations(self.kept_age_ns()) => 0,
             0 => usize::MAX,
             excess => excess,
         };

@@ -14,7 +14,7 @@
 //! ```
 #![cfg_attr(not(test), no_std)]
 
-pub mod ageing;
+mod ageing;
 mod balance;
 mod clock;
 pub mod kswapd;

@@ -2,11 +2,11 @@
 
 use zonal_allocator::Mm;
 
-use crate::ageing::WINDOW_NS;
+use crate::ageing::MAX_AGE_NS;
 use crate::nodes;
 
 /// What was purged and is wanted again has come when nobody rings any more, or after so long.
-const SETTLE_NS: u64 = 1_000_000_000;
+const LONGEST_RETURN_NS: u64 = 1_000_000_000;
 
 /// When a purge turned out to be a mistake, by the clock of ages, and the generation then.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ impl Regret {
     /// Whether it is time to mend it.
     pub(crate) fn is_due(&self, now: u64, was_rung: bool) -> bool {
         let passed = now.saturating_sub(self.at_ns);
-        passed < WINDOW_NS && (!was_rung || passed >= SETTLE_NS)
+        passed < MAX_AGE_NS && (!was_rung || passed >= LONGEST_RETURN_NS)
     }
 
     /// Sections that were holed before are so no more.

@@ -62,7 +62,12 @@ impl Thrashing {
         self.owed_ns > 0
     }
 
-    /// Of so many pages those that nobody keeps.
+    /// At which age goes what is kept, others going at `age_ns`.
+    pub(crate) fn kept_age_ns(&self, age_ns: u64) -> u64 {
+        if self.is_on() { age_ns.max(MIN_TTL_NS) } else { age_ns }
+    }
+
+    /// Of so many pages, in use or free and resident, those that nobody keeps: they go at the usual age.
     pub(crate) fn excess(&self, nr_pages: usize) -> usize {
         if self.is_on() { nr_pages.saturating_sub(self.working_set) } else { usize::MAX }
     }
@@ -81,8 +86,9 @@ mod tests {
         thrashing.note_pages(9000, SETTLE_NS + 5);
         thrashing.note_work(63_999_999, 5);
         assert_eq!((thrashing.excess(10_000), thrashing.excess(11_000)), (0, 1000));
+        assert_eq!([7, u64::MAX].map(|it| thrashing.kept_age_ns(it)), [MIN_TTL_NS, u64::MAX]);
         thrashing.note_work(1, 5);
-        assert_eq!(thrashing.excess(7), usize::MAX);
+        assert_eq!((thrashing.excess(7), thrashing.kept_age_ns(7)), (usize::MAX, 7));
         // Work before does not count.
         thrashing.note_work(1 << 40, 5);
         thrashing.note_refaults(1, 5);

@@ -1,0 +1,173 @@
+//! Rounds of the background reclaimer, one by one.
+
+use super::*;
+
+#[test]
+fn kswapd_returns_cold_memory_and_goes_home() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 20 != 0 {
+            give(heap, block);
+        }
+    }
+    keeper.round(mm, None);
+    assert!(mm.pages().charged() * 10 > peak * 9, "too young");
+    let mut slept = 0;
+    while let Next::Sleep(ns) = keeper.round(mm, None) {
+        machine.advance_ns(ns);
+        slept += ns;
+        assert!(slept < 60_000_000_000, "it goes home some day");
+    }
+    // One in twenty of 1,024 bytes: four on a page, four pages in five are free.
+    assert!(mm.pages().charged() * 100 < peak * 25, "{} of {peak}", mm.pages().charged());
+    assert!(mm.doorbell().retire());
+    mm.validate(Some(heap)).unwrap();
+}
+
+/// Where callers do the rounds, a pause does not age what the program left: it comes back for it.
+#[test]
+fn memory_does_not_age_while_all_sleep() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut cycle = |asleep: &mut u64, pause: u64| {
+        let blocks: Vec<_> = (0..1000).map(|_| take(heap, 100_000).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let before = mm.pages().charged();
+        machine.advance_ns(pause);
+        *asleep += pause;
+        keeper.note_sleep(*asleep);
+        keeper.round(mm, Some(heap));
+        before - mm.pages().charged()
+    };
+    let mut asleep = 0;
+    for _ in 0..10 {
+        assert_eq!(cycle(&mut asleep, 3_000_000_000), 0);
+    }
+    // The same time awake.
+    machine.advance_ns(3_000_000_000);
+    keeper.round(mm, Some(heap));
+    assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
+}
+
+/// A free that comes first after a pause knows nothing of it: what it leaves ages all the same.
+#[test]
+fn what_is_freed_right_after_a_pause_ages() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let block = take(heap, 8 << 20).unwrap();
+    machine.advance_ns(40_000_000_000);
+    give(heap, block);
+    keeper.note_sleep(40_000_000_000);
+    keeper.round(mm, Some(heap));
+    assert!(mm.pages().charged() >= (8 << 20) / PAGE_SIZE);
+    for _ in 0..150 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, Some(heap));
+    }
+    assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
+}
+
+/// What was used while nobody was on duty is as young as when it was left.
+#[test]
+fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
+    let machine = FakeBuilder::new().build();
+    machine.advance_ns(1 << 50);
+    let (mm, heap) = start(machine, Config::default());
+    let purges = || machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
+    for _ in 0..2 {
+        let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+        assert!(mm.doorbell().claim());
+        let before = purges();
+        keeper.round(mm, None);
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+        assert_eq!(purges(), before, "after 20 ms");
+        while let Next::Sleep(ns) = keeper.round(mm, None) {
+            machine.advance_ns(ns);
+        }
+        assert!(purges() > before && mm.doorbell().retire());
+        machine.advance_ns(1 << 40);
+    }
+}
+
+/// The clock of chunks and slabs has 32 bits of 17 ms each.
+#[test]
+fn the_clock_of_ages_may_wrap() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    mm.pages().set_generation(u32::MAX);
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    blocks.into_iter().step_by(2).for_each(|block| give(heap, block));
+    let more: Vec<_> = (0..200).map(|_| take(heap, 100_000).unwrap()).collect();
+    more.into_iter().for_each(|block| give(heap, block));
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    machine.advance_ns(20_000_000);
+    keeper.round(mm, None);
+    assert!(mm.pages().generation() < 10, "it has wrapped");
+    assert!(mm.pages().charged() > peak, "too young");
+    for _ in 0..10 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+    }
+    assert!(mm.pages().charged() <= peak, "{} of {peak}", mm.pages().charged());
+    mm.validate(Some(heap)).unwrap();
+}
+
+/// Free pages that the system does not take, such as locked ones, keep nobody on duty.
+#[test]
+fn kswapd_goes_home_where_nothing_can_be_purged() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
+    blocks.into_iter().for_each(|block| give(heap, block));
+    machine.fail_from(Call::Purge, 1, Errno::EINVAL);
+    machine.fail_from(Call::PurgeMany, 1, Errno::EINVAL);
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    let mut slept = 0;
+    while let Next::Sleep(ns) = keeper.round(mm, None) {
+        machine.advance_ns(ns);
+        slept += ns;
+        assert!(slept < 10_000_000_000, "it goes home");
+    }
+    assert!(mm.pages().nr_free_resident() > 1000);
+    let calls = machine.calls(Call::Purge);
+    assert!((1..100).contains(&calls), "{calls} calls");
+}
+
+/// The heap of a thread that has ended is drained, and so is what others send to it later.
+#[test]
+fn kswapd_drains_the_dead() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let other = mm.attach().unwrap();
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut settle = || {
+        for _ in 0..400 {
+            keeper.round(mm, None);
+            machine.advance_ns(100_000_000);
+        }
+        mm.pages().charged() * PAGE_SIZE
+    };
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let (early, late) = blocks.split_at(10_000);
+    early.iter().for_each(|&block| give(heap, block));
+    // SAFETY: the heap is not used any more.
+    unsafe { mm.detach(heap) };
+    let half = settle();
+    assert!(half < 13 << 20, "{half} bytes");
+    late.iter().for_each(|&block| give(other, block));
+    let rest = settle();
+    assert!(rest < 1 << 20, "{rest} bytes");
+}
