@@ -4,7 +4,7 @@
 //! [`crate::slow`] with the heap still taken, which also covers a thread that has none. The heap is
 //! the last argument there, so that the others stay in the registers in which they came.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use zonal_allocator::class::MAX_SMALL;
 use zonal_allocator::{HeapHot, Push};
@@ -18,6 +18,24 @@ use crate::tls::{self, Block};
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
     take(size, |heap| slow::malloc(size, heap))
+}
+
+/// [`malloc`] without what follows a miss: then the heap, which is still taken, for [`malloc_missed`].
+#[inline(always)]
+#[expect(clippy::missing_errors_doc, reason = "above")]
+pub fn try_malloc(size: usize) -> Result<NonNull<u8>, *mut HeapHot> {
+    let mut heap = ptr::null_mut();
+    let object = take(size, |taken| {
+        heap = taken;
+        ptr::null_mut()
+    });
+    NonNull::new(object).ok_or(heap)
+}
+
+/// What follows a miss of [`try_malloc`], with its answer.
+#[inline(always)]
+pub fn malloc_missed(size: usize, heap: *mut HeapHot) -> *mut u8 {
+    slow::malloc(size, heap)
 }
 
 /// `size` bytes of zeros.

@@ -84,11 +84,14 @@ pub mod abi {
     pub use crate::abort::{die, warn};
     pub use crate::errno::{get as errno, set as set_errno};
     pub use crate::foreign::{Alone, Foreign};
-    pub use crate::hot::{aligned, free, free_sized, malloc, realloc, usable_size, zalloc};
+    pub use crate::hot::{
+        aligned, free, free_sized, malloc, malloc_missed, realloc, try_malloc, usable_size, zalloc,
+    };
     pub use crate::jump::{LongJump, put_off};
     pub use crate::on_node::alloc_on_node;
     pub use crate::report::Usage;
     pub use crate::tls::prepare_thread;
+    pub use zonal_allocator::HeapHot;
 }
 
 /// The version of this crate.

@@ -8,13 +8,19 @@ use zonal::abi;
 
 use crate::glibc::Glibc;
 
-// Sections of their own for the two hits, so that each begins with a cache line and takes two, not
-// three, wherever the linker puts it. The functions of C++ that do the same share them.
+// Sections of their own for the hits, so that each begins with a cache line and takes two, not
+// three, wherever the linker puts it. The functions of C++ that free share that of `free`.
 global_asm!(
     ".pushsection .text.zonal_malloc, \"ax\", @progbits",
     ".p2align 6",
     ".popsection",
     ".pushsection .text.zonal_free, \"ax\", @progbits",
+    ".p2align 6",
+    ".popsection",
+    ".pushsection .text.zonal_new, \"ax\", @progbits",
+    ".p2align 6",
+    ".popsection",
+    ".pushsection .text.zonal_new_array, \"ax\", @progbits",
     ".p2align 6",
     ".popsection",
 );

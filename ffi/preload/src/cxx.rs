@@ -19,9 +19,12 @@ use crate::{aligned, c};
 const MAX_SIZE: usize = isize::MAX as usize;
 const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
 
-#[unsafe(link_section = ".text.zonal_malloc")]
 extern "C" fn plain(size: usize) -> *mut c_void {
     abi::malloc(size).cast()
+}
+
+extern "C" fn missed(size: usize, heap: *mut abi::HeapHot) -> *mut c_void {
+    abi::malloc_missed(size, heap).cast()
 }
 
 extern "C" fn over_aligned(size: usize, align: usize) -> *mut c_void {
@@ -53,30 +56,31 @@ extern "C" fn null_operator() -> *mut c_void {
 }
 
 /// `operator new`: `$get` tries, `$find` says who goes on. The size is kept in any case; further
-/// arguments, in the second form, as well.
+/// arguments, in the second form, as well. In the first form they are the heap of the [`hit`] that missed.
 macro_rules! operator_new {
-    (size: $($name:ident, $get:path, $find:ident;)*) => {
-        operator_new! { [] [] $($name, $get, $find;)* }
+    (missed: $($name:ident, $operator:ident, $get:path, $find:ident;)*) => {
+        $(operator_new! { @one [] [] [] *mut abi::HeapHot, $name, $operator, $get, $find })*
     };
-    (all: $($name:ident, $get:path, $find:ident;)*) => {
-        operator_new! {
+    (all: $($operator:ident, $get:path, $find:ident;)*) => {
+        $(operator_new! {
+            @one [#[unsafe(no_mangle)]]
             ["push rsi", "push rdx", ".cfi_adjust_cfa_offset 16"]
             ["pop rdx", "pop rsi", ".cfi_adjust_cfa_offset -16"]
-            $($name, $get, $find;)*
-        }
+            usize, $operator, $operator, $get, $find
+        })*
     };
-    ($push:tt $pop:tt $($name:ident, $get:path, $find:ident;)*) => {
-        $(operator_new! { @one $push $pop $name, $get, $find })*
-    };
-    (@one [$($push:literal),*] [$($pop:literal),*] $name:ident, $get:path, $find:ident) => {
+    (
+        @one [$($export:tt)*] [$($push:literal),*] [$($pop:literal),*]
+        $other:ty, $name:ident, $operator:ident, $get:path, $find:ident
+    ) => {
         /// # Safety
         /// C++'s contract.
         #[cfg(target_arch = "x86_64")]
         #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+        $($export)*
+        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
-                const NAME: &str = concat!(stringify!($name), "\0");
+                const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
                 $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
             }
@@ -113,10 +117,10 @@ macro_rules! operator_new {
         /// C++'s contract.
         #[cfg(target_arch = "aarch64")]
         #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: usize) -> *mut c_void {
+        $($export)*
+        pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
-                const NAME: &str = concat!(stringify!($name), "\0");
+                const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
                 $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
             }
@@ -156,9 +160,32 @@ macro_rules! operator_new {
     };
 }
 
-operator_new! { size:
-    _Znwm, plain, throwing;
-    _Znam, plain, throwing;
+operator_new! { missed:
+    new_missed, _Znwm, missed, throwing;
+    new_array_missed, _Znam, missed, throwing;
+}
+
+/// The usual forms: a hit of their own, without the call of `malloc`. What missed goes on elsewhere, in a jump
+/// since nothing is left to do here; a frame, if a compiler left one, would let an exception pass.
+macro_rules! hit {
+    ($($name:ident, $missed:ident, $section:literal;)*) => {$(
+        /// # Safety
+        /// C++'s contract.
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub(crate) unsafe extern "C-unwind" fn $name(size: usize) -> *mut c_void {
+            match abi::try_malloc(size) {
+                Ok(object) => object.as_ptr().cast(),
+                // SAFETY: C++'s contract, and the heap is the one that the hit took.
+                Err(heap) => unsafe { $missed(size, heap) },
+            }
+        }
+    )*};
+}
+
+hit! {
+    _Znwm, new_missed, ".text.zonal_new";
+    _Znam, new_array_missed, ".text.zonal_new_array";
 }
 
 operator_new! { all:
