@@ -8,22 +8,27 @@ use zonal::abi;
 
 use crate::glibc::Glibc;
 
-// Sections of their own for the hits, so that each begins with a cache line and takes two, not
-// three, wherever the linker puts it. The functions of C++ that free share that of `free`.
-global_asm!(
-    ".pushsection .text.zonal_malloc, \"ax\", @progbits",
-    ".p2align 6",
-    ".popsection",
-    ".pushsection .text.zonal_free, \"ax\", @progbits",
-    ".p2align 6",
-    ".popsection",
-    ".pushsection .text.zonal_new, \"ax\", @progbits",
-    ".p2align 6",
-    ".popsection",
-    ".pushsection .text.zonal_new_array, \"ax\", @progbits",
-    ".p2align 6",
-    ".popsection",
-);
+/// Sections of their own for the hits, so that each begins with a cache line and takes two, not
+/// three, wherever the linker puts it. What does the same in a section of another name is not folded
+/// into a jump to it either.
+macro_rules! sections_of_hits {
+    ($($name:literal)*) => {
+        global_asm!($(
+            concat!(".pushsection ", $name, ", \"ax\", @progbits"),
+            ".p2align 6",
+            ".popsection",
+        )*);
+    };
+}
+
+sections_of_hits! {
+    ".text.zonal_malloc"
+    ".text.zonal_free"
+    ".text.zonal_new"
+    ".text.zonal_new_array"
+    ".text.zonal_delete"
+    ".text.zonal_delete_sized"
+}
 
 /// # Safety
 /// C's contract.

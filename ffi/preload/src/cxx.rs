@@ -13,6 +13,7 @@ use core::ffi::{CStr, c_void};
 
 use zonal::abi;
 
+use crate::glibc::Glibc;
 use crate::loader;
 use crate::{aligned, c};
 
@@ -199,19 +200,20 @@ operator_new! { all:
 
 /// `operator delete`: the first argument is all we need.
 macro_rules! operator_delete {
-    ($($name:ident ($($rest:ident),*);)*) => {$(
+    ($($(#[$place:meta])? $name:ident ($($rest:ident),*);)*) => {$(
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
-        #[unsafe(link_section = ".text.zonal_free")]
+        $(#[$place])?
         pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
             // SAFETY: the caller gives the object up.
-            unsafe { c::free(object) }
+            unsafe { abi::free::<Glibc>(object.cast()) }
         }
     )*};
 }
 
 operator_delete! {
+    #[unsafe(link_section = ".text.zonal_delete")]
     _ZdlPv();
     _ZdaPv();
     _ZdlPvRKSt9nothrow_t(_nothrow);
@@ -224,22 +226,24 @@ operator_delete! {
 
 /// Sized `operator delete`: the size is compared and not believed.
 macro_rules! operator_delete_sized {
-    ($($name:ident ($size:ident $(, $align:ident)?);)*) => {$(
+    ($($(#[$place:meta])? $name:ident ($size:ident $(, $align:ident)?);)*) => {$(
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
+        $(#[$place])?
         pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $size: usize $(, $align: usize)?) {
             // SAFETY: the caller gives the object up.
             unsafe { operator_delete_sized!(@call object, $size $(, $align)?) }
         }
     )*};
-    (@call $object:ident, $size:ident) => { c::free_sized($object, $size) };
+    (@call $object:ident, $size:ident) => { abi::free_sized::<Glibc>($object.cast(), $size, 1) };
     (@call $object:ident, $size:ident, $align:ident) => {
         c::free_aligned_sized($object, $align, $size)
     };
 }
 
 operator_delete_sized! {
+    #[unsafe(link_section = ".text.zonal_delete_sized")]
     _ZdlPvm(size);
     _ZdaPvm(size);
     _ZdlPvmSt11align_val_t(size, align);
