@@ -15,7 +15,8 @@
 //!
 //! Relaxed: a hint. Heaps count by themselves and add what they counted in batches, and whenever they are
 //! drained or swept: all together it is wrong by a part of what may be in flight anyhow, and it may be below
-//! zero. What is posted to a heap that a fork left torn stays in flight, as it does.
+//! zero. A forked child with a heap that stays torn begins at zero, though its other heaps have yet to take in
+//! what came before: it is off by that, and by what is posted to the torn one, for good.
 
 use zonal_numa::PAGE_SIZE;
 
@@ -49,15 +50,20 @@ impl Flight {
         self.0.fetch_add(bytes, Relaxed);
     }
 
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> isize {
-        self.0.load(Relaxed)
+    /// How much it is, nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.0.load(Relaxed)).unwrap_or(0)
     }
 
     /// Whether it is much beside so many pages that are charged.
     fn is_much_beside(&self, charged: usize) -> bool {
-        let bytes = usize::try_from(self.0.load(Relaxed)).unwrap_or(0);
-        bytes > LEAST + charged * PAGE_SIZE / PART
+        self.bytes() > LEAST + charged * PAGE_SIZE / PART
+    }
+
+    /// What was added and taken off in all.
+    #[cfg(test)]
+    pub(crate) fn sum(&self) -> isize {
+        self.0.load(Relaxed)
     }
 }
 

@@ -295,6 +295,11 @@ impl Inner {
         }
     }
 
+    /// What lies in this heap of others' objects: in messages that are not sent, and on the stacks.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.outbox.bytes + self.reuse.bytes
+    }
+
     /// Compares what is counted of unsent objects with the messages that hold them.
     pub(crate) fn validate_unsent(&mut self) -> Result<(), Mismatch> {
         let mut unsent = 0;

@@ -55,6 +55,8 @@ impl Mm {
         }
         snapshot.heap_events = zonal_stats::HeapEvents::default();
         self.visit_heaps(own, patience, |entered| entered.add_to(snapshot));
+        // After the heaps, which have added what they counted by themselves.
+        snapshot.process.in_flight_bytes = self.flight().bytes() as u64;
         snapshot.process_events = self.vmstat().stats();
         for lock in self.locks() {
             lock.waits().add_to(&mut snapshot.process_events);
@@ -88,6 +90,7 @@ impl Mm {
             map_mapped_bytes: arrays.len() as u64,
             meta_resident_bytes: (touched + index) as u64,
             fenced_bytes: self.fence().live_bytes() as u64,
+            in_flight_bytes: 0,
         };
     }
 
@@ -137,7 +140,9 @@ impl Entered<'_> {
         if let Some(node) = snapshot.node_mut(heap.node().index() as u64) {
             node.numastat.remote_frees += self.events.remote_free;
         }
-        let mut cached_bytes = 0;
+        self.settle_flight(heap);
+        // In bins, and in messages that are not opened, not sent, or kept for reuse.
+        let mut cached_bytes = (self.received_bytes + self.unsent_bytes()) as u64;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
             let nr_cached = heap.bin_len(class, state);

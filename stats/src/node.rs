@@ -70,7 +70,7 @@ figures! {
         used_large_bytes: Gauge Bytes,
         /// Live huge blocks.
         used_huge_bytes: Gauge Bytes,
-        /// Free objects in bins and in messages on their way back.
+        /// Free objects in bins, and in messages that wait at a heap.
         cached_bytes: Gauge Bytes,
         /// Free objects in slabs.
         slab_free_bytes: Gauge Bytes,

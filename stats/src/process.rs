@@ -40,6 +40,9 @@ figures! {
         meta_resident_bytes: Gauge Bytes,
         /// Of these, places of live small objects that are fenced.
         fenced_bytes: Gauge Bytes,
+        /// Small objects that other threads freed and sent to their heaps, which have not taken them in yet;
+        /// nearly, and in `used_small_bytes`.
+        in_flight_bytes: Gauge Bytes,
     }
 }
 

@@ -53,6 +53,7 @@ fn meminfo<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
         ("waste", snapshot.waste_bytes()),
         ("meta_resident", snapshot.process.meta_resident_bytes),
         ("fenced", snapshot.process.fenced_bytes),
+        ("in_flight", snapshot.process.in_flight_bytes),
         ("total_resident", total.resident_bytes + snapshot.process.meta_resident_bytes),
     ];
     let sums = total.values().map(|(figure, bytes)| (stem(figure.name), bytes));

@@ -19,6 +19,15 @@ fn blocks_freed_by_another_thread() {
     Program::c("handoff.c").run().success().quiet();
 }
 
+/// Without rounds, which would look for the sleeping owner.
+#[test]
+fn blocks_of_a_sleeping_thread_serve_again() {
+    let outcome = Program::c("reuse.c").env("ZONAL_CONF", "purge:off").run().success();
+    if is_zonal() {
+        outcome.stdout_is("again\n");
+    }
+}
+
 #[test]
 fn calls_that_run_on_every_thread() {
     Program::c("setid.c").run().success().quiet();

@@ -1,5 +1,7 @@
 //! Objects of other heaps that are handed out again while much is in flight.
 
+mod filled;
+
 use std::sync::Mutex;
 
 use super::*;
@@ -216,7 +218,7 @@ fn nothing_is_in_flight_when_all_is_home() {
     owners.iter().for_each(|o| assert!(o.heap().enter().collect(o.heap(), || false)));
     assert!(!mm.is_crowded());
     mm.drain_all(None);
-    assert_eq!(mm.flight().bytes(), 0);
+    assert_eq!(mm.flight().sum(), 0);
     // SAFETY: this thread owns them and does not use them again.
     owners.into_iter().chain([freer]).for_each(|owner| unsafe { mm.detach(owner.0) });
     assert_nothing_left(mm);
