@@ -6,6 +6,7 @@ use core::ptr;
 
 use zonal::abi;
 
+use crate::front::pass_on;
 use crate::glibc::Glibc;
 
 /// Sections of their own for the hits, so that each begins with a cache line and takes two, not
@@ -65,13 +66,15 @@ pub(crate) unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void
 pub(crate) unsafe extern "C" fn realloc(object: *mut c_void, size: usize) -> *mut c_void {
     if size == 0 && !object.is_null() {
         // SAFETY: the caller gives the object up.
-        unsafe { free(object) };
+        unsafe { abi::free::<Glibc>(object.cast()) };
         return ptr::null_mut();
     }
     // SAFETY: the caller's promise.
     unsafe { abi::realloc::<Glibc>(object.cast(), size).cast() }
 }
 
+/// As glibc's, by everybody's `realloc`, which may be the program's.
+///
 /// # Safety
 /// As for [`realloc`].
 #[unsafe(no_mangle)]
@@ -80,9 +83,14 @@ pub(crate) unsafe extern "C" fn reallocarray(
     count: usize,
     size: usize,
 ) -> *mut c_void {
+    /// The function that everybody calls.
+    #[unsafe(naked)]
+    unsafe extern "C" fn everybodys(object: *mut c_void, size: usize) -> *mut c_void {
+        pass_on!(realloc)
+    }
     match count.checked_mul(size) {
         // SAFETY: the caller's promise.
-        Some(bytes) => unsafe { realloc(object, bytes) },
+        Some(bytes) => unsafe { everybodys(object, bytes) },
         None => no_memory(),
     }
 }

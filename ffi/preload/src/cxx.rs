@@ -6,13 +6,20 @@
 //! ours tries once, and on failure jumps to the library's. The jump leaves no frame of ours on the
 //! stack, so the exception meets no Rust.
 //!
+//! Where the program has replaced what a form stands on ([`crate::front`]), `new` does not try and is the
+//! library's at once; `delete` is what everybody calls by the name of the form, or of the `free`, below it.
+//!
 //! Sized forms of `delete` compare the size and do not trust it.
 
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
+use core::ptr;
+use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::Relaxed;
 
 use zonal::abi;
 
+use crate::front::{is_replaced, pass_on};
 use crate::glibc::Glibc;
 use crate::loader;
 use crate::{aligned, c};
@@ -21,14 +28,24 @@ const MAX_SIZE: usize = isize::MAX as usize;
 const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
 
 extern "C" fn plain(size: usize) -> *mut c_void {
+    if is_replaced() {
+        return ptr::null_mut();
+    }
     abi::malloc(size).cast()
 }
 
+/// After a hit that missed, which took a heap, or was not tried.
 extern "C" fn missed(size: usize, heap: *mut abi::HeapHot) -> *mut c_void {
+    if heap.is_null() {
+        return ptr::null_mut();
+    }
     abi::malloc_missed(size, heap).cast()
 }
 
 extern "C" fn over_aligned(size: usize, align: usize) -> *mut c_void {
+    if is_replaced() {
+        return ptr::null_mut();
+    }
     // SAFETY: no preconditions in Rust's sense.
     unsafe { aligned::memalign(align, size) }
 }
@@ -53,7 +70,29 @@ fn nothrow(size: usize, name: &CStr) -> *mut c_void {
 }
 
 extern "C" fn null_operator() -> *mut c_void {
-    core::ptr::null_mut()
+    ptr::null_mut()
+}
+
+/// The library's operator, looked for once: where something is replaced, each call comes here.
+fn remembered(
+    known: &AtomicPtr<c_void>,
+    find: fn(usize, &CStr) -> *mut c_void,
+    size: usize,
+    name: &CStr,
+) -> *mut c_void {
+    if size > MAX_SIZE {
+        return find(size, name);
+    }
+    // Relaxed, here and below: whoever looks first writes what all others would.
+    let mut operator = known.load(Relaxed);
+    if operator.is_null() {
+        operator = find(size, name);
+        // A C++ library may still be loaded.
+        if operator != null_operator as *mut c_void {
+            known.store(operator, Relaxed);
+        }
+    }
+    operator
 }
 
 /// `operator new`: `$get` tries, `$find` says who goes on. The size is kept in any case; further
@@ -81,9 +120,11 @@ macro_rules! operator_new {
         $($export)*
         pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
+                static KNOWN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
                 const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
-                $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+                let name = unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) };
+                remembered(&KNOWN, $find, size, name)
             }
             naked_asm!(
                 ".cfi_startproc",
@@ -121,9 +162,11 @@ macro_rules! operator_new {
         $($export)*
         pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
+                static KNOWN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
                 const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
-                $find(size, unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) })
+                let name = unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) };
+                remembered(&KNOWN, $find, size, name)
             }
             naked_asm!(
                 ".cfi_startproc",
@@ -175,6 +218,10 @@ macro_rules! hit {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub(crate) unsafe extern "C-unwind" fn $name(size: usize) -> *mut c_void {
+            if is_replaced() {
+                // SAFETY: C++'s contract.
+                return unsafe { $missed(size, ptr::null_mut()) };
+            }
             match abi::try_malloc(size) {
                 Ok(object) => object.as_ptr().cast(),
                 // SAFETY: C++'s contract, and the heap is the one that the hit took.
@@ -198,54 +245,51 @@ operator_new! { all:
     _ZnamSt11align_val_tRKSt9nothrow_t, over_aligned, nothrow;
 }
 
-/// `operator delete`: the first argument is all we need.
+/// `operator delete`: the first argument is all we need, and a size, which is compared and not believed.
+/// What stands behind `or` does it where something is replaced, and gets the arguments of its own.
 macro_rules! operator_delete {
-    ($($(#[$place:meta])? $name:ident ($($rest:ident),*);)*) => {$(
+    ($(
+        $(#[$place:meta])? $name:ident ($($arg:ident),*)
+            = $free:ident ($($told:ident),*) or $everybodys:ident ($($pass:ident),*);
+    )*) => {$(
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
         $(#[$place])?
-        pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $($rest: usize),*) {
+        pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $($arg: usize),*) {
+            if is_replaced() {
+                /// The function that everybody calls.
+                #[unsafe(naked)]
+                unsafe extern "C" fn everybodys(object: *mut c_void, $($pass: usize),*) {
+                    pass_on!($everybodys)
+                }
+                // SAFETY: the caller gives the object up.
+                return unsafe { everybodys(object, $($pass),*) };
+            }
             // SAFETY: the caller gives the object up.
-            unsafe { abi::free::<Glibc>(object.cast()) }
+            unsafe { operator_delete!(@ $free object $(, $told)*) }
         }
     )*};
-}
-
-operator_delete! {
-    #[unsafe(link_section = ".text.zonal_delete")]
-    _ZdlPv();
-    _ZdaPv();
-    _ZdlPvRKSt9nothrow_t(_nothrow);
-    _ZdaPvRKSt9nothrow_t(_nothrow);
-    _ZdlPvSt11align_val_t(_align);
-    _ZdaPvSt11align_val_t(_align);
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(_align, _nothrow);
-}
-
-/// Sized `operator delete`: the size is compared and not believed.
-macro_rules! operator_delete_sized {
-    ($($(#[$place:meta])? $name:ident ($size:ident $(, $align:ident)?);)*) => {$(
-        /// # Safety
-        /// C++'s contract.
-        #[unsafe(no_mangle)]
-        $(#[$place])?
-        pub(crate) unsafe extern "C" fn $name(object: *mut c_void, $size: usize $(, $align: usize)?) {
-            // SAFETY: the caller gives the object up.
-            unsafe { operator_delete_sized!(@call object, $size $(, $align)?) }
-        }
-    )*};
-    (@call $object:ident, $size:ident) => { abi::free_sized::<Glibc>($object.cast(), $size, 1) };
-    (@call $object:ident, $size:ident, $align:ident) => {
+    (@ free $object:ident) => { abi::free::<Glibc>($object.cast()) };
+    (@ sized $object:ident, $size:ident) => { abi::free_sized::<Glibc>($object.cast(), $size, 1) };
+    (@ sized $object:ident, $size:ident, $align:ident) => {
         c::free_aligned_sized($object, $align, $size)
     };
 }
 
-operator_delete_sized! {
+operator_delete! {
+    #[unsafe(link_section = ".text.zonal_delete")]
+    _ZdlPv() = free() or free();
+    _ZdaPv() = free() or _ZdlPv();
+    _ZdlPvRKSt9nothrow_t(_nothrow) = free() or _ZdlPv();
+    _ZdaPvRKSt9nothrow_t(_nothrow) = free() or _ZdaPv();
+    _ZdlPvSt11align_val_t(_align) = free() or free();
+    _ZdaPvSt11align_val_t(align) = free() or _ZdlPvSt11align_val_t(align);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(align, _nothrow) = free() or _ZdlPvSt11align_val_t(align);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(align, _nothrow) = free() or _ZdaPvSt11align_val_t(align);
     #[unsafe(link_section = ".text.zonal_delete_sized")]
-    _ZdlPvm(size);
-    _ZdaPvm(size);
-    _ZdlPvmSt11align_val_t(size, align);
-    _ZdaPvmSt11align_val_t(size, align);
+    _ZdlPvm(size) = sized(size) or _ZdlPv();
+    _ZdaPvm(size) = sized(size) or _ZdaPv();
+    _ZdlPvmSt11align_val_t(size, align) = sized(size, align) or _ZdlPvSt11align_val_t(align);
+    _ZdaPvmSt11align_val_t(size, align) = sized(size, align) or _ZdaPvSt11align_val_t(align);
 }

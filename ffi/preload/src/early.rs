@@ -13,6 +13,8 @@
 
 use core::arch::global_asm;
 
+use crate::front;
+
 global_asm!(
     ".pushsection .text.zonal_early, \"ax\", @progbits",
     ".hidden zonal_early",
@@ -33,6 +35,7 @@ global_asm!(
 
 extern "C" fn resolve() -> extern "C" fn() {
     zonal::abi::prepare_thread();
+    front::look();
     nothing
 }
 

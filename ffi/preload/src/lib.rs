@@ -11,6 +11,8 @@
 //! | [`alias`]   | the `__libc_*` names                                                   |
 //! | [`cxx`]     | operator new and delete, in all 20 forms                               |
 //! | [`early`]   | nothing: an IFUNC of its own, for calls before relocation is complete  |
+//! | [`front`]   | nothing: whether the program has a function of its own in front of ours   |
+//! | [`front`]   | nothing: whether the program has functions of its own in front of ours    |
 //! | [`info`]    | mallinfo, mallopt, malloc_trim, malloc_stats, malloc_info              |
 //! | [`jumps`]   | longjmp and its kin, which wait for the end of a slow path            |
 //! | [`loader`]  | dlopen, so that plugins see this malloc too                            |
@@ -22,6 +24,7 @@ mod aligned;
 mod c;
 mod cxx;
 mod early;
+mod front;
 mod glibc;
 mod info;
 #[cfg(target_arch = "x86_64")]
