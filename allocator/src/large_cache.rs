@@ -12,6 +12,7 @@ use core::mem::{MaybeUninit, offset_of};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::class::MAX_SMALL;
+use crate::kept_room::KeptRoom;
 use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
@@ -35,8 +36,6 @@ const BATCH: usize = 8;
 const OWED: usize = 32;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 const MADE_UP: usize = 32;
-/// So many pages at most are remembered as spilled.
-const MAX_SPILLED: usize = CAPACITY * MAX_PAGES;
 /// What is left of a run that is cut has so many pages at least, as the shortest large block.
 const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 /// A run may be longer than what is asked for by one part in so many.
@@ -55,10 +54,8 @@ pub(crate) struct LargeCache {
     /// Pages that the zone gave instead of the cache, and did not get back from it yet, in parts of
     /// [`MADE_UP`].
     owed: usize,
-    /// Pages for which there was no room, and that were not missed since.
-    spilled: usize,
-    /// So many pages may stay although the thread's share is less: since others were spilled and missed.
-    depth: usize,
+    /// How many pages may stay.
+    room: KeptRoom,
     nr: u8,
     /// The place that was left last, its `older` link names the one before; `END`: none.
     left: u8,
@@ -95,8 +92,7 @@ impl LargeCache {
             (&raw mut (*place).lengths).write(0);
             (&raw mut (*place).nr_pages).write(0);
             (&raw mut (*place).owed).write(0);
-            (&raw mut (*place).spilled).write(0);
-            (&raw mut (*place).depth).write(0);
+            (&raw mut (*place).room).write(KeptRoom::NEW);
             (&raw mut (*place).nr).write(0);
             (&raw mut (*place).left).write(END);
             (&raw mut (*place).opened).write(0);
@@ -157,7 +153,7 @@ impl LargeCache {
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
         let nr_pages = run.nr_pages();
         if nr_pages <= MAX_PAGES && !self.has_room(pages, nr_pages) {
-            self.spilled = (self.spilled + nr_pages).min(MAX_SPILLED);
+            self.room.note_spilled(nr_pages);
         }
         if nr_pages > MAX_SHARED || !pages.may_rest(run.head(), node) {
             pages.free_run(run);
@@ -183,12 +179,8 @@ impl LargeCache {
     ///
     /// If as much was spilled before that would have done, there shall be room for it.
     pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize, would_do: bool) {
-        if would_do && self.spilled >= nr_pages {
-            self.spilled -= nr_pages;
-            let depth = self.depth.max(pages.pcp_share(Order::ZERO)) + nr_pages;
-            if pages.is_deep_share(depth) {
-                self.depth = depth;
-            }
+        if would_do {
+            self.room.note_missed(pages, nr_pages);
         }
         if pages.is_small_beside_charged(self.nr_pages) {
             self.owed = 0;
@@ -204,12 +196,10 @@ impl LargeCache {
 
     /// Whether a run of that length may be kept without another one leaving.
     #[inline]
-    pub(crate) fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
-        let after = self.nr_pages + nr_pages;
-        let is_deep = || after <= self.depth && pages.is_deep_share(after);
+    pub(crate) fn has_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
         nr_pages <= MAX_PAGES
             && usize::from(self.nr) < CAPACITY
-            && (pages.is_pcp_share(after) || is_deep())
+            && self.room.holds(pages, self.nr_pages + nr_pages)
     }
 
     /// Keeps a run for which there is room.
@@ -257,6 +247,7 @@ impl LargeCache {
         self.left = place;
         self.nr -= 1;
         self.nr_pages -= nr_pages;
+        self.room.note_left(pages, self.nr_pages);
         run
     }
 
@@ -279,7 +270,7 @@ impl LargeCache {
     pub(crate) fn drain(&mut self, pages: &Pages) -> usize {
         let drained = self.nr_pages;
         self.give_back(pages, 0);
-        (self.spilled, self.depth) = (0, 0);
+        self.room.clear(pages);
         drained
     }
 

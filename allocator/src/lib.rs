@@ -62,6 +62,7 @@ mod heap;
 mod holes;
 mod holing;
 mod huge;
+mod kept_room;
 mod large;
 mod large_cache;
 mod lock;

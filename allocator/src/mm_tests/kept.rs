@@ -8,6 +8,8 @@ use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
+use crate::order::Order;
+use crate::pages::PCP_DEEP;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request, Thp};
 
@@ -65,6 +67,70 @@ fn what_was_spilled_and_missed_is_kept_next_time() {
     // Not by calls that nobody waits for.
     heap.enter().large.drain(heap.mm().pages());
     assert_eq!(cycle(), at_first);
+}
+
+/// The room beyond the shares is for who has something to keep, not cut into parts for all; together they
+/// have no more of it than there is.
+#[test]
+fn of_many_threads_the_one_that_wants_it_has_the_room_of_all() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    const NR: usize = 24;
+    let Some(one) = keeper() else { return };
+    let mm = one.heap().mm();
+    let [other, ..] = [(); 7].map(|()| Owner::attach(mm));
+    let share = mm.pages().pcp_share(Order::ZERO);
+    assert!(2 * share < NR * 64, "{share}");
+    let kept = |owner: &Owner| owner.heap().enter().large.nr_pages();
+    let take = |owner: &Owner| -> Vec<_> { (0..NR).map(|_| owner.alloc(SIZE, 8)).collect() };
+    let free = |owner: &Owner, blocks: Vec<_>| blocks.into_iter().for_each(|p| owner.free(p));
+
+    free(&one, take(&one));
+    assert!(kept(&one) <= share);
+    free(&one, take(&one));
+    assert_eq!(kept(&one), NR * 64);
+    // The other one wants as much.
+    free(&other, take(&other));
+    free(&other, take(&other));
+    let left = PCP_DEEP - (NR * 64 - share);
+    assert!(kept(&other) > share, "{} pages", kept(&other));
+    assert!(kept(&other) <= share + left, "{} pages", kept(&other));
+    // And has it while the first one uses what it had.
+    let used = take(&one);
+    free(&other, take(&other));
+    assert_eq!(kept(&other), NR * 64);
+    free(&one, used);
+    assert!(kept(&one) <= share + left, "{} pages", kept(&one));
+    // All of it comes back.
+    for owner in [&one, &other] {
+        owner.heap().enter().large.drain(mm.pages());
+    }
+    assert!(mm.pages().reserve_kept(PCP_DEEP));
+    assert!(!mm.pages().reserve_kept(1));
+    mm.pages().unreserve_kept(PCP_DEEP);
+}
+
+/// A thread that took all it kept has nothing reserved any more.
+#[test]
+fn who_keeps_nothing_leaves_the_room_to_others() {
+    const SIZE: usize = 20 * PAGE_SIZE;
+    let Some(owner) = keeper() else { return };
+    let pages = owner.heap().mm().pages();
+    // So many that a share is less than what is reserved at a time.
+    for _ in 0..31 {
+        Owner::attach(owner.heap().mm());
+    }
+    assert!(pages.pcp_share(Order::ZERO) < 64);
+    let mut blocks = Vec::new();
+    for _ in 0..4 {
+        blocks.drain(..).for_each(|block| owner.free(block));
+        blocks.extend((0..60).map(|_| owner.alloc(SIZE, 8)));
+    }
+    assert_eq!(owner.heap().enter().large.nr_pages(), 0);
+    assert!(pages.reserve_kept(PCP_DEEP));
+    pages.unreserve_kept(PCP_DEEP);
+    blocks.into_iter().for_each(|block| owner.free(block));
+    assert_eq!(owner.heap().enter().large.nr_pages(), 60 * 20);
+    assert!(!pages.reserve_kept(PCP_DEEP));
 }
 
 #[test]

@@ -51,8 +51,9 @@ const PCP_PART: usize = 64;
 const SMALL_PART: usize = 8;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
-/// What the large runs of all threads together may hold where they are wanted again and again, in pages.
-const PCP_DEEP: usize = (12 << 20) / zonal_numa::PAGE_SIZE;
+/// What the large runs of all threads together may hold beyond that where they are wanted again and again,
+/// in pages: see [`crate::kept_room`].
+pub(crate) const PCP_DEEP: usize = (6 << 20) / zonal_numa::PAGE_SIZE;
 /// Runs that each may hold in any case.
 const PCP_RUNS: usize = 2;
 
@@ -82,6 +83,8 @@ pub struct Pages {
     /// Time in all that counts for nobody's age.
     asleep_ns: AtomicU64,
     nr_threads: AtomicUsize,
+    /// What is reserved of `PCP_DEEP`. On a line of its own: hits read what stands beside it.
+    nr_kept: CachePadded<AtomicUsize>,
     /// Written to by each free of a large block, on a line of its own.
     pub(crate) density: CachePadded<Density>,
     pub(crate) window: Mutex<Window>,
@@ -133,6 +136,7 @@ impl Pages {
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
+            (&raw mut (*at).nr_kept).write(CachePadded::new(AtomicUsize::new(0)));
             let density = Density::new(thp == Thp::Auto);
             (&raw mut (*at).density).write(CachePadded::new(density));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
@@ -265,10 +269,17 @@ impl Pages {
         self.in_all_hands(nr_pages) <= self.charged().saturating_sub(PCP_LEAST) / SMALL_PART
     }
 
-    /// Whether one thread may keep so many pages of large runs that it wants again and again.
-    #[inline]
-    pub(crate) fn is_deep_share(&self, nr_pages: usize) -> bool {
-        self.in_all_hands(nr_pages) <= PCP_DEEP
+    /// Reserves so many pages of `PCP_DEEP` for one thread; false, and nothing done, where less is left.
+    pub(crate) fn reserve_kept(&self, nr_pages: usize) -> bool {
+        let more = |kept| Some(kept + nr_pages).filter(|&kept| kept <= PCP_DEEP);
+        // Relaxed: it bounds a sum and carries no data.
+        self.nr_kept.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Takes it back.
+    pub(crate) fn unreserve_kept(&self, nr_pages: usize) {
+        // Relaxed: as above.
+        self.nr_kept.fetch_sub(nr_pages, Relaxed);
     }
 
     /// What it comes to if each thread has so many pages.
