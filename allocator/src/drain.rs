@@ -7,9 +7,6 @@ use crate::heap::{Entered, Heap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::refill::Drained;
-use crate::registry::Remains;
-use crate::sweep::Sweep;
-use crate::sync::atomic::Ordering::Relaxed;
 
 impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
@@ -90,82 +87,6 @@ impl Mm {
     pub fn drain_huge_until(&self, deadline_ns: Option<u64>) -> usize {
         self.huge().drain(self.pages(), || !self.is_over(deadline_ns))
     }
-
-    /// Empties the heaps of threads that have ended, bins too; for a `sweep` those that lay there
-    /// since the keeper last looked, and their holes as far as it goes. One at a time, so that
-    /// threads that start meanwhile find the others. Until `deadline_ns` at most, and twice as
-    /// many in all as there are: others may send to them all the time.
-    pub(crate) fn drain_dead(
-        &self,
-        sweep: Option<Sweep>,
-        patience: Patience,
-        deadline_ns: Option<u64>,
-    ) -> DeadDrained {
-        let mut done = DeadDrained::default();
-        let mut turns = 2 * self.registry.nr_dead();
-        let is_due = |heap: &Heap| {
-            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
-        };
-        let passes_by = |heap: &Heap| patience == Patience::PassBy && heap.is_visited();
-        let wanted = |heap: &Heap| is_due(heap) && !passes_by(heap);
-        let max_pages = sweep.map_or(usize::MAX, Sweep::next_pages);
-        while done.purged < max_pages
-            && turns > 0
-            && !self.is_over(deadline_ns)
-            && let Some((heap, remains)) = self.registry.take_any(wanted)
-        {
-            turns -= 1;
-            // SAFETY: taken out of the pool, the heap is ours like a thread's own.
-            let h = unsafe { heap.as_ref() };
-            let Some(mut inner) = h.enter_with(patience) else {
-                self.registry.put_dead(heap, remains);
-                continue;
-            };
-            let drained = inner.drain_owned(deadline_ns);
-            done.drained += drained.nr_pages;
-            if remains == Remains::Common {
-                // Objects came back to it, of whatever class.
-                self.registry.note_common(h.node(), inner.worthy_classes(h));
-            }
-            let mut is_done = drained.is_whole;
-            if let Some(Sweep { how, .. }) = sweep {
-                // Nobody uses it, so its holes are cold whatever their age; huge pages are spared all the same.
-                let how = PurgeHow { up_to: None, ..how };
-                let holes = inner.purge_holes(how, max_pages - done.purged);
-                done.purged += holes.nr_pages;
-                is_done &= !holes.is_partial;
-            }
-            if is_done {
-                h.drained.store(h.epoch(), Relaxed);
-            }
-            drop(inner);
-            if remains == Remains::Common || !drained.is_whole {
-                self.registry.put_dead(heap, remains);
-            } else {
-                // What its objects left, since it was emptied, is for all. If somebody is there now, it
-                // counts as not drained again.
-                self.share(heap);
-            }
-        }
-        self.registry.for_each_dead(|heap| {
-            if is_due(heap) && passes_by(heap) {
-                self.vmstat().note_skipped();
-            }
-            if sweep.is_some() {
-                heap.seen.store(heap.epoch(), Relaxed);
-            }
-        });
-        done
-    }
-}
-
-/// What draining the dead did, in pages.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct DeadDrained {
-    /// Given back to the zones.
-    pub(crate) drained: usize,
-    /// Purged inside slabs.
-    pub(crate) purged: usize,
 }
 
 impl Entered<'_> {

@@ -43,6 +43,7 @@ pub mod class;
 mod collapse;
 mod commons;
 mod contig;
+mod dead;
 mod deferred;
 mod density;
 mod describe;

@@ -76,15 +76,7 @@ impl Huge {
         if footing == Footing::Full || !pages.charge_huge(node, len / PAGE_SIZE, level) {
             return Err(exhausted);
         }
-        let by_huge_pages = match pages.thp {
-            _ if footing == Footing::Firm => false,
-            Thp::Never => false,
-            // Whoever asks for zeros may leave them untouched; what grows is written as it does.
-            // Of what is too large to be kept nobody would ever know.
-            Thp::Auto if len > CACHE_BYTES => !request.zeroed,
-            Thp::Auto => !request.zeroed && (request.grows || pages.density.is_dense()),
-            Thp::Always => true,
-        };
+        let by_huge_pages = footing != Footing::Firm && wants_huge_pages(pages, request, len);
         // Where nodes take turns, the kernel goes by its huge pages where they fit: without a
         // border of them at the start, blocks of one size would leave out the same node again and
         // again.
@@ -231,6 +223,18 @@ impl Huge {
     pub(crate) fn raw_lock(&self) -> &FutexLock {
         // SAFETY: taken by the fork handlers only, in the order of the lock table.
         unsafe { self.index.raw() }
+    }
+}
+
+/// Whether a new mapping of `len` bytes is to have huge pages.
+fn wants_huge_pages(pages: &Pages, request: Request, len: usize) -> bool {
+    match pages.thp {
+        Thp::Never => false,
+        // Whoever asks for zeros may leave them untouched; what grows is written as it does.
+        // Of what is too large to be kept nobody would ever know.
+        Thp::Auto if len > CACHE_BYTES => !request.zeroed,
+        Thp::Auto => !request.zeroed && (request.grows || pages.density.is_dense()),
+        Thp::Always => true,
     }
 }
 

@@ -28,57 +28,31 @@
 //! |---------------|------------------------|---------|-------------------------------|
 //! | `Heap.reuses` | who is inside the gate | owner   | nothing: stacks may be filled |
 
+mod stacks;
+
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass, Slicing};
-use crate::error::Mismatch;
+use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId, Inner};
-use crate::misuse::BadKind;
 use crate::mm::Attempt;
-use crate::outbox::{MAX_SPARE, SLOTS};
+use crate::outbox::SLOTS;
 use crate::pfn::Pfn;
-use crate::remote::{MESSAGE_OBJECTS, Message};
+use crate::remote::Message;
 use crate::sync::atomic::Ordering::Relaxed;
+
+use self::stacks::share_of;
+
+pub(crate) use self::stacks::Reuse;
 
 /// Whole cache lines only: the neighbours of smaller objects are in the hands of their owner's thread.
 const LINE: usize = 64;
-/// What all stacks of all heaps together may hold, in bytes, those of one heap, and the part of that for one
-/// class.
-const ALL_BYTES: usize = 64 << 20;
-const HEAP_BYTES: usize = 2 << 20;
-const CLASS_PART: usize = 16;
 /// Objects that are enough to make no slab: half of one, within these bounds.
 const ENOUGH: [usize; 2] = [4, 16];
 /// What has to come or go before what is unsent is looked at again.
 const LOOK_BYTES: usize = 16 << 10;
 /// Messages that one request sends home.
 const MOST_SENT: u32 = 4;
-
-/// Objects of other heaps, by class.
-#[derive(Debug)]
-pub(crate) struct Reuse {
-    /// The newest message of each stack, which is not empty; null for an empty stack.
-    stacks: [*mut Message; NR_CLASSES],
-    /// Objects of each stack.
-    nr: [u32; NR_CLASSES],
-    /// Bytes of all these objects.
-    bytes: usize,
-    /// A slab was to be made when the process was crowded, and it was so whenever this heap looked since.
-    pub(crate) is_crowded: bool,
-    /// Bytes that were unsent after the last look at them.
-    looked_at: usize,
-}
-
-impl Reuse {
-    pub(crate) const NEW: Reuse = Reuse {
-        stacks: [ptr::null_mut(); NR_CLASSES],
-        nr: [0; NR_CLASSES],
-        bytes: 0,
-        is_crowded: false,
-        looked_at: 0,
-    };
-}
 
 impl Heap {
     /// Another heap's object for a request of `size` bytes that missed, where it needs nothing but a look at
@@ -156,7 +130,7 @@ impl Inner {
             }
         }
         let enough = (class.objects() / 2).clamp(ENOUGH[0], ENOUGH[1]);
-        if (self.reuse.nr[class.index()] as usize) < enough {
+        if self.reuse.nr_of(class) < enough {
             return None;
         }
         self.reuse(heap, class)
@@ -185,7 +159,7 @@ impl Inner {
         if owner.is_none_or(Heap::is_pinned) {
             return;
         }
-        let share = (ALL_BYTES / mm.pages().nr_threads().max(1)).min(HEAP_BYTES);
+        let share = share_of(mm.pages().nr_threads());
         let (mut nr_left, mut kept) = (0, 0);
         for i in 0..m.nr as usize {
             let object = m.objects[i];
@@ -219,138 +193,6 @@ impl Inner {
         let is_used = !self.classes[class.index()].array.is_null();
         let is_near = heap.mm().pages().node_of(pfn) == heap.node();
         (is_used && is_near && is_whole_lines(class)).then_some(class)
-    }
-
-    /// Whether taking the next object would empty a message that is one too many.
-    fn gives_back_spares(&self, class: SizeClass) -> bool {
-        // SAFETY: messages of the stacks are this heap's.
-        let top = unsafe { self.reuse.stacks[class.index()].as_ref() };
-        self.outbox.nr_spare >= MAX_SPARE && top.is_some_and(|top| top.nr == 1)
-    }
-
-    fn has_room(&self, class: SizeClass, share: usize) -> bool {
-        let bytes = (self.reuse.nr[class.index()] as usize + 1) * class.size();
-        bytes <= share / CLASS_PART && self.reuse.bytes + class.size() <= share
-    }
-
-    /// Puts an object on its stack, unless it is found there: then it was freed twice. False, and nothing done,
-    /// where there is no memory for a message.
-    fn push_reused(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) -> bool {
-        let mut top = self.reuse.stacks[class.index()];
-        // SAFETY: messages of the stacks are this heap's.
-        if unsafe { top.as_ref() }.is_some_and(|top| top.has(object)) {
-            self.note_bad(object.addr(), BadKind::DoubleFree);
-            return true;
-        }
-        // SAFETY: messages of the stacks are this heap's.
-        let has_room = unsafe { top.as_ref() }.is_some_and(|top| !top.is_filled());
-        if !has_room {
-            let Some(message) = self.new_message(heap) else { return false };
-            // SAFETY: a spare message is ours.
-            unsafe {
-                Message::open(message, Message::TO_ITSELF);
-                (*message.as_ptr()).next = top;
-            }
-            top = message.as_ptr();
-            self.reuse.stacks[class.index()] = top;
-        }
-        // SAFETY: as above, and it is not full.
-        let m = unsafe { &mut *top };
-        m.add(object, class.size());
-        self.reuse.nr[class.index()] += 1;
-        self.reuse.bytes += class.size();
-        heap.reuses.store(true, Relaxed);
-        true
-    }
-
-    fn pop_reused(&mut self, heap: &Heap, class: SizeClass) -> Option<*mut u8> {
-        let top = NonNull::new(self.reuse.stacks[class.index()])?;
-        // SAFETY: messages of the stacks are this heap's.
-        let m = unsafe { &mut *top.as_ptr() };
-        m.nr -= 1;
-        m.bytes -= class.size() as u32;
-        let object = m.objects[m.nr as usize];
-        if m.nr == 0 {
-            self.reuse.stacks[class.index()] = m.next;
-            self.recycle(heap, top);
-        }
-        self.reuse.nr[class.index()] -= 1;
-        self.reuse.bytes -= class.size();
-        if self.reuse.bytes == 0 {
-            heap.reuses.store(false, Relaxed);
-        }
-        Some(object)
-    }
-
-    /// Hands out the newest object of a stack.
-    fn reuse(&mut self, heap: &Heap, class: SizeClass) -> Option<NonNull<u8>> {
-        loop {
-            let object = self.pop_reused(heap, class)?;
-            if object_at(heap, object).is_some_and(|(_, _, now)| now == class) {
-                self.events.remote_reuse += 1;
-                return NonNull::new(object);
-            }
-            // Its slab was released meanwhile: it was freed twice.
-            self.note_bad(object.addr(), BadKind::DoubleFree);
-        }
-    }
-
-    /// What lies in this heap of others' objects: in messages that are not sent, and on the stacks.
-    pub(crate) fn unsent_bytes(&self) -> usize {
-        self.outbox.bytes + self.reuse.bytes
-    }
-
-    /// Compares what is counted of unsent objects with the messages that hold them.
-    pub(crate) fn validate_unsent(&mut self) -> Result<(), Mismatch> {
-        let mut unsent = 0;
-        for slot in 0..SLOTS {
-            // SAFETY: open messages and those of the stacks are this heap's.
-            let open = unsafe { (*self.outbox.slot_at(slot)).as_ref() };
-            unsent += open.map_or(0, |m| m.bytes as usize);
-        }
-        Mismatch::check("heap: unsent bytes", Pfn::NONE, unsent, self.outbox.bytes)?;
-        let mut bytes = 0;
-        for class in SizeClass::all() {
-            let (mut nr, mut next) = (0, self.reuse.stacks[class.index()]);
-            // SAFETY: as above.
-            while let Some(message) = unsafe { next.as_ref() } {
-                let is_empty = usize::from(message.nr == 0);
-                Mismatch::check("heap: empty messages on stacks", Pfn::NONE, 0, is_empty)?;
-                let bytes = message.nr as usize * class.size();
-                Mismatch::check(
-                    "heap: bytes of a stack",
-                    Pfn::NONE,
-                    bytes,
-                    message.bytes as usize,
-                )?;
-                nr += message.nr as usize;
-                next = message.next;
-            }
-            let counted = self.reuse.nr[class.index()] as usize;
-            Mismatch::check("class: objects of others", Pfn::NONE, nr, counted)?;
-            bytes += nr * class.size();
-        }
-        Mismatch::check("heap: bytes of others", Pfn::NONE, bytes, self.reuse.bytes)
-    }
-
-    /// Puts all of them into messages to their owners, until it shall `stop`; whether that was all.
-    pub(crate) fn send_reused(&mut self, heap: &Heap, stop: impl Fn() -> bool) -> bool {
-        self.reuse.is_crowded = false;
-        for class in SizeClass::all() {
-            if self.reuse.bytes == 0 {
-                break;
-            }
-            while self.reuse.nr[class.index()] > 0 {
-                if stop() {
-                    return false;
-                }
-                for _ in 0..MESSAGE_OBJECTS {
-                    let Some(object) = self.pop_reused(heap, class) else { break };
-                    self.put_stray(heap, object);
-                }
-            }
-        }
-        true
     }
 }
 
