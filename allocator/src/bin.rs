@@ -298,11 +298,8 @@ impl HeapHot {
     /// As for [`HeapHot::push`].
     #[inline(always)]
     pub unsafe fn push_sized(this: *mut HeapHot, object: *mut u8, size: usize) -> Push {
-        if size > MAX_SMALL {
-            return Push::Unknown;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { Self::push_if(this, object, |class| class == SizeClass::offset_of(size)) }
+        // SAFETY: the caller's promise; what is asked about is the offset of a class.
+        unsafe { Self::push_if(this, object, |class| SizeClass::offset_serves(class, size)) }
     }
 
     #[inline(always)]

@@ -94,6 +94,32 @@ const fn build_slicings() -> [Slicing; NR_OFFSETS] {
 /// those that are no class.
 static SLICINGS: [Slicing; NR_OFFSETS] = build_slicings();
 
+/// The sizes of requests that a class serves.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Served {
+    least: usize,
+    /// The largest has so many bytes more.
+    span: usize,
+}
+
+// One at each class offset.
+const _: () = assert!(size_of::<Served>() == 1 << CLASS_SHIFT);
+
+/// By class.
+static SERVED: [Served; NR_CLASSES] = {
+    let mut table = [Served { least: 0, span: 0 }; NR_CLASSES];
+    let mut least = 0;
+    let mut i = 0;
+    while i < NR_CLASSES {
+        let size = SIZES[i] as usize;
+        table[i] = Served { least, span: size - least };
+        least = size + 1;
+        i += 1;
+    }
+    table
+};
+
 /// One of the [`NR_CLASSES`] size classes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -124,6 +150,18 @@ impl SizeClass {
         // SAFETY: `size <= MAX_SMALL` (the caller's duty, checked in debug), so
         // `granule < NR_GRANULES`.
         u32::from(unsafe { *OFFSETS.get_unchecked(granule) })
+    }
+
+    /// Whether a request of `size` bytes gets an object of the class at `offset`.
+    ///
+    /// # Safety
+    /// `offset` is that of a class.
+    #[inline(always)]
+    pub(crate) unsafe fn offset_serves(offset: u32, size: usize) -> bool {
+        debug_assert!(Self::from_offset(offset).is_some_and(|class| class.offset() == offset));
+        // SAFETY: the caller's promise, and the table has an entry at each class's offset.
+        let served = unsafe { &*SERVED.as_ptr().byte_add(offset as usize) };
+        size.wrapping_sub(served.least) <= served.span
     }
 
     /// The class with that index.
@@ -247,6 +285,17 @@ impl Slicing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_size_is_served_by_its_class_and_by_no_other() {
+        let sizes = (0..=MAX_SMALL + 1).chain([1 << 32, usize::MAX - 1, usize::MAX]);
+        for size in sizes {
+            // SAFETY: it is that of a class.
+            let serves = |c: &SizeClass| unsafe { SizeClass::offset_serves(c.offset(), size) };
+            let served = SizeClass::all().filter(serves);
+            assert!(served.eq(SizeClass::of(size)), "{size}");
+        }
+    }
 
     #[test]
     fn every_size_gets_the_smallest_class_that_holds_it() {

@@ -141,16 +141,16 @@ pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize)
     let heap = Block::get().current();
     if !tls::try_mark(heap) {
         // SAFETY: the caller's promise.
-        return unsafe { slow::free_sized_unsent::<F>(object, tls::empty(), size, align) };
+        return unsafe { slow::free_sized_unsent::<F>(object, size, tls::empty(), align) };
     }
     let class_size = if align <= 1 { size } else { small(size, align).unwrap_or(usize::MAX) };
     // SAFETY: as in `free`.
     match unsafe { HeapHot::push_sized(heap, object, class_size) } {
         Push::Done => tls::unmark(heap),
         // SAFETY: the caller's promise.
-        Push::Missed(found) => unsafe { slow::free_sized::<F>(object, heap, size, align, found) },
+        Push::Missed(found) => unsafe { slow::free_sized::<F>(object, size, heap, align, found) },
         // SAFETY: as above.
-        Push::Unknown => unsafe { slow::free_sized_unsent::<F>(object, heap, size, align) },
+        Push::Unknown => unsafe { slow::free_sized_unsent::<F>(object, size, heap, align) },
     }
 }
 

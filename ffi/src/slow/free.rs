@@ -186,8 +186,8 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
 #[inline(never)]
 pub(crate) unsafe fn free_sized<F: Foreign>(
     object: *mut u8,
-    heap: *mut HeapHot,
     size: usize,
+    heap: *mut HeapHot,
     align: usize,
     found: Found,
 ) {
@@ -197,7 +197,7 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
     // SAFETY: as above.
     if align > 1 || !remote.is_of_class_for(size) || !unsafe { send(heap, remote) } {
         // SAFETY: as above.
-        unsafe { free_sized_unsent::<F>(object, heap, size, align) };
+        unsafe { free_sized_unsent::<F>(object, size, heap, align) };
     }
 }
 
@@ -209,8 +209,8 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
 #[inline(never)]
 pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
     object: *mut u8,
-    heap: *mut HeapHot,
     size: usize,
+    heap: *mut HeapHot,
     align: usize,
 ) {
     if Heap::may_keep(size.max(align)) {
