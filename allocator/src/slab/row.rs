@@ -7,13 +7,15 @@ use crate::class::Slicing;
 /// Objects of a row that is worth a look. Trees leave pairs and threes, for which it costs more than it saves.
 pub(super) const SHORTEST: usize = 8;
 
-/// Whether `objects` may begin with a row: the first and the last of so many lie as far apart as in one.
+/// Whether `objects` may begin with a row: the first three do, and the last of so many lies where it would.
 #[inline(always)]
 pub(super) fn begins(objects: &[*mut u8], slicing: Slicing) -> bool {
-    let span = (SHORTEST - 1) * slicing.size();
     objects.len() >= SHORTEST && {
-        let distance = objects[SHORTEST - 1].addr().wrapping_sub(objects[0].addr());
-        distance == span || distance == span.wrapping_neg()
+        let from_first = |nr: usize| objects[nr].addr().wrapping_sub(objects[0].addr());
+        let last = from_first(SHORTEST - 1);
+        let span = (SHORTEST - 1) * slicing.size();
+        (last == span || last == span.wrapping_neg())
+            && from_first(2).wrapping_mul(SHORTEST - 1) == last.wrapping_mul(2)
     }
 }
 
