@@ -35,6 +35,9 @@ pub struct Mismatch {
 
 impl Mismatch {
     /// `Ok` when both figures agree.
+    ///
+    /// # Errors
+    /// Itself, with both of them.
     pub fn check(
         what: &'static str,
         pfn: Pfn,

@@ -1,4 +1,5 @@
-//! Mappings: made, committed, bound, moved and removed.
+//! Mappings: made, committed, bound, moved and removed. Addresses and lengths are in bytes; any thread may call,
+//! for spans that are its own.
 
 use super::Machine;
 use crate::os::{self, Access};
@@ -6,7 +7,10 @@ use crate::{Call, Errno, MemPolicy, NodeId, NodeMask, PolicyMode, Span};
 
 impl Machine {
     /// Holds a place in the address space at exactly this address, without access
-    /// and without memory. `EEXIST` if something is there.
+    /// and without memory.
+    ///
+    /// # Errors
+    /// `EEXIST` if something is there, `ENOMEM` if the process may have no more address space or mappings.
     pub fn reserve_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
         self.before(Call::Reserve)?;
         let span = os::map_at(addr, len, Access::None)?;
@@ -14,7 +18,10 @@ impl Machine {
     }
 
     /// Memory at exactly this address that comes page by page with the first
-    /// touch. `EEXIST` if something is there.
+    /// touch.
+    ///
+    /// # Errors
+    /// As for [`Machine::reserve_at`].
     pub fn map_at(&self, addr: usize, len: usize) -> Result<Span, Errno> {
         self.before(Call::MapAt)?;
         let span = os::map_at(addr, len, Access::ReadWrite)?;
@@ -23,6 +30,9 @@ impl Machine {
 
     /// Memory where the kernel likes, at a multiple of `align` (a power of two).
     /// The length is rounded up to whole OS pages.
+    ///
+    /// # Errors
+    /// `EINVAL` for another alignment, `ENOMEM` if the process may have no more.
     pub fn map(&self, len: usize, align: usize) -> Result<Span, Errno> {
         self.before(Call::Map)?;
         if !align.is_power_of_two() {
@@ -44,6 +54,9 @@ impl Machine {
     }
 
     /// An address from which on `len` bytes were free a moment ago.
+    ///
+    /// # Errors
+    /// `ENOMEM` if there is none.
     pub fn probe_hole(&self, len: usize) -> Result<usize, Errno> {
         self.before(Call::ProbeHole)?;
         let span = os::map_anywhere(len, Access::None)?;
@@ -52,6 +65,9 @@ impl Machine {
     }
 
     /// Makes reserved pages usable.
+    ///
+    /// # Errors
+    /// `ENOMEM` if the process may have no more memory or mappings; nothing is changed.
     pub fn commit(&self, span: Span) -> Result<(), Errno> {
         self.before(Call::Commit)?;
         self.hooks.charge(span)?;
@@ -59,13 +75,18 @@ impl Machine {
     }
 
     /// Forbids access to pages; their memory stays until it is purged.
+    ///
+    /// # Errors
+    /// `ENOMEM` if that would split a mapping and the process has as many as it may.
     pub fn protect_none(&self, span: Span) -> Result<(), Errno> {
         self.before(Call::ProtectNone)?;
         os::protect(span, Access::None)
     }
 
-    /// Gives back address space and memory. `ENOMEM` if that would split a mapping
-    /// and the process has as many as it may.
+    /// Gives back address space and memory.
+    ///
+    /// # Errors
+    /// `ENOMEM` if that would split a mapping and the process has as many as it may; then all stays.
     pub fn unmap(&self, span: Span) -> Result<(), Errno> {
         self.before(Call::Unmap)?;
         os::unmap(span)?;
@@ -74,6 +95,9 @@ impl Machine {
     }
 
     /// Changes the length of a mapping, in place or, if it may move, anywhere.
+    ///
+    /// # Errors
+    /// `ENOMEM` if it cannot grow where it is and may not move, or there is no room; the mapping stays as it was.
     pub fn remap(&self, old: Span, new_len: usize, may_move: bool) -> Result<Span, Errno> {
         self.before(Call::Remap)?;
         self.hooks.may_grow(old, new_len)?;
@@ -83,13 +107,18 @@ impl Machine {
     }
 
     /// Asks for huge pages in the span, or for none.
+    ///
+    /// # Errors
+    /// `EINVAL` from a kernel without huge pages.
     pub fn advise_huge(&self, span: Span, on: bool) -> Result<(), Errno> {
         self.before(Call::AdviseHuge)?;
         os::advise(span, if on { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE })
     }
 
     /// Asks for a huge page at once in place of the small pages in the span, which is one (Linux 6.1).
-    /// `EINVAL` if the kernel cannot, other errors if there is none to be had now.
+    ///
+    /// # Errors
+    /// `EINVAL` if the kernel cannot, others if there is none to be had now; the small pages stay.
     pub fn collapse(&self, span: Span) -> Result<(), Errno> {
         self.before(Call::Collapse)?;
         os::advise(span, libc::MADV_COLLAPSE)
@@ -97,6 +126,9 @@ impl Machine {
 
     /// Splits the huge page of which the span is a part, so that each page of it is memory of its own
     /// (Linux 5.4). Without a huge page it does next to nothing.
+    ///
+    /// # Errors
+    /// `EINVAL` if the kernel cannot, or the pages are locked.
     pub fn split(&self, span: Span) -> Result<(), Errno> {
         self.before(Call::Split)?;
         // Told that a part of it is cold, the kernel splits it at once.
@@ -105,6 +137,10 @@ impl Machine {
 
     /// Sets the policy for pages of the span that are touched from now on. No call
     /// on a machine with one node.
+    ///
+    /// # Errors
+    /// `EINVAL` for nodes that the process may not use, or a mode that the kernel does not know; `EPERM` or
+    /// `ENOSYS` from a filter.
     pub fn bind(&self, span: Span, policy: &MemPolicy) -> Result<(), Errno> {
         if self.topology.is_one_node() {
             return Ok(());
@@ -122,6 +158,9 @@ impl Machine {
 
     /// The same by the kernel's own strictness: pages come from `nodes` only, from `home` first, and
     /// a thread that finds all of them full is killed.
+    ///
+    /// # Errors
+    /// As for [`Machine::bind`].
     pub fn bind_strictly(&self, span: Span, nodes: NodeMask, home: NodeId) -> Result<(), Errno> {
         let strict = |nodes| MemPolicy { mode: PolicyMode::BindStrict, nodes };
         if self.hooks.is_fake() {
@@ -136,7 +175,10 @@ impl Machine {
     }
 
     /// Bit 0 of each byte of `out` becomes whether that OS page of the span is
-    /// resident. `EINVAL` if `out` is too short.
+    /// resident.
+    ///
+    /// # Errors
+    /// `EINVAL` if `out` is too short, `ENOMEM` if a part of the span is not mapped.
     pub fn resident(&self, span: Span, out: &mut [u8]) -> Result<(), Errno> {
         self.before(Call::Resident)?;
         os::resident(span, out, self.page_size)

@@ -26,6 +26,9 @@ impl Machine {
 
     /// Calls `tell` with the node of each `stride`th OS page of the span, none for those that have
     /// no memory.
+    ///
+    /// # Errors
+    /// What the kernel or a filter says to `move_pages`; what was told until then stands.
     pub fn nodes_of(
         &self,
         span: Span,
@@ -42,6 +45,9 @@ impl Machine {
 
     /// Brings the pages of the span to `node` that have memory elsewhere. The answer is how many
     /// OS pages came, and how many stayed where they were.
+    ///
+    /// # Errors
+    /// As for [`Machine::nodes_of`]; pages that came stay.
     pub fn bring_home(&self, span: Span, node: NodeId) -> Result<(usize, usize), Errno> {
         let (mut came, mut stayed) = (0, 0);
         let mut pages = Pages::of(span, self.page_size);

@@ -35,9 +35,11 @@ impl Machine {
         self.batching.works.load(Relaxed) && self.batching.allowed.load(Relaxed)
     }
 
-    /// Gives the memory of the spans back: they read as zeroes afterwards. Stops at
-    /// the first span that the kernel refuses (`EINVAL` if it is locked) and says
-    /// how many were done before it.
+    /// Gives the memory of the spans back: they read as zeroes afterwards.
+    ///
+    /// # Errors
+    /// Of the first span that the kernel refuses, at which it stops (`EINVAL` if that is locked), with how many
+    /// were done before it.
     pub fn purge(&self, spans: &[Span]) -> Result<(), (usize, Errno)> {
         let mut done = 0;
         while done < spans.len() {
