@@ -7,7 +7,7 @@ use zonal_numa::{Errno, PAGE_SIZE};
 
 use super::{N0, Rig};
 use crate::error::AllocError;
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::PageConfig;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
@@ -140,6 +140,36 @@ fn a_run_can_be_cut_and_rebuilt() {
     rig.pages.free_run(unsafe { rig.pages.run_from_head(head, 60) });
     assert_eq!(rig.zone().nr_out, 0);
     rig.check();
+}
+
+/// Two pageblocks in a row, each taken whole, of these migratetypes.
+fn pageblocks_in_a_row(rig: &Rig, mts: [Migratetype; 2]) -> [PageRun; 2] {
+    let [a, b] = mts.map(|mt| rig.alloc_as(PAGEBLOCK_PAGES, mt).unwrap());
+    let [first, second] = if a.head() < b.head() { [a, b] } else { [b, a] };
+    assert_eq!(first.head().add(PAGEBLOCK_PAGES), second.head());
+    [first, second]
+}
+
+#[test]
+fn a_run_grows_into_the_next_pageblock_only_if_it_is_of_its_migratetype() {
+    const LONGER: usize = PAGEBLOCK_PAGES + 5;
+    let rig = Rig::plain();
+    let both = [Migratetype::Slab, Migratetype::Large];
+    let [first, second] = pageblocks_in_a_row(&rig, both);
+    rig.pages.free_run(second);
+    assert!(!rig.pages.extend_run(first.head(), PAGEBLOCK_PAGES, LONGER));
+    rig.check();
+
+    let rig = Rig::plain();
+    let [first, second] = pageblocks_in_a_row(&rig, [Migratetype::Large; 2]);
+    rig.pages.free_run(second);
+    let head = first.into_head();
+    assert!(rig.pages.extend_run(head, PAGEBLOCK_PAGES, LONGER));
+    rig.check();
+    // SAFETY: the run is ours, and that long now.
+    rig.pages.free_run(unsafe { rig.pages.run_from_head(head, LONGER) });
+    rig.check();
+    assert_eq!(rig.zone().nr_out, 0);
 }
 
 #[test]

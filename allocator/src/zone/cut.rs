@@ -6,7 +6,6 @@
 use super::charging::charge;
 use super::{Env, Request, Zone};
 use crate::buddy::choose;
-use crate::chunk::Chunk;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -64,10 +63,9 @@ impl Zone {
     /// not all free, of the run's section and migratetype, or a budget forbids it.
     pub(crate) fn extend(&mut self, env: &Env<'_>, head: Pfn, have: usize, want: usize) -> bool {
         let (start, more) = (head.add(have), want - have);
-        let home = env.map.chunk(head);
         let mut end = start;
         while ((end.get() - start.get()) as usize) < more {
-            let Some(order) = free_kin(env.map, end, home, false) else { return false };
+            let Some(order) = free_kin(env.map, end, head, false) else { return false };
             end = end.add(order.nr_pages());
         }
         let Some(fresh) = charge(env, start, more, WatermarkLevel::Low) else { return false };
@@ -87,10 +85,9 @@ impl Zone {
 /// runs of one odd size pack tightly: the tail that one leaves is the front of the next. From a `warm`
 /// block on they are warm.
 fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize, warm: bool) -> Pfn {
-    let home = map.chunk(head);
     let mut start = head;
     while ((head.get() - start.get()) as usize) < nr_pages
-        && let Some(before) = free_before(map, start, home, warm)
+        && let Some(before) = free_before(map, start, head, warm)
     {
         start = before;
     }
@@ -99,34 +96,29 @@ fn reach_back(map: &PageMap, head: Pfn, nr_pages: usize, warm: bool) -> Pfn {
 
 /// The free block that ends where `pfn` begins, if it is of the section and the migratetype of `home`,
 /// and warm where it must be.
-pub(super) fn free_before(
-    map: &PageMap,
-    pfn: Pfn,
-    home: &Chunk,
-    must_be_warm: bool,
-) -> Option<Pfn> {
+pub(super) fn free_before(map: &PageMap, pfn: Pfn, home: Pfn, must_be_warm: bool) -> Option<Pfn> {
     let aligned = pfn.get().trailing_zeros().min(u32::from(Order::MAX.get()));
     // Inside a free block all words are nothing, so the first that is not is its head's, or no block's.
     let before = (0..=aligned).map_while(|order| pfn.get().checked_sub(1 << order));
     let before = before.map(Pfn::new).find(|&before| !map.word_at(before).is_nothing())?;
-    let (order, ..) = map.word_at(before).as_buddy()?;
-    if before.add(order.nr_pages()) != pfn {
-        return None;
-    }
-    free_kin(map, before, home, must_be_warm).map(|_| before)
+    let order = free_kin(map, before, home, must_be_warm)?;
+    (before.add(order.nr_pages()) == pfn).then_some(before)
 }
 
 /// The order of the free block that begins at `pfn`, if it is of the section and the migratetype
 /// of `home`, and warm where it must be.
-pub(super) fn free_kin(map: &PageMap, pfn: Pfn, home: &Chunk, must_be_warm: bool) -> Option<Order> {
-    if !map.covers(pfn) {
+pub(super) fn free_kin(map: &PageMap, pfn: Pfn, home: Pfn, must_be_warm: bool) -> Option<Order> {
+    // Mostly it is in the same pageblock.
+    let is_near = pfn.pageblock() == home.pageblock();
+    if !is_near && !map.covers(pfn) {
         return None;
     }
     let (order, _, warm) = map.word_at(pfn).as_buddy()?;
-    let chunk = map.chunk(pfn);
-    let is_kin = (warm || !must_be_warm)
-        && chunk.section() == home.section()
-        && chunk.node() == home.node()
-        && chunk.migratetype() == home.migratetype();
-    is_kin.then_some(order)
+    let is_kin = || {
+        let (chunk, home) = (map.chunk(pfn), map.chunk(home));
+        chunk.section() == home.section()
+            && chunk.node() == home.node()
+            && chunk.migratetype() == home.migratetype()
+    };
+    ((warm || !must_be_warm) && (is_near || is_kin())).then_some(order)
 }

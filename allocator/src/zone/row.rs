@@ -83,16 +83,15 @@ impl Stretch {
         must_be_warm: bool,
         enough: usize,
     ) -> Stretch {
-        let home = map.chunk(block);
         let mut found = Stretch { start: block, end: block.add(order.nr_pages()) };
         // The front first, where the run is cut: what would be left there is of little use.
         while found.len() < enough
-            && let Some(before) = free_before(map, found.start, home, must_be_warm)
+            && let Some(before) = free_before(map, found.start, block, must_be_warm)
         {
             found.start = before;
         }
         while found.len() < enough
-            && let Some(order) = free_kin(map, found.end, home, must_be_warm)
+            && let Some(order) = free_kin(map, found.end, block, must_be_warm)
         {
             found.end = found.end.add(order.nr_pages());
         }
