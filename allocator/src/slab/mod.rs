@@ -12,6 +12,7 @@
 
 mod holes;
 mod list;
+mod put;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,8 @@ use core::ptr::{self, NonNull};
 
 use zonal_numa::Machine;
 
-use crate::class::{SizeClass, Slicing};
+use crate::class::SizeClass;
 use crate::meta::Meta;
-use crate::misuse::BadKind;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 
@@ -233,86 +233,6 @@ impl Slab {
         self.hint = w as u8;
         self.nr_free -= nr as u16;
         nr
-    }
-
-    /// Where the bitmap of a slab that is cut so stands.
-    #[inline(always)]
-    fn bitmap(&mut self, slicing: Slicing) -> *mut u64 {
-        // SAFETY: as in `words_mut`.
-        unsafe {
-            if slicing.nr_objects() > INLINE_WORDS * BITS {
-                self.bitmap.external
-            } else {
-                self.bitmap.inline.as_mut_ptr()
-            }
-        }
-    }
-
-    /// Puts back the object `offset` bytes into this slab: one, or none and the misuse that it is.
-    #[inline(always)]
-    pub(crate) fn put_one(&mut self, slicing: Slicing, offset: usize) -> (usize, Option<BadKind>) {
-        let Some(index) = slicing.object_at(offset) else { return (0, Some(BadKind::Interior)) };
-        // SAFETY: the bitmap has a bit for every index of an object.
-        let place = unsafe { &mut *self.bitmap(slicing).add(index / BITS) };
-        let word = *place | 1 << (index % BITS);
-        if word == *place {
-            return (0, Some(BadKind::DoubleFree));
-        }
-        *place = word;
-        self.hint = self.hint.min((index / BITS) as u8);
-        self.nr_free += 1;
-        (1, None)
-    }
-
-    /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
-    /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
-    #[inline(never)]
-    pub(crate) fn put(
-        &mut self,
-        slicing: Slicing,
-        base: usize,
-        objects: &[*mut u8],
-    ) -> (usize, Option<BadKind>) {
-        let words = self.bitmap(slicing);
-        let mut hint = usize::from(self.hint);
-        let mut bad = None;
-        let mut nr = 0;
-        'all: while nr < objects.len() {
-            let rest = &objects[nr..];
-            if row::begins(rest, slicing) {
-                // SAFETY: the bitmap has a bit for every index of an object.
-                let (run, lowest) = unsafe { row::put(words, slicing, base, rest) };
-                if run > 0 {
-                    hint = hint.min(lowest / BITS);
-                    nr += run;
-                    continue;
-                }
-            }
-            // No look for rows among these, nor a call: the processor guesses each branch right, and all
-            // stays in registers.
-            for object in &rest[..rest.len().min(row::SHORTEST)] {
-                let offset = object.addr().wrapping_sub(base);
-                let Some(index) = slicing.object_at(offset) else {
-                    if offset == slicing.offset_of(offset) {
-                        bad = Some(BadKind::Interior);
-                    }
-                    break 'all;
-                };
-                // SAFETY: as above.
-                let place = unsafe { &mut *words.add(index / BITS) };
-                let word = *place | 1 << (index % BITS);
-                if word == *place {
-                    bad = Some(BadKind::DoubleFree);
-                    break 'all;
-                }
-                *place = word;
-                hint = hint.min(index / BITS);
-                nr += 1;
-            }
-        }
-        self.hint = hint as u8;
-        self.nr_free += nr as u16;
-        (nr, bad)
     }
 
     /// Whether the object with that index is free and in the slab.

@@ -1,7 +1,7 @@
 //! Objects that come back many at a time, in rows or not, beside the same ones put back singly.
 
 use super::*;
-use crate::class::SizeClass;
+use crate::class::{SizeClass, Slicing};
 
 const BASE: usize = 1 << 20;
 
