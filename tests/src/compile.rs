@@ -24,6 +24,12 @@ pub fn compile_shared(file: &str) -> PathBuf {
     build(file, &["-shared", "-fPIC"])
 }
 
+/// The program or library of a file, made with further options of the compiler.
+#[must_use]
+pub fn compile_with(file: &str, options: &[&str]) -> PathBuf {
+    build(file, options)
+}
+
 /// Compiles unless a program of the same sources and options is there. Tests run side by side, so the
 /// result is moved into place whole.
 fn build(file: &str, options: &[&str]) -> PathBuf {

@@ -15,7 +15,7 @@ mod jail;
 mod outcome;
 mod program;
 
-pub use compile::{compile, compile_shared, source};
+pub use compile::{compile, compile_shared, compile_with, source};
 pub use group::Group;
 pub use install::{install, install_script};
 pub use jail::Jail;

@@ -12,6 +12,11 @@ use crate::c::fail;
 /// C's contract.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+    any(align, size)
+}
+
+/// The same for this library's other functions, which do not want a program's own.
+pub(crate) fn any(align: usize, size: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
@@ -22,8 +27,7 @@ pub(crate) unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_vo
 /// C's contract.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise.
-    unsafe { memalign(align, size) }
+    any(align, size)
 }
 
 /// Answers with a code and leaves errno alone.

@@ -109,10 +109,13 @@ pub(crate) unsafe extern "C" fn free_sized(object: *mut c_void, size: usize) {
 /// As for [`free`].
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn free_aligned_sized(object: *mut c_void, align: usize, size: usize) {
-    // No power of two is nothing that a block was allocated with.
-    let align = if align.is_power_of_two() { align } else { 1 };
     // SAFETY: the caller gives the object up.
-    unsafe { abi::free_sized::<Glibc>(object.cast(), size, align) }
+    unsafe { abi::free_sized::<Glibc>(object.cast(), size, told_align(align)) }
+}
+
+/// No power of two is nothing that a block was allocated with.
+pub(crate) fn told_align(align: usize) -> usize {
+    if align.is_power_of_two() { align } else { 1 }
 }
 
 /// The old name in SunOS and early glibc.

@@ -6,8 +6,9 @@
 //! ours tries once, and on failure jumps to the library's. The jump leaves no frame of ours on the
 //! stack, so the exception meets no Rust.
 //!
-//! Where the program has replaced what a form stands on ([`crate::front`]), `new` does not try and is the
-//! library's at once; `delete` is what everybody calls by the name of the form, or of the `free`, below it.
+//! Where the program has replaced what a form stands on ([`crate::front`]), each form goes to what everybody
+//! calls by the name of the one below it: in the end to malloc and free. Only nothrow forms of a replaced
+//! `new` are the library's, since they have to catch.
 //!
 //! Sized forms of `delete` compare the size and do not trust it.
 
@@ -19,7 +20,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use zonal::abi;
 
-use crate::front::{is_replaced, pass_on};
+use crate::front::{is_aligned_new_replaced, is_new_replaced, is_replaced, pass_on};
 use crate::glibc::Glibc;
 use crate::loader;
 use crate::{aligned, c};
@@ -27,27 +28,67 @@ use crate::{aligned, c};
 const MAX_SIZE: usize = isize::MAX as usize;
 const LIBRARIES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++abi.so.1", c"libc++.so.1"];
 
-extern "C" fn plain(size: usize) -> *mut c_void {
-    if is_replaced() {
-        return ptr::null_mut();
+/// What everybody calls by these names.
+mod everybodys {
+    use super::{c_void, pass_on};
+
+    macro_rules! everybodys {
+        ($($function:ident($($arg:ident),*) $(-> $ret:ty)? = $name:ident;)*) => {$(
+            #[unsafe(naked)]
+            pub(super) unsafe extern "C-unwind" fn $function($($arg: usize),*) $(-> $ret)? {
+                pass_on!($name)
+            }
+        )*};
     }
-    abi::malloc(size).cast()
+
+    everybodys! {
+        malloc(size) -> *mut c_void = malloc;
+        aligned_alloc(align, size) -> *mut c_void = aligned_alloc;
+        new(size) -> *mut c_void = _Znwm;
+        new_array(size) -> *mut c_void = _Znam;
+        aligned_new(size, align) -> *mut c_void = _ZnwmSt11align_val_t;
+        aligned_new_array(size, align) -> *mut c_void = _ZnamSt11align_val_t;
+    }
+}
+
+/// Memory for a plain form; null also where a replaced `new` has to be asked.
+extern "C" fn plain(size: usize) -> *mut c_void {
+    if !is_replaced() {
+        abi::malloc(size).cast()
+    } else if is_new_replaced() {
+        ptr::null_mut()
+    } else {
+        // SAFETY: C's contract.
+        unsafe { everybodys::malloc(size) }
+    }
 }
 
 /// After a hit that missed, which took a heap, or was not tried.
 extern "C" fn missed(size: usize, heap: *mut abi::HeapHot) -> *mut c_void {
     if heap.is_null() {
-        return ptr::null_mut();
+        // SAFETY: C's contract.
+        return unsafe { everybodys::malloc(size) };
     }
     abi::malloc_missed(size, heap).cast()
 }
 
+/// Memory for `operator new` with an alignment.
 extern "C" fn over_aligned(size: usize, align: usize) -> *mut c_void {
-    if is_replaced() {
-        return ptr::null_mut();
+    if !is_replaced() {
+        return aligned::any(align, size);
     }
-    // SAFETY: no preconditions in Rust's sense.
-    unsafe { aligned::memalign(align, size) }
+    // As the C++ library calls it.
+    let align = align.max(size_of::<usize>());
+    match size.checked_add(align - 1) {
+        // SAFETY: C's contract.
+        Some(end) => unsafe { everybodys::aligned_alloc(align, end & !(align - 1)) },
+        None => ptr::null_mut(),
+    }
+}
+
+/// The same for a form that stands on that one: null also where it is replaced, and has to be asked.
+extern "C" fn over_aligned_unless_replaced(size: usize, align: usize) -> *mut c_void {
+    if is_aligned_new_replaced() { ptr::null_mut() } else { over_aligned(size, align) }
 }
 
 /// Finds the C++ library's operator of that name.
@@ -73,35 +114,47 @@ extern "C" fn null_operator() -> *mut c_void {
     ptr::null_mut()
 }
 
-/// The library's operator, looked for once: where something is replaced, each call comes here.
-fn remembered(
-    known: &AtomicPtr<c_void>,
-    find: fn(usize, &CStr) -> *mut c_void,
-    size: usize,
-    name: &CStr,
-) -> *mut c_void {
-    if size > MAX_SIZE {
-        return find(size, name);
-    }
+/// The form that catches what a replaced one throws, or that one itself where there is no C++ library.
+/// Looked for once; the library stays open.
+fn catching(known: &AtomicPtr<c_void>, name: &CStr, replaced: *mut c_void) -> *mut c_void {
     // Relaxed, here and below: whoever looks first writes what all others would.
     let mut operator = known.load(Relaxed);
     if operator.is_null() {
-        operator = find(size, name);
-        // A C++ library may still be loaded.
-        if operator != null_operator as *mut c_void {
+        let found = LIBRARIES.iter().map(|library| loader::find_in(library, name));
+        operator = found.into_iter().find(|found| !found.is_null()).unwrap_or(replaced);
+        if operator != replaced {
             known.store(operator, Relaxed);
         }
     }
     operator
 }
 
+/// Who goes on with a `new` that got nothing: the library's form, to throw, or to call the handler; where the
+/// form below is replaced, that one, or one that catches what it throws.
+macro_rules! find_operator {
+    ([throwing] $size:ident, $name:ident) => {
+        throwing($size, $name)
+    };
+    ([throwing or $replaced:path, if $is_replaced:path] $size:ident, $name:ident) => {
+        if $is_replaced() { $replaced as *mut c_void } else { throwing($size, $name) }
+    };
+    ([nothrow or $replaced:path, if $is_replaced:path] $size:ident, $name:ident) => {{
+        static KNOWN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+        if $is_replaced() {
+            catching(&KNOWN, $name, $replaced as *mut c_void)
+        } else {
+            nothrow($size, $name)
+        }
+    }};
+}
+
 /// `operator new`: `$get` tries, `$find` says who goes on. The size is kept in any case; further
 /// arguments, in the second form, as well. In the first form they are the heap of the [`hit`] that missed.
 macro_rules! operator_new {
-    (missed: $($name:ident, $operator:ident, $get:path, $find:ident;)*) => {
+    (missed: $($name:ident, $operator:ident, $get:path, $find:tt;)*) => {
         $(operator_new! { @one [] [] [] *mut abi::HeapHot, $name, $operator, $get, $find })*
     };
-    (all: $($operator:ident, $get:path, $find:ident;)*) => {
+    (all: $($operator:ident, $get:path, $find:tt;)*) => {
         $(operator_new! {
             @one [#[unsafe(no_mangle)]]
             ["push rsi", "push rdx", ".cfi_adjust_cfa_offset 16"]
@@ -111,7 +164,7 @@ macro_rules! operator_new {
     };
     (
         @one [$($export:tt)*] [$($push:literal),*] [$($pop:literal),*]
-        $other:ty, $name:ident, $operator:ident, $get:path, $find:ident
+        $other:ty, $name:ident, $operator:ident, $get:path, $find:tt
     ) => {
         /// # Safety
         /// C++'s contract.
@@ -120,11 +173,10 @@ macro_rules! operator_new {
         $($export)*
         pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
-                static KNOWN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
                 const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) };
-                remembered(&KNOWN, $find, size, name)
+                find_operator!($find size, name)
             }
             naked_asm!(
                 ".cfi_startproc",
@@ -162,11 +214,10 @@ macro_rules! operator_new {
         $($export)*
         pub(crate) unsafe extern "C-unwind" fn $name(size: usize, other: $other) -> *mut c_void {
             extern "C" fn find(size: usize) -> *mut c_void {
-                static KNOWN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
                 const NAME: &str = concat!(stringify!($operator), "\0");
                 // SAFETY: ends in its only null.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(NAME.as_bytes()) };
-                remembered(&KNOWN, $find, size, name)
+                find_operator!($find size, name)
             }
             naked_asm!(
                 ".cfi_startproc",
@@ -205,44 +256,47 @@ macro_rules! operator_new {
 }
 
 operator_new! { missed:
-    new_missed, _Znwm, missed, throwing;
-    new_array_missed, _Znam, missed, throwing;
+    new_missed, _Znwm, missed, [throwing];
+    new_array_missed, _Znam, missed, [throwing];
 }
 
 /// The usual forms: a hit of their own, without the call of `malloc`. What missed goes on elsewhere, in a jump
 /// since nothing is left to do here; a frame, if a compiler left one, would let an exception pass.
 macro_rules! hit {
-    ($($name:ident, $missed:ident, $section:literal;)*) => {$(
+    ($($name:ident, $missed:ident, $section:literal, $size:ident => $replaced:expr;)*) => {$(
         /// # Safety
         /// C++'s contract.
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        pub(crate) unsafe extern "C-unwind" fn $name(size: usize) -> *mut c_void {
+        pub(crate) unsafe extern "C-unwind" fn $name($size: usize) -> *mut c_void {
             if is_replaced() {
                 // SAFETY: C++'s contract.
-                return unsafe { $missed(size, ptr::null_mut()) };
+                return unsafe { $replaced };
             }
-            match abi::try_malloc(size) {
+            match abi::try_malloc($size) {
                 Ok(object) => object.as_ptr().cast(),
                 // SAFETY: C++'s contract, and the heap is the one that the hit took.
-                Err(heap) => unsafe { $missed(size, heap) },
+                Err(heap) => unsafe { $missed($size, heap) },
             }
         }
     )*};
 }
 
 hit! {
-    _Znwm, new_missed, ".text.zonal_new";
-    _Znam, new_array_missed, ".text.zonal_new_array";
+    _Znwm, new_missed, ".text.zonal_new", size => new_missed(size, ptr::null_mut());
+    _Znam, new_array_missed, ".text.zonal_new_array", size => everybodys::new(size);
 }
 
 operator_new! { all:
-    _ZnwmRKSt9nothrow_t, plain, nothrow;
-    _ZnamRKSt9nothrow_t, plain, nothrow;
-    _ZnwmSt11align_val_t, over_aligned, throwing;
-    _ZnamSt11align_val_t, over_aligned, throwing;
-    _ZnwmSt11align_val_tRKSt9nothrow_t, over_aligned, nothrow;
-    _ZnamSt11align_val_tRKSt9nothrow_t, over_aligned, nothrow;
+    _ZnwmRKSt9nothrow_t, plain, [nothrow or everybodys::new, if is_new_replaced];
+    _ZnamRKSt9nothrow_t, plain, [nothrow or everybodys::new_array, if is_new_replaced];
+    _ZnwmSt11align_val_t, over_aligned, [throwing];
+    _ZnamSt11align_val_t, over_aligned_unless_replaced,
+        [throwing or everybodys::aligned_new, if is_aligned_new_replaced];
+    _ZnwmSt11align_val_tRKSt9nothrow_t, over_aligned_unless_replaced,
+        [nothrow or everybodys::aligned_new, if is_aligned_new_replaced];
+    _ZnamSt11align_val_tRKSt9nothrow_t, over_aligned_unless_replaced,
+        [nothrow or everybodys::aligned_new_array, if is_aligned_new_replaced];
 }
 
 /// `operator delete`: the first argument is all we need, and a size, which is compared and not believed.
@@ -273,7 +327,7 @@ macro_rules! operator_delete {
     (@ free $object:ident) => { abi::free::<Glibc>($object.cast()) };
     (@ sized $object:ident, $size:ident) => { abi::free_sized::<Glibc>($object.cast(), $size, 1) };
     (@ sized $object:ident, $size:ident, $align:ident) => {
-        c::free_aligned_sized($object, $align, $size)
+        abi::free_sized::<Glibc>($object.cast(), $size, c::told_align($align))
     };
 }
 

@@ -12,7 +12,6 @@
 //! | [`cxx`]     | operator new and delete, in all 20 forms                               |
 //! | [`early`]   | nothing: an IFUNC of its own, for calls before relocation is complete  |
 //! | [`front`]   | nothing: whether the program has a function of its own in front of ours   |
-//! | [`front`]   | nothing: whether the program has functions of its own in front of ours    |
 //! | [`info`]    | mallinfo, mallopt, malloc_trim, malloc_stats, malloc_info              |
 //! | [`jumps`]   | longjmp and its kin, which wait for the end of a slow path            |
 //! | [`loader`]  | dlopen, so that plugins see this malloc too                            |
