@@ -47,7 +47,7 @@ impl Slab {
         let mut hint = usize::from(self.hint);
         let mut bad = None;
         let mut nr = 0;
-        'all: while nr < objects.len() {
+        while nr < objects.len() {
             let rest = &objects[nr..];
             if row::begins(rest, slicing) {
                 // SAFETY: the bitmap has a bit for every index of an object.
@@ -58,30 +58,54 @@ impl Slab {
                     continue;
                 }
             }
-            // No look for rows among these, nor a call: the processor guesses each branch right, and all
-            // stays in registers.
-            for object in &rest[..rest.len().min(row::SHORTEST)] {
-                let offset = object.addr().wrapping_sub(base);
-                let Some(index) = slicing.object_at(offset) else {
-                    if offset == slicing.offset_of(offset) {
-                        bad = Some(BadKind::Interior);
-                    }
-                    break 'all;
-                };
-                // SAFETY: as above.
-                let place = unsafe { &mut *words.add(index / BITS) };
-                let word = *place | 1 << (index % BITS);
-                if word == *place {
-                    bad = Some(BadKind::DoubleFree);
-                    break 'all;
+            // No look for rows among these, nor a call, nor a test for the end but at the end: the processor guesses
+            // each branch right, and all stays in registers.
+            // SAFETY: as above.
+            let (put, stop) = unsafe {
+                match rest.first_chunk::<{ row::SHORTEST }>() {
+                    Some(eight) => put_singly(words, slicing, base, eight, &mut hint),
+                    None => put_singly(words, slicing, base, rest, &mut hint),
                 }
-                *place = word;
-                hint = hint.min(index / BITS);
-                nr += 1;
+            };
+            nr += put;
+            if let Err(kind) = stop {
+                bad = kind;
+                break;
             }
         }
         self.hint = hint as u8;
         self.nr_free += nr as u16;
         (nr, bad)
     }
+}
+
+/// Sets the bits of `objects` as long as they lie in the slab whose first byte is at `base`, and lowers `hint`.
+/// Returns how many, and what stopped it: a misuse, or none where the slab ends.
+///
+/// # Safety
+/// `words` is the bitmap of a slab that is cut so.
+#[inline(always)]
+unsafe fn put_singly(
+    words: *mut u64,
+    slicing: Slicing,
+    base: usize,
+    objects: &[*mut u8],
+    hint: &mut usize,
+) -> (usize, Result<(), Option<BadKind>>) {
+    for (nr, object) in objects.iter().enumerate() {
+        let offset = object.addr().wrapping_sub(base);
+        let Some(index) = slicing.object_at(offset) else {
+            let is_inside = offset == slicing.offset_of(offset);
+            return (nr, Err(is_inside.then_some(BadKind::Interior)));
+        };
+        // SAFETY: the bitmap has a bit for every index of an object.
+        let place = unsafe { &mut *words.add(index / BITS) };
+        let word = *place | 1 << (index % BITS);
+        if word == *place {
+            return (nr, Err(Some(BadKind::DoubleFree)));
+        }
+        *place = word;
+        *hint = (*hint).min(index / BITS);
+    }
+    (objects.len(), Ok(()))
 }
