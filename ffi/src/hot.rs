@@ -20,9 +20,12 @@ pub fn malloc(size: usize) -> *mut u8 {
     take(size, |heap| slow::malloc(size, heap))
 }
 
-/// [`malloc`] without what follows a miss: then the heap, which is still taken, for [`malloc_missed`].
+/// [`malloc`] without what follows a miss.
+///
+/// # Errors
+/// On a miss: the heap, which is still taken until [`malloc_missed`] has it.
 #[inline(always)]
-#[expect(clippy::missing_errors_doc, reason = "above")]
+#[must_use = "who drops the answer to a miss leaves the heap taken"]
 pub fn try_malloc(size: usize) -> Result<NonNull<u8>, *mut HeapHot> {
     let mut heap = ptr::null_mut();
     let object = take(size, |taken| {
@@ -32,9 +35,12 @@ pub fn try_malloc(size: usize) -> Result<NonNull<u8>, *mut HeapHot> {
     NonNull::new(object).ok_or(heap)
 }
 
-/// What follows a miss of [`try_malloc`], with its answer.
+/// What follows a miss of [`try_malloc`].
+///
+/// # Safety
+/// `heap` is what [`try_malloc`] answered on this thread for the same size, and is given once.
 #[inline(always)]
-pub fn malloc_missed(size: usize, heap: *mut HeapHot) -> *mut u8 {
+pub unsafe fn malloc_missed(size: usize, heap: *mut HeapHot) -> *mut u8 {
     slow::malloc(size, heap)
 }
 
@@ -148,9 +154,11 @@ pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize)
     match unsafe { HeapHot::push_sized(heap, object, class_size) } {
         Push::Done => tls::unmark(heap),
         // SAFETY: the caller's promise.
-        Push::Missed(found) => unsafe { slow::free_sized::<F>(object, size, heap, align, found) },
+        Push::Missed(found) if size <= MAX_SMALL => unsafe {
+            slow::free_sized::<F>(object, size, heap, align, found);
+        },
         // SAFETY: as above.
-        Push::Unknown => unsafe { slow::free_sized_unsent::<F>(object, size, heap, align) },
+        _ => unsafe { slow::free_sized_unsent::<F>(object, size, heap, align) },
     }
 }
 

@@ -186,6 +186,20 @@ fn two_instances_in_one_process() {
     Program::c("handoff.c").arg("rounds=3000").env("LD_PRELOAD", both).run().success().quiet();
 }
 
+/// A hit that begins with a line takes two; further down in a line it would take three.
+#[test]
+fn hits_begin_with_a_cache_line() {
+    let Some(path) = library().filter(|_| is_zonal()) else { return };
+    let text =
+        Program::plain("nm").args(["-D", "--defined-only"]).arg(&path).run().success().stdout;
+    for hit in ["malloc", "free", "_Znwm", "_Znam", "_ZdlPv", "_ZdlPvm"] {
+        let line = text.lines().find(|line| line.split_whitespace().nth(2) == Some(hit));
+        let addr =
+            line.and_then(|line| u64::from_str_radix(line.split_whitespace().next()?, 16).ok());
+        assert_eq!(addr.map(|addr| addr % 64), Some(0), "{hit}");
+    }
+}
+
 /// The exported names of the shared library are the allocator's and nothing else.
 #[test]
 fn exports() {

@@ -7,7 +7,7 @@ use crate::class::Slicing;
 /// Objects of a row that is worth a look. Trees leave pairs and threes, for which it costs more than it saves.
 pub(super) const SHORTEST: usize = 8;
 
-/// Whether `objects` may begin with a row: the first three do, and the last of so many lies where it would.
+/// Whether `objects` may begin with a row: the third and the last of so many lie where they would.
 #[inline(always)]
 pub(super) fn begins(objects: &[*mut u8], slicing: Slicing) -> bool {
     objects.len() >= SHORTEST && {

@@ -107,3 +107,14 @@ fn what_is_no_row_comes_back_whole() {
     assert_eq!(put(class(), [10, 11, 12, 40, 14, 15, 16, 17, 18]).1, 9);
     assert_eq!(put(class(), [1, 3, 5, 7, 9, 11, 13, 15, 17, 3, 19]).1, 9);
 }
+
+/// The third and the eighth lie where they would, but not the second.
+#[test]
+fn what_only_looks_like_a_row_comes_back_singly() {
+    for looks in [[10, 50, 12, 13, 14, 15, 16, 17], [30, 2, 28, 27, 26, 25, 24, 23]] {
+        assert!(row::begins(&objects(class(), looks), Slicing::of(class())));
+        assert_eq!(put(class(), looks).1, 8);
+        let freed = looks[1];
+        assert_eq!(put(class(), [freed, 99].into_iter().chain(looks)).1, 3);
+    }
+}

@@ -69,7 +69,8 @@ extern "C" fn missed(size: usize, heap: *mut abi::HeapHot) -> *mut c_void {
         // SAFETY: C's contract.
         return unsafe { everybodys::malloc(size) };
     }
-    abi::malloc_missed(size, heap).cast()
+    // SAFETY: the heap of the hit that jumped here.
+    unsafe { abi::malloc_missed(size, heap).cast() }
 }
 
 /// Memory for `operator new` with an alignment.
@@ -157,8 +158,8 @@ macro_rules! operator_new {
     (all: $($operator:ident, $get:path, $find:tt;)*) => {
         $(operator_new! {
             @one [#[unsafe(no_mangle)]]
-            ["push rsi", "push rdx", ".cfi_adjust_cfa_offset 16"]
-            ["pop rdx", "pop rsi", ".cfi_adjust_cfa_offset -16"]
+            ["push rsi", ".cfi_adjust_cfa_offset 8", "push rdx", ".cfi_adjust_cfa_offset 8"]
+            ["pop rdx", ".cfi_adjust_cfa_offset -8", "pop rsi", ".cfi_adjust_cfa_offset -8"]
             usize, $operator, $operator, $get, $find
         })*
     };
