@@ -7,12 +7,14 @@
 use crate::order::Order;
 use crate::pages::Pages;
 
-/// So many pages are reserved at a time, and twice as many at most for nothing.
+/// Pages are reserved for so many at a time, or for this part of a share where that is more, and given back
+/// when twice as many are for nothing.
 const STEP: usize = 64;
+const STEP_PART: usize = 4;
 /// So many are remembered as spilled, and may come to be wanted, at most.
 const MOST: usize = 8192;
 
-/// The room of one thread, in pages. All zeros at first.
+/// The room of one thread, in pages.
 #[derive(Debug)]
 pub(crate) struct KeptRoom {
     /// Pages for which there was no room, and that were not missed since.
@@ -21,28 +23,31 @@ pub(crate) struct KeptRoom {
     depth: usize,
     /// What of the pool is this thread's.
     reserved: usize,
-    /// What that makes with its share, as of then; 0 where nothing is reserved.
-    all: usize,
-    /// With fewer than so many pages it gives back to the pool.
+    /// With fewer pages it gives back to the pool. By the share as it was when that was last done.
     low: usize,
 }
 
 impl KeptRoom {
-    pub(crate) const NEW: KeptRoom = KeptRoom { spilled: 0, depth: 0, reserved: 0, all: 0, low: 0 };
+    pub(crate) const NEW: KeptRoom = KeptRoom { spilled: 0, depth: 0, reserved: 0, low: 0 };
 
-    /// Whether there is room for `nr_pages` pages in all.
+    /// Whether there is room for `nr_pages` pages in all, with what is reserved already.
     #[inline]
-    pub(crate) fn holds(&mut self, pages: &Pages, nr_pages: usize) -> bool {
-        pages.is_pcp_share(nr_pages)
-            || nr_pages <= self.all
-            || (nr_pages <= self.depth && self.reserve(pages, nr_pages))
+    pub(crate) fn holds(&self, pages: &Pages, nr_pages: usize) -> bool {
+        // By the share of now: it becomes less with more threads.
+        pages.is_pcp_share(nr_pages.saturating_sub(self.reserved))
+    }
+
+    /// The same with what is left in the pool: to be asked by who has that many then.
+    #[inline]
+    pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+        self.holds(pages, nr_pages) || (nr_pages <= self.depth && self.reserve(pages, nr_pages))
     }
 
     /// Pages left, and there are `nr_pages` now.
     #[inline]
     pub(crate) fn note_left(&mut self, pages: &Pages, nr_pages: usize) {
         if nr_pages < self.low {
-            self.unreserve(pages, if nr_pages > 0 { nr_pages + STEP } else { 0 });
+            self.unreserve(pages, nr_pages);
         }
     }
 
@@ -66,34 +71,47 @@ impl KeptRoom {
         *self = KeptRoom::NEW;
     }
 
+    /// What of the pool is this thread's.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
     /// Reserves room for `nr_pages` pages in all; whether there is any left.
     #[cold]
     #[inline(never)]
     fn reserve(&mut self, pages: &Pages, nr_pages: usize) -> bool {
         let share = pages.pcp_share(Order::ZERO);
-        let wanted = nr_pages.saturating_sub(share).next_multiple_of(STEP);
+        let wanted = nr_pages.saturating_sub(share).next_multiple_of(step_of(share));
+        let wanted = wanted.min(self.depth.saturating_sub(share));
         let more = wanted.saturating_sub(self.reserved);
         if !pages.reserve_kept(more) {
             return false;
         }
-        self.set_reserved(share, self.reserved + more);
+        self.reserved += more;
+        self.set_low(share);
         true
     }
 
-    /// Gives back what is reserved for more than `nr_pages` pages in all.
+    /// Gives back what is reserved for more than `nr_pages` pages and a step, or all if there are none.
     #[cold]
     #[inline(never)]
     fn unreserve(&mut self, pages: &Pages, nr_pages: usize) {
         let share = pages.pcp_share(Order::ZERO);
-        let keep = self.reserved.min(nr_pages.saturating_sub(share));
+        let most = if nr_pages > 0 { nr_pages + step_of(share) } else { 0 };
+        let keep = self.reserved.min(most.saturating_sub(share));
         let gone = self.reserved - keep;
-        self.set_reserved(share, keep);
+        self.reserved = keep;
+        self.set_low(share);
         pages.unreserve_kept(gone);
     }
 
-    fn set_reserved(&mut self, share: usize, reserved: usize) {
-        self.reserved = reserved;
-        self.all = if reserved > 0 { share + reserved } else { 0 };
-        self.low = if reserved > 0 { self.all.saturating_sub(2 * STEP).max(1) } else { 0 };
+    fn set_low(&mut self, share: usize) {
+        let low = (share + self.reserved).saturating_sub(2 * step_of(share)).max(1);
+        self.low = if self.reserved > 0 { low } else { 0 };
     }
+}
+
+/// What is reserved at a time by who has that share.
+fn step_of(share: usize) -> usize {
+    STEP.max(share / STEP_PART)
 }

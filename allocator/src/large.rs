@@ -88,9 +88,8 @@ impl Heap {
         }
         let nr_pages = word.payload() as usize;
         let Some(mut inner) = self.try_enter() else { return false };
-        let may_stay = inner.large.has_room(pages, nr_pages) && pages.may_rest(pfn, self.node());
         // What is wrong with it the long way says.
-        if !may_stay {
+        if nr_pages > large_cache::MAX_PAGES || !pages.may_rest(pfn, self.node()) {
             return false;
         }
         // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
@@ -102,7 +101,7 @@ impl Heap {
         {
             return false;
         }
-        if !mm.claim_large(pfn, word) {
+        if !inner.large.make_room(pages, nr_pages) || !mm.claim_large(pfn, word) {
             return false;
         }
         // SAFETY: the word said that a live run of that length starts here, and now it is ours.

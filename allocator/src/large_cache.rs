@@ -152,20 +152,24 @@ impl LargeCache {
     /// rest here.
     pub(crate) fn put(&mut self, pages: &Pages, node: NodeId, run: PageRun) {
         let nr_pages = run.nr_pages();
-        if nr_pages <= MAX_PAGES && !self.has_room(pages, nr_pages) {
+        let is_shared = nr_pages <= MAX_SHARED && pages.may_rest(run.head(), node);
+        let mut has_room = is_shared && self.make_room(pages, nr_pages);
+        if nr_pages <= MAX_PAGES && !has_room && !self.has_room(pages, nr_pages) {
             self.room.note_spilled(nr_pages);
         }
-        if nr_pages > MAX_SHARED || !pages.may_rest(run.head(), node) {
+        if !is_shared {
             pages.free_run(run);
             return;
         }
-        if !self.has_room(pages, nr_pages) {
+        if !has_room {
             self.give_back(pages, self.nr / 2);
+            has_room = self.make_room(pages, nr_pages);
         }
-        if !self.has_room(pages, nr_pages) {
+        if !has_room {
             self.give_back(pages, 0);
+            has_room = self.make_room(pages, nr_pages);
         }
-        if self.has_room(pages, nr_pages) {
+        if has_room {
             self.keep(pages, run);
         } else {
             pages.free_run(run);
@@ -194,12 +198,18 @@ impl LargeCache {
         }
     }
 
-    /// Whether a run of that length may be kept without another one leaving.
+    /// Makes room for a run of that length without another one leaving, for who keeps it then; whether it
+    /// could.
     #[inline]
-    pub(crate) fn has_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+    pub(crate) fn make_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
         nr_pages <= MAX_PAGES
             && usize::from(self.nr) < CAPACITY
-            && self.room.holds(pages, self.nr_pages + nr_pages)
+            && self.room.make(pages, self.nr_pages + nr_pages)
+    }
+
+    /// Whether there is some without that.
+    fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
+        usize::from(self.nr) < CAPACITY && self.room.holds(pages, self.nr_pages + nr_pages)
     }
 
     /// Keeps a run for which there is room.
@@ -272,6 +282,11 @@ impl LargeCache {
         self.give_back(pages, 0);
         self.room.clear(pages);
         drained
+    }
+
+    /// What is reserved for it of the room that threads have together.
+    pub(crate) fn reserved(&self) -> usize {
+        self.room.reserved()
     }
 
     /// Pages that it holds.

@@ -82,6 +82,11 @@ impl Mm {
             self.flight().reset();
         }
         self.registry.raw_lock().reinit();
+        // The visits that `prefork` began: nobody keeps anything in the others.
+        let whole = self.registry.all().filter(|heap| !heap.is_torn());
+        let reserved =
+            whole.filter_map(|heap| heap.finish_visit(1)).map(|inner| inner.large.reserved());
+        self.pages().set_kept(reserved.sum());
         self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);
         self.pages().set_threads(self.registry.nr_heaps() - self.registry.nr_dead());

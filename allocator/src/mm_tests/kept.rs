@@ -9,7 +9,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, Rng, new_mm};
 use crate::order::Order;
-use crate::pages::PCP_DEEP;
+use crate::pages::{PCP_DEEP, Pages};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, BadKind, Config, Mm, PageConfig, Place, Request, Thp};
 
@@ -104,33 +104,146 @@ fn of_many_threads_the_one_that_wants_it_has_the_room_of_all() {
     for owner in [&one, &other] {
         owner.heap().enter().large.drain(mm.pages());
     }
-    assert!(mm.pages().reserve_kept(PCP_DEEP));
-    assert!(!mm.pages().reserve_kept(1));
-    mm.pages().unreserve_kept(PCP_DEEP);
+    assert_eq!(nr_reserved(mm.pages()), 0);
+    assert!(!mm.pages().reserve_kept(PCP_DEEP + 1));
 }
 
 /// A thread that took all it kept has nothing reserved any more.
 #[test]
 fn who_keeps_nothing_leaves_the_room_to_others() {
     const SIZE: usize = 20 * PAGE_SIZE;
+    const NR: usize = 60;
     let Some(owner) = keeper() else { return };
     let pages = owner.heap().mm().pages();
     // So many that a share is less than what is reserved at a time.
     for _ in 0..31 {
         Owner::attach(owner.heap().mm());
     }
-    assert!(pages.pcp_share(Order::ZERO) < 64);
+    let share = pages.pcp_share(Order::ZERO);
+    assert!(share < 64);
     let mut blocks = Vec::new();
     for _ in 0..4 {
         blocks.drain(..).for_each(|block| owner.free(block));
-        blocks.extend((0..60).map(|_| owner.alloc(SIZE, 8)));
+        blocks.extend((0..NR).map(|_| owner.alloc(SIZE, 8)));
     }
     assert_eq!(owner.heap().enter().large.nr_pages(), 0);
-    assert!(pages.reserve_kept(PCP_DEEP));
-    pages.unreserve_kept(PCP_DEEP);
+    assert_eq!(nr_reserved(pages), 0);
     blocks.into_iter().for_each(|block| owner.free(block));
-    assert_eq!(owner.heap().enter().large.nr_pages(), 60 * 20);
-    assert!(!pages.reserve_kept(PCP_DEEP));
+    assert_eq!(owner.heap().enter().large.nr_pages(), NR * 20);
+    let needed = NR * 20 - share;
+    assert!((needed..needed + 64).contains(&nr_reserved(pages)));
+}
+
+/// What is reserved of the pool.
+fn nr_reserved(pages: &Pages) -> usize {
+    let is_left = |nr_pages: usize| {
+        let is_left = pages.reserve_kept(nr_pages);
+        pages.unreserve_kept(if is_left { nr_pages } else { 0 });
+        is_left
+    };
+    (0..=PCP_DEEP).find(|reserved| is_left(PCP_DEEP - reserved)).unwrap()
+}
+
+/// Nothing is reserved for a block that does not stay.
+#[test]
+fn what_is_not_kept_takes_no_room() {
+    const SIZE: usize = 40 * PAGE_SIZE;
+    let Some(owner) = keeper() else { return };
+    let (heap, pages) = (owner.heap(), owner.heap().mm().pages());
+    for _ in 0..71 {
+        Owner::attach(heap.mm());
+    }
+    // A single block is more than a share, and wanted again.
+    assert!(!pages.is_pcp_share(40));
+    for _ in 0..3 {
+        owner.free(owner.alloc(SIZE, 8));
+    }
+    let block = owner.alloc(SIZE - 100, 8);
+    assert_eq!(nr_reserved(pages), 0);
+    // SAFETY: the test's thread owns the heap; the block is not freed.
+    assert!(!unsafe { heap.try_free_large(block, Some(SIZE + 1)) });
+    assert_eq!(nr_reserved(pages), 0);
+    let other = owner.alloc(SIZE, 8);
+    // By the long way it goes to its zone.
+    // SAFETY: as above; the block is given up.
+    unsafe { heap.free(other) }.unwrap();
+    assert_eq!(nr_reserved(pages), 0);
+    owner.free(block);
+    assert!(nr_reserved(pages) > 0);
+}
+
+/// By what is charged now, not when room was reserved.
+#[test]
+fn room_is_less_when_a_share_is() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    let Some(owner) = keeper() else { return };
+    let mm = owner.heap().mm();
+    let kept = || owner.heap().enter().large.nr_pages();
+    let big = owner.alloc(1 << 30, 8);
+    for _ in 0..3 {
+        let blocks: Vec<_> = (0..80).map(|_| owner.alloc(SIZE, 8)).collect();
+        blocks.into_iter().for_each(|block| owner.free(block));
+    }
+    let before = kept();
+    owner.free(big);
+    mm.drain_huge();
+    let most = mm.pages().pcp_share(Order::ZERO) + PCP_DEEP;
+    assert!(before > most, "{before} of {most} at most");
+    for _ in 0..1000 {
+        owner.free(owner.alloc(SIZE, 8));
+    }
+    assert!(kept() <= most, "{} of {most} at most", kept());
+}
+
+/// The same by the threads of now.
+#[test]
+fn threads_that_come_one_after_the_other_keep_no_more_than_there_is_room() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    let Some(first) = keeper() else { return };
+    let mm = first.heap().mm();
+    let all = mm.pages().pcp_share(Order::ZERO) + PCP_DEEP;
+    let mut owners = [first; 16];
+    for (i, owner) in owners.iter_mut().enumerate() {
+        if i > 0 {
+            *owner = Owner::attach(mm);
+        }
+        let nr = mm.pages().pcp_share(Order::ZERO) / 64 + 1;
+        for _ in 0..3 {
+            let blocks: Vec<_> = (0..nr).map(|_| owner.alloc(SIZE, 8)).collect();
+            blocks.into_iter().for_each(|block| owner.free(block));
+        }
+    }
+    for _ in 0..100 {
+        owners.iter().for_each(|owner| owner.free(owner.alloc(SIZE, 8)));
+    }
+    let kept: usize = owners.iter().map(|owner| owner.heap().enter().large.nr_pages()).sum();
+    assert!(kept <= all, "{kept} of {all} at most");
+}
+
+/// A heap that nobody can use in a forked child has no part in the room there.
+#[test]
+fn a_forked_child_has_the_room_of_torn_heaps() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    let Some(own) = keeper() else { return };
+    let mm = own.heap().mm();
+    let [lost, ..] = [(); 7].map(|()| Owner::attach(mm));
+    for owner in [&own, &lost] {
+        for _ in 0..3 {
+            let blocks: Vec<_> = (0..8).map(|_| owner.alloc(SIZE, 8)).collect();
+            blocks.into_iter().for_each(|block| owner.free(block));
+        }
+    }
+    let [of_own, of_lost] = [own, lost].map(|owner| owner.heap().enter().large.reserved());
+    assert!(of_own > 0 && of_lost > 0);
+    assert_eq!(nr_reserved(mm.pages()), of_own + of_lost);
+    mm.prefork(Some(own.0));
+    lost.heap().set_torn(true);
+    // As in the child.
+    mm.postfork_child(Some(own.0));
+    assert_eq!(nr_reserved(mm.pages()), of_own);
+    mm.drain_all(Some(own.0));
+    own.heap().enter().large.drain(mm.pages());
+    assert_eq!(nr_reserved(mm.pages()), 0);
 }
 
 #[test]

@@ -282,6 +282,12 @@ impl Pages {
         self.nr_kept.fetch_sub(nr_pages, Relaxed);
     }
 
+    /// Tells how much is reserved: for a forked child.
+    pub(crate) fn set_kept(&self, nr_pages: usize) {
+        // Relaxed: as above.
+        self.nr_kept.store(nr_pages, Relaxed);
+    }
+
     /// What it comes to if each thread has so many pages.
     #[inline]
     fn in_all_hands(&self, nr_pages: usize) -> usize {
