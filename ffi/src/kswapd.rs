@@ -136,9 +136,11 @@ fn note_process() {
     PROCESS.store(process(), Relaxed);
 }
 
+/// The kernel's number of this process. Asked without the C library's function: a preload may have one in front,
+/// which allocates (libfaketime's does), and the first allocation is not over when this is called.
 pub(crate) fn process() -> u32 {
-    // SAFETY: getpid always succeeds.
-    unsafe { libc::getpid() }.cast_unsigned()
+    // SAFETY: the call has no preconditions and always succeeds.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
 }
 
 /// At the end of a slow path, while the thread's heap `own` is still taken: does a round if that is

@@ -63,3 +63,10 @@ fn a_program_at_a_fixed_place() {
         assert!(outcome.stderr.contains("size"), "the size was not looked at: {}", outcome.stderr);
     }
 }
+
+/// Nothing in the first allocation of a process asks for its number by the C library's function.
+#[test]
+fn a_preload_that_allocates_when_it_is_asked() {
+    let program = zonal_tests::compile("libraries.cpp");
+    preloaded(program, &["own_getpid.c"], &[], &[]).success().quiet();
+}
