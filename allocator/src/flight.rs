@@ -11,12 +11,12 @@
 //! |-------------|---------------------|-------------------------------|--------------------------|
 //! | `in_flight` | whoever is inside a | who is about to make a slab,  | nothing: a sum of shares |
 //! |             | gate (adds), child  | or to post, while crowded;    |                          |
-//! |             | of a fork (to 0)    | the keeper                    |                          |
+//! |             | of a fork (anew)    | the keeper; snapshots         |                          |
 //!
 //! Relaxed: a hint. Heaps count by themselves and add what they counted in batches, and whenever they are
-//! drained or swept: all together it is wrong by a part of what may be in flight anyhow, and it may be below
-//! zero. A forked child with a heap that stays torn begins at zero, though its other heaps have yet to take in
-//! what came before: it is off by that, and by what is posted to the torn one, for good.
+//! drained, swept or looked at for a snapshot: all together it is wrong by a part of what may be in flight
+//! anyhow, and it may be below zero. What is posted to a heap that a fork left torn does not count: such a
+//! child counts anew what lies in the others, and is off by what these had counted by themselves.
 
 use zonal_numa::PAGE_SIZE;
 
@@ -41,9 +41,9 @@ impl Flight {
         Flight(AtomicIsize::new(0))
     }
 
-    /// A forked child with heaps that nobody can use: from here on.
-    pub(crate) fn reset(&self) {
-        self.0.store(0, Relaxed);
+    /// A forked child with heaps that nobody can use: so much lies in the others.
+    pub(crate) fn reset(&self, bytes: usize) {
+        self.0.store(bytes as isize, Relaxed);
     }
 
     fn add(&self, bytes: isize) {

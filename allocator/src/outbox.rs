@@ -10,7 +10,9 @@
 use core::ptr::{self, NonNull};
 
 use crate::class::SizeClass;
+use crate::error::Mismatch;
 use crate::heap::{Heap, HeapId, Inner};
+use crate::pfn::Pfn;
 use crate::remote::Message;
 use crate::word::{HEAP_SHIFT, PageWord};
 
@@ -56,6 +58,18 @@ impl Outbox {
 }
 
 impl Inner {
+    /// The open messages.
+    pub(crate) fn open_messages(&self) -> impl Iterator<Item = &Message> {
+        // SAFETY: open messages belong to this heap, and the caller is inside its gate.
+        self.outbox.open.iter().filter_map(|&message| unsafe { message.as_ref() })
+    }
+
+    /// Compares what is counted of unsent objects with the messages that hold them.
+    pub(crate) fn validate_open(&self) -> Result<(), Mismatch> {
+        let unsent = self.open_messages().map(|m| m.bytes as usize).sum();
+        Mismatch::check("heap: unsent bytes", Pfn::NONE, unsent, self.outbox.bytes)
+    }
+
     /// Puts an object into the message for the owner of pages with that word, and posts it when it is
     /// full; false, and nothing done, when there is no memory for a message.
     pub(crate) fn send(
@@ -109,7 +123,10 @@ impl Inner {
         self.events.remote_post += 1;
         match owner {
             Some(owner) => {
-                self.count_flight(heap, bytes as isize);
+                // What a fork left torn takes nothing in; one that lives is so for that moment only.
+                if !(owner.is_torn() && owner.is_dead()) {
+                    self.count_flight(heap, bytes as isize);
+                }
                 // SAFETY: heaps are never unmapped, and the message leaves our hands.
                 unsafe { owner.inbox.post(message.as_ptr()) }
             }

@@ -160,6 +160,17 @@ impl Inbox {
         }
     }
 
+    /// Bytes of what was posted and not taken. In a forked child, before anything else goes on.
+    pub(crate) fn posted_bytes(&self) -> usize {
+        let (mut bytes, mut next) = (0, self.head.load(Relaxed));
+        // SAFETY: posted messages are whole, and no other thread is there that could take them.
+        while let Some(message) = unsafe { next.as_ref() } {
+            bytes += message.bytes as usize;
+            next = message.next;
+        }
+        bytes
+    }
+
     /// Adds an object of `class` to the open message, which `open` makes where there is none with room;
     /// false, and nothing done, where it makes none. Owner only.
     pub(crate) fn put_aside(

@@ -12,7 +12,7 @@ use zonal_stats::{Figures, Snapshot};
 use crate::charge::UNLIMITED;
 use crate::class::SizeClass;
 use crate::error::Mismatch;
-use crate::heap::{Entered, Heap, Patience};
+use crate::heap::{Entered, Heap, HeapId, Patience};
 use crate::mm::Mm;
 use crate::slab::Slab;
 
@@ -141,8 +141,15 @@ impl Entered<'_> {
             node.numastat.remote_frees += self.events.remote_free;
         }
         self.settle_flight(heap);
-        // In bins, and in messages that are not opened, not sent, or kept for reuse.
-        let mut cached_bytes = (self.received_bytes + self.unsent_bytes()) as u64;
+        for message in self.open_messages() {
+            let owner = HeapId::from_word(message.word).and_then(|id| mm.heap(id));
+            let node = owner.map(|owner| owner.node().index() as u64);
+            if let Some(node) = node.and_then(|node| snapshot.node_mut(node)) {
+                node.memory.cached_bytes += u64::from(message.bytes);
+            }
+        }
+        // In bins, in messages that are not opened, and on stacks for reuse.
+        let mut cached_bytes = (self.received_bytes + self.reuse.bytes()) as u64;
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
             let nr_cached = heap.bin_len(class, state);
@@ -207,6 +214,8 @@ impl Entered<'_> {
         }
         let at = crate::pfn::Pfn::NONE;
         Mismatch::check("heap: bytes of empty slabs", at, empty_bytes, self.empty_bytes)?;
-        self.validate_unsent()
+        self.validate_received()?;
+        self.validate_open()?;
+        self.validate_stacks()
     }
 }

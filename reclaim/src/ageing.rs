@@ -37,7 +37,8 @@ const MOST_MISTAKES: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Ageing {
     age_ns: u64,
-    /// Pages purged not long ago and not wanted since, by which the age is judged,
+    /// Pages that were purged and not wanted since, and had been used no longer ago than the longest age and this
+    /// one together: by them it is judged,
     owed: Shadows,
     /// and those that went with some that turned out to be a mistake.
     regretted: Shadows,

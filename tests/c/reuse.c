@@ -2,6 +2,8 @@
  * made of, calloc's are zero, and nobody has one twice. Prints whether any of those freed are among them. */
 #include "t.h"
 
+#include <sched.h>
+
 enum { SIZE = 3000, BLOCKS = 12000, MOST = 1000 };
 
 static unsigned char *made[BLOCKS];
@@ -33,7 +35,12 @@ int main(void)
 	static unsigned char *got[MOST];
 	int left = BLOCKS, nr = 0, again = 0;
 	pthread_t thread;
+	cpu_set_t one;
 
+	/* Blocks of another node's are not used again. */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	CHECK(!sched_setaffinity(0, sizeof one, &one));
 	CHECK(!pthread_barrier_init(&both, NULL, 2));
 	CHECK(!pthread_create(&thread, NULL, sleeper, NULL));
 	pthread_barrier_wait(&both);

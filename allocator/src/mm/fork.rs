@@ -77,9 +77,10 @@ impl Mm {
         self.huge().after_fork();
         self.doorbell().reinit();
         self.vmstat().after_fork();
-        // What lies in their inboxes nobody takes in.
+        // What lies in the inboxes of torn ones nobody takes in.
         if self.registry.all().any(Heap::is_torn) {
-            self.flight().reset();
+            let whole = self.registry.all().filter(|heap| !heap.is_torn());
+            self.flight().reset(whole.map(|heap| heap.inbox.posted_bytes()).sum());
         }
         self.registry.raw_lock().reinit();
         // The visits that `prefork` began: nobody keeps anything in the others.

@@ -5,8 +5,10 @@ use core::ptr::NonNull;
 use super::depth::share_of_heap;
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
+use crate::error::Mismatch;
 use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
+use crate::pfn::Pfn;
 use crate::remote::Message;
 
 impl Inner {
@@ -81,6 +83,17 @@ impl Inner {
             }
             last = message.next;
         }
+    }
+
+    /// Compares what is counted of messages that wait with these.
+    pub(crate) fn validate_received(&self) -> Result<(), Mismatch> {
+        let (mut bytes, mut next) = (0, self.received);
+        // SAFETY: as above.
+        while let Some(message) = unsafe { next.as_ref() } {
+            bytes += message.bytes as usize;
+            next = message.next;
+        }
+        Mismatch::check("heap: received bytes", Pfn::NONE, bytes, self.received_bytes)
     }
 
     /// Gives the objects of the first message that waits to `put`; false if there is none.

@@ -1,11 +1,13 @@
 //! Stacks that are filled while something else happens.
 
+use zonal_numa::NodeId;
+use zonal_numa::fake::FakeBuilder;
+
 use super::*;
 
 /// What lies on the stacks of `owner`, in bytes.
 fn stacked(owner: Owner) -> usize {
-    let inner = owner.heap().enter();
-    inner.unsent_bytes() - inner.outbox.bytes
+    owner.heap().enter().reuse.bytes()
 }
 
 /// A thread that sleeps, one with objects of it on its stacks, what both have in use, and what was freed.
@@ -153,23 +155,99 @@ fn what_is_asked_for_as_zero_is() {
     end(mm, owners);
 }
 
-/// Neither what is in flight nor what waits on a stack is the program's.
+/// Neither what is in flight nor what waits at a heap is the program's.
 #[test]
 fn the_figures_tell_them_apart() {
     let mm = new_mm();
-    let ([asleep, other], blocks, _) = filled(mm);
-    let mut figures = snapshot(mm, None);
-    mm.survey(&mut figures, false);
-    let memory = figures.memory();
-    assert_eq!(memory.cached_bytes - stacked(other) as u64, snapshot_bins(&figures));
-    assert_eq!(figures.process.in_flight_bytes, (MUCH * 3 / 4) as u64);
-    let live = (blocks.len() * SIZE) as u64;
-    assert_eq!(memory.used_small_bytes, live + figures.process.in_flight_bytes);
+    let ([asleep, other], mut blocks, _) = filled(mm);
+    let waiting = |live: usize| {
+        let mut figures = snapshot(mm, None);
+        mm.survey(&mut figures, false);
+        let memory = figures.memory();
+        let live = (live * SIZE) as u64;
+        assert_eq!(memory.used_small_bytes, live + figures.process.in_flight_bytes);
+        (memory.cached_bytes - bytes_in_bins(&figures), figures.process.in_flight_bytes)
+    };
+    let posted = (MUCH * 3 / 4) as u64;
+    assert_eq!(waiting(blocks.len()), (stacked(other) as u64, posted), "on stacks");
+    free_some(other, &mut blocks);
+    let unsent = ((19 + 20) * SIZE) as u64;
+    assert_eq!(waiting(blocks.len()), (unsent, posted), "in open messages, too");
+    // SAFETY: this thread owns the heap.
+    let pop = || NonNull::new(unsafe { HeapHot::pop(asleep.heap().hot(), SIZE) });
+    blocks.extend(core::iter::from_fn(pop));
+    blocks.push(asleep.alloc_missed(SIZE, 8));
+    assert!(!asleep.heap().enter().received.is_null());
+    let (waits, in_flight) = waiting(blocks.len());
+    assert_eq!(in_flight, 0);
+    assert!(waits > unsent + (2 << 20), "{waits} bytes, unopened ones among them");
+    mm.validate(None).unwrap();
     blocks.into_iter().for_each(|block| other.free(block));
     end(mm, [asleep, other]);
 }
 
+/// Where an object lies, not where it was freed.
+#[test]
+fn unsent_objects_count_where_they_lie() {
+    let machine = FakeBuilder::new().nodes(2).build();
+    let mm: &'static Mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let first = Owner::attach(mm);
+    let blocks: Vec<_> = (0..20).map(|_| first.alloc(SIZE, 8)).collect();
+    machine.run_on(NodeId::from_index(1).unwrap());
+    let second = Owner::attach(mm);
+    assert_ne!(first.heap().node(), second.heap().node());
+    blocks.into_iter().for_each(|block| second.free(block));
+    let figures = snapshot(mm, None);
+    let cached = [0, 1].map(|node| figures.nodes[node].memory.cached_bytes);
+    assert_eq!(cached, [bytes_in_bins(&figures) + 20 * SIZE as u64, 0]);
+    end(mm, [first, second]);
+}
+
+/// A child does not take for gone what lies in heaps that it can use, nor for there what lies in others.
+#[test]
+fn a_forked_child_counts_what_is_in_flight_anew() {
+    let mm = new_mm();
+    let ([_, other], mut blocks, _) = filled(mm);
+    let lost = Owner::attach(mm);
+    let of_lost: Vec<_> = (0..1000).map(|_| lost.alloc(SIZE, 8)).collect();
+    let (early, late) = of_lost.split_at(500);
+    mm.drain_all(None);
+    send(other, &mut blocks, SIZE, 4 << 20);
+    early.iter().for_each(|&block| other.free(block));
+    other.heap().enter().post_all(other.heap());
+    other.heap().enter().settle_flight(other.heap());
+    assert_eq!(mm.flight().bytes(), (4 << 20) + 500 * SIZE);
+    mm.prefork(Some(other.0));
+    lost.heap().set_torn(true);
+    mm.postfork_child(Some(other.0));
+    assert_eq!(mm.flight().bytes(), 4 << 20);
+    late.iter().for_each(|&block| other.free(block));
+    other.heap().enter().post_all(other.heap());
+    other.heap().enter().settle_flight(other.heap());
+    assert_eq!(mm.flight().bytes(), 4 << 20);
+    mm.drain_all(None);
+    assert_eq!(mm.flight().sum(), 0);
+    blocks.into_iter().for_each(|block| other.free(block));
+    mm.validate(Some(other.0)).unwrap();
+}
+
+/// A heap that cannot be looked into while its process forks takes in what came meanwhile.
+#[test]
+fn a_fork_of_others_leaves_the_count_as_it_is() {
+    let mm = new_mm();
+    let [owner, other] = [(); 2].map(|()| Owner::attach(mm));
+    let blocks: Vec<_> = (0..500).map(|_| owner.alloc(SIZE, 8)).collect();
+    owner.heap().set_torn(true);
+    blocks.into_iter().for_each(|block| other.free(block));
+    other.heap().enter().post_all(other.heap());
+    owner.heap().set_torn(false);
+    assert!(owner.heap().enter().collect(owner.heap(), || false));
+    mm.drain_all(None);
+    assert_eq!(mm.flight().sum(), 0);
+    end(mm, [owner, other]);
+}
+
 /// Bytes in bins.
-fn snapshot_bins(figures: &zonal_stats::Snapshot) -> u64 {
+fn bytes_in_bins(figures: &zonal_stats::Snapshot) -> u64 {
     figures.classes().iter().map(|class| class.nr_cached * class.size).sum()
 }
