@@ -92,8 +92,12 @@ pub(crate) struct Climb<'a> {
 /// Where nodes are far apart: makes room on the node that was asked first, then asks the others,
 /// all before anybody goes below the low mark.
 ///
+/// Apart, so that a request that succeeds takes no stack for it.
+///
 /// # Safety
 /// The calling thread owns the heap and is inside none of its operations.
+#[cold]
+#[inline(never)]
 unsafe fn nearby<T>(
     mm: &'static Mm,
     heap: NonNull<Heap>,
@@ -120,10 +124,12 @@ unsafe fn nearby<T>(
     answer
 }
 
-/// Goes up the ladder after a failed first attempt.
+/// Goes up the ladder after a failed first attempt. Apart, so that a request that succeeds takes no stack for it.
 ///
 /// # Safety
 /// The calling thread owns the heap and is inside none of its operations.
+#[cold]
+#[inline(never)]
 pub(crate) unsafe fn climb<T>(
     request: Climb<'_>,
     mut attempt: impl FnMut(Attempt) -> Result<T, AllocError>,

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+#include <ucontext.h>
 #ifndef PTHREAD_STACK_MIN
 #define PTHREAD_STACK_MIN 16384
 #endif
@@ -297,6 +298,45 @@ static void ifunc(char **argv)
 	free(churn(1));
 }
 
+static ucontext_t here, there;
+
+static void shallow_calls(void)
+{
+	for (int round = 0; round < 3; round++)
+		free(churn(round + 1));
+	swapcontext(&there, &here);
+}
+
+/* How deep calls that find memory go: programs call malloc on small stacks. On a thread that called before. */
+static void *on_painted_stack(void *most)
+{
+	size_t size = KIB(64), clean = 0;
+	unsigned char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(stack != MAP_FAILED);
+	for (int round = 0; round < 2; round++) {
+		memset(stack, 0xa5, size);
+		CHECK(getcontext(&there) == 0);
+		there.uc_stack.ss_sp = stack;
+		there.uc_stack.ss_size = size;
+		makecontext(&there, shallow_calls, 0);
+		CHECK(swapcontext(&here, &there) == 0);
+	}
+	while (clean < size && stack[clean] == 0xa5)
+		clean++;
+	if (size - clean > (size_t)most)
+		FAIL("%zu bytes of stack", size - clean);
+	return NULL;
+}
+
+static void shallow(char **argv)
+{
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, on_painted_stack, (void *)t_long(argv, "most", 4096)) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+}
+
 /* Room for a limit that the loader has already been through. */
 static void limits(char **argv)
 {
@@ -322,7 +362,7 @@ int main(int argc, char **argv)
 		{ "small_stacks", small_stacks }, { "full_table", full_table }, { "alternate_stack", alternate_stack },
 		{ "raw_clone", raw_clone }, { "single_threaded", single_threaded }, { "traced", traced },
 		{ "kernel_copies", kernel_copies }, { "many_threads", many_threads }, { "ifunc", ifunc },
-		{ "limits", limits },
+		{ "limits", limits }, { "shallow", shallow },
 	};
 
 	CHECK(argc > 1);

@@ -34,6 +34,16 @@ fn threads_with_the_least_stack() {
     works_in_need("small_stacks");
 }
 
+/// Calls that find memory, on any stack: a handler's, a coroutine's.
+#[test]
+fn calls_take_little_stack() {
+    if is_zonal() && cfg!(target_arch = "x86_64") {
+        let program = Program::c("world.c").args(["shallow", "most=4096"]);
+        // Callers' rounds of reclaim go deeper.
+        program.env("ZONAL_CONF", "purge:off").run().success().quiet();
+    }
+}
+
 #[test]
 fn no_descriptor_left() {
     works("full_table");

@@ -88,7 +88,7 @@ fn is_chunk(object: usize) -> bool {
         IS_MAPPED => {
             prev < size
                 && chunk.wrapping_sub(prev) % PAGE == 0
-                && (size + prev).is_multiple_of(PAGE)
+                && size.wrapping_add(prev).is_multiple_of(PAGE)
         }
         flags if flags & IS_MAPPED != 0 => false,
         flags if flags & NON_MAIN != 0 => in_arena(chunk, end) && neighbour_agrees(end),
