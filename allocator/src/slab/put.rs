@@ -23,12 +23,9 @@ impl Slab {
     pub(crate) fn put_one(&mut self, slicing: Slicing, offset: usize) -> (usize, Option<BadKind>) {
         let Some(index) = slicing.object_at(offset) else { return (0, Some(BadKind::Interior)) };
         // SAFETY: the bitmap has a bit for every index of an object.
-        let place = unsafe { &mut *self.bitmap(slicing).add(index / BITS) };
-        let word = *place | 1 << (index % BITS);
-        if word == *place {
+        if !unsafe { set_free(self.bitmap(slicing), index) } {
             return (0, Some(BadKind::DoubleFree));
         }
-        *place = word;
         self.hint = self.hint.min((index / BITS) as u8);
         self.nr_free += 1;
         (1, None)
@@ -99,13 +96,24 @@ unsafe fn put_singly(
             return (nr, Err(is_inside.then_some(BadKind::Interior)));
         };
         // SAFETY: the bitmap has a bit for every index of an object.
-        let place = unsafe { &mut *words.add(index / BITS) };
-        let word = *place | 1 << (index % BITS);
-        if word == *place {
+        if !unsafe { set_free(words, index) } {
             return (nr, Err(Some(BadKind::DoubleFree)));
         }
-        *place = word;
         *hint = (*hint).min(index / BITS);
     }
     (objects.len(), Ok(()))
+}
+
+/// Sets the bit of an object; whether it was not free before.
+///
+/// # Safety
+/// `words` is a bitmap that has a bit with that index.
+#[inline(always)]
+unsafe fn set_free(words: *mut u64, index: usize) -> bool {
+    // SAFETY: the caller's promise.
+    let place = unsafe { &mut *words.add(index / BITS) };
+    let word = *place | 1 << (index % BITS);
+    let was_used = word != *place;
+    *place = word;
+    was_used
 }
