@@ -24,6 +24,14 @@ fn send(other: Owner, blocks: &mut Vec<NonNull<u8>>, size: usize, bytes: usize) 
     other.heap().enter().post_all(other.heap());
 }
 
+/// A sleeper, another thread that sent most of its blocks home, and the rest of them: much is in flight.
+fn crowd(mm: &'static Mm, size: usize) -> (Owner, Owner, Vec<NonNull<u8>>) {
+    let (asleep, mut blocks) = sleeper(mm, size);
+    let other = Owner::attach(mm);
+    send(other, &mut blocks, size, MUCH * 3 / 4);
+    (asleep, other, blocks)
+}
+
 /// What is not sent yet: less than fills a message.
 fn free_some(other: Owner, blocks: &mut Vec<NonNull<u8>>) -> Vec<NonNull<u8>> {
     let some: Vec<_> = blocks.drain(blocks.len() - 20..).collect();
@@ -48,9 +56,7 @@ fn end(mm: &'static Mm, owners: [Owner; 2]) {
 #[test]
 fn what_is_not_sent_serves_while_much_is_in_flight() {
     let mm = new_mm();
-    let (asleep, mut blocks) = sleeper(mm, SIZE);
-    let other = Owner::attach(mm);
-    send(other, &mut blocks, SIZE, MUCH * 3 / 4);
+    let (asleep, other, mut blocks) = crowd(mm, SIZE);
     let unsent = free_some(other, &mut blocks);
     let again: Vec<_> = unsent.iter().map(|_| other.alloc(SIZE, 8)).collect();
     assert!(again.iter().all(|block| unsent.contains(block)), "each is used again");
@@ -80,9 +86,7 @@ fn they_go_home_otherwise() {
 #[test]
 fn none_stays_once_its_owner_ran() {
     let mm = new_mm();
-    let (asleep, mut blocks) = sleeper(mm, SIZE);
-    let other = Owner::attach(mm);
-    send(other, &mut blocks, SIZE, MUCH * 3 / 4);
+    let (asleep, other, mut blocks) = crowd(mm, SIZE);
     free_some(other, &mut blocks);
     blocks.push(other.alloc(SIZE, 8));
     assert!(other.heap().reuses.load(Relaxed), "19 are left");
@@ -102,9 +106,7 @@ fn none_stays_once_its_owner_ran() {
 #[test]
 fn a_drained_heap_has_none() {
     let mm = new_mm();
-    let (asleep, mut blocks) = sleeper(mm, SIZE);
-    let other = Owner::attach(mm);
-    send(other, &mut blocks, SIZE, MUCH * 3 / 4);
+    let (asleep, other, mut blocks) = crowd(mm, SIZE);
     free_some(other, &mut blocks);
     blocks.push(other.alloc(SIZE, 8));
     assert!(other.heap().reuses.load(Relaxed));
@@ -119,9 +121,7 @@ fn a_drained_heap_has_none() {
 fn parts_of_lines_go_home() {
     for size in [32, 80, 240] {
         let mm = new_mm();
-        let (asleep, mut blocks) = sleeper(mm, size);
-        let other = Owner::attach(mm);
-        send(other, &mut blocks, size, MUCH * 3 / 4);
+        let (asleep, other, mut blocks) = crowd(mm, size);
         let nr = (20 << 10) / size;
         blocks.drain(blocks.len() - nr..).for_each(|block| other.free(block));
         assert!(mm.is_crowded());
@@ -136,9 +136,7 @@ fn parts_of_lines_go_home() {
 #[test]
 fn a_double_free_beside_others_is_not_handed_out_twice() {
     let mm = new_mm();
-    let (asleep, mut blocks) = sleeper(mm, SIZE);
-    let other = Owner::attach(mm);
-    send(other, &mut blocks, SIZE, MUCH * 3 / 4);
+    let (asleep, other, mut blocks) = crowd(mm, SIZE);
     let twice = free_some(other, &mut blocks)[10];
     other.free(twice);
     let again: Vec<_> = (0..30).map(|_| other.alloc(SIZE, 8)).collect();
