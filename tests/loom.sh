@@ -39,6 +39,7 @@ gate_no_heavy_barrier     gate::try_enter
 gate_hurry_blind          gate::elsewhere
 section_add_relaxed       section::
 charge_in_two_steps       charge::
+kept_in_two_steps         kept::
 doorbell_ring_relaxed     doorbell::nothing
 doorbell_retire_relaxed   doorbell::nothing
 doorbell_retire_blind     doorbell::nothing

@@ -1,7 +1,7 @@
 //! How many pages of large runs a thread may keep.
 //!
 //! Its share of the page caches in any case, which is less the more threads there are. Beyond that as many
-//! as left for want of room and were wanted again, out of one *pool* for all threads, in which each reserves
+//! as left for want of room and were wanted again, out of one [pool](crate::kept_pool) for all threads, in which each reserves
 //! what it has and not what it may come to have: of many threads few have their runs free at a time.
 
 use crate::order::Order;
@@ -84,7 +84,7 @@ impl KeptRoom {
         let wanted = nr_pages.saturating_sub(share).next_multiple_of(step_of(share));
         let wanted = wanted.min(self.depth.saturating_sub(share));
         let more = wanted.saturating_sub(self.reserved);
-        if !pages.reserve_kept(more) {
+        if !pages.kept.reserve(more) {
             return false;
         }
         self.reserved += more;
@@ -102,7 +102,7 @@ impl KeptRoom {
         let gone = self.reserved - keep;
         self.reserved = keep;
         self.set_low(share);
-        pages.unreserve_kept(gone);
+        pages.kept.unreserve(gone);
     }
 
     fn set_low(&mut self, share: usize) {

@@ -161,13 +161,11 @@ impl LargeCache {
             pages.free_run(run);
             return;
         }
-        if !has_room {
-            self.give_back(pages, self.nr / 2);
-            has_room = self.make_room(pages, nr_pages);
-        }
-        if !has_room {
-            self.give_back(pages, 0);
-            has_room = self.make_room(pages, nr_pages);
+        for nr_left in [self.nr / 2, 0] {
+            if !has_room {
+                self.give_back(pages, nr_left);
+                has_room = self.make_room(pages, nr_pages);
+            }
         }
         if has_room {
             self.keep(pages, run);

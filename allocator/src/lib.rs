@@ -63,6 +63,7 @@ mod heap;
 mod holes;
 mod holing;
 mod huge;
+mod kept_pool;
 mod kept_room;
 mod large;
 mod large_cache;

@@ -11,6 +11,7 @@
 //! | `live`     | publisher and reader of the live page                | `seq_*`                     |
 //! | `section`  | publication of sections                              | `section_*`                 |
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |
+//! | `kept`     | room for kept runs, reserved from several threads    | `kept_*`                    |
 //! | `doorbell` | ringers, and a keeper that comes, sleeps and goes    | `doorbell_*`                |
 //! | `profile`  | slots of sampled objects; stacks against a dump      | `live_*`, `stacks_*`        |
 //! | `fence`    | users, frees and onlookers of fenced objects         | `fence_*`                   |
@@ -52,6 +53,8 @@ mod fence;
 mod gate;
 #[cfg(test)]
 mod inbox;
+#[cfg(test)]
+mod kept;
 #[cfg(test)]
 mod life;
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Mm {
         let whole = self.registry.all().filter(|heap| !heap.is_torn());
         let reserved =
             whole.filter_map(|heap| heap.finish_visit(1)).map(|inner| inner.large.reserved());
-        self.pages().set_kept(reserved.sum());
+        self.pages().kept.set(reserved.sum());
         self.registry.all().for_each(Heap::reopen);
         self.registry.bury_all_but(own);
         self.pages().set_threads(self.registry.nr_heaps() - self.registry.nr_dead());

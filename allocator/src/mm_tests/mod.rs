@@ -9,6 +9,7 @@ mod kept;
 mod misuse;
 mod moves;
 mod reuse;
+mod rows;
 mod usual;
 mod visited;
 mod visitors;

@@ -26,6 +26,7 @@ use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
 use crate::density::Density;
+use crate::kept_pool::KeptPool;
 use crate::lock::Mutex;
 use crate::lookout::Lookout;
 use crate::node::Node;
@@ -45,15 +46,12 @@ pub use config::{PageConfig, Placement};
 pub use lruvec::Lruvec;
 
 /// All page caches together hold at most one page in so many of each order, and so do the large runs of all
-/// threads; more where `PCP_LEAST`, `PCP_RUNS` or `PCP_DEEP` say so.
+/// threads; more where `PCP_LEAST`, `PCP_RUNS` or [`KeptPool`] say so.
 const PCP_PART: usize = 64;
 /// What caches hold is little up to this part of the charged memory beyond `PCP_LEAST`.
 const SMALL_PART: usize = 8;
 /// What all page caches together may hold of each order in any case, in pages.
 const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
-/// What the large runs of all threads together may hold beyond that where they are wanted again and again,
-/// in pages: see [`crate::kept_room`].
-pub(crate) const PCP_DEEP: usize = (6 << 20) / zonal_numa::PAGE_SIZE;
 /// Runs that each may hold in any case.
 const PCP_RUNS: usize = 2;
 
@@ -83,8 +81,8 @@ pub struct Pages {
     /// Time in all that counts for nobody's age.
     asleep_ns: AtomicU64,
     nr_threads: AtomicUsize,
-    /// What is reserved of `PCP_DEEP`. On a line of its own: hits read what stands beside it.
-    nr_kept: CachePadded<AtomicUsize>,
+    /// On a line of its own: hits read what stands beside it.
+    pub(crate) kept: CachePadded<KeptPool>,
     /// Written to by each free of a large block, on a line of its own.
     pub(crate) density: CachePadded<Density>,
     pub(crate) window: Mutex<Window>,
@@ -136,7 +134,7 @@ impl Pages {
             (&raw mut (*at).generation).write(AtomicU32::new(0));
             (&raw mut (*at).asleep_ns).write(AtomicU64::new(0));
             (&raw mut (*at).nr_threads).write(AtomicUsize::new(0));
-            (&raw mut (*at).nr_kept).write(CachePadded::new(AtomicUsize::new(0)));
+            (&raw mut (*at).kept).write(CachePadded::new(KeptPool::new()));
             let density = Density::new(thp == Thp::Auto);
             (&raw mut (*at).density).write(CachePadded::new(density));
             (&raw mut (*at).window).write(Mutex::new(Window::new()));
@@ -267,25 +265,6 @@ impl Pages {
     /// next to none are.
     pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {
         self.in_all_hands(nr_pages) <= self.charged().saturating_sub(PCP_LEAST) / SMALL_PART
-    }
-
-    /// Reserves so many pages of `PCP_DEEP` for one thread; false, and nothing done, where less is left.
-    pub(crate) fn reserve_kept(&self, nr_pages: usize) -> bool {
-        let more = |kept| Some(kept + nr_pages).filter(|&kept| kept <= PCP_DEEP);
-        // Relaxed: it bounds a sum and carries no data.
-        self.nr_kept.fetch_update(Relaxed, Relaxed, more).is_ok()
-    }
-
-    /// Takes it back.
-    pub(crate) fn unreserve_kept(&self, nr_pages: usize) {
-        // Relaxed: as above.
-        self.nr_kept.fetch_sub(nr_pages, Relaxed);
-    }
-
-    /// Tells how much is reserved: for a forked child.
-    pub(crate) fn set_kept(&self, nr_pages: usize) {
-        // Relaxed: as above.
-        self.nr_kept.store(nr_pages, Relaxed);
     }
 
     /// What it comes to if each thread has so many pages.

@@ -1,0 +1,52 @@
+//! The pool of room for the large runs that threads keep beyond their shares: see [`crate::kept_room`].
+//!
+//! # Synchronisation
+//!
+//! One word, the pages that are reserved. Every thread reserves and gives back by a read-modify-write, so
+//! the sum never passes the bound and nothing is lost. Relaxed: it carries no data. Model:
+//! `loom/kept.rs`.
+
+use crate::fault::fault;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// What all threads together may reserve, in pages.
+pub(crate) const MOST: usize = (6 << 20) / zonal_numa::PAGE_SIZE;
+
+/// How many pages of [`MOST`] are reserved.
+#[derive(Debug)]
+pub(crate) struct KeptPool {
+    nr_pages: AtomicUsize,
+}
+
+impl KeptPool {
+    pub(crate) fn new() -> KeptPool {
+        KeptPool { nr_pages: AtomicUsize::new(0) }
+    }
+
+    /// Reserves so many pages for one thread; false, and nothing done, where less is left.
+    pub(crate) fn reserve(&self, nr_pages: usize) -> bool {
+        let more = |reserved| Some(reserved + nr_pages).filter(|&reserved| reserved <= MOST);
+        if fault("kept_in_two_steps") {
+            let sum = more(self.reserved());
+            self.nr_pages.fetch_add(sum.map_or(0, |_| nr_pages), Relaxed);
+            return sum.is_some();
+        }
+        self.nr_pages.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Takes them back.
+    pub(crate) fn unreserve(&self, nr_pages: usize) {
+        self.nr_pages.fetch_sub(nr_pages, Relaxed);
+    }
+
+    /// Pages reserved now.
+    pub(crate) fn reserved(&self) -> usize {
+        self.nr_pages.load(Relaxed)
+    }
+
+    /// Tells how many are reserved: for a forked child.
+    pub(crate) fn set(&self, nr_pages: usize) {
+        self.nr_pages.store(nr_pages, Relaxed);
+    }
+}
