@@ -14,6 +14,29 @@ fn ten_thousand_forks_of_a_busy_process() {
         .quiet();
 }
 
+/// The thread that forks cannot stop the others at their gates.
+#[test]
+fn forks_of_a_thread_under_a_late_filter() {
+    for filter in ["EPERM:membarrier", "ENOSYS:membarrier,madvise,process_madvise"] {
+        Program::c("fork.c")
+            .args(["count=400", "every=25"])
+            .arg(format!("late={filter}"))
+            .arg(format!("zonal={}", i32::from(is_zonal())))
+            .timeout(600)
+            .run()
+            .success()
+            .quiet();
+    }
+}
+
+/// As a server with a process for each connection: children that come and go beside a large heap share it.
+#[test]
+fn children_share_what_the_parent_has() {
+    if is_zonal() {
+        Program::c("prefork.c").timeout(300).run().success().quiet();
+    }
+}
+
 #[test]
 fn vfork_and_posix_spawn() {
     Program::c("spawn.c").run().success().quiet();

@@ -98,6 +98,13 @@ fn a_churning_program_completes_in_little_address_space() {
         .quiet();
 }
 
+/// What was purged is used again before the heap grows.
+#[test]
+fn a_program_that_trims_all_the_time_takes_no_new_address_space() {
+    let _alone = ONE_AT_A_TIME.lock();
+    Program::c("trims.c").run().success();
+}
+
 /// The kernel kills whoever needs more than the group has: 1.1 times the blocks and what the program
 /// has beside them, 8 MiB for each thread's list of blocks and 12 MiB for its code, stacks and tables.
 #[test]
