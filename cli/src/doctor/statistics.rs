@@ -7,6 +7,10 @@ use crate::live::Live;
 use crate::size::size;
 
 const CHECK: &str = "memory";
+/// More in flight than so many bytes and this part of the charged memory is worth knowing, as it is to the
+/// library.
+const IN_FLIGHT_LEAST: u64 = 8 << 20;
+const IN_FLIGHT_PART: u64 = 8;
 
 /// What its live page tells, if it has one.
 pub(super) fn of_process(pid: u32) -> Vec<Finding> {
@@ -47,6 +51,7 @@ fn judge(snapshot: &Snapshot) -> Vec<Finding> {
         Finding::fine(CHECK, found)
     };
     let mut findings = vec![finding];
+    findings.extend(in_flight(snapshot));
     if events.purge_fail > 0 {
         let refused = size(events.purge_fail * PAGE_SIZE);
         findings.push(
@@ -55,6 +60,18 @@ fn judge(snapshot: &Snapshot) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// What threads freed that is not theirs waits for the threads that it belongs to. A little always does.
+fn in_flight(snapshot: &Snapshot) -> Option<Finding> {
+    let bytes = snapshot.process.in_flight_bytes;
+    let of_charged = (snapshot.process.nr_charged / IN_FLIGHT_PART).saturating_mul(PAGE_SIZE);
+    let much = IN_FLIGHT_LEAST.saturating_add(of_charged);
+    (bytes > much).then(|| {
+        Finding::note("in flight", format!("{} were freed by other threads", size(bytes)))
+            .means("their owners have not taken them back: threads that wait for a processor, or sleep")
+            .change("fewer threads that run, or free memory where it is allocated: docs/guide/grows.md")
+    })
 }
 
 #[cfg(test)]
@@ -78,5 +95,20 @@ mod tests {
         assert!(findings[0].found.contains("soft limit 400 KiB"), "{findings:?}");
         snapshot.nodes[0].events.purge_fail = 3;
         assert_eq!(judge(&snapshot)[1].level, Level::Warning);
+    }
+
+    #[test]
+    fn much_in_flight_is_told() {
+        let mut snapshot = Box::<Snapshot>::default();
+        snapshot.process.nr_charged = (400 << 20) / PAGE_SIZE;
+        snapshot.process.in_flight_bytes = 58 << 20;
+        assert_eq!(judge(&snapshot).len(), 1);
+        snapshot.process.in_flight_bytes += 1;
+        let findings = judge(&snapshot);
+        assert_eq!((findings[1].check, findings[1].level), ("in flight", Level::Note));
+        assert!(findings[1].found.starts_with("58.0 MiB"), "{findings:?}");
+        // A page may say anything.
+        snapshot.process.nr_charged = u64::MAX;
+        let _ = judge(&snapshot);
     }
 }

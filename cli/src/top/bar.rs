@@ -19,6 +19,7 @@ pub(super) struct Paint {
 
 impl Paint {
     pub(super) const USED: Paint = Paint { symbol: "\u{2588}", colour: Color::Green };
+    pub(super) const SENT: Paint = Paint { symbol: "\u{259a}", colour: Color::Green };
     pub(super) const CACHED: Paint = Paint { symbol: "\u{2593}", colour: Color::Cyan };
     pub(super) const FREE: Paint = Paint { symbol: "\u{2592}", colour: Color::Yellow };
     pub(super) const KEPT: Paint = Paint { symbol: "\u{2591}", colour: Color::Magenta };

@@ -14,7 +14,7 @@ use crate::size::{compact, size};
 const LABEL: usize = 9;
 
 /// What memory holds: name, bytes, and how it is painted.
-fn parts(snapshot: &Snapshot) -> [(&'static str, u64, Paint); 5] {
+fn parts(snapshot: &Snapshot) -> [(&'static str, u64, Paint); 6] {
     let memory = snapshot.memory();
     // What was never touched, or purged, is counted as used or cached but is not resident.
     let absent = memory.untouched_bytes;
@@ -23,8 +23,11 @@ fn parts(snapshot: &Snapshot) -> [(&'static str, u64, Paint); 5] {
     let cached =
         (memory.cached_bytes + slabs + memory.pcp_bytes).saturating_sub(memory.holes_bytes);
     let cached_absent = absent.min(cached);
+    let used = used.saturating_sub(absent - cached_absent);
+    let sent = snapshot.process.in_flight_bytes.min(used);
     [
-        ("used", used.saturating_sub(absent - cached_absent), Paint::USED),
+        ("used", used - sent, Paint::USED),
+        ("sent", sent, Paint::SENT),
         ("cached", cached - cached_absent, Paint::CACHED),
         ("free", memory.free_resident_bytes, Paint::FREE),
         ("kept", memory.huge_cached_bytes, Paint::KEPT),
@@ -50,9 +53,10 @@ pub(super) fn lines(app: &App, area: Rect) -> Vec<Line<'static>> {
     first.extend(bar(room, whole, &filled, &[]));
     first.push(Span::styled(figure, Style::new().add_modifier(Modifier::BOLD)));
 
-    let mut legend = label("");
+    // From the edge on: on the smallest screen all of it has to fit.
+    let mut legend = vec![Span::raw(" ")];
     for (name, amount, paint) in parts {
-        let text = format!(" {name} {}  ", compact(amount));
+        let text = format!(" {name} {} ", compact(amount));
         legend.extend([paint.span(), Span::raw(text)]);
     }
     let mut lines = vec![Line::from(first), Line::from(legend)];

@@ -23,7 +23,8 @@ fn snapshot(second: u64) -> Box<Snapshot> {
     (process.limit, process.min, process.low, process.high) =
         (pages(1024), pages(16), pages(64), pages(128));
     (process.nr_heaps, process.nr_dead_heaps) = (14, 2);
-    process.meta_resident_bytes = 3 * MIB;
+    process.meta_resident_bytes = 103 * MIB;
+    process.in_flight_bytes = 112 * MIB;
     snapshot.nr_nodes = 2;
     for (id, node) in snapshot.nodes.iter_mut().take(2).enumerate() {
         node.id = id as u64;
@@ -99,8 +100,10 @@ fn all_of_the_overview_fits_the_smallest_screen() {
     for (row, text) in [
         (0, "zonal top  server (pid 4711)"),
         (0, "12 threads  zonal 0.1.0  every 1s"),
-        (1, "711 MiB of 1.0 GiB"),
-        (2, "meta 3.0M"),
+        (1, "811 MiB of 1.0 GiB"),
+        (2, "used 408M"),
+        (2, "sent 112M"),
+        (2, "meta 103M"),
         (5, "nodes"),
         (6, "node 0"),
         (6, "360 MiB of 1.0 GiB"),
