@@ -59,6 +59,7 @@ test: setup
 	tests/loom.sh
 	$(MAKE) --no-print-directory gate
 	$(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 
 # All targets at one time, for as long.

@@ -25,7 +25,7 @@ pub enum AllocError {
 pub struct Mismatch {
     /// Which rule is broken.
     pub what: &'static str,
-    /// Where: the page, or [`Pfn::NONE`] when the rule is about a whole zone.
+    /// Where: the page, or one that there is not when the rule is about a whole zone.
     pub pfn: Pfn,
     /// What the metadata says.
     pub expected: usize,

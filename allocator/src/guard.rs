@@ -117,7 +117,7 @@ impl Mm {
     }
 
     /// Whether a program that went to `addr` took the way there out of a freed block: see
-    /// [`crate::checked`].
+    /// `checked/`.
     pub fn is_from_freed(&self, addr: usize) -> bool {
         const REACH: u64 = 64 << 10;
         self.is_checked() && (addr as u64).wrapping_sub(self.key()).wrapping_add(REACH) < 2 * REACH

@@ -3,7 +3,7 @@
 //! The kernel's formula (`__setup_per_zone_wmarks`), with the budget that the user set in the
 //! place of the zone's pages. Without a limit there is nothing to run out of: all marks are zero.
 //!
-//! Fragmentation raises them for a while (`boost_watermark`): see [`charge`](crate::charge).
+//! Fragmentation raises them for a while (`boost_watermark`): see `charge/`.
 
 use crate::order::PAGEBLOCK_PAGES;
 

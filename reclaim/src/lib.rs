@@ -2,7 +2,7 @@
 //!
 //! The core below never reclaims; it returns [`AllocError::Exhausted`] with every lock released and
 //! nothing changed. This crate relieves the pressure and runs the whole operation again, one rung
-//! further down the [`ladder`]. So there is one retry loop for every kind of request, and reclaim
+//! further down the ladder (`ladder.rs`). So there is one retry loop for every kind of request, and reclaim
 //! never runs inside a half-done operation.
 //!
 //! ```text
