@@ -1,7 +1,10 @@
 /* zonal.h - what libzonal.so offers beyond malloc.
  *
  * Programs need none of this to run on zonal. Link with -lzonal, or look the functions up by
- * dlsym(RTLD_DEFAULT, ...) to work with and without the library. */
+ * dlsym(RTLD_DEFAULT, ...) to work with and without the library.
+ *
+ * Any thread may call any of them at any time, but for zonal_validate. They set errno only when they
+ * fail. */
 #ifndef ZONAL_H
 #define ZONAL_H
 
@@ -17,29 +20,32 @@ extern "C" {
 
 /* Writes the statistics to a file descriptor: text in the shape of /proc/zoneinfo and its like,
  * JSON (docs/stats.schema.json), or Prometheus text exposition. docs/STATISTICS.md says what each
- * figure means. 0, or -1 with errno: EINVAL for another format, else what write(2) said. Does not
- * touch the heap; maps memory for the figures while it runs. */
+ * figure means. 0, or -1 with errno: EINVAL for another format, ENOMEM without memory for the figures,
+ * else what write(2) said. Does not touch the heap; maps memory for the figures while it runs. Before
+ * the first allocation there is nothing to write. */
 int zonal_stats_print(int fd, int format);
 
-/* Gives about `bytes` of cold memory back to the system; returns the bytes given back. */
+/* Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes
+ * given back, which may be more or less. SIZE_MAX for all, as malloc_trim(0) does. */
 size_t zonal_reclaim(size_t bytes);
 
 /* Starts a heap profile of what is allocated from now on: one sample in `rate` bytes on average, the
- * configured rate (512 KiB) if 0. What an earlier profile found is forgotten. 0, or -1 with errno. */
+ * configured rate (512 KiB) if 0, at most 16 MiB. What an earlier profile found is forgotten; one that
+ * runs goes on as it is. 0, or -1 with errno: ENOMEM, or EBUSY while another thread starts or stops one. */
 int zonal_profile_start(size_t rate);
 
-/* Stops it; what it found can still be written. 0, or -1 with errno. */
+/* Stops it, if one runs; what it found can still be written. 0, or -1 with errno: EBUSY as above. */
 int zonal_profile_stop(void);
 
 /* Writes the profile as text for `zonal profile` and pprof, at any time after its start. 0, or -1
- * with errno. Allocates nothing. */
+ * with errno: ENODATA if none was ever started, else what write(2) said. Allocates nothing. */
 int zonal_profile_dump(int fd);
 
 /* Compares the allocator's counters and lists with each other: 0 if all agree. -1 after one line
  * on stderr if not. For tests; other threads should not allocate meanwhile. */
 int zonal_validate(void);
 
-/* "0.1.0" */
+/* "0.1.0": a string that stays valid as long as the library is loaded. */
 const char *zonal_version(void);
 
 /* On which nodes memory of the calling thread is placed, as set_mempolicy(2) has it, for what zonal

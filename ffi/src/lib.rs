@@ -112,12 +112,13 @@ pub fn stats() -> Option<Stats> {
     Stats::take()
 }
 
-/// Gives cold memory back to the system; returns the bytes given back.
+/// Gives all free memory back to the system that can be reached, of all threads; returns the bytes given back.
 pub fn trim() -> usize {
     reclaim(usize::MAX)
 }
 
-/// Gives about `bytes` of cold memory back to the system; returns the bytes given back.
+/// Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes given
+/// back, which may be more or less. It waits for threads that are inside the allocator just then.
 pub fn reclaim(bytes: usize) -> usize {
     slow::inspect(|mm, own| zonal_reclaim::trim(mm, own, bytes)).unwrap_or(0)
 }

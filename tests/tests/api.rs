@@ -30,6 +30,13 @@ fn operators_of_cpp() {
 }
 
 #[test]
+fn first_and_failing_calls_of_zonal_h() {
+    if is_zonal() {
+        passes("native.c");
+    }
+}
+
+#[test]
 fn memory_of_glibc_and_its_names() {
     passes("libc_mix.c");
 }

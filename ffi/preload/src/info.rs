@@ -61,7 +61,7 @@ pub(crate) unsafe extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_i
     1
 }
 
-/// Gives all cold memory back; 1 if there was some. What the program wants to keep at the top of
+/// Gives all free memory back that can be reached; 1 if there was some. What the program wants to keep at the top of
 /// its heap means nothing here.
 ///
 /// # Safety

@@ -34,7 +34,8 @@ use zonal_allocator::profile::{Countdown, MAX_DEPTH, Profile, Weight};
 use crate::detour::{self, Watcher};
 use crate::env::Settings;
 use crate::errno::{self, Errno};
-use crate::{init, tls};
+use crate::foreign::Alone;
+use crate::{hot, init, tls};
 
 pub(crate) use file::MAX_PATH;
 pub(crate) use request::serve;
@@ -111,8 +112,14 @@ fn sample(countdown: &Countdown, object: NonNull<u8>, size: usize) {
 }
 
 /// Starts a profile of what is allocated from now on, one sample in `rate` bytes on average; the
-/// configured rate if 0. What an earlier one found is forgotten. True if it runs.
+/// configured rate if 0. What an earlier one found is forgotten. True if it runs; else false with errno:
+/// `ENOMEM`, or `EBUSY` while another thread starts or stops one. One that runs already goes on as it is.
 pub fn start(rate: usize) -> bool {
+    if init::mm().is_none() {
+        // A program's first call: the core comes with an allocation.
+        // SAFETY: a block of ours, or null, given up at once.
+        unsafe { hot::free::<Alone>(hot::malloc(1)) };
+    }
     change(|mm| {
         if ON.load(Relaxed) {
             return true;
@@ -140,14 +147,17 @@ pub fn start(rate: usize) -> bool {
     })
 }
 
-/// Stops it. What it found can still be written.
+/// Stops it, if one runs. What it found can still be written. False with `EBUSY` in errno while another
+/// thread starts or stops one.
 pub fn stop() -> bool {
-    change(|_| {
-        if ON.swap(false, Relaxed) {
-            detour::unwatch();
-        }
-        true
-    })
+    let was_never_on = init::mm().is_none();
+    was_never_on
+        || change(|_| {
+            if ON.swap(false, Relaxed) {
+                detour::unwatch();
+            }
+            true
+        })
 }
 
 /// Writes what the profile found to `fd`, in the text form that `pprof` and `zonal profile` read;

@@ -20,6 +20,7 @@ pub use usage::Usage;
 
 use crate::env::Settings;
 use crate::fd::{Line, Out};
+use crate::{errno, init};
 
 /// Descriptors of ours are high, out of the way of programs that count on low numbers.
 const HIGH: i32 = 200;
@@ -33,11 +34,15 @@ static INODE: AtomicU64 = AtomicU64::new(0);
 static FORMAT: AtomicU32 = AtomicU32::new(0);
 const FORMATS: [Format; 3] = [Format::Text, Format::Json, Format::Prometheus];
 
-/// Writes the figures of this moment to `fd`; false with errno when the descriptor does not take
-/// them all.
+/// Writes the figures of this moment to `fd`; nothing before the first allocation. False with errno when the
+/// descriptor does not take them all, or there is no memory for them (`ENOMEM`).
 pub fn print(fd: i32, format: Format) -> bool {
     let Some(stats) = Stats::take() else {
-        return true;
+        let has_none = init::mm().is_none();
+        if !has_none {
+            errno::set(libc::ENOMEM);
+        }
+        return has_none;
     };
     let mut out = Out::new(fd);
     format.write(&mut out, &stats).and_then(|()| out.finish()) == Ok(())
