@@ -6,8 +6,7 @@
 //! no lock or gate of ours is held. It ends by itself when nothing is left to do. Where no thread
 //! can be started, and in a process with one thread, callers do a round now and then themselves.
 //!
-//! It blocks all signals by `pthread_sigmask`, which leaves out glibc's own ones: `setuid` has to
-//! reach every thread. It never allocates.
+//! It blocks all signals but glibc's own ones: `setuid` has to reach every thread. It never allocates.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
@@ -24,6 +23,7 @@ use zonal_reclaim::pressure;
 use crate::fork;
 use crate::init;
 use crate::live::{self, Occasion};
+use crate::signal;
 
 /// When the thread may exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -236,8 +236,6 @@ fn inline_round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
 }
 
 fn spawn(mm: &'static Mm) -> bool {
-    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     let argument = ptr::from_ref(mm).cast_mut().cast::<c_void>();
@@ -248,17 +246,18 @@ fn spawn(mm: &'static Mm) -> bool {
         }
         libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
         libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
-        libc::sigfillset(all.as_mut_ptr());
         // The new thread inherits the mask: no signal of the program ever runs on it.
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let before = signal::block(signal::PROGRAMS);
         let rc = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, argument);
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        signal::set_mask(before);
         libc::pthread_attr_destroy(attributes.as_mut_ptr());
         rc == 0
     }
 }
 
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
+    // Whoever started this thread may have blocked more.
+    signal::set_mask(signal::PROGRAMS);
     // SAFETY: `spawn` passed the instance, which lives as long as the process.
     let mm: &'static Mm = unsafe { &*argument.cast::<Mm>() };
     let name: *const c_char = c"zonal-kswapd0".as_ptr();

@@ -137,6 +137,9 @@ pub(crate) const JUMPERS: u64 = !(bit(libc::SIGSEGV)
     | bit(libc::SIGSYS)
     | bit(libc::SIGABRT));
 
+/// All but the two of the C library, by which it cancels a thread and reaches every thread for `setuid`.
+pub(crate) const PROGRAMS: u64 = !(bit(32) | bit(33));
+
 const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
@@ -190,12 +193,22 @@ pub(crate) fn is_restorer(place: usize) -> bool {
 /// Sets the thread's mask and returns the one before. By the raw call, since glibc's leaves out
 /// the signal of `pthread_cancel`, which jumps too; so short a time delays nobody.
 pub(crate) fn set_mask(mask: u64) -> u64 {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+/// Blocks `signals`, too, and returns the mask before, for [`set_mask`]. A mask that glibc's own call brings
+/// back lacks the signal of its timers, which the thread that waits for them has blocked.
+pub(crate) fn block(signals: u64) -> u64 {
+    change_mask(libc::SIG_BLOCK, signals)
+}
+
+fn change_mask(how: i32, mask: u64) -> u64 {
     let mut before = mask;
     // SAFETY: the kernel's mask is 8 bytes; both live through the call.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
+            how,
             &raw const mask,
             &raw mut before,
             size_of::<u64>(),

@@ -7,6 +7,14 @@ fn short_threads_leave_nothing() {
     Program::c("short_threads.c").arg("count=100000").run().success().quiet();
 }
 
+/// In two of three runs it is the library's own thread that starts the background thread.
+#[test]
+fn timers_that_run_functions_in_threads() {
+    for _ in 0..10 {
+        Program::c("timers.c").run().success().quiet();
+    }
+}
+
 #[test]
 fn destructors_cancellation_and_process_exit() {
     for _ in 0..5 {
