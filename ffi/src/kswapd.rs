@@ -245,7 +245,6 @@ fn spawn(mm: &'static Mm) -> bool {
             return false;
         }
         libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
-        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
         // The new thread inherits the mask: no signal of the program ever runs on it.
         let before = signal::block(signal::PROGRAMS);
         let rc = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, argument);
@@ -291,12 +290,39 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
                 TERMS.fetch_add(1, Relaxed);
                 mm.machine().allow_batching(false);
                 if mm.doorbell().retire() {
+                    leave(mm);
                     return ptr::null_mut();
                 }
                 mm.machine().allow_batching(true);
             }
         }
     }
+}
+
+/// The thread ends. The C library lets the thread that ends last run the exit handlers of the program, after
+/// `pthread_exit` of the main one. They need more stack: where no thread has a heap any more, another one
+/// ends after this one.
+fn leave(mm: &Mm) {
+    // SAFETY: the calling thread, which nobody joins or detaches but here.
+    unsafe {
+        let own = libc::pthread_self();
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let argument = ptr::without_provenance_mut(own as usize);
+        if mm.pages().nr_threads() > 0
+            || libc::pthread_create(thread.as_mut_ptr(), ptr::null(), outlive, argument) != 0
+        {
+            libc::pthread_detach(own);
+        }
+    }
+}
+
+extern "C" fn outlive(keeper: *mut c_void) -> *mut c_void {
+    // SAFETY: this thread is nobody else's, and `leave` left the other one to it.
+    unsafe {
+        libc::pthread_detach(libc::pthread_self());
+        libc::pthread_join(keeper.addr() as libc::pthread_t, ptr::null_mut());
+    }
+    ptr::null_mut()
 }
 
 /// What the C library knows about the number of threads; false where it does not say.

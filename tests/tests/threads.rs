@@ -16,6 +16,14 @@ fn timers_that_run_functions_in_threads() {
 }
 
 #[test]
+fn exit_handlers_after_the_main_thread() {
+    for conf in ["", "kswapd:off"] {
+        let program = Program::c("last_thread.c").env("ZONAL_CONF", conf);
+        program.run().success().stdout_is("done\n");
+    }
+}
+
+#[test]
 fn destructors_cancellation_and_process_exit() {
     for _ in 0..5 {
         Program::c("thread_exit.c").run().success().quiet();
