@@ -31,7 +31,13 @@ impl Mm {
         self.visit_heaps(own, patience, &mut drain);
         // What the round sent to heaps that it had already visited.
         self.visit_heaps(own, patience, &mut drain);
-        pages
+        pages + self.drain_node_caches()
+    }
+
+    /// Gives back what threads left for each other. Returns the pages.
+    fn drain_node_caches(&self) -> usize {
+        let pages = self.pages();
+        pages.online().iter().map(|node| pages.node_cache(node).drain(pages)).sum()
     }
 
     /// Whether that time has come; never where there is none.
@@ -52,7 +58,8 @@ impl Mm {
     ) -> usize {
         // SAFETY: the caller's promise.
         let entered = unsafe { own.as_ref() }.enter_with(patience);
-        entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages)
+        let drained = entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages);
+        drained + self.drain_node_caches()
     }
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns

@@ -18,8 +18,9 @@ impl Pages {
 
     /// All locks of the layer, in their order.
     pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
+        let caches = self.online().iter().map(|node| self.node_cache(node).raw_lock());
         let zones = self.online_nodes().map(Node::raw_lock);
-        core::iter::once(self.window_lock()).chain(zones)
+        caches.chain([self.window_lock()]).chain(zones)
     }
 
     /// After fork, in the parent: gives the locks back.
@@ -27,10 +28,7 @@ impl Pages {
     /// # Safety
     /// This thread took them by [`Pages::lock_all`].
     pub unsafe fn unlock_all(&self) {
-        for node in self.online_nodes() {
-            node.raw_lock().release();
-        }
-        self.window_lock().release();
+        self.locks().for_each(FutexLock::release);
     }
 
     /// After fork, in the child: makes the locks free and puts isolated blocks back, as resident,
@@ -39,12 +37,9 @@ impl Pages {
     /// # Safety
     /// The caller is the only thread of a process forked under [`Pages::lock_all`].
     pub unsafe fn child_after_fork(&self) {
-        self.window_lock().reinit();
+        self.locks().for_each(FutexLock::reinit);
         self.lookout().after_fork();
         self.density.after_fork();
-        for node in self.online_nodes() {
-            node.raw_lock().reinit();
-        }
         for node in self.online_nodes() {
             // A thread of the parent may have been at it.
             node.reclaiming.store(false, Relaxed);

@@ -13,6 +13,7 @@ use crate::checked::WORD;
 use crate::class::MAX_SMALL;
 use crate::error::AllocError;
 use crate::heap::Heap;
+use crate::kept_runs;
 use crate::large_cache;
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm, PAGEBLOCK_BYTES, Request};
@@ -31,7 +32,7 @@ const GROWTH_PART: usize = 8;
 /// Pages of a run for `size` bytes.
 fn pages_for(size: usize) -> usize {
     let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
-    if nr_pages > large_cache::MAX_PAGES {
+    if nr_pages > kept_runs::MAX_PAGES {
         return nr_pages;
     }
     // Steps as those of the largest size classes: so runs fit again.
@@ -48,7 +49,7 @@ impl Heap {
     /// Whether a thread may keep a block of that size when it is freed.
     #[inline(always)]
     pub fn may_keep(size: usize) -> bool {
-        (MAX_SMALL + 1..=large_cache::MAX_PAGES * PAGE_SIZE).contains(&size)
+        (MAX_SMALL + 1..=kept_runs::MAX_PAGES * PAGE_SIZE).contains(&size)
     }
 
     /// The common case of a large block: the thread keeps a run of that length, whatever lies in it. None,
@@ -89,7 +90,7 @@ impl Heap {
         let nr_pages = word.payload() as usize;
         let Some(mut inner) = self.try_enter() else { return false };
         // What is wrong with it the long way says.
-        if nr_pages > large_cache::MAX_PAGES || !pages.may_rest(pfn, self.node()) {
+        if nr_pages > kept_runs::MAX_PAGES || !pages.may_rest(pfn, self.node()) {
             return false;
         }
         // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
@@ -120,7 +121,7 @@ impl Mm {
         from: Attempt,
     ) -> Result<Block, AllocError> {
         let Request { size, align, grows, .. } = request;
-        let longest = if grows { large_cache::MAX_SHARED } else { large_cache::MAX_PAGES };
+        let longest = if grows { large_cache::MAX_SHARED } else { kept_runs::MAX_PAGES };
         // What was moved once goes on growing, and is copied less often.
         let roomy = if grows { (size + size / GROWTH_PART).min(MAX_LARGE) } else { size };
         self.publish_large(self.run_for(heap, (roomy, align), longest, from)?, size)
@@ -156,14 +157,18 @@ impl Mm {
         if may_be_kept
             && let Some(run) = heap.try_enter().and_then(|mut inner| {
                 let kept = &mut inner.large;
-                kept.take(pages, nr_pages).or_else(|| kept.take_front(pages, nr_pages))
+                kept.take(pages, nr_pages)
+                    .or_else(|| kept.fetch(pages, heap.node(), nr_pages))
+                    .or_else(|| kept.take_front(pages, nr_pages))
             })
         {
             return Ok(run);
         }
+        // First, so that it need not grow.
+        pages.node_cache(from.node).note_miss(pages, nr_pages);
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
-        if nr_pages <= large_cache::MAX_PAGES
+        if nr_pages <= kept_runs::MAX_PAGES
             && let Some(mut inner) = heap.try_enter()
         {
             inner.large.note_miss(pages, nr_pages, may_be_kept);

@@ -105,6 +105,8 @@ impl Heap {
                 && let Some(mut inner) = self.try_enter()
             {
                 inner.large.clear_way(pages, end, wanted);
+                drop(inner);
+                pages.node_cache(pages.node_of(pfn)).clear_way(pages, end, wanted);
             }
         }
         self.mm().resize(block, size)

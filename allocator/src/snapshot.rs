@@ -42,6 +42,7 @@ impl Mm {
             *slot = node;
             let id = NodeId::from_index(node.id as usize);
             slot.zone.usable = u64::from(id.is_some_and(|id| usable.contains(id)));
+            slot.pcp.count += id.map_or(0, |id| pages.node_cache(id).nr_pages() as u64);
             snapshot.nr_nodes += 1;
         }
         snapshot.nr_classes = 0;

@@ -39,6 +39,8 @@ impl Mm {
     /// lose cold holes. `own` is the heap of the calling thread, if it has one. Returns the pages
     /// given back to the system.
     pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> usize {
+        let pages = self.pages();
+        pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
         let mut purged = 0;
         if let Some(own) = own {
             // SAFETY: the caller's heap.

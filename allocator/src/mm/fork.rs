@@ -2,8 +2,8 @@
 //!
 //! # Lock order
 //!
-//! registry pool -> gates -> huge index -> those of `pages` -> metadata -> fence. The fork handlers take all
-//! of them in this order; nobody takes an earlier one while holding a later one.
+//! registry pool -> gates -> huge index -> those of `pages` (node caches, window, zones) -> metadata -> fence.
+//! The fork handlers take all of them in this order; nobody takes an earlier one while holding a later one.
 
 use core::ptr::NonNull;
 

@@ -6,6 +6,7 @@ mod ended;
 mod holes;
 mod huge;
 mod kept;
+mod left;
 mod misuse;
 mod moves;
 mod reuse;

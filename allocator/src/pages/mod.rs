@@ -30,6 +30,7 @@ use crate::kept_pool::KeptPool;
 use crate::lock::Mutex;
 use crate::lookout::Lookout;
 use crate::node::Node;
+use crate::node_cache::NodeCache;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
@@ -87,6 +88,8 @@ pub struct Pages {
     pub(crate) density: CachePadded<Density>,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
+    /// Beside the nodes, since most processes touch none of it.
+    node_caches: [NodeCache; MAX_NODES],
 }
 
 impl Pages {
@@ -227,6 +230,11 @@ impl Pages {
 
     pub(crate) fn node(&self, node: NodeId) -> Option<&Node> {
         self.online.contains(node).then(|| &self.nodes[node.index()])
+    }
+
+    /// Large runs that threads of that node left for each other.
+    pub(crate) fn node_cache(&self, node: NodeId) -> &NodeCache {
+        &self.node_caches[node.index()]
     }
 
     pub(crate) fn env<'a>(&'a self, node: &'a Node) -> Env<'a> {

@@ -117,7 +117,7 @@ fn batches_of_varying_lengths_are_nearly_always_served() {
     assert!(missed < 240, "{missed}");
     // A batch takes some 720 pages, at most 1,000.
     let kept = heap.enter().large.nr_pages();
-    assert!(kept < 1_200, "{kept}");
+    assert!(kept < 1_300, "{kept}");
 }
 
 /// All places are taken, left in any order and taken again.
@@ -159,17 +159,23 @@ fn a_thread_keeps_as_many_runs_as_there_are_places() {
             assert_eq!(nr_kept(), kept.len());
         }
     }
-    // From full, the older half leaves.
     while let Some(p) = out.pop() {
         assert!(keep(p));
         kept.push(p);
     }
+    // From full, the next one is left for others.
+    let shared = heap.mm().pages().node_cache(heap.node());
     owner.free(spare[0]);
-    kept.push(spare[0]);
+    assert_eq!((nr_kept(), shared.nr_pages()), (NR, 2));
+    // While somebody is at those, the older half leaves instead.
+    shared.raw_lock().acquire();
+    owner.free(spare[1]);
+    shared.raw_lock().release();
+    kept.push(spare[1]);
     let newest = kept.split_off(kept.len() - nr_kept());
     assert_eq!(newest.len(), NR / 2 + 1);
     let left: Vec<_> = newest.iter().map(|_| take()).collect();
     assert!(left.iter().rev().eq(&newest));
-    left.iter().chain(&spare[1..]).for_each(|&p| owner.free(p));
+    left.iter().chain(&spare[2..]).for_each(|&p| owner.free(p));
     heap.mm().validate(Some(owner.0)).unwrap();
 }
