@@ -2,11 +2,12 @@
 
 use core::fmt;
 
-/// Writes all of `bytes`; false with errno when the descriptor does not take them.
+/// Writes all of `bytes`; false with errno when the descriptor does not take them. By the raw call: the C
+/// library's would end a thread that is cancelled, in the middle of a call of ours.
 pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         // SAFETY: the pointer and length are those of a slice.
-        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        let written = unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
         match usize::try_from(written) {
             Ok(0) => return false,
             Ok(written) => bytes = &bytes[written.min(bytes.len())..],

@@ -16,6 +16,14 @@ fn timers_that_run_functions_in_threads() {
 }
 
 #[test]
+fn a_cancelled_thread_ends_in_no_call() {
+    if is_zonal() {
+        let outcome = Program::c("cancel.c").run().success();
+        assert!(outcome.stderr.contains("of 100 bytes"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn exit_handlers_after_the_main_thread() {
     for conf in ["", "kswapd:off"] {
         let program = Program::c("last_thread.c").env("ZONAL_CONF", conf);
