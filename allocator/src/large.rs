@@ -35,14 +35,20 @@ fn pages_for(size: usize) -> usize {
     if nr_pages > kept_runs::MAX_PAGES {
         return nr_pages;
     }
-    // Steps as those of the largest size classes: so runs fit again.
-    nr_pages.next_multiple_of(2)
+    in_steps(nr_pages)
 }
 
 /// The same where the thread may keep it, in fewer instructions.
 #[inline]
 fn kept_pages_for(size: usize) -> usize {
-    size.div_ceil(2 * PAGE_SIZE) * 2
+    in_steps(size.div_ceil(PAGE_SIZE))
+}
+
+/// In steps as those of the largest size classes, twice as long above 128 KiB: so runs fit again.
+#[inline]
+fn in_steps(nr_pages: usize) -> usize {
+    let last = if nr_pages > kept_runs::MAX_PAGES / 2 { 3 } else { 1 };
+    (nr_pages + last) & !last
 }
 
 impl Heap {
