@@ -31,13 +31,14 @@ impl Mm {
         self.visit_heaps(own, patience, &mut drain);
         // What the round sent to heaps that it had already visited.
         self.visit_heaps(own, patience, &mut drain);
-        pages + self.drain_node_caches()
+        pages + self.drain_node_caches(deadline_ns)
     }
 
-    /// Gives back what threads left for each other. Returns the pages.
-    fn drain_node_caches(&self) -> usize {
+    /// Gives back what threads left for each other, unless it is over. Returns the pages.
+    fn drain_node_caches(&self, deadline_ns: Option<u64>) -> usize {
         let pages = self.pages();
-        pages.online().iter().map(|node| pages.node_cache(node).drain(pages)).sum()
+        let in_time = pages.online().iter().take_while(|_| !self.is_over(deadline_ns));
+        in_time.map(|node| pages.node_cache(node).drain(pages)).sum()
     }
 
     /// Whether that time has come; never where there is none.
@@ -45,7 +46,7 @@ impl Mm {
         deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 
-    /// Gives the calling thread's caches back, bins too, until `deadline_ns` if there is one. Returns the
+    /// Gives the calling thread's caches back, bins too, and what threads left for each other, until `deadline_ns` if there is one. Returns the
     /// pages that went back.
     ///
     /// # Safety
@@ -59,7 +60,7 @@ impl Mm {
         // SAFETY: the caller's promise.
         let entered = unsafe { own.as_ref() }.enter_with(patience);
         let drained = entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages);
-        drained + self.drain_node_caches()
+        drained + self.drain_node_caches(deadline_ns)
     }
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns

@@ -121,7 +121,7 @@ impl KeptRuns {
     /// Pages of the run that came last.
     pub(crate) fn newest_pages(&mut self) -> Option<usize> {
         let newest = self.by_age.link(END).older;
-        // SAFETY: as in `remove`.
+        // SAFETY: a place in a ring has a run.
         (newest != END)
             .then(|| unsafe { self.runs[usize::from(newest)].assume_init_ref() }.nr_pages())
     }
@@ -142,7 +142,7 @@ impl KeptRuns {
     pub(crate) fn take_from(&mut self, pages: &Pages, start: Pfn, end: Pfn) -> Option<PageRun> {
         let mut place = self.by_age.link(END).newer;
         while place != END {
-            // SAFETY: as in `remove`.
+            // SAFETY: a place in a ring has a run.
             let run = unsafe { self.runs[usize::from(place)].assume_init_ref() };
             if (start..end).contains(&run.head()) {
                 return Some(self.remove(pages, place));

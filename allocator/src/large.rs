@@ -214,8 +214,13 @@ impl Mm {
             && from.node == heap.node()
             && let Some(mut inner) = heap.try_enter()
         {
-            let run = inner.large.take(pages, nr_pages);
-            if let Some(run) = run.or_else(|| inner.large.refill(pages, nr_pages, from)) {
+            let kept = &mut inner.large;
+            let run = kept.take(pages, nr_pages).or_else(|| kept.fetch(pages, from.node, nr_pages));
+            let refill = || {
+                pages.node_cache(from.node).note_miss(pages, nr_pages);
+                kept.refill(pages, nr_pages, from)
+            };
+            if let Some(run) = run.or_else(refill) {
                 drop(inner);
                 return self.publish_large(run, nr_pages * PAGE_SIZE);
             }

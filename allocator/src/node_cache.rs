@@ -4,13 +4,17 @@
 //! next. So batches of many threads do without the buddy core, whose work on a large block, to be merged
 //! and split again, is many times as long, and no thread holds what another one could use. What comes back
 //! takes a lock of its own, for a few dozen instructions; **nobody waits for it on the way of a request or a
-//! free**, who finds it taken goes to the zone. Under it no other lock is taken.
+//! free**, who finds it taken goes to the zone.
+//!
+//! **What goes back is in the zone before the lock is let go**, and before the hint says that it is gone, so
+//! zones' locks are taken under it: no fork finds runs in nobody's hands, and who drains, as the last thing
+//! before there is no memory, waits for those who do the same.
 //!
 //! What is here is of no use to the zone. So before the zone serves a request that found nothing here, as many
 //! of the oldest pages go back to it, but for those that pages found here make up for ([`MADE_UP`]). What
 //! nobody needed for a while the keeper gives back.
 
-use core::array;
+use core::iter;
 
 use crate::kept_runs::KeptRuns;
 use crate::large_cache::{MADE_UP, OWED};
@@ -27,8 +31,6 @@ pub(crate) const MOST: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
 const MORE: usize = 8;
 /// So many generations pass at least before the keeper takes back what nobody needed in them.
 const LEAST_AGE: u32 = 2;
-/// Runs that are taken out under one lock, to be given back.
-const BATCH: usize = 16;
 
 /// What the threads of one node left. **All zeros are one without runs.**
 #[derive(Debug)]
@@ -46,16 +48,8 @@ struct Shared {
     /// There never were fewer pages than that after the generation `since`: so many nobody needed.
     fewest: usize,
     since: u32,
-}
-
-impl Shared {
-    /// The oldest runs, until they have `nr_pages` pages or are a batch.
-    fn take_oldest(&mut self, pages: &Pages, nr_pages: usize) -> [Option<PageRun>; BATCH] {
-        let least = self.runs.nr_pages().saturating_sub(nr_pages);
-        array::from_fn(|_| {
-            (self.runs.nr_pages() > least).then(|| self.runs.take_oldest(pages)).flatten()
-        })
-    }
+    /// The generation in which a run last came, or went to a thread.
+    used: u32,
 }
 
 impl NodeCache {
@@ -71,6 +65,7 @@ impl NodeCache {
         let mut shared = self.shared.try_lock()?;
         let run = shared.runs.take(pages, nr_pages)?;
         shared.owed = shared.owed.saturating_sub(nr_pages);
+        shared.used = pages.generation();
         let most = kept.nr_pages() + room;
         for _ in 0..MORE {
             let fits = |newest: usize| kept.has_place() && kept.nr_pages() + newest <= most;
@@ -91,6 +86,7 @@ impl NodeCache {
             return Err(run);
         }
         shared.runs.keep(pages, run);
+        shared.used = pages.generation();
         self.note(shared);
         Ok(())
     }
@@ -105,20 +101,19 @@ impl NodeCache {
         if shared.owed >= OWED * MADE_UP {
             let nr_owed = shared.owed / MADE_UP;
             shared.owed = 0;
-            let batch = shared.take_oldest(pages, nr_owed);
-            self.note(shared);
-            pages.free_bulk(batch.into_iter().flatten());
+            self.give_back(pages, shared, nr_owed);
         }
     }
 
     /// Gives the runs back that start from `start` up to `end`, unless somebody is at it: who wants to grow
     /// there does not wait.
     pub(crate) fn clear_way(&self, pages: &Pages, start: Pfn, end: Pfn) {
-        while !self.is_empty() {
-            let Some(mut shared) = self.shared.try_lock() else { return };
-            let Some(run) = shared.runs.take_from(pages, start, end) else { return };
+        if !self.is_empty()
+            && let Some(mut shared) = self.shared.try_lock()
+        {
+            let runs = &mut shared.runs;
+            pages.free_bulk(iter::from_fn(|| runs.take_from(pages, start, end)));
             self.note(shared);
-            pages.free_run(run);
         }
     }
 
@@ -127,34 +122,36 @@ impl NodeCache {
         if self.is_empty() {
             return;
         }
-        let now = pages.generation();
+        let (now, generations) = (pages.generation(), generations.max(LEAST_AGE));
+        let is_past = |since: u32| now.wrapping_sub(since) >= generations;
         let mut shared = self.shared.lock();
-        if now.wrapping_sub(shared.since) < generations.max(LEAST_AGE) {
-            return;
+        let nr_pages = shared.runs.nr_pages();
+        let unused = if is_past(shared.used) { nr_pages } else { shared.fewest };
+        if is_past(shared.since) {
+            shared.fewest = nr_pages - unused;
+            shared.since = now;
+            self.give_back(pages, shared, unused);
         }
-        let unused = shared.fewest;
-        shared.fewest = shared.runs.nr_pages() - unused;
-        shared.since = now;
-        drop(shared);
-        self.give_back(pages, unused);
     }
 
-    /// Gives everything back to the zone; returns the number of pages.
+    /// Gives everything back to the zone; returns the number of pages. Waits for who does the same.
     pub(crate) fn drain(&self, pages: &Pages) -> usize {
-        self.give_back(pages, MOST)
+        if self.is_empty() {
+            return 0;
+        }
+        let shared = self.shared.lock();
+        let nr_pages = shared.runs.nr_pages();
+        self.give_back(pages, shared, nr_pages);
+        nr_pages
     }
 
-    /// Gives the oldest runs back until that is `nr_pages` pages, if there are as many; returns how many it is.
-    fn give_back(&self, pages: &Pages, nr_pages: usize) -> usize {
-        let mut given = 0;
-        while given < nr_pages && !self.is_empty() {
-            let mut shared = self.shared.lock();
-            let batch = shared.take_oldest(pages, nr_pages - given);
-            self.note(shared);
-            given += batch.iter().flatten().map(PageRun::nr_pages).sum::<usize>();
-            pages.free_bulk(batch.into_iter().flatten());
-        }
-        given
+    /// Gives the oldest runs back that have `nr_pages` pages, or all.
+    fn give_back(&self, pages: &Pages, mut shared: MutexGuard<'_, Shared>, nr_pages: usize) {
+        let runs = &mut shared.runs;
+        let least = runs.nr_pages().saturating_sub(nr_pages);
+        let oldest = || (runs.nr_pages() > least).then(|| runs.take_oldest(pages)).flatten();
+        pages.free_bulk(iter::from_fn(oldest));
+        self.note(shared);
     }
 
     /// Before the lock is let go.
@@ -178,7 +175,8 @@ impl NodeCache {
 
     /// The lock itself, for fork.
     pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: only `fork.rs` uses it, and pairs every acquire with a release or a reinit.
+        // SAFETY: only `fork.rs` takes it by this, and pairs every acquire with a release or a reinit;
+        // others look at its figures.
         unsafe { self.shared.raw() }
     }
 }

@@ -42,7 +42,6 @@ impl Mm {
             *slot = node;
             let id = NodeId::from_index(node.id as usize);
             slot.zone.usable = u64::from(id.is_some_and(|id| usable.contains(id)));
-            slot.pcp.count += id.map_or(0, |id| pages.node_cache(id).nr_pages() as u64);
             snapshot.nr_nodes += 1;
         }
         snapshot.nr_classes = 0;
@@ -56,6 +55,11 @@ impl Mm {
         }
         snapshot.heap_events = zonal_stats::HeapEvents::default();
         self.visit_heaps(own, patience, |entered| entered.add_to(snapshot));
+        for node in pages.online().iter() {
+            if let Some(slot) = snapshot.node_mut(node.index() as u64) {
+                slot.pcp.count += pages.node_cache(node).nr_pages() as u64;
+            }
+        }
         // After the heaps, which have added what they counted by themselves.
         snapshot.process.in_flight_bytes = self.flight().bytes() as u64;
         snapshot.process_events = self.vmstat().stats();

@@ -6,8 +6,10 @@ use std::vec::Vec;
 use zonal_numa::PAGE_SIZE;
 
 use super::{Owner, new_mm};
-use crate::Mm;
+use crate::heap::Patience;
 use crate::node_cache::{MOST, NodeCache};
+use crate::watermark::WatermarkLevel;
+use crate::{Attempt, Mm};
 
 const SIZE: usize = 64 * PAGE_SIZE;
 /// Blocks of that size: more than a thread keeps at first, and fewer than are left for others at most.
@@ -77,6 +79,42 @@ fn who_finds_nothing_that_fits_has_as_many_pages_given_back() {
     left.end();
 }
 
+/// Also where it is many short runs.
+#[test]
+fn a_long_block_has_as_many_pages_of_short_ones_given_back() {
+    let mm = new_mm();
+    let one = Owner::attach(mm);
+    let blocks: Vec<_> = (0..220).map(|_| one.alloc(10 * PAGE_SIZE, 8)).collect();
+    blocks.iter().for_each(|&block| one.free(block));
+    let shared = mm.pages().node_cache(one.heap().node());
+    let before = shared.nr_pages();
+    assert!(before > 600, "{before}");
+    let long = one.alloc(512 * PAGE_SIZE, 8);
+    assert_eq!(before - shared.nr_pages(), 520);
+    one.free(long);
+    mm.validate(Some(one.0)).unwrap();
+}
+
+#[test]
+fn runs_of_pages_come_back_from_what_was_left() {
+    let mm = new_mm();
+    let one = Owner::attach(mm);
+    let from = Attempt { node: one.heap().node(), level: WatermarkLevel::Low };
+    let shared = mm.pages().node_cache(from.node);
+    let cycle = || {
+        // SAFETY: the test's thread owns the heap.
+        let take = |_| unsafe { mm.alloc_pages(one.heap(), 16, from, false) }.unwrap().start;
+        let blocks: Vec<_> = (0..150).map(take).collect();
+        let left = shared.nr_pages();
+        blocks.into_iter().for_each(|block| one.free(block));
+        left
+    };
+    cycle();
+    assert!(shared.nr_pages() > 0);
+    assert_eq!(cycle(), 0);
+    mm.validate(Some(one.0)).unwrap();
+}
+
 #[test]
 fn what_nobody_needs_goes_by_age() {
     let left = Left::new();
@@ -86,17 +124,65 @@ fn what_nobody_needs_goes_by_age() {
         left.shared().age(pages, 4);
         left.shared().nr_pages()
     };
-    let all = left.shared().nr_pages();
+    let use_one = |generation: u32| {
+        pages.set_generation(generation);
+        let block = left.other.alloc(SIZE, 8);
+        left.other.heap().enter().large.drain(pages);
+        left.other.free(block);
+        left.other.heap().enter().large.drain(pages);
+        left.shared().nr_pages()
+    };
+    let some = use_one(8);
     // It may have come just now.
-    assert_eq!(age(10), all);
-    // Meanwhile one run at a time is in use.
-    let block = left.other.alloc(SIZE, 8);
-    let in_use = all - left.shared().nr_pages();
-    left.other.heap().enter().large.drain(pages);
-    left.other.free(block);
-    left.other.heap().enter().large.drain(pages);
-    assert_eq!(age(13), all - in_use, "not old enough");
-    assert_eq!(age(14), 0);
+    assert_eq!(age(9), some);
+    // Meanwhile some is in use.
+    let rest = use_one(11);
+    assert!((1..some).contains(&rest));
+    assert_eq!(age(12), rest, "not old enough");
+    assert_eq!(age(13), 0);
+    left.end();
+    // Where nothing happens, one look does.
+    let left = Left::new();
+    left.mm.pages().set_generation(20);
+    left.shared().age(left.mm.pages(), 4);
+    assert_eq!(left.shared().nr_pages(), 0);
+    left.end();
+}
+
+#[test]
+fn what_was_left_is_drained_until_the_deadline() {
+    let left = Left::new();
+    let before = left.shared().nr_pages();
+    let over = Some(left.mm.machine().now_ns());
+    assert_eq!(left.mm.drain_all_until(Some(left.other.0), Patience::PassBy, over), 0);
+    // SAFETY: the test's thread owns the heap.
+    unsafe { left.mm.drain_own(left.other.0, Patience::PassBy, over) };
+    assert_eq!(left.shared().nr_pages(), before);
+    // SAFETY: as above.
+    let drained = unsafe { left.mm.drain_own(left.other.0, Patience::PassBy, None) };
+    assert!(drained >= before);
+    left.end();
+}
+
+/// So that a fork, and who drains, finds it in the one place or in the other.
+#[test]
+fn what_goes_back_is_in_the_zone_before_it_counts_as_gone() {
+    let left = Left::new();
+    let (shared, before) = (left.shared(), left.shared().nr_pages());
+    let pages = left.mm.pages();
+    let zone = pages.node(left.one.heap().node()).unwrap().raw_lock();
+    zone.acquire();
+    std::thread::scope(|scope| {
+        let giving = scope.spawn(|| shared.note_miss(pages, 64));
+        while !zone.is_awaited() {
+            std::thread::yield_now();
+        }
+        assert!(shared.raw_lock().is_held());
+        assert_eq!(shared.nr_pages(), before);
+        zone.release();
+        giving.join().unwrap();
+    });
+    assert_eq!(shared.nr_pages(), before - 64);
     left.end();
 }
 

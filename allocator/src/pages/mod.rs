@@ -10,7 +10,7 @@
 //!   free_run -----> zone lock: Zone::free        purge -> `purge`         fork -> `fork`
 //! ```
 //!
-//! Lock order: window -> zones by node number. No system call under a zone lock.
+//! Lock order: node caches -> window -> zones, each by node number. No system call under a zone lock.
 //!
 //! Every operation is all-or-nothing: on an error all counters and lists are as before (memory
 //! committed on the way stays, free and cold).
@@ -112,7 +112,7 @@ impl Pages {
         let online = if with_memory.is_empty() { topology.nodes_online() } else { with_memory };
         let factors = config.watermarks;
         // Field by field, since a `Pages` is too large for the stack. What is left out (the
-        // sections, the nodes not online) is valid as zeros.
+        // sections, the nodes not online, what threads left for each other) is valid as zeros.
         // SAFETY: each write goes to a field of `*at`, which is valid for writes and unshared.
         unsafe {
             for node in online.iter() {
