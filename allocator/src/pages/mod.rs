@@ -21,6 +21,8 @@ mod holes;
 mod lruvec;
 mod rmqueue;
 
+use core::{ptr, slice};
+
 use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
@@ -88,15 +90,15 @@ pub struct Pages {
     pub(crate) density: CachePadded<Density>,
     pub(crate) window: Mutex<Window>,
     pub(crate) nodes: [Node; MAX_NODES],
-    /// Beside the nodes, since most processes touch none of it.
-    node_caches: [NodeCache; MAX_NODES],
+    /// By node; one where there is one node: programs that lock all their memory lock this, too.
+    node_caches: &'static [NodeCache],
 }
 
 impl Pages {
-    /// Makes a page allocator at `at`. Maps nothing: the first request does.
+    /// Makes a page allocator at `at`. Maps no memory for requests: the first one does.
     ///
     /// # Errors
-    /// `EINVAL` when the OS page is larger than a pageblock.
+    /// `EINVAL` when the OS page is larger than a pageblock, `ENOMEM`.
     ///
     /// # Safety
     /// `at` is valid for writes of a `Pages`, aligned, and all zeros, and nobody else looks at it
@@ -111,14 +113,20 @@ impl Pages {
         let with_memory = topology.nodes_with_memory();
         let online = if with_memory.is_empty() { topology.nodes_online() } else { with_memory };
         let factors = config.watermarks;
+        let nr_caches = if online.bits() == 1 { 1 } else { MAX_NODES };
+        let caches = machine.map(nr_caches * size_of::<NodeCache>(), zonal_numa::PAGE_SIZE)?;
+        let caches = ptr::with_exposed_provenance::<NodeCache>(caches.addr());
+        // SAFETY: that many, nobody else's and never unmapped. Zeros are caches without runs.
+        let caches = unsafe { slice::from_raw_parts(caches, nr_caches) };
         // Field by field, since a `Pages` is too large for the stack. What is left out (the
-        // sections, the nodes not online, what threads left for each other) is valid as zeros.
+        // sections, the nodes not online) is valid as zeros.
         // SAFETY: each write goes to a field of `*at`, which is valid for writes and unshared.
         unsafe {
             for node in online.iter() {
                 let slot = &raw mut (*at).nodes[node.index()];
                 slot.write(Node::new(node, config.node_limits[node.index()], factors));
             }
+            (&raw mut (*at).node_caches).write(caches);
             (&raw mut (*at).map).write(PageMap::unplaced());
             let allowed = machine.allowed_nodes().bits();
             (&raw mut (*at).allowed).write(AtomicU64::new(allowed));
@@ -234,7 +242,8 @@ impl Pages {
 
     /// Large runs that threads of that node left for each other.
     pub(crate) fn node_cache(&self, node: NodeId) -> &NodeCache {
-        &self.node_caches[node.index()]
+        // A node that came later has no zone, nor runs to leave.
+        self.node_caches.get(node.index()).unwrap_or(&self.node_caches[0])
     }
 
     pub(crate) fn env<'a>(&'a self, node: &'a Node) -> Env<'a> {
