@@ -1,8 +1,8 @@
 //! Bins and the hit path: what a `malloc` or `free` touches when nothing is missing.
 //!
 //! A bin is a stack of object pointers, one per size class. The object freed last is handed out
-//! next, whichever slab it came from, so it is still in the cache. A hit writes nothing into an
-//! object.
+//! next, whichever slab it came from, and whichever heap of the same group ([`crate::group`]), so it
+//! is still in the cache. A hit writes nothing into an object.
 //!
 //! Slot 0 of every array holds null: popping an empty bin reads it and misses, which saves a
 //! comparison. Every change of a bin has one committing store, that of `top`: whoever looks at a
@@ -15,24 +15,27 @@ use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::compiler_fence;
 
-use crate::class::{CLASS_LIMIT, MAX_SMALL, NR_CLASSES, SizeClass};
+use crate::class::{CLASS_SHIFT, MAX_SMALL, NR_STEPS, STEP_BYTES, SizeClass};
+use crate::group::Group;
 use crate::resize::fits;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::word::PageWord;
 use zonal_numa::PAGE_SHIFT;
 
-/// A stack of pointers to free objects of one class.
+/// A stack of pointers to free objects of one class. Half a cache line: a hit needs no other.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(32))]
 pub(crate) struct Bin {
     /// One above the newest object.
     pub(crate) top: *mut *mut u8,
     /// One above the last slot.
     pub(crate) limit: *mut *mut u8,
+    /// The low half of the words of pages whose objects it takes; 0, which no such page has, for none.
+    takes: u16,
 }
 
-const _: () = assert!(size_of::<Bin>() == 1 << crate::class::CLASS_SHIFT);
+const _: () = assert!(size_of::<Bin>() == 1 << CLASS_SHIFT);
 
 /// The null slot of all bins that have no array yet. Never written.
 #[repr(transparent)]
@@ -47,8 +50,14 @@ impl Bin {
         let floor = (&raw const FLOOR.0).cast_mut();
         // SAFETY: one past the single slot.
         let top = unsafe { floor.add(1) };
-        Bin { top, limit: top }
+        Bin { top, limit: top, takes: 0 }
     };
+
+    /// Whether there is a free slot.
+    #[cfg(test)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.top < self.limit
+    }
 }
 
 /// What became of a push.
@@ -58,16 +67,21 @@ pub enum Push {
     Done,
     /// It missed.
     Missed(Found),
-    /// It missed, and the page was not looked at, or has no word that the heap knows of.
+    /// It missed, and the page was not looked at, or has no word that the heap knows of; or the object
+    /// is the one that was freed last, a double free.
     Unknown,
 }
 
-/// The word of a page as a push saw it: without what the heap's own pages have in common.
+/// The word of a page as a push saw it.
 #[derive(Clone, Copy, Debug)]
-pub struct Found(u32);
+pub struct Found(PageWord);
 
-/// The tag of no heap.
-const DETOUR_TAG: u64 = u64::MAX;
+impl Found {
+    #[inline(always)]
+    pub(crate) fn word(self) -> PageWord {
+        self.0
+    }
+}
 
 /// The part of a heap that hits touch. First field of `Heap`.
 #[derive(Debug)]
@@ -79,13 +93,13 @@ pub struct HeapHot {
     pub(crate) covered: usize,
     /// Page words, indexed by page from `base`.
     pub(crate) words: *const AtomicU32,
-    /// This heap's number in the position that page words have it.
-    pub(crate) tag: u64,
+    is_detour: bool,
     /// Where the owner's stack stood when it took the heap, the low half of the address; 0 while
     /// nobody has it. Written by assembly of the caller's. From it the calls of signal handlers know
     /// that they must not take the heap, and whether the call that took it still runs.
     frame: Cell<u32>,
-    pub(crate) bins: [Bin; NR_CLASSES],
+    /// By step, so that there is one for any page word: those of no class take nothing.
+    pub(crate) bins: [Bin; NR_STEPS],
 }
 
 // SAFETY: other threads reach a heap only through the owner gate or the atomics in it.
@@ -99,19 +113,19 @@ impl HeapHot {
         base: 0,
         covered: 0,
         words: ptr::null(),
-        tag: 0,
+        is_detour: false,
         frame: Cell::new(0),
-        bins: [Bin::EMPTY; NR_CLASSES],
+        bins: [Bin::EMPTY; NR_STEPS],
     };
 
     /// The same, and always taken: nobody marks it.
     #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
     pub const TAKEN: HeapHot = HeapHot { frame: Cell::new(1), ..HeapHot::EMPTY };
 
-    /// The same, for a thread that has a heap and whose hits shall miss: told apart by its tag. See
+    /// The same, for a thread that has a heap and whose hits shall miss. See
     /// [`crate::Heap::detour`].
     #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
-    pub(crate) const DETOUR: HeapHot = HeapHot { tag: DETOUR_TAG, ..HeapHot::EMPTY };
+    pub(crate) const DETOUR: HeapHot = HeapHot { is_detour: true, ..HeapHot::EMPTY };
 
     /// Whether this is a [`HeapHot::DETOUR`].
     ///
@@ -119,8 +133,8 @@ impl HeapHot {
     /// `this` points to a `HeapHot`.
     #[inline]
     pub(crate) unsafe fn is_detour(this: *mut HeapHot) -> bool {
-        // SAFETY: the caller's promise; tags do not change.
-        unsafe { (*this).tag == DETOUR_TAG }
+        // SAFETY: the caller's promise; that does not change.
+        unsafe { (*this).is_detour }
     }
 
     /// Where [`HeapHot::frame`] lies.
@@ -172,7 +186,7 @@ impl HeapHot {
 
     #[inline(always)]
     unsafe fn pop_at(this: *mut HeapHot, offset: u32) -> *mut u8 {
-        // SAFETY: `offset` is below CLASS_LIMIT, so the bin lies in the heap. Slot 0 below `top`
+        // SAFETY: `offset` is that of a class, so the bin lies in the heap. Slot 0 below `top`
         // always exists and holds null.
         unsafe {
             let bin = Self::bin_at(this, offset as usize);
@@ -250,14 +264,16 @@ impl HeapHot {
         }
     }
 
-    /// The word of the page on which a push missed.
+    /// Says which group's objects the bin of each class takes.
     ///
     /// # Safety
-    /// As for [`HeapHot::pop`].
-    #[inline(always)]
-    pub(crate) unsafe fn word_found(this: *mut HeapHot, found: Found) -> PageWord {
-        // SAFETY: the caller's promise; tags do not change.
-        PageWord::from_raw(found.0 ^ unsafe { (*this).tag } as u32)
+    /// The caller is alone with `this`.
+    pub(crate) unsafe fn take_groups(this: *mut HeapHot, group: impl Fn(SizeClass) -> Group) {
+        for class in SizeClass::all() {
+            let takes = PageWord::taken_by(group(class), class);
+            // SAFETY: the caller's promise.
+            unsafe { (*this).bins[class.index()].takes = takes };
+        }
     }
 
     /// Whether `object` is the one that was freed last.
@@ -269,12 +285,12 @@ impl HeapHot {
         unsafe { *(*this).bins[class.index()].top.sub(1) == object }
     }
 
-    /// Puts back an object of this heap; false when it misses: not a slab page of this heap, or
-    /// the bin is full.
+    /// Puts back an object of this heap's group; false when it misses: not a slab page of such a heap,
+    /// or the bin is full.
     ///
     /// # Safety
-    /// As for [`HeapHot::pop`]; `object` is any address, but if it is a live object of this heap
-    /// it must not be used any more.
+    /// As for [`HeapHot::pop`]; `object` is any address, but if it is a live object it must not be used
+    /// any more.
     #[inline(always)]
     pub unsafe fn push(this: *mut HeapHot, object: *mut u8) -> bool {
         // SAFETY: the caller's promise.
@@ -298,15 +314,15 @@ impl HeapHot {
     /// As for [`HeapHot::push`].
     #[inline(always)]
     pub unsafe fn push_sized(this: *mut HeapHot, object: *mut u8, size: usize) -> Push {
-        // SAFETY: the caller's promise; what is asked about is the offset of a class.
-        unsafe { Self::push_if(this, object, |class| SizeClass::offset_serves(class, size)) }
+        // SAFETY: the caller's promise; what is asked about is the step of a class.
+        unsafe { Self::push_if(this, object, |step| SizeClass::step_serves(step, size)) }
     }
 
     #[inline(always)]
     unsafe fn push_if(
         this: *mut HeapHot,
         object: *mut u8,
-        is_right: impl FnOnce(u32) -> bool,
+        is_right: impl FnOnce(usize) -> bool,
     ) -> Push {
         // SAFETY: the caller's promise.
         unsafe {
@@ -328,29 +344,32 @@ impl HeapHot {
     unsafe fn room_for(
         this: *mut HeapHot,
         object: *mut u8,
-        is_right: impl FnOnce(u32) -> bool,
+        is_right: impl FnOnce(usize) -> bool,
     ) -> Result<*mut Bin, Push> {
-        // SAFETY: the caller's promise. `words` has a word for every page below `covered`. A word
-        // that names this heap has a class below CLASS_LIMIT, so the bin lies in the heap.
+        // SAFETY: the caller's promise. `words` has a word for every page below `covered`. By `[W2]` its low
+        // byte is the step of a bin; where that takes what the low half says, of a class.
         unsafe {
             let offset = object.addr().wrapping_sub((*this).base);
             if offset >= (*this).covered {
                 return Err(Push::Unknown);
             }
-            // Relaxed: a word of this heap is written by this thread only, and any other word
-            // only has to differ.
+            // Relaxed: who has a live object of a slab sees the word that its page got before, or one of a
+            // later owner; any other word only has to differ.
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
-            let word = u64::from(word) ^ (*this).tag;
-            let missed = Push::Missed(Found(word as u32));
-            if word >= u64::from(CLASS_LIMIT) || !is_right(word as u32) {
+            let missed = Push::Missed(Found(PageWord::from_raw(word)));
+            let step = usize::from(word as u8);
+            let bin = Self::bin_at_step(this, step);
+            if (*bin).takes != word as u16 || !is_right(step) {
                 return Err(missed);
             }
-            let bin = Self::bin_at(this, word as usize);
             let top = (*bin).top;
             // The object freed last, freed again, is the one double free that is cheap to see
             // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
-            if top >= (*bin).limit || *top.sub(1) == object {
+            if top >= (*bin).limit {
                 return Err(missed);
+            }
+            if *top.sub(1) == object {
+                return Err(Push::Unknown);
             }
             Ok(bin)
         }
@@ -378,18 +397,39 @@ impl HeapHot {
     /// the index, which is one instruction less.
     ///
     /// # Safety
-    /// `offset` is below `CLASS_LIMIT` and that of a bin.
+    /// `offset` is that of a bin.
     #[inline(always)]
     unsafe fn bin_at(this: *mut HeapHot, offset: usize) -> *mut Bin {
+        // SAFETY: the bin lies in the heap.
+        unsafe { Self::bin_in_steps::<1>(this, offset) }
+    }
+
+    /// The same for the bin of a step.
+    ///
+    /// # Safety
+    /// `step` is a multiple of 4.
+    #[inline(always)]
+    unsafe fn bin_at_step(this: *mut HeapHot, step: usize) -> *mut Bin {
+        // SAFETY: there is a bin for each step.
+        unsafe { Self::bin_in_steps::<STEP_BYTES>(this, step) }
+    }
+
+    /// The bin that lies so many times `BYTES` behind the first one.
+    ///
+    /// # Safety
+    /// There is one.
+    #[inline(always)]
+    unsafe fn bin_in_steps<const BYTES: usize>(this: *mut HeapHot, nr: usize) -> *mut Bin {
         #[cfg(target_arch = "x86_64")]
         let moved = {
             let moved: *mut HeapHot;
             // SAFETY: an addition and nothing else.
             unsafe {
                 asm!(
-                    "lea {moved}, [{this} + {offset}]",
+                    "lea {moved}, [{this} + {bytes} * {nr}]",
                     this = in(reg) this,
-                    offset = in(reg) offset,
+                    bytes = const BYTES,
+                    nr = in(reg) nr,
                     moved = lateout(reg) moved,
                     options(pure, readonly, nostack, preserves_flags),
                 );
@@ -397,8 +437,8 @@ impl HeapHot {
             moved
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let moved = this.wrapping_byte_add(offset);
-        // SAFETY: the bin lies in the heap.
+        let moved = this.wrapping_byte_add(nr * BYTES);
+        // SAFETY: the caller's promise.
         unsafe { (&raw mut (*moved).bins).cast() }
     }
 }

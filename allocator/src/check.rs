@@ -5,7 +5,9 @@
 //! may be cold. (Tried: a key in the first word of free objects, compared and written by the hit.
 //! Within the bound of instructions, but 25 % more time for a malloc and free of one object, 30 %
 //! where objects die at random.) Both show when the bin meets the bitmaps: at a spill, and here,
-//! where all objects of a bin are tried against the bitmaps and the bin is left as it was.
+//! where all objects of a bin are tried against the bitmaps and the bin is left as it was, but that
+//! objects of other heaps go home before. From the bin of a thread that may be at work nothing is taken: of
+//! others' objects there it is only seen whether one begins at the pointer.
 
 use core::ptr::NonNull;
 
@@ -14,7 +16,6 @@ use crate::heap::{Entered, Heap, Patience};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Mm;
 use crate::slab::Slab;
-use crate::word::PageWord;
 
 impl Mm {
     /// Looks for wrong pointers in everything that is free, of all heaps that can be visited, and
@@ -22,8 +23,11 @@ impl Mm {
     pub fn check_bins(&self, own: Option<NonNull<Heap>>) -> Option<BadPointer> {
         self.visit_heaps(own, Patience::Wait, |entered| {
             let heap = entered.heap();
-            // What came for another heap goes on to it.
+            // What came for another heap goes on to it, and what lies in its bins.
             entered.collect(heap, || false);
+            if !entered.is_visitor() {
+                entered.send_foreign();
+            }
             entered.send_reused(heap, || false);
             entered.post_all(heap);
         });
@@ -45,6 +49,30 @@ impl Entered<'_> {
         in_quarantine.or_else(|| SizeClass::all().find_map(|class| self.check_bin(class)))
     }
 
+    /// Takes objects of other heaps out of the bins, into messages. Only while nobody is at work on the bins.
+    fn send_foreign(&mut self) {
+        let heap = self.heap();
+        for class in SizeClass::all() {
+            let state = &self.classes[class.index()];
+            let (array, nr) = (state.array, heap.bin_len(class, state));
+            let mut nr_left = 0;
+            for i in 1..=nr {
+                // SAFETY: slots of the bin, which is ours alone: nobody sees that what was sent, or moved down,
+                // lies there still until `cut_bin`.
+                unsafe {
+                    let object = *array.add(i);
+                    if heap.foreign_word(class, object).is_some() {
+                        self.put_foreign(heap, class, object);
+                    } else {
+                        nr_left += 1;
+                        *array.add(nr_left) = object;
+                    }
+                }
+            }
+            self.cut_bin(heap, class, nr_left);
+        }
+    }
+
     /// Each object of the bin must start where an object starts, in a slab of this heap, and not
     /// be free there. While nobody else is at work on the bin, also no two may be the same: the
     /// bits of all are set on the way, and cleared again.
@@ -63,6 +91,15 @@ impl Entered<'_> {
         let mut nr_good = 0;
         for i in 1..=nr {
             let object = object(i);
+            if let Some(word) = heap.foreign_word(class, object) {
+                let slicing = word.slicing();
+                if slicing.object_at(slicing.offset_of(object.addr())).is_none() {
+                    bad = Some(BadPointer::new(object.addr(), BadKind::Interior));
+                    break;
+                }
+                nr_good = i;
+                continue;
+            }
             let checked = heap.slab_of(class, object).and_then(|(mut slab, index)| {
                 // SAFETY: a slab of this heap, and we are inside its gate.
                 let slab = unsafe { slab.as_mut() };
@@ -100,7 +137,7 @@ impl Heap {
     ) -> Result<(NonNull<Slab>, usize), BadKind> {
         let mm = self.mm();
         let map = &mm.pages().map;
-        let ours = PageWord::slab(self.id(), class);
+        let ours = self.slab_word(class);
         let pfn = map.pfn_of(object.addr()).filter(|&pfn| map.word_at(pfn) == ours);
         // If not, the slab was released although this object was in a bin: it was freed twice.
         let pfn = pfn.ok_or(BadKind::DoubleFree)?;

@@ -15,9 +15,14 @@ pub const NR_CLASSES: usize = 57;
 /// The largest size that a class serves, in bytes.
 pub const MAX_SMALL: usize = 32 << 10;
 /// A class is named by the byte offset of its bin: `index << CLASS_SHIFT`.
-pub const CLASS_SHIFT: u32 = 4;
-/// One past the largest class offset.
-pub const CLASS_LIMIT: u32 = (NR_CLASSES as u32) << CLASS_SHIFT;
+pub const CLASS_SHIFT: u32 = 5;
+/// In the low byte of a page word it is named by its step, `index << STEP_SHIFT`: so that a processor finds the bin
+/// at the step times [`STEP_BYTES`], by one address.
+pub(crate) const STEP_SHIFT: u32 = 2;
+/// Bytes of a heap's bins for one in a step.
+pub(crate) const STEP_BYTES: usize = 1 << (CLASS_SHIFT - STEP_SHIFT);
+/// Steps that the byte has room for; those from [`NR_CLASSES`] on are no class's.
+pub(crate) const NR_STEPS: usize = 1 << (u8::BITS - STEP_SHIFT);
 
 const fn build_sizes() -> [u16; NR_CLASSES] {
     let mut sizes = [0; NR_CLASSES];
@@ -68,12 +73,9 @@ static OFFSETS: [u16; NR_GRANULES] = build_offsets();
 /// The largest class whose slabs have 32 KiB.
 const LAST_OF_SMALL_SLABS: u16 = 10 << 10;
 
-/// Classes that a page word has room for.
-const NR_OFFSETS: usize = 64;
-
-const fn build_slicings() -> [Slicing; NR_OFFSETS] {
+const fn build_slicings() -> [Slicing; NR_STEPS] {
     const NONE: Slicing = Slicing { reciprocal: 0, end: 0, mask: 0, size: 0, nr_objects: 0 };
-    let mut table = [NONE; NR_OFFSETS];
+    let mut table = [NONE; NR_STEPS];
     let mut i = 0;
     while i < NR_CLASSES {
         let size = SIZES[i] as u32;
@@ -92,7 +94,7 @@ const fn build_slicings() -> [Slicing; NR_OFFSETS] {
 
 /// A quarter of a cache line each, so that all about a class comes at once. No object starts in a slab of
 /// those that are no class.
-static SLICINGS: [Slicing; NR_OFFSETS] = build_slicings();
+static SLICINGS: [Slicing; NR_STEPS] = build_slicings();
 
 /// The sizes of requests that a class serves.
 #[derive(Clone, Copy)]
@@ -103,8 +105,8 @@ struct Served {
     span: usize,
 }
 
-// One at each class offset.
-const _: () = assert!(size_of::<Served>() == 1 << CLASS_SHIFT);
+/// Bytes of the table for one in a step.
+const SERVED_BYTES: usize = size_of::<Served>() >> STEP_SHIFT;
 
 /// By class.
 static SERVED: [Served; NR_CLASSES] = {
@@ -152,15 +154,17 @@ impl SizeClass {
         u32::from(unsafe { *OFFSETS.get_unchecked(granule) })
     }
 
-    /// Whether a request of `size` bytes gets an object of the class at `offset`.
+    /// Whether a request of `size` bytes gets an object of the class with that step.
     ///
     /// # Safety
-    /// `offset` is that of a class.
+    /// `step` is that of a class.
     #[inline(always)]
-    pub(crate) unsafe fn offset_serves(offset: u32, size: usize) -> bool {
-        debug_assert!(Self::from_offset(offset).is_some_and(|class| class.offset() == offset));
-        // SAFETY: the caller's promise, and the table has an entry at each class's offset.
-        let served = unsafe { &*SERVED.as_ptr().byte_add(offset as usize) };
+    pub(crate) unsafe fn step_serves(step: usize, size: usize) -> bool {
+        debug_assert!(
+            Self::from_step(step as u32).is_some_and(|class| class.step() as usize == step)
+        );
+        // SAFETY: the caller's promise, and the table has an entry for each class.
+        let served = unsafe { &*SERVED.as_ptr().byte_add(step * SERVED_BYTES) };
         size.wrapping_sub(served.least) <= served.span
     }
 
@@ -170,10 +174,16 @@ impl SizeClass {
         (index < NR_CLASSES).then_some(SizeClass(index as u8))
     }
 
-    /// The class whose bin lies at `offset`.
+    /// The class of a page's word, if that is of a slab.
     #[inline]
-    pub fn from_offset(offset: u32) -> Option<SizeClass> {
-        Self::from_index((offset >> CLASS_SHIFT) as usize)
+    pub(crate) fn from_step(word: u32) -> Option<SizeClass> {
+        Self::from_index((word >> STEP_SHIFT) as usize % NR_STEPS)
+    }
+
+    /// Byte offset of the bin of that class.
+    #[inline]
+    pub(crate) fn offset_at_step(word: u32) -> u32 {
+        u32::from(word as u8) * STEP_BYTES as u32
     }
 
     /// All classes, smallest first.
@@ -191,6 +201,12 @@ impl SizeClass {
     #[inline]
     pub fn offset(self) -> u32 {
         u32::from(self.0) << CLASS_SHIFT
+    }
+
+    /// As page words have it.
+    #[inline]
+    pub(crate) fn step(self) -> u32 {
+        u32::from(self.0) << STEP_SHIFT
     }
 
     /// Bytes in an object.
@@ -240,10 +256,10 @@ impl Slicing {
         SLICINGS[class.index()]
     }
 
-    /// The same for what is at the place of a class offset in any word.
+    /// The same for what any word has at the place of a step.
     #[inline(always)]
-    pub(crate) fn of_offset(word: u32) -> &'static Slicing {
-        &SLICINGS[(word >> CLASS_SHIFT) as usize % NR_OFFSETS]
+    pub(crate) fn of_step(word: u32) -> &'static Slicing {
+        &SLICINGS[(word >> STEP_SHIFT) as usize % NR_STEPS]
     }
 
     /// Bytes of an object.
@@ -291,7 +307,7 @@ mod tests {
         let sizes = (0..=MAX_SMALL + 1).chain([1 << 32, usize::MAX - 1, usize::MAX]);
         for size in sizes {
             // SAFETY: it is that of a class.
-            let serves = |c: &SizeClass| unsafe { SizeClass::offset_serves(c.offset(), size) };
+            let serves = |c: &SizeClass| unsafe { SizeClass::step_serves(c.step() as usize, size) };
             let served = SizeClass::all().filter(serves);
             assert!(served.eq(SizeClass::of(size)), "{size}");
         }

@@ -12,9 +12,11 @@
 //! # How a slab changes its owner
 //!
 //! * It leaves only heaps in the pool, whose bins are empty, and whoever moves it holds the pool's
-//!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, no bin
-//!   holds an object of the slab, and the next owner of the old heap, who gets it under that lock,
-//!   sees the new page words.
+//!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, and its
+//!   next owner, who gets it under that lock, sees the new page words.
+//! * Bins of other heaps of the group ([`crate::group`]) may hold objects of the slab. To them nothing
+//!   changes, since the new owner is of that group, too; when they leave the bin, they go where the word
+//!   says then.
 //! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
 //! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.
@@ -27,7 +29,6 @@ use crate::mm::Mm;
 use crate::registry::Remains;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::word::PageWord;
 
 const _: () = assert!(NR_CLASSES <= u64::BITS as usize);
 
@@ -133,7 +134,7 @@ impl Inner {
         unsafe {
             let (class, head) = ((*slab).class(), (*slab).head());
             let is_empty = (*slab).is_empty();
-            let word = PageWord::slab(heap.id(), class).raw();
+            let word = heap.slab_word(class).raw();
             from.classes[class.index()].partial.remove(slab);
             // Both heaps are of one node.
             from.count_slabs(heap, class, -1);

@@ -91,18 +91,17 @@ impl Heap {
         // SAFETY: the caller's promise.
         unsafe {
             HeapHot::word_of(self.hot(), object.as_ptr())
+                .filter(|word| {
+                    !word.as_slab().is_some_and(|(_, class)| self.is_newest(class, object))
+                })
                 .is_some_and(|word| self.try_send(Remote { object: object.as_ptr(), word }))
         }
     }
 
     /// `object` as one that may be another heap's, after a push that missed.
-    ///
-    /// # Safety
-    /// As for [`crate::HeapHot::push`].
     #[inline(always)]
-    pub unsafe fn remote(taken: *mut HeapHot, object: *mut u8, found: Found) -> Remote {
-        // SAFETY: the caller's promise.
-        Remote { object, word: unsafe { HeapHot::word_found(taken, found) } }
+    pub fn remote(object: *mut u8, found: Found) -> Remote {
+        Remote { object, word: found.word() }
     }
 
     /// Adds the object to the open message for its owner; false, and nothing changed, when there is
@@ -147,6 +146,7 @@ impl Heap {
         let Some((owner, class)) = word.as_slab() else { return false };
         let offset = Slicing::of(class).offset_of(object.addr().get());
         if owner == self.id()
+            || self.is_newest(class, object)
             || mm.object_at(class, offset).is_none()
             || mm.heap(owner).is_none()
             || mm.is_checked()
@@ -173,12 +173,11 @@ impl Heap {
             return Err(BadPointer::new(addr, BadKind::Interior));
         }
         self.sync_hot();
+        if self.is_newest(class, object) {
+            return Err(BadPointer::new(addr, BadKind::DoubleFree));
+        }
         if owner != self.id() {
             return self.free_remote(object, owner, class, word);
-        }
-        // SAFETY: the caller owns the heap.
-        if unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) } {
-            return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
         // SAFETY: the caller owns the heap and gave the object away.
         if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
@@ -193,6 +192,12 @@ impl Heap {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is the object of its class that was freed last, of whatever heap. Owner only.
+    fn is_newest(&self, class: SizeClass, object: NonNull<u8>) -> bool {
+        // SAFETY: the caller owns the heap.
+        unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) }
     }
 
     /// Collects an object for its owner and posts the message when it is full.

@@ -57,6 +57,7 @@ mod flight;
 mod fork;
 mod free;
 mod gate;
+mod group;
 mod grow;
 mod guard;
 mod heap;

@@ -1,19 +1,27 @@
 //! The page word: one `u32` a page that tells what the page is.
 //!
-//! | kind       | bits 26..32 | bits 10..26 | bits 0..10                              |
-//! |------------|-------------|-------------|-----------------------------------------|
-//! | nothing    | 0           | 0           | 0                                       |
-//! | `Slab`     | 0           | heap id     | class * 16                              |
-//! | `Buddy`    | 1           | 0           | order, migratetype << 4, warm << 8      |
-//! | `Pcp`      | 2           | number of pages (26 bits)                            ||
-//! | `Large`    | 3           | payload of the owner of the kind (26 bits)           ||
-//! | `Isolated` | 4           | 0           | order, migratetype << 4                 |
+//! | kind       | bits 16..32     | bits 12..16 | bits 8..12     | bits 2..8     | bits 0..2 |
+//! |------------|-----------------|-------------|----------------|---------------|-----------|
+//! | nothing    | 0               | 0           | 0              | 0             | 0         |
+//! | `Slab`     | heap id         | [`Group`], at least 0x50    || class         | 0         |
+//! | `Buddy`    | payload 10..26  | 1           | payload 6..10  | payload 0..6  | 0         |
+//! | `Pcp`      | the same        | 2           |                |               | 0         |
+//! | `Large`    | the same        | 3           |                |               | 0         |
+//! | `Isolated` | the same        | 4           |                |               | 0         |
+//!
+//! The payload of a free block is its order, migratetype << 4, warm << 8; of a run in a page cache, its number of
+//! pages; of a large one, what the owner of the kind puts there.
 //!
 //! Heap ids start at 1, so a slab page is never zero. Only slab pages carry a word on every page;
 //! of other blocks and runs only the head has one. **`[W1]` A page that is neither a head nor a
 //! slab page has word 0**: that is what makes a word met by chance trustworthy.
+//!
+//! A hit of `free` takes the low byte for the place of a bin, whatever the word is, and compares the low half with
+//! what that bin takes. **`[W2]` The low byte of a word is a multiple of 4**, so that there is a bin; and no bin
+//! takes what is not a slab's.
 
-use crate::class::{CLASS_LIMIT, SizeClass, Slicing};
+use crate::class::{NR_STEPS, STEP_SHIFT, SizeClass, Slicing};
+use crate::group::Group;
 use crate::heap::HeapId;
 use crate::order::Order;
 
@@ -78,11 +86,19 @@ pub enum Kind {
     Isolated = 4,
 }
 
-const KIND_SHIFT: u32 = 26;
-/// Bits below the heap's number, for the class.
-pub(crate) const HEAP_SHIFT: u32 = 10;
-const _: () = assert!(CLASS_LIMIT <= 1 << HEAP_SHIFT);
-const PAYLOAD_MASK: u32 = (1 << KIND_SHIFT) - 1;
+const GROUP_SHIFT: u32 = 8;
+const KIND_SHIFT: u32 = 12;
+/// Bits below the heap's number.
+pub(crate) const HEAP_SHIFT: u32 = 16;
+const _: () = assert!(NR_STEPS << STEP_SHIFT == 1 << GROUP_SHIFT);
+const _: () = assert!((Kind::Isolated as u32) < Group::FIRST >> (KIND_SHIFT - GROUP_SHIFT));
+/// Bits of a payload. It has three parts: the lower one has the place of a class, the middle one lies between that
+/// and the kind.
+const PAYLOAD_BITS: u32 = 26;
+const MIDDLE_SHIFT: u32 = GROUP_SHIFT - STEP_SHIFT;
+const UPPER_SHIFT: u32 = MIDDLE_SHIFT + (KIND_SHIFT - GROUP_SHIFT);
+const LOWER_MASK: u32 = (1 << MIDDLE_SHIFT) - 1;
+const MIDDLE_MASK: u32 = (1 << (UPPER_SHIFT - MIDDLE_SHIFT)) - 1;
 const MIGRATETYPE_SHIFT: u32 = 4;
 const WARM: u32 = 1 << 8;
 
@@ -107,10 +123,16 @@ impl PageWord {
         self.0
     }
 
-    /// A page of a slab of `class` that `owner` has.
+    /// A page of a slab of `class` that `owner` has, and whose objects bins of that group take.
     #[inline]
-    pub fn slab(owner: HeapId, class: SizeClass) -> PageWord {
-        PageWord(owner.tag() as u32 | class.offset())
+    pub fn slab(owner: HeapId, group: Group, class: SizeClass) -> PageWord {
+        PageWord((owner.index() as u32) << HEAP_SHIFT | u32::from(Self::taken_by(group, class)))
+    }
+
+    /// The low half of words of pages whose objects bins of that class and group take.
+    #[inline]
+    pub(crate) fn taken_by(group: Group, class: SizeClass) -> u16 {
+        u16::from(group.byte()) << GROUP_SHIFT | class.step() as u16
     }
 
     /// Head of a run in a page cache.
@@ -138,20 +160,28 @@ impl PageWord {
 
     #[inline]
     const fn with(kind: Kind, payload: u32) -> PageWord {
-        debug_assert!(payload <= PAYLOAD_MASK);
-        PageWord((kind as u32) << KIND_SHIFT | payload)
+        debug_assert!(payload >> PAYLOAD_BITS == 0);
+        let upper = payload >> UPPER_SHIFT << HEAP_SHIFT;
+        let middle = payload >> MIDDLE_SHIFT & MIDDLE_MASK;
+        let lower = payload & LOWER_MASK;
+        PageWord(upper | (kind as u32) << KIND_SHIFT | middle << GROUP_SHIFT | lower << STEP_SHIFT)
     }
 
     /// The kind; a value that nobody wrote counts as `Slab`, whose heap then does not exist.
     #[inline]
     pub const fn kind(self) -> Kind {
-        match self.0 >> KIND_SHIFT {
+        match self.kind_bits() {
             1 => Kind::Buddy,
             2 => Kind::Pcp,
             3 => Kind::Large,
             4 => Kind::Isolated,
             _ => Kind::Slab,
         }
+    }
+
+    #[inline]
+    const fn kind_bits(self) -> u32 {
+        self.0 >> KIND_SHIFT & 0xf
     }
 
     /// Whether the page is neither a head nor part of a slab.
@@ -163,8 +193,8 @@ impl PageWord {
     /// Whether the page belongs to a slab.
     #[inline(always)]
     pub(crate) fn is_slab(self) -> bool {
-        // One comparison for the kind and for an owner there is.
-        (1 << HEAP_SHIFT..1 << KIND_SHIFT).contains(&self.0)
+        // No other word has that there.
+        self.0 as u16 >= (Group::FIRST << GROUP_SHIFT) as u16
     }
 
     /// Owner and class, for a page of a slab.
@@ -173,76 +203,94 @@ impl PageWord {
         if !self.is_slab() {
             return None;
         }
-        let class = SizeClass::from_offset(self.0 & ((1 << HEAP_SHIFT) - 1))?;
+        let class = SizeClass::from_step(self.0)?;
         Some((HeapId::from_word(self.0)?, class))
     }
 
     /// How it is cut, if this is a page of a slab; of any other page, something.
     #[inline(always)]
     pub(crate) fn slicing(self) -> &'static Slicing {
-        Slicing::of_offset(self.0)
+        Slicing::of_step(self.0)
     }
 
     /// Whether a page of a slab has that class offset.
     #[inline(always)]
     pub(crate) fn has_class_offset(self, offset: u32) -> bool {
-        self.0 & ((1 << HEAP_SHIFT) - 1) == offset
+        SizeClass::offset_at_step(self.0) == offset
     }
 
-    /// The 26 bits below the kind.
+    /// What the kind has to say beside itself: 26 bits.
     #[inline]
     pub const fn payload(self) -> u32 {
-        self.0 & PAYLOAD_MASK
+        let middle = self.0 >> GROUP_SHIFT & MIDDLE_MASK;
+        let lower = self.0 >> STEP_SHIFT & LOWER_MASK;
+        self.0 >> HEAP_SHIFT << UPPER_SHIFT | middle << MIDDLE_SHIFT | lower
     }
 
     /// Order, migratetype and warmth, for the head of a free block.
     #[inline]
     pub(crate) const fn as_buddy(self) -> Option<(Order, Migratetype, bool)> {
-        if self.0 >> KIND_SHIFT != Kind::Buddy as u32 {
+        if self.kind_bits() != Kind::Buddy as u32 {
             return None;
         }
-        Some((self.order(), self.migratetype(), self.0 & WARM != 0))
+        Some((self.order(), self.migratetype(), self.payload() & WARM != 0))
     }
 
     /// Order and migratetype, for the head of an isolated block.
     #[inline]
     pub(crate) const fn as_isolated(self) -> Option<(Order, Migratetype)> {
-        if self.0 >> KIND_SHIFT != Kind::Isolated as u32 {
+        if self.kind_bits() != Kind::Isolated as u32 {
             return None;
         }
         Some((self.order(), self.migratetype()))
     }
 
     const fn order(self) -> Order {
-        Order::from_bits(self.0 & 0xf)
+        Order::from_bits(self.payload() & 0xf)
     }
 
     const fn migratetype(self) -> Migratetype {
-        Migratetype::from_bits(self.0 >> MIGRATETYPE_SHIFT & 0xf)
+        Migratetype::from_bits(self.payload() >> MIGRATETYPE_SHIFT & 0xf)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::class::NR_CLASSES;
 
     #[test]
     fn only_pages_of_slabs_name_an_owner_and_a_class() {
         for owner in [1, 2, 0x1234, u16::MAX].map(|id| HeapId::new(id).unwrap()) {
-            for class in SizeClass::all() {
-                assert_eq!(PageWord::slab(owner, class).as_slab(), Some((owner, class)));
-                // As a hit sees it.
-                assert_eq!(
-                    u64::from(PageWord::slab(owner, class).raw()) ^ owner.tag(),
-                    u64::from(class.offset())
-                );
+            for group in [Group::SHARED, Group::of_number(owner)] {
+                for class in SizeClass::all() {
+                    let word = PageWord::slab(owner, group, class);
+                    assert_eq!(word.as_slab(), Some((owner, class)));
+                    assert_eq!(word.kind(), Kind::Slab);
+                    assert_eq!(word.raw() as u16, PageWord::taken_by(group, class));
+                    assert!(word.has_class_offset(class.offset()));
+                }
+                let word = PageWord::slab(owner, group, SizeClass::from_index(0).unwrap()).raw();
+                let no_class = (NR_CLASSES as u32) << STEP_SHIFT;
+                assert_eq!(PageWord(word | no_class).as_slab(), None);
             }
-            assert_eq!(PageWord(owner.tag() as u32 | CLASS_LIMIT).as_slab(), None);
         }
+    }
+
+    #[test]
+    fn no_other_page_is_taken_for_a_slab_nor_has_a_place_between_bins() {
+        let payloads = (0..PAYLOAD_BITS).map(|bit| 1 << bit).chain([0, (1 << PAYLOAD_BITS) - 1]);
+        for payload in payloads {
+            for kind in [Kind::Buddy, Kind::Pcp, Kind::Large, Kind::Isolated] {
+                let word = PageWord::with(kind, payload);
+                assert_eq!((word.kind(), word.payload()), (kind, payload));
+                assert!(!word.is_slab() && word.as_slab().is_none() && !word.is_nothing());
+                assert_eq!(word.raw() % (1 << STEP_SHIFT), 0, "[W2]");
+            }
+        }
+        assert_eq!(PageWord::NOTHING.as_slab(), None);
         for class in SizeClass::all() {
-            assert_eq!(PageWord(class.offset()).as_slab(), None);
+            assert_eq!(PageWord(class.step()).as_slab(), None);
         }
-        assert_eq!(PageWord::pcp(1 << HEAP_SHIFT).as_slab(), None);
-        assert_eq!(PageWord::large(1 << HEAP_SHIFT).as_slab(), None);
     }
 }

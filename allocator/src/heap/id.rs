@@ -26,10 +26,4 @@ impl HeapId {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
-
-    /// What XOR turns the words of its slab pages into class offsets.
-    #[inline]
-    pub(crate) fn tag(self) -> u64 {
-        u64::from(self.0) << HEAP_SHIFT
-    }
 }

@@ -28,6 +28,7 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
+use crate::group::Group;
 use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::mm::Mm;
@@ -36,6 +37,7 @@ use crate::remote::Inbox;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::turns::Turns;
+use crate::word::PageWord;
 
 pub(crate) use entered::Entered;
 pub use entered::Patience;
@@ -58,6 +60,8 @@ pub struct Heap {
     turns: Cell<*const Turns>,
     /// All its memory is of its node, and it serves those who ask for that.
     is_pinned: Cell<bool>,
+    /// It shares objects with others of its kind: [`crate::group`].
+    is_shared: Cell<bool>,
     /// It belongs to a handle, not to a thread: that survives a fork.
     is_held: Cell<bool>,
     /// Slow paths in a row that found the owner on another node.
@@ -94,11 +98,11 @@ pub struct Heap {
     inner: UnsafeCell<Inner>,
 }
 
-// A thread that keeps no large runs touches two pages of it.
+// A thread that keeps no large runs touches three pages of it.
 const _: () = assert!(
     cfg!(zonal_loom)
         || offset_of!(Heap, inner) + offset_of!(Inner, large) + LargeCache::WRITTEN
-            <= 2 * PAGE_SIZE
+            <= 3 * PAGE_SIZE
 );
 
 // SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted` and
@@ -138,6 +142,7 @@ impl Heap {
             (&raw mut (*heap).asked).write(Cell::new(None));
             (&raw mut (*heap).turns).write(Cell::new(ptr::null()));
             (&raw mut (*heap).is_pinned).write(Cell::new(false));
+            (&raw mut (*heap).is_shared).write(Cell::new(false));
             (&raw mut (*heap).is_held).write(Cell::new(false));
             (&raw mut (*heap).strays).write(Cell::new(0));
             (&raw mut (*heap).barrier).write(barrier);
@@ -169,6 +174,7 @@ impl Heap {
             asked: _,
             turns: _,
             is_pinned: _,
+            is_shared: _,
             is_held: _,
             strays: _,
             barrier: _,
@@ -201,8 +207,29 @@ impl Heap {
         // SAFETY: the caller is alone with it.
         unsafe {
             (&raw mut (*heap).id).write(id);
-            (*(*heap).hot.get()).tag = id.tag();
+            HeapHot::take_groups((*heap).hot.get(), |class| (*heap).group(class));
         }
+    }
+
+    /// Which bins take its objects of `class`, and whose objects its own bin takes.
+    fn group(&self, class: SizeClass) -> Group {
+        if self.is_pinned() {
+            Group::of_node(self.node)
+        } else if self.is_shared.get() && class.size() >= Group::SHARED_FROM {
+            Group::SHARED
+        } else {
+            Group::of_number(self.id)
+        }
+    }
+
+    /// What stands on each page of its slabs of `class`.
+    pub(crate) fn slab_word(&self, class: SizeClass) -> PageWord {
+        PageWord::slab(self.id, self.group(class), class)
+    }
+
+    /// It shares its objects: for whoever made it, before it has a number.
+    pub(crate) fn share(&self) {
+        self.is_shared.set(true);
     }
 
     /// Its number.

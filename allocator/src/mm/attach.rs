@@ -104,6 +104,8 @@ impl Mm {
             Heap::init(place, self, node, self.barrier);
             if pinned {
                 place.as_ref().pin();
+            } else if self.is_one_node() && !self.is_checked() {
+                place.as_ref().share();
             }
             self.registry.publish(self.machine(), place)
         };

@@ -11,6 +11,7 @@ mod misuse;
 mod moves;
 mod reuse;
 mod rows;
+mod shared;
 mod usual;
 mod visited;
 mod visitors;
@@ -19,6 +20,7 @@ use core::ptr::NonNull;
 use std::sync::{Barrier, mpsc};
 use std::vec::Vec;
 
+use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, PAGE_SIZE};
 
 use crate::heap::Patience;
@@ -28,6 +30,12 @@ use crate::{Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
 
 fn new_mm() -> &'static Mm {
     Mm::new(Machine::linux(), Config::default()).unwrap()
+}
+
+/// One on a machine of so many nodes.
+fn fake_mm(nr_nodes: usize) -> &'static Mm {
+    let machine = FakeBuilder::new().nodes(nr_nodes).build();
+    Mm::new(Machine::fake(machine), Config::default()).unwrap()
 }
 
 /// Where threads of a test wait for each other, each so many times. One that panics comes there, too: its

@@ -10,6 +10,7 @@ use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::pfn::Pfn;
 use crate::remote::Message;
+use crate::word::PageWord;
 
 impl Inner {
     /// Takes what others sent back into the bins, what finds no room there into the slabs: until there
@@ -120,18 +121,40 @@ impl Inner {
             Some((_, (owner, class))) if owner == heap.id() => {
                 self.put_object(heap, class, object);
             }
-            Some((word, (_, class))) => {
-                let object = NonNull::new(object);
-                if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word))
-                {
-                    heap.defer(object);
-                }
-            }
+            Some((word, (_, class))) => self.send_or_defer(heap, object, class, word),
             None => {
                 // Its slab was released although it was in a message: it was freed twice.
                 let bad = BadPointer::new(object.addr(), BadKind::DoubleFree);
                 self.fault.get_or_insert(bad);
             }
         }
+    }
+
+    /// An object from the bin of `class` whose page says that it is none of this heap's: it goes home if its slab
+    /// is another heap's. If that is gone, or cut otherwise by now, it was freed twice.
+    #[inline(never)]
+    pub(crate) fn put_foreign(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
+        match heap.foreign_word(class, object) {
+            Some(word) => self.send_or_defer(heap, object, class, word),
+            None => self.note_bad(object.addr(), BadKind::DoubleFree),
+        }
+    }
+
+    fn send_or_defer(&mut self, heap: &Heap, object: *mut u8, class: SizeClass, word: PageWord) {
+        let object = NonNull::new(object);
+        if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word)) {
+            heap.defer(object);
+        }
+    }
+}
+
+impl Heap {
+    /// The word of the page of an object from the bin of `class`, if another heap owns it. Checked blocks of others
+    /// never come there.
+    pub(crate) fn foreign_word(&self, class: SizeClass, object: *mut u8) -> Option<PageWord> {
+        let map = &self.mm().pages().map;
+        let word = map.word_at(map.pfn_of(object.addr())?);
+        let (owner, now) = word.as_slab()?;
+        (owner != self.id() && now == class && !self.mm().is_checked()).then_some(word)
     }
 }

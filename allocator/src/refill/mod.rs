@@ -3,7 +3,8 @@
 //! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
 //! free objects of partly used slabs, its own or of ended threads, where much is in flight an object of
 //! another heap ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
-//! the slabs' bitmaps; the younger half is still warm in the cache.
+//! the slabs' bitmaps, those of other heaps into messages to these; the younger half is still warm in
+//! the cache.
 
 mod depth;
 mod inbox;
@@ -117,6 +118,15 @@ impl Inner {
             self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), half));
             array.add(1).copy_from(array.add(1 + half), used - half);
             (*bin).top = array.add(1 + used - half);
+        }
+    }
+
+    /// Leaves so many objects in the bin of `class`, the lowest ones. Only when no owner can be on the hit path.
+    pub(crate) fn cut_bin(&mut self, heap: &Heap, class: SizeClass, nr: usize) {
+        let array = self.classes[class.index()].array;
+        if !array.is_null() {
+            // SAFETY: the bin has at least as many, above slot 0.
+            unsafe { (*heap.bin(class)).top = array.add(1 + nr) };
         }
     }
 

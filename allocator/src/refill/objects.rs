@@ -11,7 +11,6 @@ use crate::mm::Attempt;
 use crate::pfn::Pfn;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::word::PageWord;
 
 impl Inner {
     pub(super) fn take_from_slabs(
@@ -93,13 +92,13 @@ impl Inner {
         self.put_objects(heap, class, &[object]);
     }
 
-    /// Puts objects back into their slabs. Neighbours in `objects` are mostly neighbours in memory,
+    /// Puts objects back into their slabs, and those of other heaps into messages. Neighbours in `objects` are mostly neighbours in memory,
     /// so a slab is looked up once for all that follow each other. A misuse is kept for the report,
     /// and the object passed over.
     pub(super) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
         let pages = heap.mm().pages();
         let map = &pages.map;
-        let expected = PageWord::slab(heap.id(), class).raw();
+        let expected = heap.slab_word(class).raw();
         let slicing = Slicing::of(class);
         let generation = pages.generation();
         let map_base = map.base();
@@ -109,8 +108,7 @@ impl Inner {
             let pfn = Pfn::new((offset >> PAGE_SHIFT) as u32);
             // Relaxed: pages of this heap's slabs change their word inside this gate only.
             if map.word(pfn).load(Relaxed) != expected {
-                // The slab was released although this object was in a bin: it was freed twice.
-                self.note_bad(addr, BadKind::DoubleFree);
+                self.put_foreign(heap, class, *first);
                 objects = rest;
                 continue;
             }

@@ -61,7 +61,7 @@ impl Inner {
         }
         let _ = run.into_head();
         mm.note_taken(heap, from.node, order.nr_pages());
-        let word = PageWord::slab(heap.id(), class).raw();
+        let word = heap.slab_word(class).raw();
         for i in 0..order.nr_pages() {
             // Relaxed: another thread learns of the slab only with an object of it.
             pages.map.word(head.add(i)).store(word, Relaxed);

@@ -11,18 +11,18 @@
 //! ```
 //!
 //! To its owner such an object is one that is still handed out: nobody is told. Its slab and the words of its
-//! pages stay as they are, and when it is freed, it goes the way of all objects of that heap. It never lies in
-//! a bin, so what bins and bitmaps tell about double frees stays true: a request that finds nothing in its bin,
-//! nothing that others sent back and no partly used slab gets it directly.
+//! pages stay as they are, and when it is freed, it goes the way of all objects of that heap. It does not
+//! pass through a bin: a request that finds nothing in its bin, nothing that others sent back and no partly used
+//! slab gets it directly.
 //!
 //! The stacks are made of messages, so nothing is written into free memory. They are behind the gate as unsent
 //! messages are, and what they hold is bounded: for the heap, and for each class, or the classes that come back
 //! more than they are wanted would leave no room for the others. The one that is wanted has room for all that
 //! is unsent.
 //!
-//! A free of such an object is no hit, so a heap does not go on with a few: it makes its slab unless a look at
-//! what is unsent finds about half as many as a slab has, and it looks again only when some of it has
-//! come or gone.
+//! Where heaps share no objects ([`crate::group`]), a free of such an object is no hit, so a heap does not go on
+//! with a few: it makes its slab unless a look at what is unsent finds about half as many as a slab has, and it
+//! looks again only when some of it has come or gone.
 //!
 //! | word          | writers                | readers | carries                       |
 //! |---------------|------------------------|---------|-------------------------------|

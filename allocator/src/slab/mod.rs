@@ -2,7 +2,7 @@
 //!
 //! The header stands out of line, in the cold words of the slab's first eight pages: 64 bytes, one
 //! cache line, found from any address in the slab by masking its page number. A bit is set for
-//! each object that is free *and in the slab*; objects in bins, messages or user hands have their
+//! each object that is free *and in the slab*; objects in bins (whoever's), messages or user hands have their
 //! bit clear. So refilling, spilling and looking for holes read no object, there is no link to
 //! encode or corrupt, and a bit already set when an object comes back is a double free.
 //!

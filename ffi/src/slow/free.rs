@@ -22,13 +22,12 @@ use crate::tls;
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found: Found) {
-    // SAFETY: the caller's promise.
-    let remote = unsafe { Heap::remote(heap, object, found) };
+    let remote = Heap::remote(object, found);
     if remote.is_no_object() {
-        // SAFETY: as above.
+        // SAFETY: the caller's promise.
         return unsafe { free_large::<F>(object, heap, None, 1) };
     }
-    // SAFETY: as above.
+    // SAFETY: the caller's promise.
     if !unsafe { send(heap, remote) } {
         // SAFETY: as above.
         unsafe { free_unsent::<F>(object, heap) };
@@ -192,9 +191,8 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
     found: Found,
 ) {
     // C++ frees nearly everything so. The size is right if its class is the object's.
+    let remote = Heap::remote(object, found);
     // SAFETY: the caller's promise.
-    let remote = unsafe { Heap::remote(heap, object, found) };
-    // SAFETY: as above.
     if align > 1 || !remote.is_of_class_for(size) || !unsafe { send(heap, remote) } {
         // SAFETY: as above.
         unsafe { free_sized_unsent::<F>(object, size, heap, align) };

@@ -170,6 +170,7 @@ fn the_figures_tell_them_apart() {
     };
     let posted = (MUCH * 3 / 4) as u64;
     assert_eq!(waiting(blocks.len()), (stacked(other) as u64, posted), "on stacks");
+    fill_bin(other, &mut blocks, SIZE);
     free_some(other, &mut blocks);
     let unsent = ((19 + 20) * SIZE) as u64;
     assert_eq!(waiting(blocks.len()), (unsent, posted), "in open messages, too");
@@ -212,6 +213,7 @@ fn a_forked_child_counts_what_is_in_flight_anew() {
     let of_lost: Vec<_> = (0..1000).map(|_| lost.alloc(SIZE, 8)).collect();
     let (early, late) = of_lost.split_at(500);
     mm.drain_all(None);
+    fill_bin(other, &mut blocks, SIZE);
     send(other, &mut blocks, SIZE, 4 << 20);
     early.iter().for_each(|&block| other.free(block));
     other.heap().enter().post_all(other.heap());
