@@ -365,11 +365,11 @@ impl HeapHot {
             let top = (*bin).top;
             // The object freed last, freed again, is the one double free that is cheap to see
             // here; the others meet their own bit at the next spill. Slot 0 is null and no object.
-            if top >= (*bin).limit {
-                return Err(missed);
-            }
             if *top.sub(1) == object {
                 return Err(Push::Unknown);
+            }
+            if top >= (*bin).limit {
+                return Err(missed);
             }
             Ok(bin)
         }

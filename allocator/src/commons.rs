@@ -15,8 +15,7 @@
 //!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, and its
 //!   next owner, who gets it under that lock, sees the new page words.
 //! * Bins of other heaps of the group ([`crate::group`]) may hold objects of the slab. To them nothing
-//!   changes, since the new owner is of that group, too; when they leave the bin, they go where the word
-//!   says then.
+//!   changes: when they leave the bin, they go where the word says then.
 //! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
 //! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.

@@ -116,8 +116,9 @@ impl Heap {
         let message = *outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         let Some(m) = (unsafe { message.as_mut() }) else { return false };
-        // Messages are for heaps that others own, so the page belongs to a slab of such a one.
-        if !m.is_for(word.raw()) {
+        // Messages are for heaps that others own, so the slab is one's of these. What belongs to no slab may have
+        // anything in the place of a heap's number.
+        if !word.is_slab() || !m.is_for(word.raw()) {
             return false;
         }
         let slicing = word.slicing();

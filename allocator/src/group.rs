@@ -5,26 +5,53 @@
 //! thread hands it out again. Only when objects leave a bin for the bitmaps, its owner matters: those of
 //! others go home in messages ([`crate::outbox`]), as they do where a bin has no room.
 //!
-//! | group     | heaps                                  | objects                                        |
-//! |-----------|----------------------------------------|------------------------------------------------|
-//! | shared    | of threads, on a machine with one node | of half a cache line and more                  |
-//! | of a node | pinned to that node                    | all: their memory is of that node, and stays   |
-//! | by number | one, as far as there are such groups   | smaller ones; all, where there are several     |
-//! |           |                                        | nodes or blocks are checked                    |
+//! | group     | heaps                                  | objects                                     |
+//! |-----------|----------------------------------------|---------------------------------------------|
+//! | shared    | of threads, on a machine with one node | of half a cache line and more               |
+//! | of a node | pinned to that node                    | the same: their memory is of that node      |
+//! | by number | one, as far as there are such groups   | smaller ones; all of threads where there    |
+//! |           |                                        | are several nodes, or where blocks are      |
+//! |           |                                        | checked                                     |
 //!
 //! Of smaller objects several lie in a line. Where a thread hands out one whose neighbours are in the hands of
 //! another thread, the line travels between their processors at every write; so those go home. On several
-//! nodes all do, since a heap may have memory of other nodes than its own. Heaps with numbers that fall
-//! together share a group, which costs a little of what it is for, and nothing else.
+//! nodes all do, since a heap may have memory of other nodes than its own.
+//!
+//! There are 111 groups by number, cut into as many parts as there are nodes. Heaps of one node whose numbers fall
+//! together in their part are one group: what one of them allocated and another one frees does not go home then.
+//!
+//! # Synchronisation
+//!
+//! There is no word for it but that of the page, which is Relaxed. Whoever frees an object got it from a thread
+//! that saw the word, so it sees that one or a later one; later ones differ in the owner, as long as the object is
+//! in use or in a bin, since its slab cannot be given up then, and only the commons change owners ([`crate::commons`]).
+//! An owner that is out of date sends on what comes for another one. Loom model: `page_words`.
 
 use zonal_numa::{MAX_NODES, NodeId};
 
+use crate::class::SizeClass;
 use crate::heap::HeapId;
 
 /// A group, as page words carry it: the second byte of a word is one of these, or tells what else the page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Group(u8);
+
+/// With whom a heap shares objects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sharing {
+    /// With nobody, on a machine whose nodes have numbers below this.
+    Nobody(u8),
+    /// With all threads' heaps.
+    Threads,
+    /// With others that are pinned to its node.
+    OfNode,
+}
+
+impl Sharing {
+    /// With nobody, before more is known.
+    pub(crate) const NEW: Sharing = Sharing::Nobody(1);
+}
 
 impl Group {
     /// Objects of this size and more lie in a line with one neighbour at most.
@@ -36,14 +63,23 @@ impl Group {
     const FIRST_OF_NUMBERS: u8 = Self::FIRST_OF_NODES + MAX_NODES as u8;
     const NR_NUMBERS: usize = (u8::MAX - Self::FIRST_OF_NUMBERS) as usize + 1;
 
-    /// That of heaps that are pinned to a node.
-    pub(crate) const fn of_node(node: NodeId) -> Group {
-        Group(Self::FIRST_OF_NODES + node.index() as u8)
+    /// That of a heap's slabs of `class`, and of its bin.
+    pub(crate) fn of(sharing: Sharing, id: HeapId, node: NodeId, class: SizeClass) -> Group {
+        let is_part_of_line = class.size() < Self::SHARED_FROM;
+        match sharing {
+            Sharing::Nobody(nr_nodes) => Self::of_number(id, node, usize::from(nr_nodes)),
+            _ if is_part_of_line => Self::of_number(id, NodeId::ZERO, 1),
+            Sharing::Threads => Self::SHARED,
+            Sharing::OfNode => Group(Self::FIRST_OF_NODES + node.index() as u8),
+        }
     }
 
-    /// That of a heap by itself.
-    pub(crate) fn of_number(id: HeapId) -> Group {
-        Group(Self::FIRST_OF_NUMBERS + (id.index() % Self::NR_NUMBERS) as u8)
+    /// One of the part of its node.
+    fn of_number(id: HeapId, node: NodeId, nr_nodes: usize) -> Group {
+        let nr_nodes = nr_nodes.clamp(1, MAX_NODES);
+        let part = Self::NR_NUMBERS / nr_nodes;
+        let first = node.index().min(nr_nodes - 1) * part;
+        Group(Self::FIRST_OF_NUMBERS + (first + id.index() % part) as u8)
     }
 
     /// As a word has it.
@@ -53,20 +89,50 @@ impl Group {
     }
 }
 
-const _: () = assert!((Group::FIRST as usize) + 1 + MAX_NODES < u8::MAX as usize);
+const _: () = assert!(Group::NR_NUMBERS >= MAX_NODES);
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
+    fn group(sharing: Sharing, id: u16, node: usize, size: usize) -> Group {
+        let node = NodeId::from_index(node).unwrap();
+        Group::of(sharing, HeapId::new(id).unwrap(), node, SizeClass::of(size).unwrap())
+    }
+
     #[test]
-    fn groups_of_nodes_and_of_few_heaps_are_their_own() {
-        let nodes = (0..MAX_NODES).filter_map(NodeId::from_index).map(Group::of_node);
-        let numbers = (1..=Group::NR_NUMBERS as u16).filter_map(HeapId::new).map(Group::of_number);
-        let mut seen = [false; 1 << u8::BITS];
-        for group in nodes.chain(numbers).chain([Group::SHARED]) {
-            assert!(u32::from(group.byte()) >= Group::FIRST);
-            assert!(!core::mem::replace(&mut seen[usize::from(group.byte())], true));
+    fn they_share_whole_halves_of_lines() {
+        for size in [8, 16] {
+            for sharing in [Sharing::Threads, Sharing::OfNode] {
+                assert_ne!(group(sharing, 1, 0, size), group(sharing, 2, 0, size));
+            }
+        }
+        for size in [32, 48, 64, 5000] {
+            for sharing in [Sharing::Threads, Sharing::OfNode] {
+                assert_eq!(group(sharing, 1, 0, size), group(sharing, 2, 0, size));
+            }
+            assert_ne!(group(Sharing::OfNode, 1, 0, size), group(Sharing::OfNode, 1, 1, size));
+            assert_ne!(group(Sharing::OfNode, 1, 0, size), group(Sharing::Threads, 1, 0, size));
+            assert_ne!(group(Sharing::NEW, 1, 0, size), group(Sharing::NEW, 2, 0, size));
+        }
+    }
+
+    /// However many heaps there are.
+    #[test]
+    fn nothing_is_shared_among_nodes() {
+        for nr_nodes in [2, 3, 8, MAX_NODES] {
+            let of_node = |node: usize| -> Vec<Group> {
+                let sharing = Sharing::Nobody(nr_nodes as u8);
+                (1..500).map(|id| group(sharing, id, node, 256)).collect()
+            };
+            let all: Vec<_> = (0..nr_nodes).map(of_node).collect();
+            for (node, groups) in all.iter().enumerate() {
+                let others = || all.iter().enumerate().filter(|(other, _)| *other != node);
+                assert!(groups.iter().all(|group| u32::from(group.byte()) > Group::FIRST));
+                assert!(groups.iter().all(|group| others().all(|(_, of)| !of.contains(group))));
+            }
         }
     }
 }

@@ -70,7 +70,7 @@ impl Migratetype {
     }
 }
 
-/// What stands in bits 26..32 of a page word.
+/// What stands in bits 12..16 of a page word, but for slabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
@@ -213,10 +213,10 @@ impl PageWord {
         Slicing::of_step(self.0)
     }
 
-    /// Whether a page of a slab has that class offset.
+    /// Whether this is a page of a slab with that class offset.
     #[inline(always)]
     pub(crate) fn has_class_offset(self, offset: u32) -> bool {
-        SizeClass::offset_at_step(self.0) == offset
+        self.is_slab() && SizeClass::offset_at_step(self.0) == offset
     }
 
     /// What the kind has to say beside itself: 26 bits.
@@ -256,13 +256,20 @@ impl PageWord {
 
 #[cfg(test)]
 mod tests {
+    use zonal_numa::NodeId;
+
     use super::*;
     use crate::class::NR_CLASSES;
+    use crate::group::Sharing;
+
+    fn own_group(owner: HeapId) -> Group {
+        Group::of(Sharing::NEW, owner, NodeId::ZERO, SizeClass::from_index(0).unwrap())
+    }
 
     #[test]
     fn only_pages_of_slabs_name_an_owner_and_a_class() {
         for owner in [1, 2, 0x1234, u16::MAX].map(|id| HeapId::new(id).unwrap()) {
-            for group in [Group::SHARED, Group::of_number(owner)] {
+            for group in [Group::SHARED, own_group(owner)] {
                 for class in SizeClass::all() {
                     let word = PageWord::slab(owner, group, class);
                     assert_eq!(word.as_slab(), Some((owner, class)));
@@ -286,6 +293,7 @@ mod tests {
                 assert_eq!((word.kind(), word.payload()), (kind, payload));
                 assert!(!word.is_slab() && word.as_slab().is_none() && !word.is_nothing());
                 assert_eq!(word.raw() % (1 << STEP_SHIFT), 0, "[W2]");
+                assert!(SizeClass::all().all(|class| !word.has_class_offset(class.offset())));
             }
         }
         assert_eq!(PageWord::NOTHING.as_slab(), None);

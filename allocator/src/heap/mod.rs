@@ -28,7 +28,7 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
-use crate::group::Group;
+use crate::group::{Group, Sharing};
 use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::mm::Mm;
@@ -60,8 +60,8 @@ pub struct Heap {
     turns: Cell<*const Turns>,
     /// All its memory is of its node, and it serves those who ask for that.
     is_pinned: Cell<bool>,
-    /// It shares objects with others of its kind: [`crate::group`].
-    is_shared: Cell<bool>,
+    /// With whom it shares objects: [`crate::group`].
+    sharing: Cell<Sharing>,
     /// It belongs to a handle, not to a thread: that survives a fork.
     is_held: Cell<bool>,
     /// Slow paths in a row that found the owner on another node.
@@ -142,7 +142,7 @@ impl Heap {
             (&raw mut (*heap).asked).write(Cell::new(None));
             (&raw mut (*heap).turns).write(Cell::new(ptr::null()));
             (&raw mut (*heap).is_pinned).write(Cell::new(false));
-            (&raw mut (*heap).is_shared).write(Cell::new(false));
+            (&raw mut (*heap).sharing).write(Cell::new(Sharing::NEW));
             (&raw mut (*heap).is_held).write(Cell::new(false));
             (&raw mut (*heap).strays).write(Cell::new(0));
             (&raw mut (*heap).barrier).write(barrier);
@@ -174,7 +174,7 @@ impl Heap {
             asked: _,
             turns: _,
             is_pinned: _,
-            is_shared: _,
+            sharing: _,
             is_held: _,
             strays: _,
             barrier: _,
@@ -213,13 +213,7 @@ impl Heap {
 
     /// Which bins take its objects of `class`, and whose objects its own bin takes.
     fn group(&self, class: SizeClass) -> Group {
-        if self.is_pinned() {
-            Group::of_node(self.node)
-        } else if self.is_shared.get() && class.size() >= Group::SHARED_FROM {
-            Group::SHARED
-        } else {
-            Group::of_number(self.id)
-        }
+        Group::of(self.sharing.get(), self.id, self.node, class)
     }
 
     /// What stands on each page of its slabs of `class`.
@@ -227,9 +221,9 @@ impl Heap {
         PageWord::slab(self.id, self.group(class), class)
     }
 
-    /// It shares its objects: for whoever made it, before it has a number.
-    pub(crate) fn share(&self) {
-        self.is_shared.set(true);
+    /// It shares its objects with these: for whoever made it, before it has a number.
+    pub(crate) fn share(&self, sharing: Sharing) {
+        self.sharing.set(sharing);
     }
 
     /// Its number.

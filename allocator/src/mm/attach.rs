@@ -7,6 +7,7 @@ use zonal_numa::{MemPolicy, NodeId, NodeMask};
 use super::Mm;
 use crate::bin::HeapHot;
 use crate::error::AllocError;
+use crate::group::Sharing;
 use crate::heap::Heap;
 use crate::registry::Remains;
 
@@ -104,9 +105,8 @@ impl Mm {
             Heap::init(place, self, node, self.barrier);
             if pinned {
                 place.as_ref().pin();
-            } else if self.is_one_node() && !self.is_checked() {
-                place.as_ref().share();
             }
+            place.as_ref().share(self.sharing_of(pinned));
             self.registry.publish(self.machine(), place)
         };
         if !is_published {
@@ -114,6 +114,22 @@ impl Mm {
             unsafe { self.meta.free(block, size_of::<Heap>()) };
         }
         is_published.then_some(place)
+    }
+
+    /// With whom a new heap shares objects.
+    fn sharing_of(&self, pinned: bool) -> Sharing {
+        let nodes = self.machine().topology().nodes_online();
+        let nr_nodes = nodes.iter().map(|node| node.index() as u8 + 1).max().unwrap_or(1);
+        if self.is_checked() {
+            // What is checked goes home for that.
+            Sharing::Nobody(nr_nodes)
+        } else if pinned {
+            Sharing::OfNode
+        } else if self.is_one_node() {
+            Sharing::Threads
+        } else {
+            Sharing::Nobody(nr_nodes)
+        }
     }
 
     /// Takes the heap of a thread that ends.

@@ -157,22 +157,97 @@ fn a_second_free_by_the_owner_is_told() {
     }
 }
 
+/// With room in the bin, and without.
 #[test]
 fn a_second_free_in_a_row_is_told_at_once() {
+    for is_full in [false, true] {
+        let mm = fake_mm(1);
+        let ([owner, other], block) = two(mm, SIZE);
+        let class = SizeClass::of(SIZE).unwrap();
+        // SAFETY: the test's thread owns the heap.
+        let has_room = || unsafe { &(*other.heap().hot()).bins[class.index()] }.has_room();
+        // Something that opens a message to the owner.
+        other.free(owner.alloc(8, 8));
+        let mut twice = owner.alloc(SIZE, 8);
+        other.free(twice);
+        while is_full && has_room() {
+            twice = owner.alloc(SIZE, 8);
+            other.free(twice);
+        }
+        // SAFETY: as above; a second free is what is told.
+        let again = unsafe {
+            let missed = HeapHot::try_push(other.heap().hot(), twice.as_ptr());
+            assert!(matches!(missed, crate::Push::Unknown));
+            assert!(!other.heap().try_free_remote(twice));
+            assert!(!other.heap().try_free_remote_at_end(twice));
+            other.heap().free(twice)
+        };
+        assert_eq!(again.err(), bad_of(twice, BadKind::DoubleFree));
+        other.free(block);
+        end(mm, [owner, other]);
+    }
+}
+
+/// In the place of a heap's number their words have a part of their length.
+#[test]
+fn large_blocks_are_no_objects() {
+    const MIB: usize = 1 << 20;
+    let mm = fake_mm(1);
+    let owners: [_; 3] = [(); 3].map(|()| Owner::attach(mm));
+    let [first, second, other] = owners;
+    for owner in [first, second] {
+        other.free(owner.alloc(8, 8));
+    }
+    for size in [4 * MIB, 8 * MIB, 8 * MIB + 4096, 12 * MIB] {
+        for _ in 0..2 {
+            let block = other.alloc(size, 8);
+            // So that it knows of the page.
+            other.heap().sync_hot();
+            // SAFETY: the test's thread owns the heap.
+            unsafe {
+                assert!(!HeapHot::push(other.heap().hot(), block.as_ptr()));
+                assert!(!other.heap().try_free_remote(block), "{size}");
+                assert!(!other.heap().try_free_remote_at_end(block), "{size}");
+            }
+            other.free(block);
+        }
+    }
+    end(mm, owners);
+}
+
+/// Two threads that have heaps of one node share what is of half a line and more.
+#[test]
+fn heaps_of_one_node_share() {
+    let mm = fake_mm(1);
+    for (size, is_shared) in [(8, false), (16, false), (32, true), (SIZE, true)] {
+        let [owner, other] = [(); 2].map(|()| Owner(mm.attach_on(NodeId::ZERO, false).unwrap()));
+        let (foreign, block) = (owner.alloc(size, 8), other.alloc(size, 8));
+        let before = nr_cached(other, size);
+        other.free(foreign);
+        let got = (nr_cached(other, size) - before, nr_unsent(other));
+        assert_eq!(got, if is_shared { (1, 0) } else { (0, 1) }, "{size}");
+        other.free(block);
+        end(mm, [owner, other]);
+    }
+}
+
+/// The thread may be at work: what it had in its bin a moment ago may have been handed on, freed and given back.
+#[test]
+fn what_a_visitor_finds_of_others_may_be_gone() {
     let mm = fake_mm(1);
     let ([owner, other], block) = two(mm, SIZE);
-    // Something that opens a message to the owner.
-    let (tiny, twice) = (owner.alloc(8, 8), owner.alloc(SIZE, 8));
-    other.free(tiny);
-    other.free(twice);
-    // SAFETY: the test's thread owns the heap; a second free is what is told.
-    let again = unsafe {
-        assert!(!HeapHot::push(other.heap().hot(), twice.as_ptr()));
-        assert!(!other.heap().try_free_remote(twice));
-        assert!(!other.heap().try_free_remote_at_end(twice));
-        other.heap().free(twice)
-    };
-    assert_eq!(again.err(), bad_of(twice, BadKind::DoubleFree));
+    let foreign = owner.alloc(SIZE, 8);
+    owner.free(foreign);
+    owner.heap().enter().drain_owned(None);
+    // As a slot is that was read late.
+    let class = SizeClass::of(SIZE).unwrap();
+    let slot = other.heap().enter().classes[class.index()].array.wrapping_add(1);
+    // SAFETY: a slot of a bin that holds more than one object, and whose owner is this thread.
+    let before = unsafe { slot.replace(foreign.as_ptr()) };
+    assert_eq!(mm.check_bins(Some(owner.0)), None);
+    assert!(mm.check_bins(Some(other.0)).is_some(), "nobody is at work: it is there indeed");
+    // SAFETY: as above.
+    unsafe { slot.write(before) };
     other.free(block);
     end(mm, [owner, other]);
 }
@@ -185,14 +260,11 @@ fn an_address_inside_one_is_told() {
         let p = owner.alloc(SIZE, 8);
         // SAFETY: inside the block.
         let inside = unsafe { p.add(16) };
+        other.free(inside);
         if is_at_end {
-            owner.free(inside);
-            other.free(inside);
-            // Of its own and of others: as far as another thread may look.
             assert_eq!(mm.check_bins(Some(other.0)), bad_of(inside, BadKind::Interior));
             continue;
         }
-        other.free(inside);
         other.heap().enter().drain_owned(None);
         owner.heap().enter().collect(owner.heap(), || false);
         assert_eq!(owner.heap().take_fault(), bad_of(inside, BadKind::Interior));
@@ -234,7 +306,9 @@ fn threads_free_what_others_allocated() {
                 for _ in 0..4 {
                     let owner = Owner::attach(mm);
                     for i in 0..20_000 {
-                        let new = Filled::new(owner, rng.next() as usize % 600, 8, i as u8);
+                        let r = rng.next() as usize;
+                        let size = if r % 1000 == 0 { r % (9 << 20) } else { r % 600 };
+                        let new = Filled::new(owner, size, 8, i as u8);
                         let slot = &shared[rng.next() as usize % SHARED];
                         let old = slot.lock().unwrap().replace(new);
                         old.into_iter().for_each(|old| old.release(owner));
