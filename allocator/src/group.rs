@@ -25,7 +25,7 @@
 //! There is no word for it but that of the page, which is Relaxed. Whoever frees an object got it from a thread
 //! that saw the word, so it sees that one or a later one; later ones differ in the owner, as long as the object is
 //! in use or in a bin, since its slab cannot be given up then, and only the commons change owners ([`crate::commons`]).
-//! An owner that is out of date sends on what comes for another one. Loom model: `page_words`.
+//! An owner that is out of date sends on what comes for another one: loom model `inbox::changed_hands`.
 
 use zonal_numa::{MAX_NODES, NodeId};
 

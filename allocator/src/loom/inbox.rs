@@ -9,10 +9,16 @@ use std::ptr::{self, NonNull};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use zonal_numa::NodeId;
 
 use super::{check, reached};
 use crate::class::SizeClass;
+use crate::group::{Group, Sharing};
+use crate::heap::HeapId;
 use crate::remote::{Inbox, MESSAGE_OBJECTS, Message};
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::PageWord;
 
 /// What a user's object is to loom.
 type Object = UnsafeCell<u32>;
@@ -72,6 +78,51 @@ fn two_posters() {
         }
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3], "lost or doubled");
+    });
+}
+
+/// A thread of the group has an object in its bin while its slab changes hands: it goes where the word sent it,
+/// and from there on to the new owner, once and with all that was written to it.
+#[test]
+fn changed_hands() {
+    let owners = [1, 2].map(|id| HeapId::new(id).unwrap());
+    let class = SizeClass::of(64).unwrap();
+    let [before, after] = owners.map(|owner| {
+        let group = Group::of(Sharing::Threads, owner, NodeId::ZERO, class);
+        assert_eq!(
+            PageWord::slab(owner, group, class).raw() as u16,
+            PageWord::taken_by(Group::SHARED, class)
+        );
+        PageWord::slab(owner, group, class).raw()
+    });
+    check("inbox:changed-hands", &["at-home", "by-way-of-the-old-owner"], move || {
+        let inboxes = Arc::new([(); 2].map(|()| Inbox::new()));
+        let word = Arc::new(AtomicU32::new(before));
+        let freer = {
+            let (inboxes, word) = (Arc::clone(&inboxes), Arc::clone(&word));
+            thread::spawn(move || {
+                let word = word.load(Relaxed);
+                assert_eq!(word as u16, before as u16, "a hit");
+                // The bin spills.
+                let owner = HeapId::from_word(word).unwrap();
+                free(&inboxes[owner.index() - 1], 7);
+            })
+        };
+        // Inside both gates.
+        word.store(after, Relaxed);
+        let forward = || {
+            let mut strays = Vec::new();
+            take(&inboxes[0], &mut strays);
+            strays.iter().for_each(|&number| free(&inboxes[1], number));
+            strays.len()
+        };
+        let mut nr_strays = forward();
+        freer.join().unwrap();
+        nr_strays += forward();
+        let mut seen = Vec::new();
+        take(&inboxes[1], &mut seen);
+        assert_eq!(seen, [7]);
+        reached(if nr_strays == 0 { "at-home" } else { "by-way-of-the-old-owner" });
     });
 }
 

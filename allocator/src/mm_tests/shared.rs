@@ -307,7 +307,7 @@ fn threads_free_what_others_allocated() {
                     let owner = Owner::attach(mm);
                     for i in 0..20_000 {
                         let r = rng.next() as usize;
-                        let size = if r % 1000 == 0 { r % (9 << 20) } else { r % 600 };
+                        let size = if r.is_multiple_of(1000) { r % (9 << 20) } else { r % 600 };
                         let new = Filled::new(owner, size, 8, i as u8);
                         let slot = &shared[rng.next() as usize % SHARED];
                         let old = slot.lock().unwrap().replace(new);
