@@ -121,10 +121,10 @@ impl Mm {
         let nodes = self.machine().topology().nodes_online();
         let nr_nodes = nodes.iter().map(|node| node.index() as u8 + 1).max().unwrap_or(1);
         if self.is_checked() {
-            // What is checked goes home for that.
+            // Checked blocks go home: their owner checks them.
             Sharing::Nobody(nr_nodes)
         } else if pinned {
-            Sharing::OfNode
+            Sharing::OfNode { is_one_of_several: !self.is_one_node() }
         } else if self.is_one_node() {
             Sharing::Threads
         } else {

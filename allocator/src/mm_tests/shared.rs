@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use zonal_numa::NodeId;
+use zonal_numa::{MAX_NODES, NodeId};
 
 use super::*;
 use crate::class::SizeClass;
@@ -78,6 +78,31 @@ fn heaps_of_a_node_keep_to_themselves() {
     pinned.free(mine);
     assert_eq!([owner, pinned].map(nr_unsent), [1, 1]);
     end(mm, [owner, pinned]);
+}
+
+/// Also where both heaps have the same group by number, and the object went through the inbox of who freed it.
+#[test]
+fn checked_blocks_of_others_lie_in_no_bin() {
+    let machine = FakeBuilder::new().nodes(MAX_NODES).build();
+    let config = Config { checked: true, ..Config::default() };
+    let mm = Mm::new(Machine::fake(machine), config).unwrap();
+    let [owner, other] = [(); 2].map(|()| Owner::attach(mm));
+    let class = SizeClass::of(SIZE).unwrap();
+    let groups = [owner, other].map(|it| it.heap().slab_word(class).raw() as u16);
+    assert_eq!(groups[0], groups[1], "one group a node");
+    let request = |size| Request { size, align: 8, zeroed: false, grows: false };
+    let [foreign, _own] = [owner, other].map(|it| it.alloc_for(request(SIZE - 50)));
+    assert!(other.heap().begin_visit());
+    let visitor = other.heap().finish_visit(1).unwrap();
+    // SAFETY: nobody uses it any more.
+    unsafe { other.heap().free(foreign) }.unwrap();
+    drop(visitor);
+    // Until it refills, and opens what it put aside.
+    for _ in 0..400 {
+        assert_ne!(other.alloc_for(request(SIZE - 50)), foreign);
+    }
+    other.heap().enter().drain_owned(None);
+    assert_eq!(other.heap().take_fault(), None);
 }
 
 /// A full bin sends what comes, and where it spills its own, the others leave with it.

@@ -21,9 +21,12 @@ impl Inner {
         // Also while older messages wait: what was posted meanwhile is warmer.
         self.take_inbox(heap);
         let share = share_of_heap(heap.mm().pages().nr_threads());
+        let is_checked = heap.mm().is_checked();
         let put = |inner: &mut Inner, object| {
+            // Checked blocks of others go home, also where both heaps have the same group by number.
+            let is_kept = !is_checked || heap.owns(object);
             // SAFETY: the caller owns the heap, and whoever sent the object gave it up.
-            if unsafe { !HeapHot::push(heap.hot(), object) } {
+            if !is_kept || unsafe { !HeapHot::push(heap.hot(), object) } {
                 inner.put_stray(heap, object);
             }
         };
@@ -130,8 +133,8 @@ impl Inner {
         }
     }
 
-    /// An object from the bin of `class` whose page says that it is none of this heap's: it goes home if its slab
-    /// is another heap's. If that is gone, or cut otherwise by now, it was freed twice.
+    /// An object from the bin of `class` whose page says that it is none of this heap's: it goes home if
+    /// its slab is another heap's. If that is gone, or cut otherwise by now, it was freed twice.
     #[inline(never)]
     pub(crate) fn put_foreign(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
         match heap.foreign_word(class, object) {
@@ -149,8 +152,15 @@ impl Inner {
 }
 
 impl Heap {
-    /// The word of the page of an object from the bin of `class`, if another heap owns it. Checked blocks of others
-    /// never come there.
+    /// Whether the page of `object` says that it is of a slab of this heap.
+    fn owns(&self, object: *mut u8) -> bool {
+        let map = &self.mm().pages().map;
+        let slab = map.pfn_of(object.addr()).and_then(|pfn| map.word_at(pfn).as_slab());
+        slab.is_some_and(|(owner, _)| owner == self.id())
+    }
+
+    /// The word of the page of an object from the bin of `class`, if another heap owns it. Checked blocks
+    /// of others never come there.
     pub(crate) fn foreign_word(&self, class: SizeClass, object: *mut u8) -> Option<PageWord> {
         let map = &self.mm().pages().map;
         let word = map.word_at(map.pfn_of(object.addr())?);

@@ -92,9 +92,9 @@ impl Inner {
         self.put_objects(heap, class, &[object]);
     }
 
-    /// Puts objects back into their slabs, and those of other heaps into messages. Neighbours in `objects` are mostly neighbours in memory,
-    /// so a slab is looked up once for all that follow each other. A misuse is kept for the report,
-    /// and the object passed over.
+    /// Puts objects back into their slabs, and those of other heaps into messages. Neighbours in
+    /// `objects` are mostly neighbours in memory, so a slab is looked up once for all that follow each
+    /// other. A misuse is kept for the report, and the object passed over.
     pub(super) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
         let pages = heap.mm().pages();
         let map = &pages.map;
