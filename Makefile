@@ -54,13 +54,13 @@ test: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --exclude zonal-preload --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) clippy $(ARTEFACTS) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 	$(CARGO) build --release $(ARTEFACTS)
 	$(CARGO) test --workspace $(FEATURES)
 	tests/loom.sh
 	$(MAKE) --no-print-directory gate
 	$(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 
 # All targets at one time, for as long.
 fuzz:

@@ -3,7 +3,7 @@
 //! | kind       | bits 16..32     | bits 12..16 | bits 8..12     | bits 2..8     | bits 0..2 |
 //! |------------|-----------------|-------------|----------------|---------------|-----------|
 //! | nothing    | 0               | 0           | 0              | 0             | 0         |
-//! | `Slab`     | heap id         | [`Group`], at least 0x50    || class         | 0         |
+//! | `Slab`     | heap id         | `Group`, at least 0x50      || class         | 0         |
 //! | `Buddy`    | payload 10..26  | 1           | payload 6..10  | payload 0..6  | 0         |
 //! | `Pcp`      | the same        | 2           |                |               | 0         |
 //! | `Large`    | the same        | 3           |                |               | 0         |
