@@ -16,6 +16,13 @@ fn timers_that_run_functions_in_threads() {
 }
 
 #[test]
+fn the_background_thread_is_none_of_the_special_ones() {
+    if is_zonal() {
+        Program::c("plain_thread.c").run().success().quiet();
+    }
+}
+
+#[test]
 fn a_cancelled_thread_ends_in_no_call() {
     if is_zonal() {
         let outcome = Program::c("cancel.c").run().success();

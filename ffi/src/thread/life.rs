@@ -9,7 +9,7 @@ use zonal_allocator::Heap;
 use super::{Seat, Visit};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
-use crate::{detour, fork, init};
+use crate::{detour, fork, init, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -124,4 +124,5 @@ unsafe extern "C" fn hook(round: *mut c_void) {
     // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
     unsafe { mm.detach(heap) };
     block.set_home(DEAD);
+    kswapd::note_detached(mm);
 }

@@ -154,6 +154,7 @@ impl Drop for Visit {
                 // SAFETY: this thread attached the heap in `borrow` and uses it no more.
                 unsafe { self.mm.detach(heap) };
                 block.set_home(DEAD);
+                kswapd::note_detached(self.mm);
             } else {
                 wants_thread = kswapd::attend(self.mm, heap);
                 live::attend(self.mm, Some(heap), Occasion::Passing);

@@ -183,6 +183,16 @@ impl Machine {
             || self.confinement.is_some_and(|before| before != os::confinement())
     }
 
+    /// Gives the calling thread, which the caller started from any other one, the processors, the nice value
+    /// and the class of the main thread, but none of the realtime classes. Calls that memory does not need:
+    /// made under no seccomp filter, which may kill for them. What cannot be changed stays.
+    pub fn run_as_main_thread(&self) {
+        let is_filtered = || os::confinement().is_filtered();
+        if !self.minimal && !self.hooks.is_fake() && !is_filtered() {
+            os::run_as_main_thread();
+        }
+    }
+
     /// The weight that the administrator gave the node for weighted interleaving; none where the
     /// kernel knows no weights. Opens a file.
     pub fn interleave_weight(&self, node: NodeId) -> Option<u8> {

@@ -74,6 +74,13 @@ pub(crate) struct Confinement {
     no_new_privileges: i32,
 }
 
+impl Confinement {
+    /// Whether there is a filter; also where the kernel does not say.
+    pub(crate) fn is_filtered(self) -> bool {
+        self.mode != 0
+    }
+}
+
 /// How the calling thread is confined.
 pub(crate) fn confinement() -> Confinement {
     // SAFETY: both only ask.

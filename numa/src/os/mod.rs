@@ -1,7 +1,7 @@
 //! The calls to the kernel, one thin function each, and nothing that decides.
 //!
-//! `mem` mappings, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `boxed`
-//! a value in a mapping of its own, `info` what the process was started with.
+//! `mem` mappings, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `sched`
+//! when and where it may, `boxed` a value in a mapping of its own, `info` what the process was started with.
 #![expect(unsafe_code, reason = "system calls")]
 
 mod boxed;
@@ -10,6 +10,7 @@ mod file;
 mod info;
 mod mem;
 mod place;
+mod sched;
 
 pub(crate) use boxed::{Mapped, ZeroValid};
 pub(crate) use cpu::{Rseq, current_cpu, node_by_kernel};
@@ -24,6 +25,7 @@ pub(crate) use mem::{
     protect, remap, resident, set_home_node, thread_policy, unmap,
 };
 pub(crate) use place::{BATCH, move_pages, touch};
+pub(crate) use sched::run_as_main_thread;
 
 use crate::Errno;
 

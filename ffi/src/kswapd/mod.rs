@@ -1,0 +1,146 @@
+//! The thread of the background reclaimer: when there is one, and who does the rounds where there is none.
+//!
+//! It is started by the slow path that finds work left and nobody on duty, only in a process that
+//! already has threads (a second thread takes abilities away from a single-threaded process, such
+//! as `unshare(CLONE_NEWUSER)`), never in a vfork child, and after the operation is over, so that
+//! no lock or gate of ours is held. It ends by itself when nothing is left to do. Where no thread
+//! can be started, and in a process with one thread, callers do a round now and then themselves.
+//!
+//! `thread` is the thread's life, `callers` the rounds of callers.
+
+mod callers;
+mod thread;
+
+use core::cell::UnsafeCell;
+use core::ffi::c_char;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+
+use zonal_allocator::{Lookout, Mm};
+use zonal_numa::weak_symbol;
+use zonal_reclaim::kswapd::KswapdConfig;
+use zonal_reclaim::pressure;
+
+pub(crate) use self::callers::{attend, is_look_due};
+pub(crate) use self::thread::note_detached;
+use crate::init;
+
+/// When the thread may exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u32)]
+pub(crate) enum Mode {
+    /// In processes that have other threads.
+    #[default]
+    Auto = 0,
+    /// Never: callers do its work.
+    Off = 1,
+    /// In any process.
+    Always = 2,
+}
+
+/// Who looks at what the control group and the nodes have left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum PressureMode {
+    /// The first call and the background thread; where there is none, callers in a group with a limit,
+    /// once they have a part of it.
+    #[default]
+    Auto,
+    /// Nobody.
+    Off,
+    /// Callers too, where they do its work.
+    Always,
+}
+
+/// From how many charged pages on the background thread looks at that.
+static LOOKS_FROM: AtomicUsize = AtomicUsize::new(0);
+/// Whether cold memory goes back without need.
+static PURGES_COLD: AtomicBool = AtomicBool::new(true);
+static MODE: AtomicU32 = AtomicU32::new(Mode::Auto as u32);
+/// The process that may start the thread: a vfork child has another number.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// No thread is tried before this time.
+static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
+/// After a failure the next try waits this long.
+const RETRY_NS: u64 = 10_000_000_000;
+/// The terms of duty that have ended, by the thread or because a fork left it behind. Callers who do the
+/// rounds again count the time since their last one for nobody's age.
+static TERMS: AtomicU32 = AtomicU32::new(0);
+
+/// The state of rounds, for one user at a time.
+struct State<T>(UnsafeCell<Option<T>>);
+// SAFETY: of `callers::STATE`, `callers::BUSY` lets one thread in at a time; of `thread::STATE`, the
+// doorbell does.
+unsafe impl<T: Send> Sync for State<T> {}
+
+/// Before the first operation.
+pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: bool) {
+    MODE.store(mode as u32, Relaxed);
+    if pressure == PressureMode::Off {
+        LOOKS_FROM.store(Lookout::NEVER, Relaxed);
+    } else {
+        pressure::begin(mm);
+    }
+    if pressure == PressureMode::Always {
+        mm.pages().lookout().open_from(0);
+    }
+    PURGES_COLD.store(purges_cold, Relaxed);
+    note_process();
+}
+
+/// In a forked child: the thread stayed in the parent.
+pub(crate) fn after_fork() {
+    note_process();
+    if let Some(mm) = init::mm() {
+        mm.machine().allow_batching(false);
+    }
+    thread::after_fork();
+    callers::after_fork();
+}
+
+/// What a round may do: on the background thread, or else on a program's.
+fn config(mm: &Mm, on_keeper: bool) -> KswapdConfig {
+    let looks_from =
+        if on_keeper { LOOKS_FROM.load(Relaxed) } else { mm.pages().lookout().callers_from() };
+    KswapdConfig { looks_from, purges_cold: PURGES_COLD.load(Relaxed) }
+}
+
+fn note_process() {
+    PROCESS.store(process(), Relaxed);
+}
+
+/// Whether this is the process that the core belongs to: no vfork child.
+fn is_own_process() -> bool {
+    process() == PROCESS.load(Relaxed)
+}
+
+/// The kernel's number of this process. Asked without the C library's function: a preload may have one in front,
+/// which allocates (libfaketime's does), and the first allocation is not over when this is called.
+pub(crate) fn process() -> u32 {
+    // SAFETY: the call has no preconditions and always succeeds.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+}
+
+/// Whether a thread may be tried now.
+fn may_start(now: u64) -> bool {
+    let mode = MODE.load(Relaxed);
+    let is_wanted =
+        mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
+    is_wanted && now >= NOT_BEFORE.load(Relaxed)
+}
+
+/// Starts the thread, unless somebody else did.
+#[cold]
+pub(crate) fn start(mm: &'static Mm) {
+    if mm.doorbell().claim() && !thread::spawn(mm) {
+        NOT_BEFORE.store(mm.machine().now_ns() + RETRY_NS, Relaxed);
+        // Sticky: the work is still there for callers.
+        mm.doorbell().retire_unserved();
+    }
+}
+
+/// What the C library knows about the number of threads; false where it does not say.
+fn is_single_threaded() -> bool {
+    let word: *const c_char = weak_symbol!("__libc_single_threaded");
+    // SAFETY: a byte of the C library, if it is there.
+    !word.is_null() && unsafe { word.read_volatile() } != 0
+}
