@@ -1,8 +1,12 @@
 //! Free runs of large blocks, found by their length and by their age.
 //!
-//! Each stands in two rings: of all runs, and of those of its length; a word of bits says of which lengths
-//! there are any. So a request finds the shortest run that will do, and of those the newest, in a few
-//! instructions, and what is oldest leaves first.
+//! Each has a place: in a ring of all runs by age, and on a stack of those of its length; a word of bits says
+//! of which lengths there are any. So a request finds the shortest run that will do, and of those the newest,
+//! in a few instructions, and what is oldest leaves first. What leaves from below the top of its stack is
+//! searched for from there.
+//!
+//! Few stores, and what belongs to a run beside each other: a program that touches its new block for the first
+//! time makes the processor wait for that line, and meanwhile only so many later stores can be under way.
 
 use core::mem::{MaybeUninit, offset_of};
 
@@ -11,7 +15,6 @@ use zonal_numa::PAGE_SIZE;
 use crate::class::MAX_SMALL;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
-use crate::rings::{Link, Rings};
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::PageWord;
@@ -19,7 +22,7 @@ use crate::word::PageWord;
 /// The longest run that is kept, in pages.
 pub(crate) const MAX_PAGES: usize = u64::BITS as usize;
 /// The places are 1 to so many.
-pub(crate) const CAPACITY: usize = 127;
+const CAPACITY: usize = 127;
 /// What is left of a run that is cut has so many pages at least, as the shortest large block.
 const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 /// A run may be longer than what is asked for by one part in so many.
@@ -27,7 +30,7 @@ const FIT_PART: usize = 4;
 
 /// Runs, at most [`CAPACITY`] of them. **All zeros are one without runs.**
 ///
-/// What stands behind the first link is written with the first runs, from the front: where there are none,
+/// What stands behind the first place is written with the first runs, from the front: where there are none,
 /// it needs no memory.
 #[derive(Debug)]
 #[repr(C)]
@@ -35,30 +38,47 @@ pub(crate) struct KeptRuns {
     /// The lengths of which there are any: those of one page first.
     lengths: u64,
     nr_pages: usize,
-    nr: u8,
-    /// The place that was left last, its `older` link names the one before; `END`: none.
+    /// The place that was left last, its `older` is the one before; `END`: none.
     left: u8,
     /// So many places were ever taken.
     opened: u8,
-    /// One ring through all runs.
-    by_age: Rings,
-    runs: [MaybeUninit<PageRun>; CAPACITY + 1],
-    /// One through those of each length; it ends at [`end_of`]. Closed where `lengths` has the bit.
-    by_length: Rings,
+    /// The newest of each length, those of one page first.
+    newest: [u8; MAX_PAGES],
+    /// That of `END` has the ends of the ring.
+    places: [MaybeUninit<Place>; CAPACITY + 1],
 }
 
-/// Where the ring of all runs begins and ends: no place. Zero, as its links are while it is empty.
+/// Where the ring of all runs begins and ends, and what lies below the last of a stack.
 const END: u8 = 0;
 
-/// The same for runs of `nr_pages` pages.
-#[inline]
-const fn end_of(nr_pages: usize) -> u8 {
-    (CAPACITY + nr_pages) as u8
+/// A run, and its neighbours.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Place {
+    head: Pfn,
+    nr_pages: u8,
+    known_zero: bool,
+    /// The next older one of that length.
+    below: u8,
+    /// The neighbours in age.
+    older: u8,
+    newer: u8,
+}
+
+impl Place {
+    const END: Place = Place {
+        head: Pfn::new(0),
+        nr_pages: 0,
+        known_zero: false,
+        below: END,
+        older: END,
+        newer: END,
+    };
 }
 
 impl KeptRuns {
     /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns, by_age) + size_of::<Link>();
+    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns, places) + size_of::<Place>();
 
     /// Makes one without runs in `place`.
     ///
@@ -70,17 +90,11 @@ impl KeptRuns {
         unsafe {
             (&raw mut (*place).lengths).write(0);
             (&raw mut (*place).nr_pages).write(0);
-            (&raw mut (*place).nr).write(0);
             (&raw mut (*place).left).write(END);
             (&raw mut (*place).opened).write(0);
-            (*place).by_age.close(END);
+            (&raw mut (*place).newest).write([END; MAX_PAGES]);
+            (&raw mut (*place).places[0]).write(MaybeUninit::new(Place::END));
         }
-    }
-
-    /// How many there are.
-    #[inline]
-    pub(crate) fn nr(&self) -> usize {
-        usize::from(self.nr)
     }
 
     /// Pages of all of them.
@@ -92,81 +106,84 @@ impl KeptRuns {
     /// Whether there is a place for another one.
     #[inline]
     pub(crate) fn has_place(&self) -> bool {
-        self.nr() < CAPACITY
+        self.left != END || usize::from(self.opened) < CAPACITY
     }
 
-    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
+    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
+    /// kept**: whoever gets it hands it out, and so writes another one.
     #[inline(always)]
-    pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
+    pub(crate) fn take(&mut self, nr_pages: usize) -> Option<PageRun> {
         let longer = self.lengths >> (nr_pages - 1);
         let extra = longer.trailing_zeros() as usize;
         if longer == 0 || extra > nr_pages / FIT_PART {
             return None;
         }
-        let newest = self.by_length.link(end_of(nr_pages + extra)).older;
-        Some(self.remove(pages, newest))
+        Some(self.remove(self.newest_of(nr_pages + extra)))
     }
 
-    /// A run that is longer than what would do, so that what is left of it is long enough for others.
-    pub(crate) fn take_longer(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
+    /// A run that is longer than what would do, so that what is left of it is long enough for others; its
+    /// word as in [`KeptRuns::take`].
+    pub(crate) fn take_longer(&mut self, nr_pages: usize) -> Option<PageRun> {
         let longer = self.lengths.checked_shr((nr_pages + LEAST_REST - 1) as u32).unwrap_or(0);
         if longer == 0 {
             return None;
         }
         let length = nr_pages + LEAST_REST + longer.trailing_zeros() as usize;
-        let newest = self.by_length.link(end_of(length)).older;
-        Some(self.remove(pages, newest))
+        Some(self.remove(self.newest_of(length)))
     }
 
     /// Pages of the run that came last.
     pub(crate) fn newest_pages(&mut self) -> Option<usize> {
-        let newest = self.by_age.link(END).older;
-        // SAFETY: a place in a ring has a run.
-        (newest != END)
-            .then(|| unsafe { self.runs[usize::from(newest)].assume_init_ref() }.nr_pages())
+        let newest = self.at(END).older;
+        (newest != END).then(|| self.at(newest).nr_pages.into())
     }
 
-    /// The run that came last.
+    /// The run that came last. The words of it are all 0.
     pub(crate) fn take_newest(&mut self, pages: &Pages) -> Option<PageRun> {
-        let newest = self.by_age.link(END).older;
-        (newest != END).then(|| self.remove(pages, newest))
+        let newest = self.at(END).older;
+        (newest != END).then(|| self.let_go(pages, newest))
     }
 
-    /// The one that came first.
+    /// The one that came first; its words are all 0, too.
     pub(crate) fn take_oldest(&mut self, pages: &Pages) -> Option<PageRun> {
-        let oldest = self.by_age.link(END).newer;
-        (oldest != END).then(|| self.remove(pages, oldest))
+        let oldest = self.at(END).newer;
+        (oldest != END).then(|| self.let_go(pages, oldest))
     }
 
-    /// One that starts from `start` up to `end`.
+    /// One that starts from `start` up to `end`; its words are all 0, too.
     pub(crate) fn take_from(&mut self, pages: &Pages, start: Pfn, end: Pfn) -> Option<PageRun> {
-        let mut place = self.by_age.link(END).newer;
+        let mut place = self.at(END).newer;
         while place != END {
-            // SAFETY: a place in a ring has a run.
-            let run = unsafe { self.runs[usize::from(place)].assume_init_ref() };
-            if (start..end).contains(&run.head()) {
-                return Some(self.remove(pages, place));
+            if (start..end).contains(&self.at(place).head) {
+                return Some(self.let_go(pages, place));
             }
-            place = self.by_age.link(place).newer;
+            place = self.at(place).newer;
         }
         None
     }
 
     /// Keeps a run of at most [`MAX_PAGES`], for which there is a place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
         let nr_pages = run.nr_pages();
-        pages.map.word(run.head()).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
+        let known_zero = run.known_zero();
+        let head = run.into_head();
+        pages.map.word(head).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
         let place = self.open_place();
-        let (bit, end) = (1 << (nr_pages - 1), end_of(nr_pages));
-        self.runs[usize::from(place) % (CAPACITY + 1)].write(run);
-        if self.lengths & bit == 0 {
-            self.lengths |= bit;
-            self.by_length.close(end);
-        }
-        self.by_length.add(end, place);
-        self.by_age.add(END, place);
-        self.nr += 1;
+        let older = self.at(END).older;
+        let below = self.newest_of(nr_pages);
+        self.places[usize::from(place) % (CAPACITY + 1)].write(Place {
+            head,
+            nr_pages: nr_pages as u8,
+            known_zero,
+            below,
+            older,
+            newer: END,
+        });
+        self.at(older).newer = place;
+        self.at(END).older = place;
+        self.newest[(nr_pages - 1) % MAX_PAGES] = place;
+        self.lengths |= 1 << (nr_pages - 1);
         self.nr_pages += nr_pages;
     }
 
@@ -178,25 +195,57 @@ impl KeptRuns {
             self.opened += 1;
             return self.opened;
         }
-        self.left = self.by_age.link(left).older;
+        self.left = self.at(left).older;
         left
     }
 
-    /// Takes the run out that is in `place`.
+    /// Takes the run out that is in `place`. Its word still says that it is kept.
     #[inline(always)]
-    fn remove(&mut self, pages: &Pages, place: u8) -> PageRun {
-        // SAFETY: a place in a ring has a run, and now it is in none.
-        let run = unsafe { self.runs[usize::from(place) % (CAPACITY + 1)].assume_init_read() };
-        let nr_pages = run.nr_pages();
-        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
-        if self.by_length.remove(place) {
-            self.lengths &= !(1 << (nr_pages - 1));
+    fn remove(&mut self, place: u8) -> PageRun {
+        let Place { head, nr_pages, known_zero, below, older, newer } = *self.at(place);
+        let nr_pages = usize::from(nr_pages);
+        let above = self.newest_of(nr_pages);
+        if above == place {
+            self.newest[(nr_pages - 1) % MAX_PAGES] = below;
+            self.lengths &= !(u64::from(below == END) << (nr_pages - 1));
+        } else {
+            self.unlink(above, place, below);
         }
-        self.by_age.remove(place);
-        self.by_age.link(place).older = self.left;
+        self.at(older).newer = newer;
+        self.at(newer).older = older;
+        self.at(place).older = self.left;
         self.left = place;
-        self.nr -= 1;
         self.nr_pages -= nr_pages;
+        PageRun::new(head, nr_pages, known_zero)
+    }
+
+    /// Takes `place`, above `below`, out of the stack that it is in somewhere under `above`.
+    #[cold]
+    fn unlink(&mut self, mut above: u8, place: u8, below: u8) {
+        while self.at(above).below != place {
+            above = self.at(above).below;
+        }
+        self.at(above).below = below;
+    }
+
+    /// The same for who does not hand it out.
+    fn let_go(&mut self, pages: &Pages, place: u8) -> PageRun {
+        let run = self.remove(place);
+        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
         run
+    }
+
+    /// The place of the newest run of that length; `END` if there is none.
+    #[inline]
+    fn newest_of(&self, nr_pages: usize) -> u8 {
+        self.newest[(nr_pages - 1) % MAX_PAGES]
+    }
+
+    /// A place with a run, or that of `END`.
+    #[inline]
+    fn at(&mut self, place: u8) -> &mut Place {
+        // SAFETY: `END` was written by `init`, or is zero; another one by `keep`, and whoever was linked
+        // or left has been kept before.
+        unsafe { self.places[usize::from(place) % (CAPACITY + 1)].assume_init_mut() }
     }
 }

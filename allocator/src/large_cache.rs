@@ -13,7 +13,7 @@ use core::mem::offset_of;
 use zonal_numa::NodeId;
 
 use crate::kept_room::KeptRoom;
-use crate::kept_runs::{CAPACITY, KeptRuns, MAX_PAGES};
+use crate::kept_runs::{KeptRuns, MAX_PAGES};
 use crate::mm::Attempt;
 use crate::order::Order;
 use crate::pages::Pages;
@@ -27,8 +27,10 @@ pub(crate) const MAX_SHARED: usize = 16;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
-/// So many pages are owed before the oldest runs leave for them.
-pub(crate) const OWED: usize = 32;
+/// So many pages are owed before the oldest runs leave for them, and one part in so many of what is kept: in
+/// large batches a few misses in a row are chance, and what leaves for them is missed next.
+const OWED: usize = 32;
+const OWED_PART: usize = 8;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
 
@@ -62,11 +64,14 @@ impl LargeCache {
         }
     }
 
-    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more.
+    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. Its word, as that of what the next
+    /// three give, is still that of a run that is kept.
     #[inline(always)]
     pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
-        let run = self.runs.take(pages, nr_pages)?;
-        self.owed = self.owed.saturating_sub(nr_pages);
+        let run = self.runs.take(nr_pages)?;
+        if self.owed != 0 {
+            self.owed = self.owed.saturating_sub(nr_pages);
+        }
         self.room.note_left(pages, self.runs.nr_pages());
         Some(run)
     }
@@ -77,7 +82,7 @@ impl LargeCache {
         if self.owed == 0 {
             return None;
         }
-        let mut run = self.runs.take_longer(pages, nr_pages)?;
+        let mut run = self.runs.take_longer(nr_pages)?;
         let rest = run.split_tail(nr_pages);
         self.runs.keep(pages, rest);
         self.room.note_left(pages, self.runs.nr_pages());
@@ -94,13 +99,19 @@ impl LargeCache {
     ) -> Option<PageRun> {
         let order = Order::holding(nr_pages).filter(|order| order.nr_pages() == nr_pages)?;
         let room = pages.pcp_share(Order::ZERO).saturating_sub(self.runs.nr_pages()) / nr_pages;
-        let nr = BATCH.min(CAPACITY - self.runs.nr()).min(room);
-        if nr_pages > MAX_BATCHED || nr < 2 {
+        let nr = BATCH.min(room);
+        if nr_pages > MAX_BATCHED || nr < 2 || !self.runs.has_place() {
             return None;
         }
         let mut batch = [const { None }; BATCH];
         pages.alloc_bulk(from.node, order, Migratetype::Large, from.level, &mut batch[..nr]);
-        batch.into_iter().flatten().for_each(|run| self.keep(pages, run));
+        for run in batch.into_iter().flatten() {
+            if self.runs.has_place() {
+                self.keep(pages, run);
+            } else {
+                pages.free_run(run);
+            }
+        }
         self.take(pages, nr_pages)
     }
 
@@ -148,7 +159,7 @@ impl LargeCache {
 
     /// Gives the older half back, or all if that does not do; whether a run of `nr_pages` finds room then.
     fn leave_half(&mut self, pages: &Pages, nr_pages: usize) -> bool {
-        self.give_back(pages, self.runs.nr() / 2);
+        self.give_back(pages, self.runs.nr_pages() / 2);
         if self.make_room(pages, nr_pages) {
             return true;
         }
@@ -171,10 +182,10 @@ impl LargeCache {
             return;
         }
         self.owed += nr_pages * MADE_UP;
-        if self.owed >= OWED * MADE_UP {
+        if self.owed >= OWED.max(self.runs.nr_pages() / OWED_PART) * MADE_UP {
             let least = self.runs.nr_pages().saturating_sub(self.owed / MADE_UP);
             self.owed = 0;
-            self.give_while(pages, |runs| runs.nr_pages() > least);
+            self.give_back(pages, least);
         }
     }
 
@@ -222,16 +233,11 @@ impl LargeCache {
         self.runs.nr_pages()
     }
 
-    /// Gives the oldest runs back until `keep` are left.
+    /// Gives the oldest runs back until at most `keep` pages are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
-        self.give_while(pages, |runs| runs.nr() > keep);
-    }
-
-    /// Gives the oldest run back as long as there are `too_many`.
-    fn give_while(&mut self, pages: &Pages, too_many: impl Fn(&KeptRuns) -> bool) {
         let runs = &mut self.runs;
-        pages
-            .free_bulk(iter::from_fn(|| too_many(runs).then(|| runs.take_oldest(pages)).flatten()));
+        let oldest = || (runs.nr_pages() > keep).then(|| runs.take_oldest(pages)).flatten();
+        pages.free_bulk(iter::from_fn(oldest));
         self.room.note_left(pages, self.runs.nr_pages());
     }
 }

@@ -97,7 +97,6 @@ mod registry;
 mod remote;
 mod resize;
 mod reuse;
-mod rings;
 mod room;
 pub mod run;
 mod section;

@@ -17,7 +17,7 @@
 use core::iter;
 
 use crate::kept_runs::KeptRuns;
-use crate::large_cache::{MADE_UP, OWED};
+use crate::large_cache::MADE_UP;
 use crate::lock::{FutexLock, Mutex, MutexGuard};
 use crate::pages::Pages;
 use crate::pfn::Pfn;
@@ -27,6 +27,8 @@ use crate::sync::atomic::Ordering::Relaxed;
 
 /// Pages that it has at most.
 pub(crate) const MOST: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
+/// So many pages are owed before the oldest runs leave for them.
+pub(crate) const OWED: usize = MOST / 16;
 /// So many runs go to a thread at most beside the one that it asked for.
 const MORE: usize = 8;
 /// So many generations pass at least before the keeper takes back what nobody needed in them.
@@ -63,7 +65,7 @@ impl NodeCache {
         room: usize,
     ) -> Option<PageRun> {
         let mut shared = self.shared.try_lock()?;
-        let run = shared.runs.take(pages, nr_pages)?;
+        let run = shared.runs.take(nr_pages)?;
         shared.owed = shared.owed.saturating_sub(nr_pages);
         shared.used = pages.generation();
         let most = kept.nr_pages() + room;

@@ -7,7 +7,7 @@ use zonal_numa::PAGE_SIZE;
 
 use super::{Owner, new_mm};
 use crate::heap::Patience;
-use crate::node_cache::{MOST, NodeCache};
+use crate::node_cache::{MOST, NodeCache, OWED};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Mm};
 
@@ -173,7 +173,7 @@ fn what_goes_back_is_in_the_zone_before_it_counts_as_gone() {
     let zone = pages.node(left.one.heap().node()).unwrap().raw_lock();
     zone.acquire();
     std::thread::scope(|scope| {
-        let giving = scope.spawn(|| shared.note_miss(pages, 64));
+        let giving = scope.spawn(|| shared.note_miss(pages, OWED));
         while !zone.is_awaited() {
             std::thread::yield_now();
         }
@@ -182,7 +182,7 @@ fn what_goes_back_is_in_the_zone_before_it_counts_as_gone() {
         zone.release();
         giving.join().unwrap();
     });
-    assert_eq!(shared.nr_pages(), before - 64);
+    assert_eq!(shared.nr_pages(), before - OWED);
     left.end();
 }
 
