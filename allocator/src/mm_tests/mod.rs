@@ -26,7 +26,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 use crate::heap::Patience;
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
+use crate::{AllocError, Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
 
 fn new_mm() -> &'static Mm {
     Mm::new(Machine::linux(), Config::default()).unwrap()
@@ -108,10 +108,17 @@ impl Owner {
         self.alloc_for(Request { size, align: 8, zeroed: true, grows: false })
     }
 
+    /// As reclaim would, asks again: where threads outnumber processors, others may have used up what the zone
+    /// grew by for this one, each time that it may grow.
     fn alloc_for(&self, request: Request) -> NonNull<u8> {
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
-        // SAFETY: the test's thread owns the heap.
-        unsafe { self.heap().alloc(request, from) }.unwrap().start
+        (0..100)
+            // SAFETY: the test's thread owns the heap.
+            .find_map(|_| match unsafe { self.heap().alloc(request, from) } {
+                Err(AllocError::Exhausted { .. }) => None,
+                done => Some(done.unwrap().start),
+            })
+            .expect("memory")
     }
 
     fn free(&self, p: NonNull<u8>) {
