@@ -7,8 +7,8 @@
 //! watermark does not count. When there is nothing left to do for a while it asks to be dismissed.
 //!
 //! `clock` tells the time as it passes for memory, `ageing` what is cold: it judges by what is wanted again,
-//! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `balance` works for
-//! watermarks, `regain` gives huge pages back.
+//! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `cost` bounds what rounds
+//! take, `balance` works for watermarks, `regain` gives huge pages back.
 
 use core::ptr::NonNull;
 
@@ -18,16 +18,13 @@ use zonal_numa::PAGE_SIZE;
 use crate::ageing::{Ageing, MIN_AGE_NS};
 use crate::balance::{Balance, is_short, reclaim_boost};
 use crate::clock::{Clock, GENERATION_NS, generations};
+use crate::cost::{Credit, Work};
 use crate::nodes;
 use crate::pressure::{self, Pressure, Watch};
 use crate::regain::{Regret, collapse};
 use crate::spare::Spared;
 use crate::thrash::{MIN_TTL_NS, Thrashing};
 
-/// Share of the time that a round may cost on average: one part in so many.
-const COST_SHARE: u64 = 100;
-/// Work that may be done at once after a quiet time, in nanoseconds.
-const BURST_NS: u64 = 100_000_000;
 /// The shortest time between rounds while there is work.
 const TICK_NS: u64 = 20_000_000;
 const SLOW_TICK_NS: u64 = 500_000_000;
@@ -43,8 +40,6 @@ const LINGER_NS: u64 = 2_000_000_000;
 const STEP_PAGES: usize = 2048;
 /// Pages of one heap in a round, unless its owner comes: 200 MiB of holes take seven rounds.
 const HEAP_PAGES: usize = 8192;
-/// To purge one takes less, in nanoseconds.
-const PAGE_NS: u64 = 500;
 
 /// What the thread does after a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +56,7 @@ pub struct Kswapd {
     ageing: Ageing,
     thrashing: Thrashing,
     clock: Clock,
-    credit_ns: u64,
+    credit: Credit,
     /// Since when nobody rang, by the clock of ages.
     quiet_since: u64,
     faults_seen: u64,
@@ -91,29 +86,6 @@ impl Default for KswapdConfig {
     }
 }
 
-/// The time that a round takes: of the processor on the thread that does nothing else, by the clock
-/// in a caller, where that needs no call of the system.
-struct Work {
-    in_caller: bool,
-    since: u64,
-}
-
-impl Work {
-    fn begin(mm: &Mm, own: Option<NonNull<Heap>>) -> Work {
-        let work = Work { in_caller: own.is_some(), since: 0 };
-        Work { since: work.now_ns(mm), ..work }
-    }
-
-    fn now_ns(&self, mm: &Mm) -> u64 {
-        let machine = mm.machine();
-        if self.in_caller { machine.now_ns() } else { machine.thread_time_ns() }
-    }
-
-    fn spent_ns(&self, mm: &Mm) -> u64 {
-        self.now_ns(mm).saturating_sub(self.since)
-    }
-}
-
 impl Kswapd {
     /// Lets the clock of chunks and slabs go on from where it stands: what was used while nobody was
     /// on duty is young. The process was asleep for `asleep_ns` so far: see [`Kswapd::note_sleep`].
@@ -123,7 +95,7 @@ impl Kswapd {
             ageing: Ageing::new(now),
             thrashing: Thrashing::default(),
             clock: Clock::new(now, asleep_ns),
-            credit_ns: BURST_NS,
+            credit: Credit::full(),
             quiet_since: now,
             faults_seen: faults(mm),
             paid_until: None,
@@ -139,7 +111,7 @@ impl Kswapd {
     /// what was saved.
     pub fn resume(&mut self, mm: &Mm, config: KswapdConfig, asleep_ns: u64) {
         let off_duty = self.clock.resume(mm.machine().now_ns(), asleep_ns);
-        self.credit_ns = (self.credit_ns + off_duty / COST_SHARE).min(BURST_NS);
+        self.credit.earn(off_duty);
         self.quiet_since = self.clock.awake_ns();
         self.pressure = Pressure::new(config.looks_from);
         self.config = config;
@@ -167,7 +139,7 @@ impl Kswapd {
         if was_rung {
             self.quiet_since = awake;
         }
-        self.credit_ns = (self.credit_ns + passed / COST_SHARE).min(BURST_NS);
+        self.credit.earn(passed);
         // What was used during a long sleep may have been used just now: it is young.
         let busy_ns = self.busy_tick_ns();
         let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
@@ -185,7 +157,7 @@ impl Kswapd {
             mm.doorbell().begin_round();
         }
         self.work_for_watermarks(mm, own);
-        let may_purge = self.config.purges_cold && self.credit_ns > 0;
+        let may_purge = self.config.purges_cold && self.credit.is_left();
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
         if own.is_none() {
@@ -200,12 +172,12 @@ impl Kswapd {
         if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
             regret.unhole(mm);
             if own.is_none() {
-                collapse(mm, || work.spent_ns(mm) < self.credit_ns);
+                collapse(mm, || self.credit.exceeds(work.spent_ns(mm)));
             }
         }
 
         if !self.balance.gains() {
-            self.credit_ns = self.credit_ns.saturating_sub(work.spent_ns(mm));
+            self.credit.spend(work.spent_ns(mm));
         }
         let would_hole = mm.pages().has_wishes() || (nr_spared > 0 && self.spared.is_rest());
         let next = self.next(mm, purged > 0 || would_hole);
@@ -216,7 +188,7 @@ impl Kswapd {
     /// What is gained for a watermark costs no credit: requests would have to do it themselves.
     fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) {
         let is_short = is_short(mm);
-        let may_work = self.credit_ns > 0 || self.balance.gains();
+        let may_work = self.credit.is_left() || self.balance.gains();
         if is_short && may_work {
             self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
         } else {
@@ -285,7 +257,7 @@ impl Kswapd {
     /// Whether another round may take what this one left, though nobody rings: not if all has been
     /// cold for a while, since then it cannot be taken at all.
     fn may_take_more(&self, mm: &Mm) -> bool {
-        let was_tried = self.config.purges_cold && self.credit_ns > 0;
+        let was_tried = self.config.purges_cold && self.credit.is_left();
         !was_tried && mm.pages().nr_free_resident() > 0
     }
 
@@ -319,7 +291,6 @@ impl Kswapd {
             0 => usize::MAX,
             excess => excess,
         };
-        let out_of_credit = |mm: &Mm| work.spent_ns(mm) >= self.credit_ns;
         let mut purged = 0;
         // Caches of idle threads first: their pages reach the zones and age there.
         // The clock of callers stands still in pauses, so these spare nothing by it.
@@ -329,14 +300,14 @@ impl Kswapd {
         mm.pages().begin_wishes(self.spared.is_rest());
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
-        let max_pages = most().min((self.credit_ns / PAGE_NS) as usize);
+        let max_pages = most().min(self.credit.nr_pages());
         purged += mm.sweep(own, Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages });
         for node in nodes(mm) {
             loop {
                 let most = most().min(STEP_PAGES);
                 let step = if most > 0 { mm.pages().purge(node, most, how) } else { 0 };
                 purged += step;
-                if step < most.max(1) || out_of_credit(mm) {
+                if step < most.max(1) || !self.credit.exceeds(work.spent_ns(mm)) {
                     break;
                 }
             }

@@ -17,6 +17,7 @@
 mod ageing;
 mod balance;
 mod clock;
+mod cost;
 pub mod kswapd;
 mod ladder;
 mod node_reclaim;

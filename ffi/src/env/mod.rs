@@ -20,7 +20,9 @@ use crate::fd::Line;
 use crate::harden::{self, Level};
 use crate::kswapd::{Mode, PressureMode};
 use crate::profile;
-use value::{BOOST_FACTORS, SCALE_FACTORS, bytes, factor, node_limits, number, policy, signal};
+use value::{
+    BOOST_FACTORS, SCALE_FACTORS, bytes, factor, node_limits, number, one_of, policy, signal,
+};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -144,13 +146,15 @@ fn parse(text: &'static [u8], settings: &mut Settings) {
     for item in text.split(|&byte| byte == b',').filter(|item| !item.is_empty()) {
         let mut parts = item.splitn(2, |&byte| byte == b':');
         let key = parts.next().unwrap_or_default();
-        let value = parts.next().unwrap_or_default();
+        let value = parts.next();
+        let wrong = match set(settings, key, value.unwrap_or_default()) {
+            Some(true) => continue,
+            _ if value.is_none() => "no value",
+            Some(false) => "unknown key",
+            None => "bad value",
+        };
         let shown = item.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        match set(settings, key, value) {
-            Ok(()) => {}
-            Err(Wrong::Key) => Line::stderr(format_args!("ZONAL_CONF: unknown key in '{shown}'")),
-            Err(Wrong::Value) => Line::stderr(format_args!("ZONAL_CONF: bad value in '{shown}'")),
-        }
+        Line::stderr(format_args!("ZONAL_CONF: {wrong} in '{shown}'"));
     }
     if settings.profile_signal.is_some() && settings.profile_signal == settings.stats_signal {
         Line::stderr(format_args!("ZONAL_CONF: profile_signal is taken by stats_signal"));
@@ -158,94 +162,70 @@ fn parse(text: &'static [u8], settings: &mut Settings) {
     }
 }
 
-enum Wrong {
-    Key,
-    Value,
-}
-
-fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Result<(), Wrong> {
+/// Whether there is such a key; none where its value is bad.
+fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Option<bool> {
+    const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+    let path = Some(value).filter(|path| !path.is_empty());
     match key {
         b"stats" => {
-            let modes: &[(&[u8], (bool, bool))] = &[
-                (b"exit", (true, false)),
-                (b"live", (false, true)),
-                (b"exit+live", (true, true)),
-                (b"live+exit", (true, true)),
-                (b"off", (false, false)),
-            ];
-            (settings.stats_at_exit, settings.stats_live) = one_of(value, modes)?;
+            (settings.stats_at_exit, settings.stats_live) = one_of(
+                value,
+                &[
+                    ("exit", (true, false)),
+                    ("live", (false, true)),
+                    ("exit+live", (true, true)),
+                    ("live+exit", (true, true)),
+                    ("off", (false, false)),
+                ],
+            )?;
         }
-        b"stats_signal" => settings.stats_signal = Some(signal(value).ok_or(Wrong::Value)?),
+        b"stats_signal" => settings.stats_signal = Some(signal(value)?),
         b"stats_format" => {
-            let formats: &[(&[u8], Format)] = &[
-                (b"text", Format::Text),
-                (b"json", Format::Json),
-                (b"prometheus", Format::Prometheus),
-            ];
-            settings.stats_format = one_of(value, formats)?;
+            let (json, prometheus) = (Format::Json, Format::Prometheus);
+            let formats = [("text", Format::Text), ("json", json), ("prometheus", prometheus)];
+            settings.stats_format = one_of(value, &formats)?;
         }
-        b"stats_file" if value.is_empty() => return Err(Wrong::Value),
-        b"stats_file" => settings.stats_file = Some(value),
-        b"policy" => {
-            let (policy, weights) = policy(value).ok_or(Wrong::Value)?;
-            (settings.policy, settings.weights) = (policy, weights);
-        }
-        b"limit" => settings.limit = Some(bytes(value).ok_or(Wrong::Value)?),
-        b"soft_limit" => settings.soft_limit = Some(bytes(value).ok_or(Wrong::Value)?),
-        b"node_limit" => settings.node_limits = node_limits(value).ok_or(Wrong::Value)?,
-        b"watermark_scale_factor" => {
-            settings.watermarks.scale = factor(value, SCALE_FACTORS).ok_or(Wrong::Value)?;
-        }
-        b"watermark_boost_factor" => {
-            settings.watermarks.boost = factor(value, BOOST_FACTORS).ok_or(Wrong::Value)?;
-        }
+        b"stats_file" => settings.stats_file = Some(path?),
+        b"policy" => (settings.policy, settings.weights) = policy(value)?,
+        b"limit" => settings.limit = Some(bytes(value)?),
+        b"soft_limit" => settings.soft_limit = Some(bytes(value)?),
+        b"node_limit" => settings.node_limits = node_limits(value)?,
+        b"watermark_scale_factor" => settings.watermarks.scale = factor(value, SCALE_FACTORS)?,
+        b"watermark_boost_factor" => settings.watermarks.boost = factor(value, BOOST_FACTORS)?,
         b"thp" => {
-            let modes: &[(&[u8], Thp)] =
-                &[(b"auto", Thp::Auto), (b"always", Thp::Always), (b"never", Thp::Never)];
-            settings.thp = one_of(value, modes)?;
+            let modes = [("auto", Thp::Auto), ("always", Thp::Always), ("never", Thp::Never)];
+            settings.thp = one_of(value, &modes)?;
         }
         b"kswapd" => {
-            let modes: &[(&[u8], Mode)] =
-                &[(b"auto", Mode::Auto), (b"off", Mode::Off), (b"always", Mode::Always)];
-            settings.kswapd = one_of(value, modes)?;
+            let modes = [("auto", Mode::Auto), ("off", Mode::Off), ("always", Mode::Always)];
+            settings.kswapd = one_of(value, &modes)?;
         }
         b"pressure" => {
-            let modes: &[(&[u8], PressureMode)] = &[
-                (b"auto", PressureMode::Auto),
-                (b"off", PressureMode::Off),
-                (b"always", PressureMode::Always),
-            ];
-            settings.pressure = one_of(value, modes)?;
+            let (auto, always) = (PressureMode::Auto, PressureMode::Always);
+            let modes = [("auto", auto), ("off", PressureMode::Off), ("always", always)];
+            settings.pressure = one_of(value, &modes)?;
         }
-        b"purge" => settings.purge = one_of(value, &[(b"on", true), (b"off", false)])?,
-        b"node_reclaim" => {
-            let mode = number(value).and_then(NodeReclaimMode::from_bits);
-            settings.node_reclaim = mode.ok_or(Wrong::Value)?;
-        }
-        b"numa" => settings.numa = one_of(value, &[(b"on", true), (b"off", false)])?,
+        b"purge" => settings.purge = one_of(value, ON_OFF)?,
+        b"node_reclaim" => settings.node_reclaim = NodeReclaimMode::from_bits(number(value)?)?,
+        b"numa" => settings.numa = one_of(value, ON_OFF)?,
         b"harden" => {
-            settings.harden =
-                one_of(value, &[(b"0", Level::Off), (b"1", Level::Usual), (b"2", Level::Full)])?;
+            let levels = [("0", Level::Off), ("1", Level::Usual), ("2", Level::Full)];
+            settings.harden = one_of(value, &levels)?;
         }
-        b"fence" => settings.fence = number(value).ok_or(Wrong::Value)? as u64,
-        b"profile" => settings.profile = one_of(value, &[(b"on", true), (b"off", false)])?,
-        b"profile_rate" => settings.profile_rate = bytes(value).ok_or(Wrong::Value)?,
-        b"profile_file" if value.is_empty() || value.len() > profile::MAX_PATH => {
-            return Err(Wrong::Value);
+        b"fence" => settings.fence = number(value)? as u64,
+        b"profile" => settings.profile = one_of(value, ON_OFF)?,
+        b"profile_rate" => settings.profile_rate = bytes(value)?,
+        b"profile_file" => {
+            settings.profile_file = Some(path.filter(|path| path.len() <= profile::MAX_PATH)?);
         }
-        b"profile_file" => settings.profile_file = Some(value),
-        b"profile_signal" => settings.profile_signal = Some(signal(value).ok_or(Wrong::Value)?),
-        b"leaks" => settings.leaks_at_exit = one_of(value, &[(b"exit", true), (b"off", false)])?,
+        b"profile_signal" => settings.profile_signal = Some(signal(value)?),
+        b"leaks" => settings.leaks_at_exit = one_of(value, &[("exit", true), ("off", false)])?,
         b"syscalls" => {
-            settings.minimal_syscalls = one_of(value, &[(b"minimal", true), (b"all", false)])?;
+            settings.minimal_syscalls = one_of(value, &[("minimal", true), ("all", false)])?;
         }
-        _ => return Err(Wrong::Key),
+        _ => return Some(false),
     }
-    Ok(())
-}
-
-fn one_of<T: Copy>(value: &[u8], words: &[(&[u8], T)]) -> Result<T, Wrong> {
-    words.iter().find(|(word, _)| *word == value).map(|&(_, meaning)| meaning).ok_or(Wrong::Value)
+    Some(true)
 }
 
 #[cfg(test)]

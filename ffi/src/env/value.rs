@@ -1,4 +1,4 @@
-//! Values of settings: sizes, signals, nodes, policies.
+//! Values of settings: words, sizes, signals, nodes, policies.
 
 use core::ops::RangeInclusive;
 use core::str;
@@ -7,6 +7,11 @@ use zonal_allocator::Weights;
 use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::handler;
+
+/// What the word means.
+pub(super) fn one_of<T: Copy>(value: &[u8], words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| word.as_bytes() == value).map(|&(_, meaning)| meaning)
+}
 
 /// `512M` and the like; not zero.
 pub(super) fn bytes(value: &[u8]) -> Option<usize> {

@@ -1,0 +1,94 @@
+//! What rounds may cost: one hundredth of the time on average, and more at once after a quiet time.
+
+use core::ptr::NonNull;
+
+use zonal_allocator::{Heap, Mm};
+
+/// Share of the time that rounds may take: one part in so many.
+const COST_SHARE: u64 = 100;
+/// Work that may be done at once after a quiet time, in nanoseconds.
+const BURST_NS: u64 = 100_000_000;
+/// To purge a page takes less, in nanoseconds.
+const PAGE_NS: u64 = 500;
+
+/// What may be spent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Credit {
+    ns: u64,
+}
+
+impl Credit {
+    /// As after a quiet time.
+    pub(crate) fn full() -> Credit {
+        Credit { ns: BURST_NS }
+    }
+
+    /// So much time passed.
+    pub(crate) fn earn(&mut self, passed_ns: u64) {
+        self.ns = (self.ns + passed_ns / COST_SHARE).min(BURST_NS);
+    }
+
+    /// A round took so long.
+    pub(crate) fn spend(&mut self, ns: u64) {
+        self.ns = self.ns.saturating_sub(ns);
+    }
+
+    /// Whether a round may cost anything.
+    pub(crate) fn is_left(self) -> bool {
+        self.ns > 0
+    }
+
+    /// Whether more is left for a round that took so long already.
+    pub(crate) fn exceeds(self, spent_ns: u64) -> bool {
+        spent_ns < self.ns
+    }
+
+    /// The pages that can be purged for it, at least.
+    pub(crate) fn nr_pages(self) -> usize {
+        (self.ns / PAGE_NS) as usize
+    }
+}
+
+/// The time that a round takes: of the processor on the thread that does nothing else, by the clock
+/// in a caller, where that needs no call of the system.
+pub(crate) struct Work {
+    in_caller: bool,
+    since: u64,
+}
+
+impl Work {
+    /// A round begins, on the thread that has the heap `own`, or on the background thread.
+    pub(crate) fn begin(mm: &Mm, own: Option<NonNull<Heap>>) -> Work {
+        let work = Work { in_caller: own.is_some(), since: 0 };
+        Work { since: work.now_ns(mm), ..work }
+    }
+
+    fn now_ns(&self, mm: &Mm) -> u64 {
+        let machine = mm.machine();
+        if self.in_caller { machine.now_ns() } else { machine.thread_time_ns() }
+    }
+
+    /// What it took so far.
+    pub(crate) fn spent_ns(&self, mm: &Mm) -> u64 {
+        self.now_ns(mm).saturating_sub(self.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_time_and_a_burst() {
+        let mut credit = Credit::full();
+        assert!(credit.exceeds(BURST_NS - 1) && !credit.exceeds(BURST_NS));
+        credit.earn(u64::from(u32::MAX));
+        assert_eq!(credit.nr_pages() as u64, BURST_NS / PAGE_NS);
+        credit.spend(2 * BURST_NS);
+        assert!(!credit.is_left() && !credit.exceeds(0));
+        credit.earn(COST_SHARE - 1);
+        assert!(!credit.is_left());
+        credit.earn(COST_SHARE);
+        assert!(credit.exceeds(0) && !credit.exceeds(1));
+    }
+}
