@@ -33,7 +33,13 @@ const OWN_FAILURE: u8 = 125;
 
 /// Starts programs on the zonal memory allocator and shows where their memory is.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "zonal",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 #[command(
     after_help = "Guide by task: docs/README.md. All settings of ZONAL_CONF: docs/CONFIGURATION.md."
 )]

@@ -86,6 +86,9 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
         let mut err = io::stderr();
         let _ = writeln!(err, "zonal: {lost} sampled objects found no place and count as freed");
     }
+    if dump.stacks.is_empty() {
+        let _ = writeln!(io::stderr(), "zonal: no sample: hardly anything was allocated meanwhile");
+    }
     let mut symbols = Symbols::new(&dump.mappings, &root);
     let bytes = if args.folded {
         folded::write(&dump, &mut symbols, args.total)

@@ -88,9 +88,12 @@ fn process(text: &mut String, view: &View) {
         Some(pid) => format!("{} ({pid})", process.name),
         None => "a program started here".into(),
     };
-    let known = |list: &str| if list.is_empty() { "?".to_owned() } else { list.to_owned() };
-    let (processors, nodes) = (known(&process.processors), known(&process.nodes));
-    let _ = writeln!(text, "\n{who} may use processors {processors} and memory of nodes {nodes}");
+    let of = |one: &str, list: &str| {
+        let plural = if list.contains(['-', ',']) { "s" } else { "" };
+        format!("{one}{plural} {}", if list.is_empty() { "?" } else { list })
+    };
+    let (processors, nodes) = (of("processor", &process.processors), of("node", &process.nodes));
+    let _ = writeln!(text, "\n{who} may use {processors} and memory of {nodes}");
 }
 
 #[cfg(test)]
@@ -139,7 +142,7 @@ where a thread looks for memory
   on node 0: 0 (10)
   on node 3: 0 (21)
 
-redis (77) may use processors 0-7 and memory of nodes 0
+redis (77) may use processors 0-7 and memory of node 0
 page size 4 KiB
 ";
         assert_eq!(draw(&view(Some(77)), 100), expected);
