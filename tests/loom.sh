@@ -44,6 +44,7 @@ doorbell_ring_relaxed     doorbell::nothing
 doorbell_retire_relaxed   doorbell::nothing
 doorbell_retire_blind     doorbell::nothing
 doorbell_hurry_silent     doorbell::hurry
+doorbell_wake_relaxed     doorbell::wake
 doorbell_round_silent     doorbell::round
 registry_take_shared      registry::succession
 registry_take_visited     life::threads

@@ -10,7 +10,7 @@
 //! |-----------|-----------------------------------|----------------|------------------------------|
 //! | `garbage` | ringers (1), keeper (0)           | both           | there is something to do     |
 //! | `keeper`  | `claim` (0 -> 1), `retire` (-> 0) | ringers        | a keeper is on duty          |
-//! | `alarm`   | `hurry` (+1)                      | keeper (futex) | do not wait for the tick     |
+//! | `alarm`   | `hurry`, `wake` (+1)              | keeper (futex) | do not wait for the tick     |
 //! | `steps`   | keeper (+1)                       | waiters (futex)| the keeper gave memory back  |
 //! | `waiting` | waiters (+1, -1)                  | keeper         | somebody is to be woken      |
 //! | `failures`| keeper, direct reclaim (0)        | ringers        | rounds in a row without gain |
@@ -30,7 +30,7 @@ use zonal_numa::probe;
 
 use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::{futex_wait, futex_wake};
 
 /// One instance's doorbell.
@@ -107,20 +107,27 @@ impl Doorbell {
         self.keeper.store(0, SeqCst);
     }
 
-    /// The keeper: sleeps for `ns`, or until somebody hurries it.
-    pub fn wait(&self, ns: u64) {
-        self.sleep_unless_hurried(self.hurries(), ns);
+    /// How often the keeper was hurried or woken.
+    pub fn hurries(&self) -> u32 {
+        // ORDERING: Acquire, pairs with Release in `wake`: who counted a wake finds what it was for.
+        self.alarm.load(weakened_by("doorbell_wake_relaxed", Acquire))
     }
 
-    /// How often it was hurried.
-    pub(crate) fn hurries(&self) -> u32 {
-        self.alarm.load(Relaxed)
-    }
-
-    /// Sleeps, unless it was hurried since it counted `hurries`: the kernel compares as it puts the
-    /// thread to sleep, so no wake is lost between the two.
-    pub(crate) fn sleep_unless_hurried(&self, hurries: u32, ns: u64) {
+    /// The keeper: sleeps for `ns`, unless it was hurried or woken since it counted `hurries`, or until it
+    /// is: the kernel compares as it puts the thread to sleep, so no wake is lost between the two.
+    pub fn sleep_unless_hurried(&self, hurries: u32, ns: u64) {
         futex_wait(&self.alarm, hurries, Some(ns));
+    }
+
+    /// Ends the keeper's sleep, if there is one, though there may be nothing to do: something that it looks at
+    /// has changed. If it is not asleep, it does not go to sleep on a count from before.
+    pub fn wake(&self) {
+        // Relaxed: a keeper that comes now looks at all there is.
+        if self.keeper.load(Relaxed) != 0 {
+            // ORDERING: Release, what has changed comes before.
+            self.alarm.fetch_add(1, weakened_by("doorbell_wake_relaxed", Release));
+            futex_wake(&self.alarm, 1);
+        }
     }
 
     /// Wakes a keeper that waits. One in the middle of a round looks again at its next tick.

@@ -1,6 +1,8 @@
 //! Threads and signals: short-lived threads, their ends, blocks freed elsewhere, handlers that allocate.
 
-use zonal_tests::{Program, is_zonal};
+use std::time::{Duration, Instant};
+
+use zonal_tests::{Program, compile, is_zonal, library};
 
 #[test]
 fn short_threads_leave_nothing() {
@@ -35,6 +37,26 @@ fn exit_handlers_after_the_main_thread() {
     for conf in ["", "kswapd:off"] {
         let program = Program::c("last_thread.c").env("ZONAL_CONF", conf);
         program.run().success().stdout_is("done\n");
+    }
+}
+
+/// Where nothing calls it away the background thread stays for two seconds: then no run is shorter.
+#[test]
+fn a_process_that_its_main_thread_left_waits_for_nobody() {
+    let is_prompt = || {
+        let start = Instant::now();
+        Program::c("last_thread.c").run().success();
+        start.elapsed() < Duration::from_millis(1500)
+    };
+    assert!(!is_zonal() || (0..20).any(|_| is_prompt()));
+}
+
+/// A library that is opened by some program may lose all its threads: then memory goes back all the same.
+#[test]
+fn what_the_last_thread_with_a_heap_left_goes_back() {
+    if is_zonal() {
+        let library = library().unwrap_or_default();
+        Program::plain(compile("deserted.c")).arg(library).run().success().quiet();
     }
 }
 

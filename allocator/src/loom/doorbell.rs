@@ -2,11 +2,12 @@
 //!
 //! Faults: `doorbell_ring_relaxed`, `doorbell_retire_relaxed` (ringer and keeper overlook each
 //! other), `doorbell_retire_blind` (a ring during the last round is lost), `doorbell_hurry_silent`
-//! (a wake comes before the sleep), `doorbell_round_silent` (nobody is told that a round is over).
+//! (a wake comes before the sleep), `doorbell_wake_relaxed` (who counted a wake does not find what it was for),
+//! `doorbell_round_silent` (nobody is told that a round is over).
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicBool;
-use loom::sync::atomic::Ordering::{Acquire, Release};
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread;
 
 use super::{check, reached};
@@ -88,6 +89,36 @@ fn hurry() {
         assert!(rig.bell.answer(), "woken for nothing");
         assert_eq!(*rig.garbage.lock(), 1);
         caller.join().unwrap();
+    });
+}
+
+/// A keeper that counts, looks and then sleeps finds what somebody changed and woke it for, whenever that was. Here
+/// nothing else wakes it.
+#[test]
+fn wake() {
+    check("doorbell:wake", &["sleep", "late-sleep", "found"], || {
+        let rig = Rig::new();
+        assert!(rig.bell.claim());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (rig, is_over) = (Arc::clone(&rig), Arc::clone(&is_over));
+            thread::spawn(move || {
+                is_over.store(true, Relaxed);
+                rig.bell.wake();
+            })
+        };
+        let mut turns = 0;
+        loop {
+            let hurries = rig.bell.hurries();
+            if is_over.load(Relaxed) {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 3, "woken and overlooked");
+            rig.bell.sleep_unless_hurried(hurries, 0);
+        }
+        reached("found");
+        other.join().unwrap();
     });
 }
 

@@ -108,11 +108,12 @@ impl Owner {
         self.alloc_for(Request { size, align: 8, zeroed: true, grows: false })
     }
 
-    /// As reclaim would, asks again: where threads outnumber processors, others may have used up what the zone
-    /// grew by for this one, each time that it may grow.
+    /// Where threads outnumber processors, others may have used up what the zone grew by for this one, each time
+    /// that it may grow: then asks again.
     fn alloc_for(&self, request: Request) -> NonNull<u8> {
         let from = Attempt { node: self.heap().node(), level: WatermarkLevel::Low };
-        (0..100)
+        let nr_tries = if self.heap().mm().pages().nr_threads() > 1 { 100 } else { 1 };
+        (0..nr_tries)
             // SAFETY: the test's thread owns the heap.
             .find_map(|_| match unsafe { self.heap().alloc(request, from) } {
                 Err(AllocError::Exhausted { .. }) => None,

@@ -149,7 +149,7 @@ fn parse(text: &'static [u8], settings: &mut Settings) {
         let value = parts.next();
         let wrong = match set(settings, key, value.unwrap_or_default()) {
             Some(true) => continue,
-            _ if value.is_none() => "no value",
+            _ if value.is_none() => "no ':'",
             Some(false) => "unknown key",
             None => "bad value",
         };

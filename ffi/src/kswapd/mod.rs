@@ -22,7 +22,7 @@ use zonal_reclaim::kswapd::KswapdConfig;
 use zonal_reclaim::pressure;
 
 pub(crate) use self::callers::{attend, is_look_due};
-pub(crate) use self::thread::note_detached;
+pub(crate) use self::thread::{note_detached, note_ended};
 use crate::init;
 
 /// When the thread may exist.
@@ -85,6 +85,11 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
     }
     PURGES_COLD.store(purges_cold, Relaxed);
     note_process();
+    // The C library does not know yet whether there are others.
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::syscall(libc::SYS_gettid) as u32 } == PROCESS.load(Relaxed) {
+        thread::note_main();
+    }
 }
 
 /// In a forked child: the thread stayed in the parent.

@@ -3,14 +3,17 @@
 //! It blocks all signals but glibc's own ones: `setuid` has to reach every thread. It never allocates. Whoever
 //! started it may be pinned, or of a realtime class; it is a plain thread of the process.
 //!
-//! A process ends with its last thread, also when the main one left by `pthread_exit`. So the thread goes home
-//! when no other one has a heap any more. Memory that is not cold then stays until somebody allocates again.
+//! Where the main thread left by `pthread_exit`, the process ends with its last thread, and waits for this one.
+//! So it then goes home at once when no other thread has a heap any more. Destructors of keys run on the main
+//! thread only when it leaves so. Where the first call came from another one, or threads could not give their heap
+//! back, all goes on as usual.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicPtr};
 
 use zonal_allocator::Mm;
 use zonal_numa::probe;
@@ -24,6 +27,16 @@ use crate::signal;
 const STACK_BYTES: usize = 128 << 10;
 /// What the thread has learnt: the next one goes on with it.
 static STATE: State<Kswapd> = State(UnsafeCell::new(None));
+/// The main thread, as [`signal::this_thread`] names it; null where it is not known.
+static MAIN: AtomicPtr<i32> = AtomicPtr::new(ptr::null_mut());
+/// It left, and the process went on.
+static MAIN_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// The calling thread is the main one.
+pub(super) fn note_main() {
+    MAIN.store(signal::this_thread(), Relaxed);
+    MAIN_LEFT.store(false, Relaxed);
+}
 
 /// Starts the thread. The caller has claimed the duty.
 pub(super) fn spawn(mm: &'static Mm) -> bool {
@@ -65,10 +78,10 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     mm.machine().allow_batching(true);
     loop {
         probe::mm_vmscan_kswapd_wake();
-        let next = match keeper.round(mm, None) {
-            Next::Sleep(_) if is_deserted(mm) => Next::Retire,
-            next => next,
-        };
+        let next = keeper.round(mm, None);
+        // Before the look: the end of a thread that it does not see keeps it from sleeping.
+        let hurries = mm.doorbell().hurries();
+        let next = if is_deserted(mm) { Next::Retire } else { next };
         let occasion =
             if matches!(next, Next::Retire) { Occasion::Parting } else { Occasion::Passing };
         live::attend(mm, None, occasion);
@@ -76,7 +89,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
         match next {
             Next::Sleep(ns) => {
                 probe::mm_vmscan_kswapd_sleep(ns as usize);
-                mm.doorbell().wait(ns);
+                mm.doorbell().sleep_unless_hurried(hurries, ns);
             }
             Next::Retire => {
                 callers::note_awake(mm.machine().now_ns());
@@ -93,29 +106,37 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     }
 }
 
-/// Whether no thread has a heap.
+/// Whether the process waits for this thread to end.
 fn is_deserted(mm: &Mm) -> bool {
-    mm.pages().nr_threads() == 0
+    // Relaxed: two ends at one time may both overlook the other. The next round finds out.
+    MAIN_LEFT.load(Relaxed) && mm.pages().nr_threads() == 0
 }
 
-/// A thread gave its heap back. After the last one the process may be waiting for the background thread to end.
-/// (Where that one has just looked, and does not wait yet, it finds out after its next sleep.)
+/// The calling thread ends and gave its heap back.
+pub(crate) fn note_ended(mm: &Mm) {
+    if MAIN.load(Relaxed) == signal::this_thread() {
+        MAIN_LEFT.store(true, Relaxed);
+    }
+    note_detached(mm);
+}
+
+/// A heap was given back: after the last one the background thread may have to go.
 pub(crate) fn note_detached(mm: &Mm) {
     if is_deserted(mm) {
-        mm.doorbell().hurry();
+        mm.doorbell().wake();
     }
 }
 
 /// The thread ends. The C library lets the thread that ends last run the exit handlers of the program, after
-/// `pthread_exit` of the main one. They need more stack: where no thread has a heap any more, another one
-/// ends after this one.
+/// `pthread_exit` of the main one. They need more stack: where that may be this one, another one ends after it.
 fn leave(mm: &Mm) {
     // SAFETY: the calling thread, which nobody joins or detaches but here.
     unsafe {
         let own = libc::pthread_self();
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
         let argument = ptr::without_provenance_mut(own as usize);
-        if !is_deserted(mm)
+        let may_be_last = MAIN_LEFT.load(Relaxed) || mm.pages().nr_threads() == 0;
+        if !may_be_last
             || libc::pthread_create(thread.as_mut_ptr(), ptr::null(), outlive, argument) != 0
         {
             libc::pthread_detach(own);
@@ -138,4 +159,5 @@ pub(super) fn after_fork() {
     if unsafe { (*STATE.0.get()).take() }.is_some() {
         TERMS.fetch_add(1, Relaxed);
     }
+    note_main();
 }

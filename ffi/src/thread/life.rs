@@ -124,5 +124,5 @@ unsafe extern "C" fn hook(round: *mut c_void) {
     // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
     unsafe { mm.detach(heap) };
     block.set_home(DEAD);
-    kswapd::note_detached(mm);
+    kswapd::note_ended(mm);
 }

@@ -183,9 +183,9 @@ impl Machine {
             || self.confinement.is_some_and(|before| before != os::confinement())
     }
 
-    /// Gives the calling thread, which the caller started from any other one, the processors, the nice value
-    /// and the class of the main thread, but none of the realtime classes. Calls that memory does not need:
-    /// made under no seccomp filter, which may kill for them. What cannot be changed stays.
+    /// Gives the calling thread, which may have been started by any other one, the main thread's rights to
+    /// processors besides its own, but no realtime class. Calls that memory does not need: made under no seccomp
+    /// filter, which may kill for them. What cannot be changed stays.
     pub fn run_as_main_thread(&self) {
         let is_filtered = || os::confinement().is_filtered();
         if !self.minimal && !self.hooks.is_fake() && !is_filtered() {

@@ -1,5 +1,6 @@
 //! When and where the calling thread may run.
 
+use core::array;
 use core::ptr;
 
 /// Bits for 8192 processors, the most that a kernel can be built for.
@@ -9,15 +10,16 @@ const RESET_ON_FORK: i32 = 0x4000_0000;
 /// The kernel's `getpriority` answers this less the nice value, which is then never negative.
 const NICE_BASE: i64 = 20;
 
-/// Gives the calling thread the processors and the nice value of the main thread, and its class, unless that
-/// is one of the realtime ones: then the ordinary one. What is like that already costs no call that changes
+/// Gives the calling thread, which inherited what its starter had, the rights of the main thread besides: its
+/// processors, since who is pinned, and perhaps never leaves its processor, may be either; its nice value and its
+/// class, where its own are less. But no realtime class. What is like that already costs no call that changes
 /// anything, and what the kernel refuses stays.
 pub(crate) fn run_as_main_thread() {
     // SAFETY: the call has no preconditions. The main thread has the number of the process.
     let main = unsafe { libc::syscall(libc::SYS_getpid) as libc::pid_t };
-    follow_processors(main);
-    follow_class(main);
-    follow_nice(main);
+    add_processors(main);
+    rise_to_class(main);
+    rise_to_nice(main);
 }
 
 /// Zero is the calling thread.
@@ -29,8 +31,9 @@ fn processors(thread: libc::pid_t) -> Option<Processors> {
     (len > 0).then_some(mask)
 }
 
-fn follow_processors(main: libc::pid_t) {
-    let (Some(own), Some(wanted)) = (processors(0), processors(main)) else { return };
+fn add_processors(main: libc::pid_t) {
+    let (Some(own), Some(main)) = (processors(0), processors(main)) else { return };
+    let wanted: Processors = array::from_fn(|i| own[i] | main[i]);
     if own != wanted {
         let len = size_of_val(&wanted);
         // SAFETY: the kernel reads `len` bytes.
@@ -44,15 +47,15 @@ fn class(thread: libc::pid_t) -> Option<i32> {
     (class >= 0).then_some(class as i32 & !RESET_ON_FORK)
 }
 
-fn follow_class(main: libc::pid_t) {
+fn rise_to_class(main: libc::pid_t) {
     let (Some(own), Some(main)) = (class(0), class(main)) else { return };
-    let is_plain = [libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&main);
-    let wanted = if is_plain { main } else { libc::SCHED_OTHER };
-    if own != wanted {
-        // The only priority that these classes have.
-        let priority = 0_i32;
+    let is_low = |class| [libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&class);
+    let is_realtime = [libc::SCHED_FIFO, libc::SCHED_RR, libc::SCHED_DEADLINE].contains(&own);
+    if is_realtime || (is_low(own) && !is_low(main)) {
+        // The only priority of that class.
+        let (class, priority) = (libc::SCHED_OTHER, 0_i32);
         // SAFETY: the kernel reads one `int`.
-        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, wanted, &raw const priority) };
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, class, &raw const priority) };
     }
 }
 
@@ -62,9 +65,9 @@ fn nice(thread: libc::pid_t) -> Option<i64> {
     (answer >= 0).then_some(NICE_BASE - answer)
 }
 
-fn follow_nice(main: libc::pid_t) {
+fn rise_to_nice(main: libc::pid_t) {
     let (Some(own), Some(wanted)) = (nice(0), nice(main)) else { return };
-    if own != wanted {
+    if own > wanted {
         // SAFETY: touches no memory.
         unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, wanted as i32) };
     }
