@@ -228,7 +228,7 @@ impl HeapHot {
         // SAFETY: the caller's promise; nothing that this reads is ever torn, so it needs no mark.
         let word = unsafe { Self::word_of(this, object)? };
         let slicing = word.slicing();
-        let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
+        let is_start = slicing.is_start(object.addr());
         (word.is_slab() && is_start).then_some(slicing.size())
     }
 

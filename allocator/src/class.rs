@@ -296,6 +296,12 @@ impl Slicing {
         let is_start = offset < self.end as usize && (product as u32) < self.reciprocal;
         is_start.then_some((product >> u32::BITS) as usize)
     }
+
+    /// Whether an object starts at that address of a slab.
+    #[inline(always)]
+    pub(crate) fn is_start(self, addr: usize) -> bool {
+        self.object_at(self.offset_of(addr)).is_some()
+    }
 }
 
 #[cfg(test)]

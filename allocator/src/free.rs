@@ -122,7 +122,7 @@ impl Heap {
             return false;
         }
         let slicing = word.slicing();
-        let is_start = slicing.object_at(slicing.offset_of(object.addr())).is_some();
+        let is_start = slicing.is_start(object.addr());
         let bytes = outbox.bytes + slicing.size();
         // What makes anything full is left to `send`, which posts.
         if !is_start || bytes >= OUTBOX_BYTES || !m.try_add(object, slicing.size()) {

@@ -291,8 +291,8 @@ fn an_address_inside_one_is_told() {
             continue;
         }
         other.heap().enter().drain_owned(None);
-        owner.heap().enter().collect(owner.heap(), || false);
-        assert_eq!(owner.heap().take_fault(), bad_of(inside, BadKind::Interior));
+        assert_eq!(other.heap().take_fault(), bad_of(inside, BadKind::Interior));
+        assert_eq!(nr_unsent(other), 0);
     }
 }
 

@@ -134,11 +134,15 @@ impl Inner {
     }
 
     /// An object from the bin of `class` whose page says that it is none of this heap's: it goes home if
-    /// its slab is another heap's. If that is gone, or cut otherwise by now, it was freed twice.
+    /// its slab is another heap's. If that is gone, or cut otherwise by now, it was freed twice. Where no object
+    /// starts, that is told here, as who freed it still is: not by the owner.
     #[inline(never)]
     pub(crate) fn put_foreign(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
         match heap.foreign_word(class, object) {
-            Some(word) => self.send_or_defer(heap, object, class, word),
+            Some(word) if word.slicing().is_start(object.addr()) => {
+                self.send_or_defer(heap, object, class, word);
+            }
+            Some(_) => self.note_bad(object.addr(), BadKind::Interior),
             None => self.note_bad(object.addr(), BadKind::DoubleFree),
         }
     }
