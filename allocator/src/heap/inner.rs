@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) seed: u64,
     /// Bytes that all bins together can hold, against the budget.
     pub(crate) bin_bytes: usize,
+    /// Classes whose bins are deep, one bit each.
+    pub(crate) deep: u64,
     /// Bytes of the slabs on lists of which all objects are free.
     pub(crate) empty_bytes: usize,
     /// The first misuse found here, where it could not be returned.
@@ -117,6 +119,7 @@ impl Inner {
             (&raw mut (*place).quarantine).write(Quarantine::EMPTY);
             (&raw mut (*place).seed).write(mm.machine().random() | 1);
             (&raw mut (*place).bin_bytes).write(0);
+            (&raw mut (*place).deep).write(0);
             (&raw mut (*place).empty_bytes).write(0);
             (&raw mut (*place).fault).write(None);
             (&raw mut (*place).events).write(HeapEvents::default());

@@ -134,20 +134,21 @@ impl Inner {
     }
 
     /// An object from the bin of `class` whose page says that it is none of this heap's: it goes home if
-    /// its slab is another heap's. If that is gone, or cut otherwise by now, it was freed twice. Where no object
-    /// starts, that is told here, as who freed it still is: not by the owner.
+    /// its slab is another heap's. If that is gone, or cut otherwise by now, it was freed twice.
     #[inline(never)]
     pub(crate) fn put_foreign(&mut self, heap: &Heap, class: SizeClass, object: *mut u8) {
         match heap.foreign_word(class, object) {
-            Some(word) if word.slicing().is_start(object.addr()) => {
-                self.send_or_defer(heap, object, class, word);
-            }
-            Some(_) => self.note_bad(object.addr(), BadKind::Interior),
+            Some(word) => self.send_or_defer(heap, object, class, word),
             None => self.note_bad(object.addr(), BadKind::DoubleFree),
         }
     }
 
+    /// Where no object starts, that is told here: the heap that freed it, or has its bin now, is nearer to the
+    /// mistake than the owner.
     fn send_or_defer(&mut self, heap: &Heap, object: *mut u8, class: SizeClass, word: PageWord) {
+        if !word.slicing().is_start(object.addr()) {
+            return self.note_bad(object.addr(), BadKind::Interior);
+        }
         let object = NonNull::new(object);
         if let Some(object) = object.filter(|&object| !self.send(heap, object, class, word)) {
             heap.defer(object);

@@ -68,7 +68,7 @@ impl Heap {
         let Some(mut inner) = self.try_enter() else { return };
         inner.events.bin_spill += 1;
         inner.classes[class.index()].spilled = true;
-        if inner.grow_bin(self, class) {
+        if inner.grow_bin(self, class, false) {
             return;
         }
         if inner.classes[class.index()].array.is_null() {
@@ -108,17 +108,27 @@ impl Inner {
 
     /// Returns the older half of the bin to the slabs.
     fn spill_half(&mut self, heap: &Heap, class: SizeClass) {
+        self.spill_down_to(heap, class, self.bin_len(heap, class) / 2);
+    }
+
+    /// Returns the oldest objects of the bin to the slabs, until so many are left.
+    pub(super) fn spill_down_to(&mut self, heap: &Heap, class: SizeClass, left: usize) {
         let bin = heap.bin(class);
         let array = self.classes[class.index()].array;
+        let used = self.bin_len(heap, class);
+        let nr = used.saturating_sub(left);
         // SAFETY: `array..top` are the bin's slots; slot 0 is the null floor. The objects leave
         // the slots before they enter the bitmaps only in the view of others, who see `top` last.
         unsafe {
-            let used = (*bin).top.offset_from_unsigned(array) - 1;
-            let half = used.div_ceil(2);
-            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), half));
-            array.add(1).copy_from(array.add(1 + half), used - half);
-            (*bin).top = array.add(1 + used - half);
+            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), nr));
+            array.add(1).copy_from(array.add(1 + nr), used - nr);
+            (*bin).top = array.add(1 + used - nr);
         }
+    }
+
+    /// Objects in the bin of `class`, which has an array.
+    fn bin_len(&self, heap: &Heap, class: SizeClass) -> usize {
+        heap.bin_len(class, &self.classes[class.index()])
     }
 
     /// Leaves so many objects in the bin of `class`, the lowest ones. Only when no owner can be on the hit path.

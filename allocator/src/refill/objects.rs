@@ -3,6 +3,7 @@
 use zonal_numa::PAGE_SHIFT;
 
 use super::Refilled;
+use super::depth::refill_of;
 use crate::class::{SizeClass, Slicing};
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
@@ -22,7 +23,7 @@ impl Inner {
         let bin = heap.bin(class);
         let map = &heap.mm().pages().map;
         let slots = usize::from(self.classes[class.index()].slots);
-        let half = (slots / 2).max(1);
+        let half = refill_of(class, slots);
         let mut wanted = half;
         loop {
             let mut slab = self.first_chargeable(heap, class, from);
