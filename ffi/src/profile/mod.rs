@@ -111,8 +111,8 @@ fn sample(countdown: &Countdown, object: NonNull<u8>, size: usize) {
     before.restore();
 }
 
-/// Starts a profile of what is allocated from now on, one sample in `rate` bytes on average; the
-/// configured rate if 0. What an earlier one found is forgotten. True if it runs; else false with errno:
+/// Starts a profile of what is allocated from now on, one sample in `rate` bytes on average, more than 16 MiB
+/// count as 16 MiB; the configured rate if 0. What an earlier one found is forgotten. True if it runs; else false with errno:
 /// `ENOMEM`, or `EBUSY` while another thread starts or stops one. One that runs already goes on as it is.
 pub fn start(rate: usize) -> bool {
     if init::mm().is_none() {
