@@ -11,6 +11,8 @@ use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::mm::Mm;
+use crate::pages::Pages;
+use crate::pfn::Pfn;
 use crate::word::Kind;
 
 impl Mm {
@@ -87,6 +89,12 @@ pub(crate) fn fits(size: usize, usable: usize) -> bool {
     size <= usable && (size > usable / 2 || size == usable)
 }
 
+/// Whether what begins at `end`, behind a block, is in use for sure, so that nothing has to make way there. A
+/// hint: it may be freed meanwhile. What begins a pageblock may have no word.
+fn is_behind_live(pages: &Pages, end: Pfn) -> bool {
+    end.in_pageblock() != 0 && matches!(pages.map.word_at(end).kind(), Kind::Large | Kind::Slab)
+}
+
 impl Heap {
     /// [`Mm::resize`], for which what the thread keeps behind a large block makes way.
     ///
@@ -102,6 +110,7 @@ impl Heap {
             let checked = if self.mm().is_checked() { self.mm().pages_for(size) } else { None };
             let wanted = pfn.add(checked.unwrap_or(size).div_ceil(PAGE_SIZE));
             if wanted > end
+                && !is_behind_live(pages, end)
                 && let Some(mut inner) = self.try_enter()
             {
                 inner.large.clear_way(pages, end, wanted);
