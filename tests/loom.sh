@@ -57,8 +57,11 @@ live_free_relaxed         profile::live_slots
 live_insert_relaxed       profile::live_cleared
 stacks_frames_relaxed     profile::stacks
 lock_release_relaxed      fence::users
-fence_check_unlocked      fence::frees
+fence_frees_twice         fence::frees
 fence_slots_relaxed       fence::onlooker
+fence_free_relaxed        fence::neighbours
+fence_forgets_left        fence::users
+fence_left_relaxed        fence::users
 lookout_due_blind         lookout::
 "
 

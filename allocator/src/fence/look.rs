@@ -27,6 +27,12 @@ impl Fence {
         Some(Slot { page, index, extent: self.extent(page, index, bytes)? })
     }
 
+    /// Whether nobody has it.
+    fn is_freed(&self, slot: &Slot) -> bool {
+        self.pages[slot.page].freed.load(Relaxed) & 1 << slot.index != 0
+    }
+
+    /// Whether it was taken in, too, and so is filled.
     fn is_free(&self, slot: &Slot) -> bool {
         self.pages[slot.page].free.load(Relaxed) & 1 << slot.index != 0
     }
@@ -38,7 +44,7 @@ impl Fence {
         if slot.extent.start.addr().get() != addr {
             return Err(bad(BadKind::Interior));
         }
-        if self.is_free(&slot) {
+        if self.is_freed(&slot) {
             return Err(bad(BadKind::DoubleFree));
         }
         slot.extent.size().ok_or(bad(BadKind::Overrun))

@@ -26,14 +26,18 @@
 //! |------------------|------------------|---------|----------------------------------------|
 //! | `base`           | first use, lock  | all     | nothing; the arena is mapped           |
 //! | `pages[].slot`   | growth, lock     | all     | the size of the slots; 0 for none yet  |
-//! | `pages[].free`   | lock             | all     | which are free                         |
+//! | `pages[].freed`  | who frees, lock  | all     | which nobody has                       |
+//! | `pages[].free`   | lock             | all     | which of them were taken in            |
+//! | `is_left`        | who frees, lock  | lock    | some were not                          |
 //! | `nr_pages`       | growth, lock     | all     | pages with slots                       |
 //! | `wanted`         | lock             | all     | classes whose first are to come        |
 //!
 //! Release on `slot`, Acquire where it is read without the lock: who has a pointer into the arena, be it a
 //! wrong one, finds slots that are filled and known to be free. An object passes on with its pointer, a
-//! slot under the lock, which is held for no call of the system but those of the mapping. What is wrong
-//! with a pointer is asked under it, so that of two frees one counts. Model: `loom/fence.rs`.
+//! slot under the lock, which is held for no call of the system but those of the mapping. A free waits for
+//! nobody: it sets its bit in `freed`, Release, so that of two frees one counts, and takes the slot in,
+//! Acquire; where the lock is held it leaves that to who has it next, and says so by `is_left`. The bit goes
+//! when the slot is used again. Model: `loom/fence.rs`.
 
 mod choice;
 mod look;
@@ -51,8 +55,8 @@ use crate::class::{NR_CLASSES, SizeClass};
 use crate::fault::{fault, weakened_by};
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::{BadKind, BadPointer};
-use crate::sync::atomic::Ordering::{Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 const NR_PAGES: usize = if cfg!(zonal_loom) { 1 } else { 64 };
 /// Bytes of the smallest slots; each size is twice the one before.
@@ -74,6 +78,8 @@ pub(crate) struct Fence {
     nr_pages: AtomicUsize,
     /// By class: whether some of its first objects are still to come.
     wanted: AtomicU64,
+    /// Some slots were freed and not taken in.
+    is_left: AtomicBool,
     turns: Mutex<Turns>,
 }
 
@@ -83,7 +89,10 @@ const _: () = assert!(NR_CLASSES <= u64::BITS as usize);
 struct SlotPage {
     /// Bytes of a slot.
     slot: AtomicU32,
+    /// Those that were taken in.
     free: AtomicU64,
+    /// And those that nobody took in yet.
+    freed: AtomicU64,
 }
 
 /// A slot and where it is entered.
@@ -99,10 +108,14 @@ impl Fence {
             period,
             key,
             base: AtomicPtr::new(ptr::null_mut()),
-            pages: [(); NR_PAGES]
-                .map(|()| SlotPage { slot: AtomicU32::new(0), free: AtomicU64::new(0) }),
+            pages: [(); NR_PAGES].map(|()| SlotPage {
+                slot: AtomicU32::new(0),
+                free: AtomicU64::new(0),
+                freed: AtomicU64::new(0),
+            }),
             nr_pages: AtomicUsize::new(0),
             wanted: AtomicU64::new(if period == 0 { 0 } else { u64::MAX }),
+            is_left: AtomicBool::new(false),
             turns: Mutex::new(Turns::NEW),
         }
     }
@@ -121,6 +134,9 @@ impl Fence {
             which => which,
         };
         let Some(mut turns) = self.turns.try_lock() else { return Ok(None) };
+        if self.is_left.load(Relaxed) {
+            self.take_in(&mut turns);
+        }
         self.count_first(&mut turns, class);
         let Some(extent) = self.take((machine, node), &mut turns, which) else { return Ok(None) };
         if !extent.is_filled() {
@@ -154,6 +170,7 @@ impl Fence {
         turns.ready[page] &= !(1 << index);
         let free = &self.pages[page].free;
         free.store(free.load(Relaxed) & !(1 << index), Relaxed);
+        self.pages[page].freed.fetch_and(!(1 << index), Relaxed);
         self.extent(page, index, bytes)
     }
 
@@ -175,6 +192,7 @@ impl Fence {
         let all = u64::MAX.checked_shr((u64::BITS as usize - nr_slots) as u32)?;
         (turns.ready[page], turns.nodes[page]) = (all, node);
         self.pages[page].free.store(all, Relaxed);
+        self.pages[page].freed.store(all, Relaxed);
         // ORDERING: Release, pairs with Acquire in `slot_at`.
         self.pages[page].slot.store(bytes as u32, weakened_by("fence_slots_relaxed", Release));
         self.nr_pages.store(page + 1, Relaxed);
@@ -188,22 +206,75 @@ impl Fence {
 
     /// Frees the object at `addr`, which lies in the arena.
     pub(crate) fn free(&self, addr: usize) -> Result<(), BadPointer> {
-        let too_early = fault("fence_check_unlocked").then(|| self.size_of(addr));
-        let mut turns = self.turns.lock();
-        too_early.unwrap_or_else(|| self.size_of(addr))?;
-        let Some(slot) = self.slot_at(addr) else { return Ok(()) };
-        if !slot.extent.is_whole() {
-            return Err(slot.extent.bad(BadKind::Overrun));
+        let Some(slot) = self.slot_at(addr) else {
+            return Err(BadPointer::new(addr, BadKind::NotAllocated));
+        };
+        let freed = &self.pages[slot.page].freed;
+        let bit = 1 << slot.index;
+        let second = Err(BadPointer::new(addr, BadKind::DoubleFree));
+        let is_right = self.size_of(addr).and_then(|_| {
+            let is_whole = slot.extent.is_whole();
+            is_whole.then_some(()).ok_or_else(|| slot.extent.bad(BadKind::Overrun))
+        });
+        match is_right {
+            // Another free came first, and the slot was filled since: an exchange reads the newest value.
+            Err(bad) if bad.kind == BadKind::Overrun && freed.fetch_or(0, Acquire) & bit != 0 => {
+                return second;
+            }
+            other => other?,
         }
-        slot.extent.fill();
-        let free = &self.pages[slot.page].free;
-        free.store(free.load(Relaxed) | 1 << slot.index, Relaxed);
-        let which = (slot.extent.len / FIRST_SLOT).ilog2() as usize;
-        let last = (slot.page as u8, slot.index as u8);
+        // ORDERING: Release, pairs with Acquire in `take_in`: who takes it in may write to it.
+        let order = weakened_by("fence_free_relaxed", Release);
+        if freed.fetch_or(bit, order) & bit != 0 && !fault("fence_frees_twice") {
+            return second;
+        }
+        match self.turns.try_lock() {
+            Some(mut turns) => self.take_in_slot(&mut turns, slot.page, slot.index),
+            // ORDERING: Release, pairs with Acquire in `take_in`: who sees it sees the bit.
+            None => {
+                let order = weakened_by("fence_left_relaxed", Release);
+                self.is_left.store(!fault("fence_forgets_left"), order);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what was freed while somebody had the lock.
+    #[cold]
+    fn take_in(&self, turns: &mut Turns) {
+        // ORDERING: Acquire, pairs with Release in `free`. What comes later sets it again.
+        self.is_left.swap(false, Acquire);
+        for (number, page) in self.pages[..self.nr_pages.load(Relaxed)].iter().enumerate() {
+            let mut left = page.freed.load(Relaxed) & !page.free.load(Relaxed);
+            while left != 0 {
+                self.take_in_slot(turns, number, left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+    }
+
+    /// Takes the slot in, unless somebody else did.
+    fn take_in_slot(&self, turns: &mut Turns, page: usize, index: usize) {
+        let free = &self.pages[page].free;
+        // ORDERING: Acquire, pairs with Release in `free`.
+        let left = self.pages[page].freed.load(Acquire) & !free.load(Relaxed);
+        if left & 1 << index == 0 {
+            return;
+        }
+        let bytes = self.pages[page].slot.load(Relaxed) as usize;
+        let Some(extent) = self.extent(page, index, bytes) else { return };
+        extent.fill();
+        free.store(free.load(Relaxed) | 1 << index, Relaxed);
+        let which = (bytes / FIRST_SLOT).ilog2() as usize;
+        let last = (page as u8, index as u8);
         if let Some((page, index)) = turns.resting[which].exchange(Some(last)) {
             turns.ready[usize::from(page)] |= 1 << index;
         }
-        Ok(())
+    }
+
+    /// In a forked child: a thread of the parent may have been about to say that it left one.
+    pub(crate) fn after_fork(&self) {
+        self.is_left.store(true, Relaxed);
     }
 
     pub(crate) fn raw_lock(&self) -> &FutexLock {

@@ -157,3 +157,20 @@ fn a_full_arena_uses_what_rests() {
         assert_eq!(try_take(&fence, &machine, 500), Ok(None));
     }
 }
+
+/// What one thread frees another one takes in, and nobody takes the one for the other.
+#[test]
+fn frees_beside_others_are_no_second_ones() {
+    let (fence, machine) = fence();
+    let nr_had: usize = std::thread::scope(|scope| {
+        let users = [(); 4].map(|()| {
+            scope.spawn(|| {
+                let objects = (0..30_000).filter_map(|_| try_take(&fence, &machine, 56).unwrap());
+                objects.map(|object| fence.free(object.addr().get()).unwrap()).count()
+            })
+        });
+        users.into_iter().map(|user| user.join().unwrap()).sum()
+    });
+    assert!(nr_had > 0);
+    assert_eq!(fence.check(), None);
+}

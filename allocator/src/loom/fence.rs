@@ -3,8 +3,9 @@
 //!
 //! What is in the slots loom does not see: each has a cell beside it.
 //!
-//! Faults: `lock_release_relaxed` (two users), `fence_check_unlocked` (two frees count),
-//! `fence_slots_relaxed` (a slot that nobody ever had seems to be in use).
+//! Faults: `lock_release_relaxed` and `fence_free_relaxed` (two users), `fence_forgets_left` and
+//! `fence_left_relaxed` (what was freed while somebody was at it is lost), `fence_frees_twice` (two frees
+//! count), `fence_slots_relaxed` (a slot that nobody ever had seems to be in use).
 
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -63,6 +64,36 @@ fn users() {
         assert!(once(&shared), "a slot is lost");
         assert_eq!(shared.0.check(), None);
         unmap(&shared.0);
+    });
+}
+
+/// Who takes in what one thread left finds what another one is about to leave.
+#[test]
+fn neighbours() {
+    check("fence:neighbours", &["again", "none"], || {
+        let shared = Arc::new((Fence::new(4, KEY), [(); 2].map(|()| UnsafeCell::new(0_u32))));
+        let (fence, cells) = &*shared;
+        let objects = [(); 2].map(|()| alloc(fence, 2000).unwrap().addr().get());
+        let use_slot = |cell: &UnsafeCell<u32>| {
+            // SAFETY: the object of the slot is this thread's.
+            cell.with_mut(|n| unsafe { *n += 1 });
+        };
+        fence.raw_lock().acquire();
+        let others = [0, 1].map(|i| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                use_slot(&shared.1[i]);
+                shared.0.free(objects[i]).unwrap();
+            })
+        });
+        fence.raw_lock().release();
+        let again = alloc(fence, 2000).map(|object| object.addr().get());
+        if let Some(i) = objects.iter().position(|&object| again == Some(object)) {
+            use_slot(&cells[i]);
+        }
+        reached(if again.is_some() { "again" } else { "none" });
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        unmap(fence);
     });
 }
 

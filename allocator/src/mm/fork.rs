@@ -70,6 +70,7 @@ impl Mm {
     /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
     pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
         self.fence().raw_lock().reinit();
+        self.fence().after_fork();
         self.meta().raw_locks().for_each(FutexLock::reinit);
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };
