@@ -110,9 +110,10 @@ impl KeptRuns {
     }
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
-    /// kept**: whoever gets it hands it out, and so writes another one.
+    /// kept**: whoever gets it hands it out before anything can fail, and so writes another one.
     #[inline(always)]
     pub(crate) fn take(&mut self, nr_pages: usize) -> Option<PageRun> {
+        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
         let longer = self.lengths >> (nr_pages - 1);
         let extra = longer.trailing_zeros() as usize;
         if longer == 0 || extra > nr_pages / FIT_PART {
@@ -150,6 +151,12 @@ impl KeptRuns {
         (oldest != END).then(|| self.let_go(pages, oldest))
     }
 
+    /// One that leaves so that `keep` pages stay: the oldest, or, where all leave, the newest, for which no
+    /// stack is searched.
+    pub(crate) fn take_to_keep(&mut self, pages: &Pages, keep: usize) -> Option<PageRun> {
+        if keep == 0 { self.take_newest(pages) } else { self.take_oldest(pages) }
+    }
+
     /// One that starts from `start` up to `end`; its words are all 0, too.
     pub(crate) fn take_from(&mut self, pages: &Pages, start: Pfn, end: Pfn) -> Option<PageRun> {
         let mut place = self.at(END).newer;
@@ -166,6 +173,7 @@ impl KeptRuns {
     #[inline(always)]
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
         let nr_pages = run.nr_pages();
+        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
         let known_zero = run.known_zero();
         let head = run.into_head();
         pages.map.word(head).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
@@ -224,6 +232,7 @@ impl KeptRuns {
     fn unlink(&mut self, mut above: u8, place: u8, below: u8) {
         while self.at(above).below != place {
             above = self.at(above).below;
+            debug_assert!(above != END, "a run in no stack");
         }
         self.at(above).below = below;
     }

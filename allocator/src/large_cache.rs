@@ -27,9 +27,10 @@ pub(crate) const MAX_SHARED: usize = 16;
 /// Runs of up to so many pages are taken from the zone by the batch.
 const MAX_BATCHED: usize = 8;
 const BATCH: usize = 8;
-/// So many pages are owed before the oldest runs leave for them, and one part in so many of what is kept: in
-/// large batches a few misses in a row are chance, and what leaves for them is missed next.
+/// So many pages are owed before the oldest runs leave for them,
 const OWED: usize = 32;
+/// and one part in so many of what is kept: in large batches a few misses in a row are chance, and what leaves
+/// for them is missed next.
 const OWED_PART: usize = 8;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
@@ -236,8 +237,8 @@ impl LargeCache {
     /// Gives the oldest runs back until at most `keep` pages are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
         let runs = &mut self.runs;
-        let oldest = || (runs.nr_pages() > keep).then(|| runs.take_oldest(pages)).flatten();
-        pages.free_bulk(iter::from_fn(oldest));
+        let next = || (runs.nr_pages() > keep).then(|| runs.take_to_keep(pages, keep)).flatten();
+        pages.free_bulk(iter::from_fn(next));
         self.room.note_left(pages, self.runs.nr_pages());
     }
 }

@@ -11,8 +11,8 @@
 //! before there is no memory, waits for those who do the same.
 //!
 //! What is here is of no use to the zone. So before the zone serves a request that found nothing here, as many
-//! of the oldest pages go back to it, but for those that pages found here make up for ([`MADE_UP`]). What
-//! nobody needed for a while the keeper gives back.
+//! of the oldest pages go back to it, once these are some ([`OWED`]), but for those that pages found here make
+//! up for ([`MADE_UP`]). What nobody needed for a while the keeper gives back.
 
 use core::iter;
 
@@ -45,7 +45,7 @@ pub(crate) struct NodeCache {
 #[derive(Debug)]
 struct Shared {
     runs: KeptRuns,
-    /// As in [`crate::large_cache::LargeCache`].
+    /// As in [`crate::large_cache::LargeCache`], until [`OWED`].
     owed: usize,
     /// There never were fewer pages than that after the generation `since`: so many nobody needed.
     fewest: usize,
@@ -151,8 +151,8 @@ impl NodeCache {
     fn give_back(&self, pages: &Pages, mut shared: MutexGuard<'_, Shared>, nr_pages: usize) {
         let runs = &mut shared.runs;
         let least = runs.nr_pages().saturating_sub(nr_pages);
-        let oldest = || (runs.nr_pages() > least).then(|| runs.take_oldest(pages)).flatten();
-        pages.free_bulk(iter::from_fn(oldest));
+        let next = || (runs.nr_pages() > least).then(|| runs.take_to_keep(pages, least)).flatten();
+        pages.free_bulk(iter::from_fn(next));
         self.note(shared);
     }
 

@@ -1,5 +1,6 @@
 //! Which run serves a request, and which ones stay.
 
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::vec::Vec;
 
@@ -7,7 +8,11 @@ use zonal_numa::PAGE_SIZE;
 
 use super::keeper;
 use crate::Attempt;
+use crate::kept_runs::KeptRuns;
 use crate::mm_tests::Rng;
+use crate::pfn::Pfn;
+use crate::run::PageRun;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;
 
 /// By lengths as by age: the newest run that will do, whatever left before from wherever.
@@ -179,4 +184,74 @@ fn a_thread_keeps_as_many_runs_as_there_are_places() {
     assert!(left.iter().rev().eq(&newest));
     left.iter().chain(&spare[2..]).for_each(|&p| owner.free(p));
     heap.mm().validate(Some(owner.0)).unwrap();
+}
+
+#[test]
+fn a_few_misses_cost_nothing_of_much_that_is_kept() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    let blocks: Vec<_> = (0..15).map(|_| owner.alloc(64 * PAGE_SIZE, 8)).collect();
+    blocks.into_iter().for_each(|block| owner.free(block));
+    let before = heap.enter().large.nr_pages();
+    assert!(before >= 512, "{before}");
+    let after = |nr_missed| {
+        let large = &mut heap.enter().large;
+        large.note_miss(heap.mm().pages(), nr_missed, false);
+        large.nr_pages()
+    };
+    assert_eq!(after(before / 8 - 1), before);
+    assert!(after(1) < before);
+}
+
+/// Whatever leaves from wherever.
+#[test]
+fn runs_are_found_as_in_a_plain_list() {
+    let Some(owner) = keeper() else { return };
+    let pages = owner.heap().mm().pages();
+    // Only words behind its head are written.
+    let block = owner.alloc(4 << 20, 8);
+    let head = pages.map.pfn_of(block.addr().get()).unwrap();
+    let mut place = MaybeUninit::uninit();
+    // SAFETY: valid for it.
+    unsafe { KeptRuns::init(place.as_mut_ptr()) };
+    // SAFETY: what is not written by `init` may be anything.
+    let runs: &mut KeptRuns = unsafe { place.assume_init_mut() };
+    // The oldest first.
+    let mut list: Vec<(Pfn, usize)> = Vec::new();
+    let mut spare: Vec<Pfn> = (1..512).map(|at| head.add(at)).collect();
+    let mut rng = Rng(1);
+    for _ in 0..20_000 {
+        let [what, nr_pages, at] = [8, 8, 512].map(|below| rng.next() as usize % below);
+        let nr_pages = nr_pages + 1;
+        assert_eq!(runs.has_place(), list.len() < 127);
+        if what < 4 && runs.has_place() {
+            let head = spare.swap_remove(at % spare.len());
+            runs.keep(pages, PageRun::new(head, nr_pages, false));
+            list.push((head, nr_pages));
+            continue;
+        }
+        let (start, end) = (head.add(at), head.add(at + 16));
+        let (run, at) = match what {
+            5 => (runs.take_oldest(pages), (!list.is_empty()).then_some(0)),
+            6 => (runs.take_newest(pages), list.len().checked_sub(1)),
+            7 => (
+                runs.take_from(pages, start, end),
+                list.iter().position(|(head, _)| (start..end).contains(head)),
+            ),
+            _ => (
+                runs.take(nr_pages),
+                (nr_pages..=nr_pages + nr_pages / 4)
+                    .find_map(|length| list.iter().rposition(|run| run.1 == length)),
+            ),
+        };
+        let expected = at.map(|at| list.remove(at));
+        assert_eq!(run.map(|run| (run.head(), run.nr_pages())), expected);
+        if let Some((head, _)) = expected {
+            pages.map.word(head).store(0, Relaxed);
+            spare.push(head);
+        }
+        assert_eq!(runs.nr_pages(), list.iter().map(|run| run.1).sum::<usize>());
+    }
+    while runs.take_newest(pages).is_some() {}
+    owner.free(block);
 }
