@@ -13,7 +13,7 @@ use crate::visit::ROUND;
 /// How long the bins of one heap are emptied, before the rest of them waits for the next sweep: others of its round
 /// are claimed meanwhile.
 const LONGEST_FLUSH_NS: u64 = 500_000;
-/// The same of all heaps in one sweep, which may be a call of the program's.
+/// The same of all heaps in one sweep, which may be a call of the program's; but one batch of each.
 const LONGEST_FLUSHES_NS: u64 = 1_000_000;
 /// Objects between two looks at the time, and for the owner.
 const FLUSH_BATCH: usize = 128;
@@ -54,11 +54,11 @@ impl Mm {
         let pages = self.pages();
         pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
         let mut purged = 0;
-        let flush_until = self.machine().now_ns() + LONGEST_FLUSHES_NS;
+        let mut flush_ns = LONGEST_FLUSHES_NS;
         if let Some(own) = own {
             // SAFETY: the caller's heap.
             let entered = unsafe { own.as_ref() }.try_enter();
-            purged += entered.map_or(0, |mut entered| entered.sweep(sweep, flush_until));
+            purged += entered.map_or(0, |mut entered| entered.sweep(sweep, &mut flush_ns));
         }
         purged += self.drain_dead(Some(sweep.after(purged)), Patience::PassBy, None).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
@@ -72,23 +72,23 @@ impl Mm {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                purged += self.sweep_round(&round, sweep.after(purged), flush_until);
+                purged += self.sweep_round(&round, sweep.after(purged), &mut flush_ns);
                 nr = 0;
             }
         }
-        purged + self.sweep_round(&round[..nr], sweep.after(purged), flush_until)
+        purged + self.sweep_round(&round[..nr], sweep.after(purged), &mut flush_ns)
     }
 
     fn sweep_round(
         &self,
         heaps: &[Option<&'static Heap>],
         sweep: Sweep,
-        flush_until: u64,
+        flush_ns: &mut u64,
     ) -> usize {
         let mut purged = 0;
         let begin = |heap: &Heap| heap.begin_visit() && heap.close_if_idle(sweep.idle_for);
         self.visit_round(heaps, &begin, &mut |entered| {
-            purged += entered.sweep(sweep.after(purged), flush_until);
+            purged += entered.sweep(sweep.after(purged), flush_ns);
         });
         purged
     }
@@ -135,12 +135,12 @@ impl Heap {
 }
 
 impl Entered<'_> {
-    fn sweep(&mut self, sweep: Sweep, flush_until: u64) -> usize {
+    fn sweep(&mut self, sweep: Sweep, flush_ns: &mut u64) -> usize {
         let heap = self.heap();
         let epoch = heap.epoch();
         let mut is_idle = heap.is_idle(epoch, sweep.idle_for);
         if is_idle {
-            let bins = self.empty_closed_bins(sweep, flush_until);
+            let bins = self.empty_closed_bins(sweep, flush_ns);
             is_idle = self.drain(sweep.how.deadline_ns).is_whole && bins;
         } else {
             // An owner that runs now and then may not look for long.
@@ -159,9 +159,9 @@ impl Entered<'_> {
         holes.nr_pages
     }
 
-    /// Empties the bins of an owner that slept since they were closed, as far as that goes in time; whether there
-    /// is nothing more to do about them: they are empty, or its own.
-    fn empty_closed_bins(&mut self, sweep: Sweep, flush_until: u64) -> bool {
+    /// Empties the bins of an owner that slept since they were closed, as far as that goes in what is left of
+    /// `flush_ns`; whether there is nothing more to do about them: they are empty, or its own.
+    fn empty_closed_bins(&mut self, sweep: Sweep, flush_ns: &mut u64) -> bool {
         let heap = self.heap();
         if !self.has_bins() {
             return !(self.is_visitor() && heap.may_close_bins(sweep.idle_for));
@@ -170,24 +170,32 @@ impl Entered<'_> {
             return false;
         }
         let mm = heap.mm();
-        let deadline = sweep.how.deadline_ns.unwrap_or(u64::MAX).min(flush_until);
-        let end = deadline.min(mm.machine().now_ns() + LONGEST_FLUSH_NS);
+        let start = mm.machine().now_ns();
+        let end = start + LONGEST_FLUSH_NS.min(*flush_ns);
+        let end = sweep.how.deadline_ns.map_or(end, |deadline| deadline.min(end));
         let mut had_any = false;
-        for class in SizeClass::all() {
+        let is_whole = SizeClass::all().all(|class| {
             while self.has_in_bin(heap, class) {
-                if self.is_wanted() || mm.is_over(Some(end)) {
+                // One batch in any case, so that each heap gets on.
+                if had_any && (self.is_wanted() || mm.is_over(Some(end))) {
                     return false;
                 }
                 self.flush_newest(heap, class, FLUSH_BATCH);
                 had_any = true;
             }
-        }
+            true
+        });
         if had_any {
+            *flush_ns = flush_ns.saturating_sub(mm.machine().now_ns().saturating_sub(start));
+        }
+        if had_any && is_whole {
             mm.vmstat().note_bins_emptied();
         }
-        // What comes into them from now on is for another time.
-        heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
-        true
+        if is_whole {
+            // What comes into them from now on is for another time.
+            heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
+        }
+        is_whole
     }
 
     /// Whether a partly used slab changed after `generation`, or the owner is back.

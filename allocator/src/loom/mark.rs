@@ -30,7 +30,7 @@ use crate::mark;
 /// Where the owner's stack stands; a handler's is below.
 const PLACE: u32 = 64;
 /// Points of a call at which a handler may come.
-const POINTS: usize = 6;
+const POINTS: usize = 7;
 
 struct Heap {
     gate: Gate,
@@ -95,18 +95,22 @@ struct Owner {
     /// Points until its handler comes.
     handler: Cell<Option<usize>>,
     handled: Cell<u32>,
+    /// The call is about to end, and has ended its mark of the detour: where somebody watches, a handler takes
+    /// the heap by that.
+    is_ending: Cell<bool>,
 }
 
 impl Owner {
     fn new(heap: &Arc<Heap>, handler: Option<usize>) -> Owner {
-        Owner { heap: Arc::clone(heap), handler: Cell::new(handler), handled: Cell::new(0) }
+        let (heap, handler) = (Arc::clone(heap), Cell::new(handler));
+        Owner { heap, handler, handled: Cell::new(0), is_ending: Cell::new(false) }
     }
 
     fn point(&self) {
         let left = self.handler.take();
         if left == Some(0) {
             reached("handler");
-            let done = self.call(PLACE / 2);
+            let done = if self.is_ending.take() { self.watched() } else { self.call(PLACE / 2) };
             self.handled.set(self.handled.get() + done.unwrap_or(0));
             if done.is_none() {
                 reached("inside");
@@ -171,14 +175,24 @@ impl Owner {
 
     fn end(&self) {
         let mark = &self.heap.mark;
+        self.is_ending.set(true);
         loop {
             self.point();
             let found = mark.load(Relaxed);
             self.point();
             if self.heap.whole(|| mark::end_as(mark, found)) {
-                return self.point();
+                break;
             }
+            reached("ended");
         }
+        self.is_ending.set(false);
+    }
+
+    /// A call of a handler that took the detour, at the end of another one.
+    fn watched(&self) -> Option<u32> {
+        let mark = &self.heap.mark;
+        self.heap.whole(|| mark::take_over(mark, PLACE / 2));
+        Some(self.miss())
     }
 
     fn open(&self) -> bool {
@@ -233,8 +247,9 @@ fn handlers() {
         [false, true].into_iter().flat_map(|closed| (0..POINTS).map(move |at| (closed, at)));
     for (is_closed, at) in points {
         let situation = match (is_closed, at) {
-            (false, 1..=2) | (true, 3..) => "inside",
+            (false, 1..=2) | (true, 3..=4) => "inside",
             (true, 2) => "again",
+            (true, 6) => "ended",
             _ => "handler",
         };
         check("mark:handlers", &["handler", situation], move || {

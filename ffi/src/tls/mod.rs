@@ -116,7 +116,7 @@ impl Block {
     #[inline(always)]
     pub(crate) fn put(self, heap: *mut HeapHot) {
         if heap != empty() {
-            // First, while the mark keeps handlers out: one of them may exchange the heap.
+            // First, while the mark keeps handlers out that take a heap: one of them may exchange it.
             self.store::<0>(heap.expose_provenance());
             compiler_fence(Release);
             // SAFETY: a heap of this thread.
