@@ -124,8 +124,12 @@ impl Heap {
 
     /// No thread has hits there from now on, until one puts it back: [`Heap::release`].
     pub(crate) fn leave_bins(&self) {
-        // SAFETY: a field of the heap. Closed or not: who is in it has its bins in any case.
-        mark::leave(unsafe { &*self.hot() }.mark());
+        // SAFETY: a field of the heap.
+        let hot = unsafe { &*self.hot() };
+        // Nobody closes what is absent. Else, closed or not: who is in the heap has its bins in any case.
+        if hot.frame() != mark::ABSENT {
+            mark::leave(hot.mark());
+        }
     }
 
     /// The owner goes on with this heap instead of `old`, in the same call.
