@@ -27,7 +27,8 @@
 //!
 //! **Owner.** A mark is one instruction that looks and stores, `cmpxchg` without a lock. Another processor
 //! may come between its two halves, but not this one's scheduler, nor an interrupt: the owner is always
-//! before or behind it. If a hit finds `CLOSED`, the call adds its place, goes in by the gate, opens the bins
+//! before or behind it. A hit that a heap profile watches has marked its detour first, from which handlers know of it.
+//! If a hit finds `CLOSED`, the call adds its place, goes in by the gate, opens the bins
 //! there, and goes on as ever. If a visitor is there, it does without its bins as well as its heap
 //! (`heap/visited.rs`), and leaves them closed.
 //!
@@ -62,7 +63,7 @@
 //!
 //! A place whose low half is 0 is none (and one that is no multiple of 4, as only assembly has it, looks closed),
 //! and a hit of such a call not seen: one in four thousand million, of those
-//! inlined into a Rust program only (`ffi/src/tls`). Its thread would have to lose its processor in it
+//! inlined into a Rust program or watched only (`ffi/src/tls`). Its thread would have to lose its processor in it
 //! from one sweep to a later one; calls that come here see to it that their place is another.
 //!
 //! This needs the instruction and the barrier. Other processors have no such instruction: a pair of load and

@@ -86,19 +86,12 @@ impl Heap {
         }
     }
 
-    /// The owner, who has marked the detour, marks `hot` with the same place; whether it has the bins.
+    /// The owner, who has marked the detour, marks `hot` with the same place.
     #[inline]
-    pub fn mark_bins(&self) -> bool {
+    fn mark_bins(&self) {
         // SAFETY: both are fields of the heap.
         let (hot, place) = unsafe { (&*self.hot(), (*self.detour()).frame()) };
-        mark::take_over(hot.mark(), place)
-    }
-
-    /// Ends what [`Heap::mark_bins`] began, before the detour.
-    #[inline]
-    pub fn put_bins(&self) {
-        // SAFETY: a field of the heap.
-        unsafe { &*self.hot() }.end();
+        mark::take_over(hot.mark(), place);
     }
 
     /// Whether a call of the owner has to do without the bins, until it has been inside the gate.

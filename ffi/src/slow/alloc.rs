@@ -126,10 +126,10 @@ fn zero(block: Block, size: usize) {
 }
 
 /// A hit on the detour that the heap profile takes no sample of: nearly all are, so this is as short
-/// as it can be. Null if it is none, with nothing changed.
+/// as it can be, and marks the bins as any other. Null if it is none, with nothing changed but marks.
 #[inline(always)]
 fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
-    let may_hit = |own: &&Heap| own.countdown().covers(size) && own.mark_bins();
+    let may_hit = |own: &&Heap| own.countdown().covers(size) && tls::try_mark(own.hot());
     let Some(own) = sampled_heap(heap).filter(may_hit) else {
         return ptr::null_mut();
     };
@@ -137,7 +137,7 @@ fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
     let object = unsafe { HeapHot::pop(own.hot(), size) };
     if !object.is_null() {
         own.countdown().spend(size);
-        own.put_bins();
+        tls::unmark(own.hot());
         tls::unmark(heap);
     }
     object

@@ -74,11 +74,11 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
     // As `hit_between_samples`.
     if let Some(own) = sampled_heap(heap)
         && profile::is_unsampled(object.addr().get())
-        && own.mark_bins()
+        && tls::try_mark(own.hot())
         // SAFETY: the heap is the thread's own; the caller gives the object up.
         && unsafe { HeapHot::push(own.hot(), object.as_ptr()) }
     {
-        own.put_bins();
+        tls::unmark(own.hot());
         tls::unmark(heap);
         return;
     }
