@@ -27,8 +27,8 @@
 //! | KFENCE: a few objects are checked          | `fence`                                 |
 //! | `__alloc_pages_slowpath`, vmscan           | crate `zonal-reclaim`, above this one   |
 //!
-//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, `mark`, then the
-//! page layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
+//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, then the page
+//! layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
 //! heap it implements, and a failed operation has changed nothing.
 #![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
 
@@ -73,7 +73,6 @@ mod lock;
 mod lookout;
 #[cfg(zonal_loom)]
 mod loom;
-mod mark;
 mod meta;
 mod misuse;
 pub mod mm;

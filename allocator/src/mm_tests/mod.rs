@@ -1,6 +1,5 @@
 //! The whole instance on the real machine.
 
-mod asleep;
 mod deep;
 mod dense;
 mod empties;
