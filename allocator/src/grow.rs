@@ -2,12 +2,12 @@
 
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
+use crate::bound::Footing;
 use crate::lock::lock_unless;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
 use crate::policy::is_in_turn;
-use crate::room::Footing;
 use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::turns::Weights;

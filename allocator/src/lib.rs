@@ -28,92 +28,116 @@
 //! | `__alloc_pages_slowpath`, vmscan           | crate `zonal-reclaim`, above this one   |
 //!
 //! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, then the page
-//! layer from [`pages`] down. Nothing here is a `static` that changes, nothing allocates from the
-//! heap it implements, and a failed operation has changed nothing.
+//! layer from [`pages`] down. The modules below are grouped by what they are about.
+//!
+//! Nothing here is a `static` that changes, nothing allocates from the heap it implements, and a
+//! failed operation has changed nothing.
 #![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
 
-mod audit;
+// A thread's heap: hits, misses, and what other threads do to it.
 mod bin;
-mod buddy;
-mod charge;
-mod check;
-mod checked;
-mod chunk;
 pub mod class;
-mod collapse;
-mod commons;
-mod contig;
-mod dead;
 mod deferred;
-mod density;
-mod describe;
-mod doorbell;
 mod drain;
-mod error;
-mod fault;
-mod fence;
-mod firm;
 mod flight;
-mod fork;
 mod free;
 mod gate;
 mod group;
-mod grow;
-mod guard;
 mod heap;
-mod holes;
-mod holing;
-mod huge;
+mod outbox;
+mod refill;
+mod remote;
+mod reuse;
+mod slab;
+
+// Heaps together: who has which, who visits them, what ended threads leave.
+mod commons;
+mod dead;
+mod fork;
+mod registry;
+mod sweep;
+mod visit;
+
+// Large blocks: runs of pages.
 mod kept_pool;
 mod kept_room;
 mod kept_runs;
 mod large;
 mod large_cache;
-mod lock;
-mod lookout;
-#[cfg(zonal_loom)]
-mod loom;
-mod meta;
-mod misuse;
-pub mod mm;
-mod node;
 mod node_cache;
-mod numastat;
-pub mod order;
-mod outbox;
+mod resize;
+mod slack;
+
+// Huge blocks, mapped directly or made of many pageblocks.
+mod contig;
+mod huge;
+
+// The page layer: the zones of nodes, and what they are made of.
+mod buddy;
+mod charge;
+mod chunk;
+mod grow;
+mod holes;
+mod node;
 mod pagemap;
 pub mod pages;
-#[cfg(test)]
-mod pages_proptest;
-#[cfg(test)]
-mod pages_tests;
 mod pcp;
-mod pfn;
-mod policy;
-pub mod profile;
 mod purge;
-mod refill;
-mod registry;
-mod remote;
-mod resize;
-mod reuse;
-mod room;
-pub mod run;
 mod section;
-mod slab;
-mod slack;
-mod snapshot;
-mod strays;
-mod survey;
-mod sweep;
-pub mod sync;
-mod turns;
-mod visit;
-mod vmstat;
+mod thp;
 pub mod watermark;
 mod window;
 pub mod word;
 pub mod zone;
+
+// Nodes: which one serves a request, and what is promised of it.
+mod bound;
+mod node_reclaim;
+mod policy;
+mod turns;
+
+// The whole, and what the crate above asks of it.
+mod doorbell;
+mod lookout;
+pub mod mm;
+
+// Misuse, and what finds it.
+mod check;
+mod checked;
+mod describe;
+mod fence;
+mod guard;
+mod misuse;
+
+// Figures and profiles.
+mod audit;
+mod numastat;
+pub mod profile;
+mod snapshot;
+mod survey;
+mod vmstat;
+
+// What all of it is written in.
+mod error;
+mod fault;
+mod lock;
+mod meta;
+pub mod order;
+mod pfn;
+pub mod run;
+pub mod sync;
+
+// Models and tests.
+#[cfg(zonal_loom)]
+mod loom;
+#[cfg(test)]
+mod mm_proptest;
+#[cfg(test)]
+mod mm_tests;
+#[cfg(test)]
+mod pages_proptest;
+#[cfg(test)]
+mod pages_tests;
 
 pub use bin::{Found, HeapHot, Push};
 pub use charge::{Cap, Edge, UNLIMITED};
@@ -126,14 +150,9 @@ pub use holes::HolesPurged;
 pub use lookout::Lookout;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
+pub use node_reclaim::{NodeReclaimLock, NodeReclaimMode};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};
 pub use purge::{PurgeHow, Reclaimer, is_past};
-pub use room::{NodeReclaimLock, NodeReclaimMode};
 pub use sweep::Sweep;
+pub use thp::Thp;
 pub use zonal_numa::PAGE_SIZE;
-pub use zone::Thp;
-
-#[cfg(test)]
-mod mm_proptest;
-#[cfg(test)]
-mod mm_tests;

@@ -14,9 +14,9 @@ use crate::pages_tests::{N0, Rig};
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
 use crate::run::PageRun;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
-use crate::zone::Thp;
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -16,6 +16,7 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use self::cache::{CACHE_BYTES, CACHE_NS};
 use self::index::{Index, Mapping, State};
+use crate::bound::Footing;
 use crate::error::AllocError;
 use crate::grow::HugePolicy;
 use crate::lock::{FutexLock, Mutex};
@@ -24,9 +25,8 @@ use crate::mm::Request;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
 use crate::policy::is_in_turn;
-use crate::room::Footing;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
-use crate::zone::Thp;
 
 /// The huge blocks of all nodes.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use super::Huge;
 use super::index::{Index, Mapping, State};
+use crate::bound::Footing;
 use crate::pages::Pages;
-use crate::room::Footing;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
-use crate::zone::Thp;
 
 /// A block that grows gets one part in so many more than asked for.
 const GROWTH_PART: usize = 8;

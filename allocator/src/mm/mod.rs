@@ -14,7 +14,6 @@ use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
 use crate::checked;
 use crate::deferred::Deferred;
-use crate::density::Density;
 use crate::doorbell::Doorbell;
 use crate::fence::Fence;
 use crate::flight::Flight;
@@ -23,10 +22,11 @@ use crate::guard::Guards;
 use crate::heap::{Heap, HeapId};
 use crate::huge::Huge;
 use crate::meta::{self, Meta};
+use crate::node_reclaim::NodeReclaimMode;
 use crate::pages::{PageConfig, Pages};
 use crate::policy::Placing;
 use crate::registry::Registry;
-use crate::room::NodeReclaimMode;
+use crate::thp::Density;
 use crate::vmstat::Vmstat;
 
 pub(crate) use alloc::PAGEBLOCK_BYTES;

@@ -3,9 +3,9 @@
 use zonal_numa::{MAX_NODES, NodeMask};
 
 use crate::charge::UNLIMITED;
-use crate::room::NodeReclaimMode;
+use crate::node_reclaim::NodeReclaimMode;
+use crate::thp::Thp;
 use crate::watermark::WatermarkFactors;
-use crate::zone::Thp;
 
 /// What the OS is told about where a section's memory shall be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

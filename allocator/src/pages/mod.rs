@@ -27,22 +27,22 @@ use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
-use crate::density::Density;
 use crate::kept_pool::KeptPool;
 use crate::lock::Mutex;
 use crate::lookout::Lookout;
 use crate::node::Node;
 use crate::node_cache::NodeCache;
+use crate::node_reclaim::NodeReclaimMode;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
-use crate::room::NodeReclaimMode;
 use crate::section::Sections;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+use crate::thp::{Density, Thp};
 use crate::window::Window;
 use crate::word::Migratetype;
-use crate::zone::{Env, Thp};
+use crate::zone::Env;
 
 pub use crate::charge::UNLIMITED;
 pub use config::{PageConfig, Placement};

@@ -10,8 +10,8 @@ use crate::charge::UNLIMITED;
 use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::PageConfig;
 use crate::run::PageRun;
+use crate::thp::Thp;
 use crate::word::Migratetype;
-use crate::zone::Thp;
 
 #[test]
 fn migratetypes_keep_to_their_pageblocks() {

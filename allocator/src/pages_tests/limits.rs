@@ -9,9 +9,9 @@ use super::{N0, PAGE_SIZE, Rig, exhausted};
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{PageConfig, UNLIMITED};
 use crate::purge::PurgeHow;
+use crate::thp::Thp;
 use crate::watermark::{WatermarkLevel, Watermarks};
 use crate::word::{Migratetype, PageWord};
-use crate::zone::Thp;
 
 #[test]
 fn a_limit_counts_resident_pages_and_purging_makes_room() {

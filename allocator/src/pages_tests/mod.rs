@@ -16,9 +16,9 @@ use crate::error::AllocError;
 use crate::order::Order;
 use crate::pages::{PageConfig, Pages};
 use crate::run::PageRun;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
-use crate::zone::Thp;
 
 pub(crate) const N0: NodeId = NodeId::ZERO;
 

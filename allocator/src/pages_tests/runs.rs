@@ -12,9 +12,9 @@ use crate::pages::PageConfig;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
 use crate::run::PageRun;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 use crate::word::{Migratetype, PageWord};
-use crate::zone::Thp;
 
 #[test]
 fn runs_have_exactly_the_pages_asked_for() {

@@ -21,11 +21,12 @@
 use zonal_numa::probe;
 
 use super::row::Rows;
-use super::{Env, Request, Shortage, Thp, Zone};
+use super::{Env, Request, Shortage, Zone};
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
+use crate::thp::Thp;
 use crate::word::Migratetype;
 
 /// From so many pages on, first slabs not counted, a dense heap takes huge pages.
@@ -134,7 +135,7 @@ impl Zone {
     /// or sparse one would hold far more resident than it uses. Of the first slab of a class in a
     /// heap nobody knows how much will be used, and many threads have many of these; the next one is
     /// asked for because that one is full, or lies in a cache: there must be several times as many. Large
-    /// blocks tell when they are freed ([`crate::density`]); one that fills a pageblock shares it with nobody.
+    /// blocks tell when they are freed ([`crate::thp`]); one that fills a pageblock shares it with nobody.
     fn wants_huge(&self, env: &Env<'_>, req: &Request) -> bool {
         match env.thp {
             Thp::Always => true,

@@ -29,6 +29,7 @@ use crate::purge::Reclaimer;
 use crate::run::PageRun;
 use crate::section::Section;
 use crate::sync::atomic::AtomicUsize;
+use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
 
@@ -49,18 +50,6 @@ pub(crate) struct Env<'a> {
     /// Pages that may get memory by being handed out before somebody looks whether the node has
     /// room: none where nothing is bound to it.
     pub(crate) allowance: Option<&'a AtomicUsize>,
-}
-
-/// When new pageblocks come from sections of huge pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Thp {
-    /// Once the heap of the node is large and dense.
-    #[default]
-    Auto,
-    /// From the first page.
-    Always,
-    /// Not at all.
-    Never,
 }
 
 /// One request for a run.

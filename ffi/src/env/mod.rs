@@ -11,8 +11,7 @@ mod value;
 use core::ffi::{CStr, c_char};
 
 use zonal_allocator::watermark::WatermarkFactors;
-use zonal_allocator::zone::Thp;
-use zonal_allocator::{NodeReclaimMode, Weights};
+use zonal_allocator::{NodeReclaimMode, Thp, Weights};
 use zonal_numa::{MAX_NODES, MemPolicy, weak_symbol};
 use zonal_stats::Format;
 

@@ -1,9 +1,12 @@
-//! Whether a node that memory is bound to has room for more.
+//! Nodes that memory is bound to: whether such a node has room for more.
 //!
 //! The kernel answers a bound node that is full by going to other nodes, or under its own
 //! `MPOL_BIND` by killing the process; here it ends in ENOMEM. Far from full, pages come with the
 //! first touch as everywhere. Near full they are taken, and looked at, before anybody gets them:
-//! `firm.rs`.
+//! [`firm`]. What the kernel put elsewhere all the same is found later, and moved home: [`strays`].
+
+mod firm;
+mod strays;
 
 use zonal_numa::{NodeId, NodeMemory, PAGE_SIZE};
 
@@ -41,66 +44,7 @@ pub(crate) enum Footing {
 #[derive(Debug, Default)]
 pub(crate) struct FullMark(pub(crate) AtomicUsize);
 
-/// What `node_reclaim` may take, by the bits of the kernel's `zone_reclaim_mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct NodeReclaimMode(u8);
-
-impl NodeReclaimMode {
-    /// Others are asked at once.
-    pub const OFF: NodeReclaimMode = NodeReclaimMode(0);
-    /// All bits that there are.
-    const ALL: u8 = 7;
-
-    /// The mode of these bits; none if there are others.
-    pub const fn from_bits(bits: usize) -> Option<NodeReclaimMode> {
-        if bits <= Self::ALL as usize { Some(NodeReclaimMode(bits as u8)) } else { None }
-    }
-
-    /// Whether a node reclaims at all before others are asked.
-    pub const fn is_on(self) -> bool {
-        self.0 != 0
-    }
-
-    /// 2: freed mappings that are kept for reuse, too.
-    pub const fn takes_mappings(self) -> bool {
-        self.0 & 2 != 0
-    }
-
-    /// 4: what the caches of other threads hold, too.
-    pub const fn takes_from_threads(self) -> bool {
-        self.0 & 4 != 0
-    }
-}
-
-/// One thread reclaims on a node: ends when dropped.
-#[derive(Debug)]
-pub struct NodeReclaimLock<'a>(&'a Node);
-
-impl Drop for NodeReclaimLock<'_> {
-    fn drop(&mut self) {
-        // Relaxed: it orders nothing, it only keeps others from the same work.
-        self.0.reclaiming.store(false, Relaxed);
-    }
-}
-
 impl Pages {
-    /// Keeps others from reclaiming on the node meanwhile; none if somebody does it already.
-    pub fn begin_node_reclaim(&self, id: NodeId) -> Option<NodeReclaimLock<'_>> {
-        let node = self.node(id)?;
-        // Relaxed: as above. Not `then_some`: a lock that nobody gets would end that of the other.
-        (!node.reclaiming.swap(true, Relaxed)).then(|| NodeReclaimLock(node))
-    }
-
-    /// Counts what came of it.
-    pub fn note_node_reclaim(&self, id: NodeId, success: bool) {
-        if let Some(node) = self.node(id) {
-            let stat = &node.numastat;
-            let word = if success { &stat.reclaim_success } else { &stat.reclaim_failed };
-            word.fetch_add(1, Relaxed);
-        }
-    }
-
     /// Whether memory is bound to the node.
     pub(crate) fn is_bound(&self, id: NodeId) -> bool {
         self.node(id).is_some_and(Node::is_bound)
@@ -175,7 +119,7 @@ impl Node {
         true
     }
 
-    /// Whether memory is bound to the node, and nobody knows it to be far from full: see `firm.rs`.
+    /// Whether memory is bound to the node, and nobody knows it to be far from full: see [`firm`].
     pub(crate) fn is_firm(&self) -> bool {
         self.is_bound() && !self.ample.load(Relaxed)
     }

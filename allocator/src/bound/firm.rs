@@ -8,11 +8,11 @@
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
+use super::Footing;
 use crate::node::Node;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::{Isolated, Reclaimer};
-use crate::room::Footing;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;

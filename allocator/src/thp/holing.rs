@@ -9,7 +9,9 @@ use crate::pagemap::PageMap;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
-use crate::zone::{Thp, Zone};
+use crate::zone::Zone;
+
+use super::Thp;
 
 impl Pages {
     /// Whether a section of huge pages is to be holed, of which `nr_pages` more could be had in this
