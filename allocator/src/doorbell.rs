@@ -189,7 +189,7 @@ impl Doorbell {
         self.round.store(self.round.load(Relaxed) | 1, Relaxed);
     }
 
-    /// The keeper: it is over.
+    /// The keeper: its round is over.
     pub fn end_round(&self) {
         self.round.store((self.round.load(Relaxed) | 1).wrapping_add(1), Relaxed);
         if !fault("doorbell_round_silent") {

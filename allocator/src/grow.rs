@@ -64,7 +64,7 @@ impl Pages {
             Footing::Ample if held_back => return Growth::Own,
             Footing::Ample => false,
             Footing::Firm => match self.fill_free(id) {
-                // That may do.
+                // The free blocks that have memory now may do.
                 Some(true) => return Growth::Own,
                 Some(false) => true,
                 None => return Growth::Refused,

@@ -28,7 +28,7 @@ pub struct Lookout {
 const HALF_LIFE_NS: u64 = 100_000_000;
 
 impl Lookout {
-    /// Callers never look.
+    /// For [`Lookout::open_from`]: callers never look.
     pub const NEVER: usize = usize::MAX;
 
     pub(crate) fn new() -> Lookout {
@@ -53,7 +53,7 @@ impl Lookout {
         self.callers_from.load(Relaxed)
     }
 
-    /// Somebody looks now.
+    /// Notes that somebody looks now.
     pub fn note(&self, now: u64) {
         self.at_ns.store(now, Relaxed);
     }

@@ -37,7 +37,7 @@ pub(crate) struct Section {
     nr_committed: AtomicU32,
     node: AtomicU8,
     huge: AtomicU8,
-    /// One of the three below.
+    /// [`WHOLE`], [`HOLED`] or [`REFUSED`].
     holed: AtomicU8,
     /// The generation in which it was last holed, and how often it was, modulo 256.
     holed_at: AtomicU32,
@@ -187,7 +187,7 @@ impl Section {
         Some(next as usize)
     }
 
-    /// The rest stays as it is.
+    /// Collapses no more of it: the rest stays in small pages.
     pub(crate) fn end_collapse(&self) {
         self.to_collapse.store(0, Relaxed);
     }

@@ -27,7 +27,7 @@ pub struct Vmstat {
     some: Stalled,
     full: Stalled,
     nr_stalled: AtomicU32,
-    /// One of the three below.
+    /// [`KEPT`], [`EXCEEDED`] or [`REPORTED`].
     soft_limit: AtomicU32,
 }
 
@@ -104,7 +104,7 @@ impl Vmstat {
         }
     }
 
-    /// It is no more.
+    /// One thread less is in direct reclaim.
     pub fn end_stall(&self, now: u64) {
         let before = self.nr_stalled.fetch_sub(1, Relaxed);
         self.full.end(now);

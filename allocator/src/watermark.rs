@@ -43,7 +43,7 @@ pub struct WatermarkFactors {
 }
 
 impl WatermarkFactors {
-    /// The kernel's.
+    /// The kernel's defaults.
     pub const DEFAULT: WatermarkFactors = WatermarkFactors { scale: 10, boost: 15_000 };
 }
 

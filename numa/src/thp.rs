@@ -8,7 +8,7 @@ pub enum ThpMode {
     Always = 1,
     /// Only mappings that ask for them.
     Madvise = 2,
-    /// None.
+    /// No mapping gets them.
     Never = 3,
     /// The file is absent, forbidden or odd.
     Unknown = 4,

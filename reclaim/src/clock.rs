@@ -23,17 +23,18 @@ pub(crate) fn generations(ns: u64) -> u32 {
 /// The clock of ages.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// The last round began.
+    /// When the last round began.
     last_ns: u64,
-    /// What it shows.
+    /// The time that it shows.
     awake_ns: u64,
-    /// What has passed of the generation.
+    /// Time since the present generation began.
     passed_ns: u64,
     /// Time that counts for nobody's age, in all and since the last round.
     asleep_ns: u64,
     slept_ns: u64,
-    /// Who has a thread of its own waits since then, for so long.
+    /// When the background thread began to wait for its next round,
     waits_since: u64,
+    /// and for how long it asked.
     asked_ns: u64,
 }
 
@@ -52,8 +53,8 @@ impl Clock {
     }
 
     /// Goes on after a time for which nobody looked, which is returned. Who comes back for what was purged
-    /// before would have needed an age beyond that time, so it counts as far as an age can go; more of it
-    /// would only make forget. Chunks and slabs do not age by it: they may have been used just now.
+    /// before would have needed an age beyond that time, so it counts, but for no more than an age can be:
+    /// else what was learnt would be forgotten. Chunks and slabs do not age by it: they may have been used just now.
     pub(crate) fn resume(&mut self, now: u64, asleep_ns: u64) -> u64 {
         let off_duty = now.saturating_sub(self.last_ns);
         let awake_ns = self.awake_ns + off_duty.min(MAX_AGE_NS);

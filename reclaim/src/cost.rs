@@ -11,7 +11,7 @@ const BURST_NS: u64 = 100_000_000;
 /// To purge a page takes less, in nanoseconds.
 const PAGE_NS: u64 = 500;
 
-/// What may be spent.
+/// The time that rounds may still take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Credit {
     ns: u64,
@@ -23,12 +23,12 @@ impl Credit {
         Credit { ns: BURST_NS }
     }
 
-    /// So much time passed.
+    /// Adds what rounds may take of the time that passed.
     pub(crate) fn earn(&mut self, passed_ns: u64) {
         self.ns = (self.ns + passed_ns / COST_SHARE).min(BURST_NS);
     }
 
-    /// A round took so long.
+    /// Takes off what a round took.
     pub(crate) fn spend(&mut self, ns: u64) {
         self.ns = self.ns.saturating_sub(ns);
     }

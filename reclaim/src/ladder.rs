@@ -14,7 +14,7 @@ use crate::scan;
 pub enum Rung {
     /// First attempt, at the low watermark.
     Low,
-    /// Dipped to min.
+    /// Second attempt, at the min watermark.
     Min,
     /// The own thread's caches are back in the zone.
     OwnDrained,
@@ -39,7 +39,7 @@ pub enum Rung {
 /// What to do before the next attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Nothing: only look deeper.
+    /// Nothing: the next attempt may go down to the min watermark.
     Dip,
     /// Give the own thread's caches back.
     DrainOwn,

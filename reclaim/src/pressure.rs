@@ -53,11 +53,11 @@ pub struct Pressure {
 /// How closely the bounds have to be watched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Watch {
-    /// There is none.
+    /// Nothing bounds memory.
     No,
-    /// There is one.
+    /// There is a bound, far away.
     Loose,
-    /// It is near.
+    /// A bound is near.
     Close,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Stall {
     nr_before: usize,
     /// Pages reclaimed in this pass.
     pub(crate) progress: usize,
-    /// And in all passes.
+    /// Pages reclaimed in all passes.
     nr_reclaimed: usize,
     pub(crate) nr_loops: u32,
 }

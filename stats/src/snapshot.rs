@@ -41,17 +41,17 @@ pub struct Snapshot {
     pub map_start: u64,
     /// The process outside the nodes.
     pub process: Process,
-    /// Its events.
+    /// Events of the process.
     pub process_events: ProcessEvents,
     /// Events of all heaps.
     pub heap_events: HeapEvents,
-    /// Entries in use of `classes`, `nodes`, `sections` and `pageblocks`.
+    /// Entries in use of `classes`,
     pub nr_classes: u64,
-    /// See above.
+    /// of `nodes`,
     pub nr_nodes: u64,
-    /// See above.
+    /// of `sections`,
     pub nr_sections: u64,
-    /// See above.
+    /// and of `pageblocks`.
     pub nr_pageblocks: u64,
     /// Sections and huge blocks for which the table had no room.
     pub nr_sections_left_out: u64,

@@ -23,14 +23,14 @@ pub struct Cap {
 /// The last pages before the kernel kills, in charged pages; [`UNLIMITED`] where it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// They begin here.
+    /// From so many on requests pass only in steps.
     pub from: usize,
-    /// And end here.
+    /// At so many the kernel kills.
     pub killed_from: usize,
 }
 
 impl Edge {
-    /// Nobody is killed.
+    /// The kernel does not kill.
     pub const NONE: Edge = Edge { from: UNLIMITED, killed_from: UNLIMITED };
 
     /// So many of the `nr_pages` that shall pass next may do so where `charged` are: all that lie before the

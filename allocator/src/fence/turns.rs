@@ -42,7 +42,7 @@ pub(super) struct Resting {
 impl Resting {
     const NONE: Resting = Resting { slots: [None; NR_RESTING], next: 0 };
 
-    /// The oldest, for a new one.
+    /// Puts a slot in the place of the oldest, which it returns.
     pub(super) fn exchange(&mut self, slot: Option<(u8, u8)>) -> Option<(u8, u8)> {
         let oldest = mem::replace(&mut self.slots[self.next], slot);
         self.next = (self.next + 1) % NR_RESTING;

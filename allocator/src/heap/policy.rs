@@ -70,7 +70,7 @@ impl Heap {
         self.is_pinned.get()
     }
 
-    /// For whoever made it.
+    /// From here on all its memory is of its node. Only for who made it, before others see it.
     pub(crate) fn pin(&self) {
         self.is_pinned.set(true);
     }

@@ -59,7 +59,7 @@ impl Index {
         let Some(i) = self.find(addr) else { return };
         let mapping = &mut self.items_mut()[i];
         if pages.thp == Thp::Auto && !mapping.by_huge_pages {
-            // A wish.
+            // Advice: nothing changes if it is refused.
             let _ = pages.machine.advise_huge(mapping.span, true);
             mapping.by_huge_pages = true;
         }

@@ -164,7 +164,7 @@ impl Pages {
         NodeMask::from_bits(self.allowed.load(Relaxed))
     }
 
-    /// Reads them again.
+    /// Reads again which nodes the process may use.
     pub fn refresh_allowed(&self) {
         if self.online.count() > 1 {
             self.allowed.store(self.machine.allowed_nodes().bits(), Relaxed);

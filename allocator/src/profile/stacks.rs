@@ -33,7 +33,7 @@ pub(crate) type Frame = AtomicUsize;
 /// One stack and its figures; objects in 1/256, as [`Weight`] has them.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// 0: free.
+    /// That of its frames; 0 while the entry is free.
     hash: AtomicU64,
     /// Where the frames start, above [`DEPTH_BITS`] with their number. 0: not there (yet).
     frames: AtomicUsize,

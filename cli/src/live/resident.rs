@@ -105,7 +105,7 @@ struct Kernel {
 enum By {
     /// Whether a page is in memory.
     Pagemap(File),
-    /// And on which node.
+    /// On which node a page is in memory.
     MovePages(libc::pid_t),
 }
 
@@ -151,7 +151,7 @@ impl Kernel {
         Ok(on)
     }
 
-    /// Of any number of pages.
+    /// Pages in memory of a range of any length.
     fn resident_range(&self, start: u64, nr_pages: u64) -> Result<u64> {
         let mut sum = 0;
         for first in (0..nr_pages).step_by(PAGES as usize) {

@@ -24,7 +24,7 @@ fn names(stack: &Stack, symbols: &mut Symbols<'_>) -> Vec<String> {
     for frame in &stack.frames {
         for place in symbols.places(*frame) {
             if !(names.is_empty() && is_allocator(&place.function)) {
-                // These separate.
+                // In the output these separate names and stacks.
                 names.push(place.function.replace([';', '\n'], ":"));
             }
         }

@@ -11,7 +11,7 @@ use crate::size::size;
 const NAME: usize = 12;
 const VALUE: usize = 10;
 
-/// Four lines of two.
+/// Four lines, with two rates each.
 pub(super) fn lines(history: &History, width: u16) -> Vec<Line<'static>> {
     let column = usize::from(width) / 2;
     let half = RATES.len() / 2;

@@ -13,10 +13,10 @@ pub(super) struct Process {
     /// None for this command itself, which stands for programs started from the same shell.
     pub(super) pid: Option<u32>,
     pub(super) name: String,
-    /// Lists of what it may use.
+    /// Processors and nodes that it may use, in the kernel's list form.
     pub(super) processors: String,
     pub(super) nodes: String,
-    /// By node.
+    /// How many there are, by node.
     pub(super) threads: BTreeMap<usize, usize>,
     /// Bytes by node, of all its mappings.
     pub(super) memory: BTreeMap<usize, u64>,

@@ -190,7 +190,7 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
     }
 }
 
-/// By the holder of `BUSY`.
+/// Writes the figures into the page. Only for the holder of `BUSY`.
 fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u64) {
     let mut scratch = SCRATCH.load(Relaxed);
     if scratch.is_null() {

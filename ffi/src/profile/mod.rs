@@ -172,7 +172,7 @@ pub fn dump(fd: i32) -> bool {
     }
 }
 
-/// One change at a time.
+/// Starts or stops a profile by `work`, unless somebody else is at it.
 fn change(work: impl FnOnce(&'static zonal_allocator::Mm) -> bool) -> bool {
     let Some(mm) = init::mm() else { return false };
     // ORDERING: Acquire and Release, of one change for the next.

@@ -17,9 +17,9 @@ pub(super) struct Plan {
 /// What becomes of a call that is not to come back yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// The next call will be it.
+    /// It is the next call of its kind.
     Next,
-    /// It was made.
+    /// It was made, and waits.
     Made,
 }
 
@@ -28,7 +28,7 @@ struct Failure {
     call: Call,
     /// Of all calls of this kind, from which one on.
     first: u64,
-    /// None: for good.
+    /// How many calls fail; none for all from there on.
     times: Option<u64>,
     errno: Errno,
 }

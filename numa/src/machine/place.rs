@@ -137,7 +137,7 @@ impl Pages {
         Pages { next: span.addr(), end: span.end(), step, batch: [0; BATCH] }
     }
 
-    /// Never empty.
+    /// The next addresses; none at the end, never an empty batch.
     fn next_batch(&mut self) -> Option<&[usize]> {
         let mut nr = 0;
         while nr < BATCH && self.next < self.end {

@@ -55,7 +55,7 @@ pub struct GroupRoom {
 }
 
 impl GroupRoom {
-    /// Of two levels.
+    /// The tighter bounds of two levels of the hierarchy.
     fn tighter(self, other: Option<GroupRoom>) -> GroupRoom {
         GroupRoom {
             nearest: self.nearest.tighter(other.map(|other| other.nearest)),

@@ -74,7 +74,7 @@ impl Meminfo {
         self.inactive_file.and(self.room())
     }
 
-    /// The room by what is known.
+    /// The room, once the lines that tell it were seen.
     pub(super) fn room(&self) -> Option<Room> {
         let available = self.free?.saturating_add(self.inactive_file.unwrap_or(0));
         Some(Room { total: self.total?, available })

@@ -99,7 +99,7 @@ fn read_distances(root: &str, node: NodeId, online: NodeMask, tables: &mut Table
 /// What the kernel says of a node's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeMemory {
-    /// All of it.
+    /// All memory of the node.
     pub total: usize,
     /// Free. Not all of that is handed out: how much is kept depends on many things.
     pub free: usize,

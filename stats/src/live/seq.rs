@@ -31,7 +31,7 @@ impl<'a> SeqWrite<'a> {
         }
     }
 
-    /// The words are whole.
+    /// Ends the publication: the words are whole.
     pub fn end(self) {
         let order = if fault("seq_end_relaxed") { Relaxed } else { Release };
         // ORDERING: Release, pairs with Acquire in `SeqRead::begin`: the words are stored.
