@@ -136,7 +136,7 @@ fn apply(rig: &Rig, oracle: &mut Oracle, step: Step) {
         Step::Shrink { which, keep } => {
             if let Some(mut run) = oracle.give(rig, which) {
                 let keep = 1 + keep % run.nr_pages();
-                rig.pages.shrink_run(&mut run, keep);
+                rig.shrink(&mut run, keep);
                 // SAFETY: the old token ends here; the new one does not say that it is zero.
                 let run = unsafe { rig.pages.run_from_head(run.into_head(), keep) };
                 oracle.take(rig, run);

@@ -85,6 +85,31 @@ fn deep_bins_leave_room_for_others() {
     assert!(deep.iter().any(|&size| room(owner, size) < 600 << 10));
 }
 
+/// A bin that was deep beside many threads takes no more room where it is cut beside few, whose share is larger.
+#[test]
+fn what_is_cut_never_grows() {
+    let mm = new_mm();
+    let others = [(); 15].map(|()| Owner::attach(mm));
+    let owner = Owner::attach(mm);
+    let size = 32 << 10;
+    for _ in 0..8 {
+        batch(owner, size, 60);
+    }
+    let deep = owner.heap().enter().deep;
+    assert_ne!(deep, 0);
+    let before = room(owner, size);
+    // SAFETY: this thread owns them, and uses them no more.
+    others.into_iter().for_each(|other| unsafe { mm.detach(other.0) });
+    for class in SizeClass::all().filter(|class| (128..4096).contains(&class.size())) {
+        for _ in 0..6 {
+            batch(owner, class.size(), (1 << 20) / class.size());
+        }
+    }
+    assert_eq!(owner.heap().enter().deep & deep, 0, "it was cut");
+    let after = room(owner, size);
+    assert!(after <= before, "{before} -> {after} bytes");
+}
+
 /// A refill takes no more from the slabs than one of a shallow bin.
 #[test]
 fn deep_bins_are_filled_by_frees() {

@@ -102,11 +102,6 @@ impl Pages {
         self.cap() != Cap::NONE || self.online_nodes().any(|node| node.budget.cap() != Cap::NONE)
     }
 
-    /// Pages charged to a node.
-    pub fn charged_to(&self, node: NodeId) -> usize {
-        self.node(node).map_or(0, |home| home.budget.charged())
-    }
-
     /// Pages to reclaim anywhere for the process to have its high mark, if it is below the low one.
     pub fn shortfall(&self) -> usize {
         self.budget.shortfall()

@@ -117,13 +117,6 @@ impl Pages {
         }
     }
 
-    /// Gives all but the first `nr_pages` pages of the run back.
-    pub fn shrink_run(&self, run: &mut PageRun, nr_pages: usize) {
-        if nr_pages < run.nr_pages() {
-            self.free_run(run.split_tail(nr_pages));
-        }
-    }
-
     /// Takes the free pages behind the live run of `have` pages at `head`, so that it has `want`;
     /// false, and nothing changed, when they are not free or not to be had. Owner of the run only.
     pub(crate) fn extend_run(&self, head: Pfn, have: usize, want: usize) -> bool {

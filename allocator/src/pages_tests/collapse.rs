@@ -23,7 +23,7 @@ fn dense(config: &PageConfig) -> (Rig, Vec<PageRun>) {
 /// Purges half of the last pageblock, for which its section is holed.
 fn hole(rig: &Rig, runs: &mut [PageRun]) -> Pfn {
     let last = runs.last_mut().unwrap();
-    rig.pages.shrink_run(last, 256);
+    rig.shrink(last, 256);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 256);
     assert!(!rig.pages.map.chunk(last.head()).is_whole());
     last.head()
@@ -66,12 +66,12 @@ fn what_is_isolated_while_a_section_becomes_whole_counts_as_the_rest_of_it() {
         let putback = |pfn| home.lock().putback(&rig.pages.env(home), pfn, state);
         // One block in which every page is missing, and one with all of them.
         let mut run = runs.swap_remove(runs.len() - 2);
-        rig.pages.shrink_run(&mut run, 256);
+        rig.shrink(&mut run, 256);
         assert!(!rig.pages.map.chunk(run.head()).is_whole());
         let blocks = [head, run.head()].map(|head| head.add(256));
         // Beside each is one that can be had meanwhile.
-        rig.pages.shrink_run(&mut run, 128);
-        rig.pages.shrink_run(runs.last_mut().unwrap(), 128);
+        rig.shrink(&mut run, 128);
+        rig.shrink(runs.last_mut().unwrap(), 128);
         for pfn in blocks {
             home.lock().isolate(&rig.pages.map, pfn);
         }
@@ -101,7 +101,7 @@ fn what_is_isolated_while_a_section_becomes_whole_counts_as_the_rest_of_it() {
 fn a_part_of_a_huge_page_that_was_purged_on_its_way_out_counts_as_the_rest_of_it() {
     let (rig, mut runs) = dense(&PageConfig::default());
     let mut run = runs.swap_remove(0);
-    rig.pages.shrink_run(&mut run, 256);
+    rig.shrink(&mut run, 256);
     let home = rig.pages.node(N0).unwrap();
     let taken = rig.alloc(256).unwrap();
     assert!(rig.pages.map.chunk(taken.head()).is_whole());
@@ -120,7 +120,7 @@ fn where_little_is_left_a_huge_page_is_split_before_a_part_of_it_goes_back() {
     assert_eq!(rig.fake.calls(Call::Split), 0);
     rig.pages.lookout().set_tight(true);
     let mut run = runs.remove(0);
-    rig.pages.shrink_run(&mut run, 100);
+    rig.shrink(&mut run, 100);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 412);
     let nr_splits = rig.fake.calls(Call::Split);
     assert!(nr_splits > 0);
@@ -135,7 +135,7 @@ fn where_little_is_left_a_huge_page_is_split_before_a_part_of_it_goes_back() {
 #[test]
 fn a_sparse_section_stays_as_it_is() {
     let (rig, mut runs) = dense(&PageConfig::default());
-    runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+    runs.iter_mut().for_each(|run| rig.shrink(run, 256));
     rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
     assert_eq!(rig.pages.unhole(N0, 0), 0);
     assert!(!rig.pages.collapse(N0));
@@ -160,12 +160,12 @@ fn a_few_pages_are_not_worth_a_section() {
     let (rig, mut runs) = dense(&PageConfig::default());
     let how = PurgeHow { sparing: Some(rig.pages.generation()), ..PurgeHow::ALL };
     let last = runs.last_mut().unwrap();
-    rig.pages.shrink_run(last, 256);
+    rig.shrink(last, 256);
     for _ in 0..3 {
         rig.pages.begin_wishes(false);
         assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0);
     }
-    runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+    runs.iter_mut().for_each(|run| rig.shrink(run, 256));
     rig.pages.begin_wishes(false);
     assert_eq!(rig.pages.purge(N0, usize::MAX, how), 0, "it takes a round to know");
     rig.pages.begin_wishes(false);
@@ -187,12 +187,12 @@ fn what_was_wanted_back_is_holed_again_only_for_much_more() {
     let nr_committed = rig.pages.sections.get(last).nr_committed();
     // A tenth of the section.
     let tenth = nr_committed / 10 / 256 + 1;
-    runs[..tenth].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+    runs[..tenth].iter_mut().for_each(|run| rig.shrink(run, 256));
     assert_eq!([purge(), purge()], [0, tenth * 256]);
     assert_eq!(rig.pages.unhole(N0, rig.pages.generation()), 1);
     assert_eq!([purge(), purge(), purge()], [0; 3]);
     let quarter = nr_committed / 4 / 256 + 1;
-    runs[tenth..quarter].iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+    runs[tenth..quarter].iter_mut().for_each(|run| rig.shrink(run, 256));
     assert_eq!([purge(), purge()], [0, quarter * 256]);
     rig.check();
 }
@@ -207,10 +207,10 @@ fn old_pages_alone_decide_whether_huge_ones_are_given_up() {
         rig.pages.purge(N0, usize::MAX, how)
     };
     rig.pages.set_generation(10);
-    rig.pages.shrink_run(runs.last_mut().unwrap(), 400);
+    rig.shrink(runs.last_mut().unwrap(), 400);
     rig.pages.set_generation(20);
     let nr_young = runs.len() - 1;
-    runs[..nr_young].iter_mut().for_each(|run| rig.pages.shrink_run(run, 400));
+    runs[..nr_young].iter_mut().for_each(|run| rig.shrink(run, 400));
     assert_eq!([(); 3].map(|()| purge(20, 15, false)), [0; 3]);
     assert_eq!(rig.pages.nr_spared(), nr_young * 112);
     // A rest of what went goes as all others, at once.
@@ -229,7 +229,7 @@ fn a_huge_page_is_spared_from_the_last_free_on() {
     };
     for (generation, nr_left) in [(10, 500), (20, 300)] {
         rig.pages.set_generation(generation);
-        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, nr_left));
+        runs.iter_mut().for_each(|run| rig.shrink(run, nr_left));
     }
     rig.pages.set_generation(30);
     assert_eq!([purge(19), purge(19)], [0; 2]);

@@ -56,6 +56,13 @@ impl Rig {
         self.alloc_as(nr_pages, Migratetype::Slab)
     }
 
+    /// Gives all but the first `nr_pages` pages of the run back.
+    pub(crate) fn shrink(&self, run: &mut PageRun, nr_pages: usize) {
+        if nr_pages < run.nr_pages() {
+            self.pages.free_run(run.split_tail(nr_pages));
+        }
+    }
+
     fn alloc_as(&self, nr_pages: usize, mt: Migratetype) -> Result<PageRun, AllocError> {
         self.pages.alloc_run(N0, nr_pages, Order::ZERO, mt, WatermarkLevel::Min)
     }

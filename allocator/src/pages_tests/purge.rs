@@ -106,7 +106,7 @@ fn a_purge_that_the_system_refuses_puts_back_as_resident() {
 fn a_search_looks_at_a_part_and_goes_on_from_there() {
     let rig = Rig::plain();
     let mut runs: Vec<PageRun> = (0..600).map(|_| rig.alloc(512).unwrap()).collect();
-    rig.pages.shrink_run(&mut runs[300], 256);
+    rig.shrink(&mut runs[300], 256);
     let how = PurgeHow { looks: 10, ..PurgeHow::ALL };
     let tries = (1..100).find(|_| rig.pages.purge(N0, 1, how) > 0).unwrap();
     // In the middle of all pageblocks, from either end.
@@ -121,7 +121,7 @@ fn ages_are_estimated_from_a_part_of_a_large_heap() {
     let (old, young) = runs.split_at_mut(1500);
     for (generation, runs) in [(10, old), (20, young)] {
         rig.pages.set_generation(generation);
-        runs.iter_mut().for_each(|run| rig.pages.shrink_run(run, 256));
+        runs.iter_mut().for_each(|run| rig.shrink(run, 256));
     }
     let lru = rig.pages.lruvec(N0);
     assert!(lru.nr_pages >= 2000 * 256 && lru.nr_pageblocks >= 2000);

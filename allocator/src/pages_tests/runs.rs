@@ -130,7 +130,7 @@ fn bulk_requests_take_the_lock_once() {
 fn a_run_can_be_cut_and_rebuilt() {
     let rig = Rig::plain();
     let mut run = rig.alloc(100).unwrap();
-    rig.pages.shrink_run(&mut run, 60);
+    rig.shrink(&mut run, 60);
     assert_eq!(rig.zone().nr_out, 60);
     rig.check();
     let head = run.into_head();
@@ -247,7 +247,7 @@ fn warm_beside_cold_huge(rig: &Rig, cold_first: bool) -> (Vec<PageRun>, PageRun)
     rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
     // In eighths, of which one is free beside the cold pageblock and two are alone.
     let head = warm.head();
-    rig.pages.shrink_run(&mut warm, 64);
+    rig.shrink(&mut warm, 64);
     let mut held: Vec<PageRun> = (1..8).map(|_| rig.alloc(64).unwrap()).collect();
     held.push(warm);
     held.sort_by_key(|run| run.head().get());

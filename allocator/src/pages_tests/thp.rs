@@ -28,7 +28,7 @@ fn a_dense_heap_moves_on_to_huge_pages() {
     rig.touch(&last, 7);
     let head = last.head();
     rig.pages.set_generation(10);
-    rig.pages.shrink_run(&mut last, 200);
+    rig.shrink(&mut last, 200);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 0);
     assert_eq!(rig.pages.map.chunk(head).nr_free_resident(), 56);
     // Half of some does not; the section then counts as one of small pages.
@@ -77,7 +77,7 @@ fn the_pageblocks_of_a_holed_section_are_found_as_small_pages() {
     // All cold and listed as huge, those of the first section last; then that one is holed.
     huge.into_iter().rev().for_each(|run| rig.pages.free_run(run));
     rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
-    rig.pages.shrink_run(&mut sparse, 1);
+    rig.shrink(&mut sparse, 1);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 511);
     rig.check();
     // All memory is still within reach when the node cannot grow.
@@ -100,7 +100,7 @@ fn what_is_left_of_a_holed_section_serves_as_base_pages() {
     }
     let mut last = held.pop().unwrap();
     let head = last.head();
-    rig.pages.shrink_run(&mut last, 100);
+    rig.shrink(&mut last, 100);
     assert_eq!(rig.pages.purge(N0, usize::MAX, PurgeHow::ALL), 412);
     assert!(!rig.pages.map.chunk(head).is_whole());
     rig.fake.fail_from(Call::Reserve, 1, Errno::ENOMEM);

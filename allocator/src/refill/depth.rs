@@ -111,7 +111,9 @@ impl Inner {
         let Some(class) = SizeClass::from_index(self.deep.trailing_zeros() as usize) else {
             return false;
         };
-        let slots = max_slots(class, share);
+        // What was deep beside many threads may be less than usual beside few.
+        let has = usize::from(self.classes[class.index()].slots);
+        let slots = max_slots(class, share).min(has);
         self.spill_down_to(heap, class, slots - 1);
         let is_cut = self.resize_bin(heap, class, slots);
         if is_cut {

@@ -41,7 +41,7 @@ fn pcp(snapshot: &Snapshot, width: usize) -> Line<'static> {
 fn slabs(snapshot: &Snapshot) -> Line<'static> {
     let mut spans = label("slabs");
     spans.extend(snapshot.classes().iter().map(cell));
-    let used: u64 = snapshot.classes().iter().map(Class::used_bytes).sum();
+    let used = snapshot.small_bytes();
     let held: u64 = snapshot.classes().iter().map(held_bytes).sum();
     let share = (used * 100).checked_div(held).unwrap_or(0);
     spans.push(Span::raw(format!("  {share} % used")));
