@@ -8,7 +8,9 @@
 //!
 //! `clock` tells the time as it passes for memory, `ageing` what is cold: it judges by what is wanted again,
 //! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `cost` bounds what rounds
-//! take, `balance` works for watermarks, `regain` gives huge pages back.
+//! take, `pace` says when the next one comes, `balance` works for watermarks, `regain` gives huge pages back.
+
+mod pace;
 
 use core::ptr::NonNull;
 
@@ -17,38 +19,20 @@ use zonal_numa::PAGE_SIZE;
 
 use crate::ageing::{Ageing, MIN_AGE_NS};
 use crate::balance::{Balance, is_short, reclaim_boost};
-use crate::clock::{Clock, GENERATION_NS, generations};
+use crate::clock::{Clock, generations};
 use crate::cost::{Credit, Work};
 use crate::nodes;
-use crate::pressure::{self, Pressure, Watch};
+use crate::pressure::Pressure;
 use crate::regain::{Regret, collapse};
 use crate::spare::Spared;
 use crate::thrash::{MIN_TTL_NS, Thrashing};
 
-/// The shortest time between rounds while there is work.
-const TICK_NS: u64 = 20_000_000;
-const SLOW_TICK_NS: u64 = 500_000_000;
-/// Looks at what gets cold, until it is.
-const AGE_TICKS: u64 = 8;
-/// What a thread left in its heap becomes cold there, is seen late, and becomes cold in the zone once more.
-const TURNS: u64 = 3;
-/// A ring after a quiet time is seen no later than one part in so many of that.
-const LATENESS: u64 = 4;
-/// Without a ring for this long, and with nothing left, the thread goes home.
-const LINGER_NS: u64 = 2_000_000_000;
+pub use self::pace::Next;
+
 /// Pages per step, between looks at the clock.
 const STEP_PAGES: usize = 2048;
 /// Pages of one heap in a round, unless its owner comes: 200 MiB of holes take seven rounds.
 const HEAP_PAGES: usize = 8192;
-
-/// What the thread does after a round.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// Sleep so many nanoseconds, or until somebody hurries it.
-    Sleep(u64),
-    /// Nothing is left to do: end.
-    Retire,
-}
 
 /// The state of the reclaimer between rounds.
 #[derive(Debug)]
@@ -163,7 +147,8 @@ impl Kswapd {
         if own.is_none() {
             mm.doorbell().end_round();
         }
-        // Nobody rang since then, or the age has not passed: until now that of what was kept.
+        // What went was used last when somebody rang last, or the age ago, if that is longer: what was kept
+        // until now went at the longer age.
         let kept_ns = if has_paid { MIN_TTL_NS } else { 0 };
         let age_ns = self.age_ns(mm).max(kept_ns);
         let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
@@ -232,41 +217,6 @@ impl Kswapd {
         self.thrashing.note_work(until.saturating_sub(since), awake);
     }
 
-    fn next(&self, mm: &Mm, is_busy: bool) -> Next {
-        let slowest = match self.pressure.watch() {
-            Watch::No => SLOW_TICK_NS,
-            Watch::Loose => 2 * pressure::INTERVAL_NS,
-            Watch::Close => pressure::INTERVAL_NS,
-        };
-        let awake = self.clock.awake_ns();
-        let idle = awake.saturating_sub(self.quiet_since);
-        let until = self.spared.until(self.quiet_since).filter(|&until| until > awake);
-        let slowest = until.map_or(slowest, |until| slowest.min(until - awake + GENERATION_NS));
-        if is_busy || self.balance.gains() {
-            Next::Sleep(self.busy_tick_ns().min(slowest))
-        } else if idle < TURNS * self.kept_age_ns() + 2 * TICK_NS {
-            Next::Sleep(self.busy_tick_ns().max(idle / AGE_TICKS).min(slowest))
-        } else if idle < LINGER_NS || self.may_take_more(mm) {
-            // Who comes back late may as well be seen late.
-            Next::Sleep(TICK_NS.max(idle / LATENESS).min(slowest))
-        } else {
-            Next::Retire
-        }
-    }
-
-    /// Whether another round may take what this one left, though nobody rings: not if all has been
-    /// cold for a while, since then it cannot be taken at all.
-    fn may_take_more(&self, mm: &Mm) -> bool {
-        let was_tried = self.config.purges_cold && self.credit.is_left();
-        !was_tried && mm.pages().nr_free_resident() > 0
-    }
-
-    /// Time between rounds while there is work: what is not yet cold need not be looked at often, but what is
-    /// used between two rounds counts as used at the first.
-    fn busy_tick_ns(&self) -> u64 {
-        TICK_NS.max(self.ageing.age_ns() / AGE_TICKS)
-    }
-
     /// At which age free memory goes now.
     fn age_ns(&self, mm: &Mm) -> u64 {
         let is_all_kept = self.thrashing.excess(mm.pages().charged()) == 0;
@@ -285,7 +235,7 @@ impl Kswapd {
         let age = generations(age_ns);
         let border = |age: u32| mm.pages().generation().wrapping_sub(age.max(1));
         let up_to = Some(border(age));
-        // Once all is kept, the rest is not as cold.
+        // Once only what is kept is left, just what is cold by its longer age goes.
         let most = || match self.thrashing.excess(mm.pages().charged()) {
             0 if age < generations(self.kept_age_ns()) => 0,
             0 => usize::MAX,
