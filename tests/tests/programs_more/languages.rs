@@ -65,6 +65,52 @@ fn java() {
     same(|program| program.args(["-Xmx300m", "-cp", ".", "Work"]).dir(dir.path()), "java");
 }
 
+/// Arrays of all sizes, on threads of the interpreter and of its libraries.
+#[test]
+#[ignore = "make test-programs"]
+fn python_with_pandas() {
+    // Debian's own: another python3 in the path may not see its packages.
+    let python = "/usr/bin/python3";
+    if !Program::plain(python).args(["-c", "import pandas"]).run().is_success() {
+        return skipped("no pandas (package python3-pandas)");
+    }
+    let script = r#"
+import numpy as np, pandas as pd
+from concurrent.futures import ThreadPoolExecutor
+random = np.random.default_rng(1)
+arrays = [random.integers(0, 99, (k % 300 + 1, 50)) for k in range(2000)]
+print(sum(int(a.sum()) for a in arrays), np.concatenate([np.arange(k * 1000) for k in range(200)]).sum())
+n = 200000
+d = pd.DataFrame(dict(a=np.arange(n) % 997, b=np.arange(n) * 3, c=[f"k{i % 5003}" for i in range(n)]))
+print(d.groupby("c").b.max().sum(), d.merge(d.drop_duplicates("a"), on="a").shape, d.c.str.upper().nunique())
+d.to_csv("d.csv")
+print(pd.read_csv("d.csv").b.sum(), d.pivot_table(index="a", values="b", aggfunc="sum").b.max())
+def work(k): return int(np.sort(np.arange(200000 + k)[::-1])[k]) if k % 3 else int((np.arange(500000) * k).sum())
+print(sum(ThreadPoolExecutor(8).map(work, range(60))))
+"#;
+    let dir = directory();
+    let out = same(|program| program.args(["-c", script]).dir(dir.path()), python);
+    assert_eq!(out.lines().count(), 4, "{out}");
+}
+
+/// Many schedulers, and allocators of its own that take large blocks from malloc.
+#[test]
+#[ignore = "make test-programs"]
+fn erlang() {
+    if !have("erl", "erlang-base") {
+        return;
+    }
+    let script = "
+        P = self(),
+        Work = fun(K) ->
+            L = [integer_to_binary(I * K) || I <- lists:seq(1, 20000)], E = ets:new(x, []),
+            [ets:insert(E, {B, binary:copy(B, 5)}) || B <- L],
+            P ! {K, ets:foldl(fun({_, V}, S) -> S + byte_size(V) end, 0, E)} end,
+        [spawn(fun() -> Work(K) end) || K <- lists:seq(1, 20)],
+        io:format(\"~p~n\", [lists:sum([receive {K, N} -> N end || K <- lists:seq(1, 20)])]), halt().";
+    same(|program| program.args(["-noshell", "+S", "4", "-eval", script]), "erl");
+}
+
 /// Debian's php opens its extensions with RTLD_DEEPBIND.
 #[test]
 #[ignore = "make test-programs"]
