@@ -114,8 +114,8 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
         })
         .to_string()
     } else {
-        let (live, total) = (size(live), size(total));
-        format!("{}: {live} alive, {total} allocated, from {stacks} stacks", path.display())
+        let (live, total, plural) = (size(live), size(total), if stacks == 1 { "" } else { "s" });
+        format!("{}: {live} alive, {total} allocated, from {stacks} stack{plural}", path.display())
     };
     writeln!(io::stdout(), "{text}").context("standard output")
 }

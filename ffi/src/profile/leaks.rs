@@ -56,10 +56,11 @@ fn write(out: &mut Out, profile: &Profile) -> fmt::Result {
             "zonal: pid {pid}: nothing that was sampled is alive at exit (one sample in {rate} bytes)"
         );
     }
+    let plural = if stacks == 1 { "" } else { "s" };
     writeln!(
         out,
         "zonal: pid {pid}: about {bytes} bytes in {objects} objects are alive at exit, from \
-         {stacks} stacks (sampled once in {rate} bytes)"
+         {stacks} stack{plural} (sampled once in {rate} bytes)"
     )?;
     // No memory to sort in: each round looks for the next smaller one.
     let mut last = (u64::MAX, usize::MAX);
