@@ -233,11 +233,6 @@ impl Chunk {
         self.migratetype.store(mt as u8, Relaxed);
     }
 
-    /// Writes to it what is there.
-    pub(crate) fn touch(&self) {
-        self.generation.fetch_or(0, Relaxed);
-    }
-
     pub(crate) fn stamp(&self, generation: u32) {
         self.generation.store(generation, Relaxed);
     }

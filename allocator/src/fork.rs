@@ -53,7 +53,7 @@ impl Pages {
 
     pub(crate) fn window_lock(&self) -> &FutexLock {
         // SAFETY: only the functions above take it by this, and pair every acquire with a release or a
-        // reinit; others look at its figures, or release it in place of a guard.
+        // reinit; others look at its figures, or wake who waits.
         unsafe { self.window.raw() }
     }
 }

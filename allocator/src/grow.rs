@@ -1,7 +1,5 @@
 //! Growth of a zone: commits the next step of its section, or adds a section.
 
-use core::mem::ManuallyDrop;
-
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
 use crate::bound::Footing;
@@ -77,14 +75,13 @@ impl Pages {
         // What is left of a section of the other kind is better than nothing.
         let grown = self.commit_or_add(&mut window, id, how, req)
             || (!firm && self.commit_next(&mut window, id, How { huge: !huge, firm }, req));
-        if !grown {
-            return Growth::Refused;
+        if grown {
+            node.note_growth();
+            self.window_lock().wake_all();
+            Growth::Own
+        } else {
+            Growth::Refused
         }
-        node.note_growth();
-        // In place of the guard: who is woken may take this processor, and shall not find the lock held.
-        let _window = ManuallyDrop::new(window);
-        self.window_lock().release_to_all();
-        Growth::Own
     }
 
     fn commit_or_add(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
@@ -138,7 +135,6 @@ impl Pages {
             return false;
         }
         let start = section.start().add(done);
-        self.map.touch(start, nr_pages);
         let mut zone = node.lock();
         section.set_committed(done + nr_pages);
         let mt = req.mt.for_pageblock();

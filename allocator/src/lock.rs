@@ -16,10 +16,9 @@
 //!   because it cannot know of other sleepers it keeps 2 when it gets the lock.
 //! * unlock: swap 0, Release; if 2 was there, wake one.
 //! * A waiter whose errand somebody else did meanwhile goes away without the lock, and whoever did it
-//!   wakes all of them: one after the other they would each wait for a processor first. It does so once
-//!   the lock is free: who is woken may take the processor of who wakes. A waiter looks only after it
-//!   swapped in 2 and found the lock held: so the holder knows of the others, also where this waiter took
-//!   the one wake that a release gives.
+//!   wakes all of them: one after the other they would each wait for a processor first. It looks only
+//!   after it swapped in 2 and found the lock held: so the holder knows of the others, also where this
+//!   waiter took the one wake that a release gives.
 //!
 //! For how long a thread slept that found it held is counted, at its own expense: [`Waits`].
 //!
@@ -99,7 +98,7 @@ impl FutexLock {
     }
 
     /// Takes the lock, or goes away once `is_done`, which whoever does it tells by
-    /// [`FutexLock::release_to_all`]. Whether it took the lock.
+    /// [`FutexLock::wake_all`]. Whether it took the lock.
     pub(crate) fn acquire_unless(&self, is_done: impl Fn() -> bool) -> bool {
         self.try_acquire() || self.acquire_contended(is_done)
     }
@@ -121,12 +120,9 @@ impl FutexLock {
         }
     }
 
-    /// Gives the lock back, and lets all who sleep look whether what they came for is done. The caller
-    /// holds it.
-    pub(crate) fn release_to_all(&self) {
-        // ORDERING: Release, as in `release`.
-        let order = weakened_by("lock_release_relaxed", Release);
-        if self.state.swap(FREE, order) == CONTENDED {
+    /// Lets all who sleep look whether what they came for is done. The caller holds the lock.
+    pub(crate) fn wake_all(&self) {
+        if self.state.load(Relaxed) == CONTENDED {
             futex_wake(&self.state, i32::MAX);
         }
     }

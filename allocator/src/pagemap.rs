@@ -179,17 +179,6 @@ impl PageMap {
         unsafe { &*self.chunks.load(Relaxed).sub(pfn.pageblock() + 1) }
     }
 
-    /// Takes memory for what is written when these pages come into service: first writes are slow, and
-    /// nobody shall wait for them at a lock. Changes nothing.
-    pub(crate) fn touch(&self, pfn: Pfn, nr_pages: usize) {
-        for (chunk, ..) in self.pieces(pfn, nr_pages) {
-            chunk.touch();
-        }
-        for at in (0..nr_pages).step_by(PAGEBLOCK_PAGES) {
-            self.word(pfn.add(at)).fetch_or(0, Relaxed);
-        }
-    }
-
     /// The chunks that `nr_pages` pages from `pfn` touch, each with the part `[lo, hi)` of it.
     pub(crate) fn pieces(
         &self,

@@ -54,10 +54,9 @@ fn errands() {
             };
             shared.1.store(true, Relaxed);
             if tells {
-                shared.0.release_to_all();
-            } else {
-                shared.0.release();
+                shared.0.wake_all();
             }
+            shared.0.release();
             client.join().unwrap();
             other.join().unwrap();
             assert!(!shared.0.is_held());
