@@ -7,7 +7,8 @@
 //! Objects outlive the threads that allocated them, and each keeps a slab that may be free for the
 //! most part. So the slabs of a heap that is emptied move to another heap in the pool, the commons
 //! of the node, and a refill looks there before it takes new pages: what the kernel's list of
-//! partial slabs of a node is for.
+//! partial slabs of a node is for. Where there are many threads, slabs are also made there, of which all take
+//! their first objects ([`crate::refill`]); a thread that goes on to want more may take such a slab, too.
 //!
 //! # How a slab changes its owner
 //!
@@ -22,9 +23,12 @@
 
 use core::ptr::NonNull;
 
+use zonal_numa::NodeId;
+
 use crate::class::{NR_CLASSES, SizeClass};
 use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Mm;
+use crate::refill::MIN_THREADS_TO_SHARE;
 use crate::registry::Remains;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -40,6 +44,19 @@ const MOST_SHARED: usize = 256;
 const MOST_OPENED: usize = 16;
 
 impl Mm {
+    /// Makes commons of `node` where there are so many threads that they share slabs from the start
+    /// ([`crate::refill`]), and nobody left any.
+    pub(crate) fn prepare_commons(&'static self, node: NodeId) {
+        let may_share = self.is_one_node() && !self.is_checked();
+        if may_share
+            && self.pages().nr_threads() >= MIN_THREADS_TO_SHARE
+            && self.registry.lacks_commons(node)
+            && let Some(heap) = self.make_heap(node, false)
+        {
+            self.registry.put_dead(heap, Remains::Common);
+        }
+    }
+
     /// Puts a heap that was just emptied into the pool, its slabs into the commons, unless a visitor is
     /// in one of the two: then whoever drains the dead comes again.
     pub(crate) fn share(&self, heap: NonNull<Heap>) {
@@ -70,21 +87,26 @@ impl Inner {
         registry.ask_commons(heap.node(), class, |commons| {
             // No use of the commons that a keeper should come for, or wait for the end of.
             let mut theirs = commons.try_look_in()?;
-            let mut is_collected = true;
-            if !commons.inbox.is_empty() || !theirs.received.is_null() {
-                commons.note_use();
-                let mut nr_opened = 0;
-                is_collected = theirs.collect(commons, || {
-                    nr_opened += 1;
-                    nr_opened == MOST_OPENED
-                });
-            }
+            let is_collected = theirs.collect_some(commons);
             if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {
                 self.adopt(heap, slab, &mut theirs);
                 return Some(true);
             }
             // What is in the other messages may be of this class.
             is_collected.then_some(false)
+        })
+    }
+
+    /// Takes what others sent back to commons into their slabs, as far as a request may; whether that was all.
+    pub(crate) fn collect_some(&mut self, commons: &Heap) -> bool {
+        if commons.inbox.is_empty() && self.received.is_null() {
+            return true;
+        }
+        commons.note_use();
+        let mut nr_opened = 0;
+        self.collect(commons, || {
+            nr_opened += 1;
+            nr_opened == MOST_OPENED
         })
     }
 

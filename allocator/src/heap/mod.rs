@@ -216,6 +216,11 @@ impl Heap {
         Group::of(self.sharing.get(), self.id, self.node, class)
     }
 
+    /// Whether bins of all threads take its objects of `class`, and its own bin theirs.
+    pub(crate) fn shares_with_threads(&self, class: SizeClass) -> bool {
+        self.group(class) == Group::SHARED
+    }
+
     /// What stands on each page of its slabs of `class`.
     pub(crate) fn slab_word(&self, class: SizeClass) -> PageWord {
         PageWord::slab(self.id, self.group(class), class)

@@ -31,6 +31,7 @@ impl Mm {
         let node = self.home_for(policy, self.machine().current_node());
         let (heap, _) = self.heap_on(node, false)?;
         self.pages.note_thread();
+        self.prepare_commons(node);
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         unsafe { heap.as_ref() }.take_over(policy, asked);
         Ok(heap)
@@ -97,7 +98,7 @@ impl Mm {
     }
 
     /// A new heap.
-    fn make_heap(&'static self, node: NodeId, pinned: bool) -> Option<NonNull<Heap>> {
+    pub(crate) fn make_heap(&'static self, node: NodeId, pinned: bool) -> Option<NonNull<Heap>> {
         let block = self.meta.alloc(self.machine(), size_of::<Heap>())?;
         let place = block.cast::<Heap>();
         // SAFETY: a fresh block of that size, aligned to its size, which nobody else knows.

@@ -7,6 +7,7 @@ use std::vec::Vec;
 use zonal_numa::fake::{Call, FakeBuilder};
 use zonal_numa::{Machine, NodeId, PAGE_SIZE};
 
+use super::without_commons;
 use super::{Owner, new_mm};
 use crate::{Config, Mm, SizeClass};
 
@@ -31,7 +32,7 @@ fn nr_first(mm: &Mm, owners: &[Owner]) -> (usize, usize) {
 #[test]
 fn first_slabs_of_many_heaps_take_no_huge_pages_and_those_that_follow_do() {
     let mm = new_mm();
-    let owners: Vec<_> = (0..8).map(|_| Owner::attach(mm)).collect();
+    let owners: [_; 8] = without_commons(mm);
     let mut blocks = Vec::new();
     for owner in &owners {
         blocks.extend(SizeClass::all().map(|class| (*owner, owner.alloc(class.size(), 8))));

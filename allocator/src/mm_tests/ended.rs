@@ -8,7 +8,7 @@ use std::vec::Vec;
 use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, NodeId};
 
-use super::{Filled, Owner, Rng, new_mm};
+use super::{Filled, Owner, Rng, new_mm, without_commons};
 use crate::purge::PurgeHow;
 use crate::sweep::Sweep;
 use crate::{BadKind, Config, Mm, Patience, SizeClass};
@@ -23,7 +23,7 @@ fn nr_out(mm: &Mm) -> u64 {
 #[test]
 fn few_heaps_of_ended_threads_stay_whole() {
     let mm = new_mm();
-    let owners: Vec<_> = (0..12).map(|_| Owner::attach(mm)).collect();
+    let owners: [_; 12] = without_commons(mm);
     for &owner in &owners {
         let blocks: Vec<_> = (1..200).map(|i| owner.alloc(i * 40, 8)).collect();
         blocks.into_iter().for_each(|p| owner.free(p));

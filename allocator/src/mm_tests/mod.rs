@@ -16,6 +16,7 @@ mod shared;
 mod usual;
 mod visited;
 mod visitors;
+mod young;
 
 use core::ptr::NonNull;
 use std::sync::{Barrier, mpsc};
@@ -37,6 +38,16 @@ fn new_mm() -> &'static Mm {
 fn fake_mm(nr_nodes: usize) -> &'static Mm {
     let machine = FakeBuilder::new().nodes(nr_nodes).build();
     Mm::new(Machine::fake(machine), Config::default()).unwrap()
+}
+
+/// Heaps of so many threads, of which each came when there was none but it: nobody made commons for them.
+fn without_commons<const N: usize>(mm: &'static Mm) -> [Owner; N] {
+    let owners = [(); N].map(|()| {
+        mm.pages().set_threads(0);
+        Owner::attach(mm)
+    });
+    mm.pages().set_threads(N);
+    owners
 }
 
 /// Where threads of a test wait for each other, each so many times. One that panics comes there, too: its

@@ -8,6 +8,8 @@ use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
 
+use super::young;
+
 /// Slots of a bin's first array, slot 0 included.
 const FIRST_SLOTS: usize = 32;
 const MAX_SLOTS: usize = 2048;
@@ -71,7 +73,9 @@ impl Inner {
         let state = &mut self.classes[class.index()];
         state.refills = state.refills.saturating_add(1);
         let was_full = core::mem::take(&mut state.spilled);
-        if state.array.is_null() || was_full || state.refills > REFILLS_TO_GROW {
+        let is_first = usize::from(state.slots) == young::SLOTS;
+        let enough = if is_first { young::MISSES } else { REFILLS_TO_GROW };
+        if state.array.is_null() || was_full || state.refills > enough {
             self.grow_bin(heap, class, was_full);
         }
         if self.classes[class.index()].array.is_null() {
@@ -88,13 +92,18 @@ impl Inner {
         let others = self.bin_bytes - old * class.size();
         let usual = max_slots(class, share);
         let deep = if was_full { deep_slots(class, share, others) } else { 0 };
-        let wanted = if old == 0 { FIRST_SLOTS } else { old * 2 };
+        let first = FIRST_SLOTS.min(usual);
+        let wanted = match old {
+            0 if self.is_young(heap, class) => young::SLOTS,
+            old if old < first => first,
+            old => old * 2,
+        };
         let new = wanted.min(usual.max(deep));
         if new <= old {
             return false;
         }
         let more = (new - old) * class.size();
-        while old != 0 && self.bin_bytes + more > share {
+        while old >= first && self.bin_bytes + more > share {
             if new > usual || !self.cut_deep(heap, share) {
                 return false;
             }

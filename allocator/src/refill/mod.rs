@@ -1,8 +1,9 @@
 //! Bins against slabs: refill when a bin is empty, spill when it is full.
 //!
 //! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
-//! free objects of partly used slabs, its own or of ended threads, where much is in flight an object of
-//! another heap ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
+//! free objects of partly used slabs, its own, or such as many threads share for their first objects of a
+//! class (`young`), or of ended threads, where much is in flight an object of another heap
+//! ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
 //! the slabs' bitmaps, those of other heaps into messages to these; the younger half is still warm in
 //! the cache.
 
@@ -10,6 +11,7 @@ mod depth;
 mod inbox;
 mod objects;
 mod slabs;
+mod young;
 
 use core::ptr::NonNull;
 use core::sync::atomic::compiler_fence;
@@ -20,6 +22,8 @@ use crate::error::AllocError;
 use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Attempt;
 use crate::sync::atomic::Ordering::Release;
+
+pub(crate) use self::young::MIN_THREADS as MIN_THREADS_TO_SHARE;
 
 /// What a refill came to.
 #[derive(Clone, Copy, Debug)]

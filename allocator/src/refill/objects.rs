@@ -32,6 +32,9 @@ impl Inner {
                 if wanted < half {
                     return Ok(Refilled::Bin);
                 }
+                if self.take_young(heap, class, from) {
+                    return Ok(Refilled::Bin);
+                }
                 if from.node == heap.node() && self.adopt_common(heap, class) {
                     continue;
                 }
@@ -46,9 +49,7 @@ impl Inner {
             // `wanted` free slots above `top`, since it was empty and `wanted` is half of it.
             unsafe {
                 let slab = &mut *slab;
-                if slab.is_empty() {
-                    self.count_empty(class, -1);
-                }
+                let was_empty = slab.is_empty();
                 slab.touch(heap.mm().pages().generation());
                 let out = core::slice::from_raw_parts_mut((*bin).top, wanted);
                 let base = map.addr_of(slab.head());
@@ -60,13 +61,23 @@ impl Inner {
                 slab.take(base, after);
                 (*bin).top = (*bin).top.add(got);
                 wanted -= got;
-                if slab.nr_free() == 0 {
-                    self.classes[class.index()].partial.remove(slab);
-                }
+                self.note_taken(slab, was_empty);
             }
             if wanted == 0 {
                 return Ok(Refilled::Bin);
             }
+        }
+    }
+
+    /// After objects of `slab` were taken, which is listed and had all of them before, or not.
+    pub(super) fn note_taken(&mut self, slab: &mut Slab, was_empty: bool) {
+        let class = slab.class();
+        if was_empty {
+            self.count_empty(class, -1);
+        }
+        if slab.nr_free() == 0 {
+            // SAFETY: it is on the list, and we are inside the gate.
+            unsafe { self.classes[class.index()].partial.remove(slab) };
         }
     }
 
@@ -76,11 +87,7 @@ impl Inner {
         let mut slab = self.classes[class.index()].partial.head;
         // SAFETY: list members are live, and we are inside the gate.
         while let Some(s) = unsafe { slab.as_mut() } {
-            if s.holes == 0 {
-                return slab;
-            }
-            if heap.mm().pages().fill_holes(s.head(), s.holes, from.level) {
-                s.holes = 0;
+            if s.may_be_used(heap.mm().pages(), from.level) {
                 return slab;
             }
             slab = s.next;
@@ -151,7 +158,7 @@ impl Inner {
 /// is handed out first, and which are neighbours of it that are still free, cannot be told. All but
 /// one follow their neighbour, as the processor's caches and the kernel like it: a finer order cost
 /// 5 to 15 %.
-fn random(seed: &mut u64, end: usize) -> usize {
+pub(super) fn random(seed: &mut u64, end: usize) -> usize {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;

@@ -11,6 +11,7 @@ use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
 use crate::mm::Attempt;
+use crate::run::PageRun;
 use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
@@ -32,26 +33,53 @@ impl Inner {
         class: SizeClass,
         from: Attempt,
     ) -> Result<*mut Slab, AllocError> {
+        let run = self.slab_run(heap, class, from)?;
+        let slab = self.cut_run(heap, class, run).map_err(|run| {
+            self.pcp.free(heap.mm().pages(), heap.node(), class.slab_order(), run);
+            AllocError::Exhausted { node: heap.node(), order: 0 }
+        })?;
+        heap.mm().note_taken(heap, from.node, class.slab_order().nr_pages());
+        heap.sync_hot();
+        if from.node == heap.node() {
+            self.note_missed(heap, class);
+        }
+        Ok(slab)
+    }
+
+    /// Pages for a slab of `class`.
+    pub(super) fn slab_run(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        from: Attempt,
+    ) -> Result<PageRun, AllocError> {
+        let pages = heap.mm().pages();
+        let order = class.slab_order();
+        heap.read_policy();
+        if from.node == heap.node() {
+            return self.pcp.alloc(pages, order, from);
+        }
+        pages.alloc_run(from.node, order.nr_pages(), order, Migratetype::Slab, from.level)
+    }
+
+    /// Makes a run a slab of `class` with all objects free, on the partial list; gives it back where there is no
+    /// memory for the slab's bitmap.
+    pub(super) fn cut_run(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        run: PageRun,
+    ) -> Result<*mut Slab, PageRun> {
         let mm = heap.mm();
         let pages = mm.pages();
         let order = class.slab_order();
-        heap.read_policy();
-        let run = if from.node == heap.node() {
-            self.pcp.alloc(pages, order, from)?
-        } else {
-            let nr_pages = order.nr_pages();
-            pages.alloc_run(from.node, nr_pages, order, Migratetype::Slab, from.level)?
-        };
         let head = run.head();
         // SAFETY: the run is ours.
         let slab = unsafe {
             let nr_objects = mm.objects_in(class);
             Slab::create(&pages.map, mm.meta(), mm.machine(), (head, class), nr_objects)
         };
-        let Some(slab) = slab else {
-            self.pcp.free(pages, heap.node(), order, run);
-            return Err(AllocError::Exhausted { node: heap.node(), order: 0 });
-        };
+        let Some(slab) = slab else { return Err(run) };
         if mm.is_checked() {
             if !run.known_zero() {
                 // SAFETY: the pages of the run, which is ours.
@@ -60,22 +88,17 @@ impl Inner {
             mm.close_guard(mm.slab_guard(head, class));
         }
         let _ = run.into_head();
-        mm.note_taken(heap, from.node, order.nr_pages());
         let word = heap.slab_word(class).raw();
         for i in 0..order.nr_pages() {
             // Relaxed: another thread learns of the slab only with an object of it.
             pages.map.word(head.add(i)).store(word, Relaxed);
         }
-        heap.sync_hot();
         let state = &mut self.classes[class.index()];
         // SAFETY: just made, on no list.
         unsafe { state.partial.push(slab.as_ptr()) };
         self.count_slabs(heap, class, 1);
         self.count_empty(class, 1);
         self.events.slab_alloc += 1;
-        if from.node == heap.node() {
-            self.note_missed(heap, class);
-        }
         Ok(slab.as_ptr())
     }
 

@@ -189,6 +189,11 @@ impl Registry {
         false
     }
 
+    /// Whether there are no commons of `node` in the pool; not where the pool is busy.
+    pub(crate) fn lacks_commons(&self, node: NodeId) -> bool {
+        self.pool.try_lock().is_some_and(|pool| pool.commons(node).next().is_none())
+    }
+
     /// The commons of `node` may have slabs of these classes, one bit each.
     pub(crate) fn note_common(&self, node: NodeId, classes: u64) {
         self.common_classes[node.index()].fetch_or(classes, Relaxed);

@@ -11,6 +11,7 @@
 //! Every field belongs to whoever is inside the gate of the heap that the header names.
 
 mod holes;
+mod lines;
 mod list;
 mod put;
 mod row;
@@ -26,6 +27,7 @@ use crate::meta::Meta;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 
+pub(crate) use self::lines::per_lines;
 pub(crate) use self::list::SlabList;
 
 const INLINE_WORDS: usize = 4;

@@ -118,3 +118,48 @@ fn what_only_looks_like_a_row_comes_back_singly() {
         assert_eq!(put(class(), [freed, 99].into_iter().chain(looks)).1, 3);
     }
 }
+
+/// Whatever is free: all that is taken is, in whole lines, and no more is left than parts of lines, or than finds
+/// room.
+#[test]
+fn whole_lines_leave_no_neighbour_behind() {
+    const LINE: usize = 64;
+    let base = ptr::without_provenance_mut::<u8>(BASE);
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for size in [32, 48, 64, 80, 96, 112, 176, 240, 256, 288, 1024] {
+        let class = SizeClass::of(size).unwrap();
+        // As many as the bitmap in the header has room for.
+        let nr_objects = class.objects().min(INLINE_WORDS * BITS);
+        if class.objects() > nr_objects {
+            continue;
+        }
+        for room in [1, 2, 4, 7, nr_objects] {
+            let mut slab = full_slab(class);
+            slab.hint = 0;
+            for index in 0..nr_objects {
+                random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                let is_free = random >> 62 != 0;
+                slab.set(index, is_free);
+                slab.nr_free += u16::from(is_free);
+            }
+            let before: Vec<_> = (0..nr_objects).map(|index| slab.has(index)).collect();
+            let mut out = vec![ptr::null_mut(); room];
+            let nr = slab.take_lines(base, &mut out);
+            let (unused, taken) = out.split_at(room - nr);
+            assert!(unused.iter().all(|object| object.is_null()));
+            assert!(taken.is_sorted_by(|a, b| a > b));
+            assert_eq!(before.iter().filter(|&&free| free).count(), slab.nr_free() + nr);
+            let per = per_lines(class);
+            assert_eq!((per * size % LINE, nr % per), (0, 0));
+            let indices: Vec<_> = taken.iter().map(|o| (o.addr() - BASE) / size).collect();
+            assert!(indices.iter().all(|&index| before[index] && !slab.has(index)));
+            let is_whole = |row: usize| (row..row + per).all(|index| slab.has(index));
+            let left = (0..=nr_objects - per).step_by(per).filter(|&row| is_whole(row)).count();
+            assert!(left == 0 || room - nr < per, "{size}: {left} rows");
+            for row in (0..nr_objects).step_by(per) {
+                let nr = indices.iter().filter(|&index| index / per == row / per).count();
+                assert!(nr == 0 || nr == per, "{size}: {nr} of a row of {per}");
+            }
+        }
+    }
+}

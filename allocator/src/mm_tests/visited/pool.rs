@@ -95,7 +95,7 @@ fn a_heap_with_full_bins_is_not_shared() {
 #[test]
 fn slabs_that_find_the_commons_visited_come_again() {
     let mm = new_mm();
-    let [whole, too, commons, ended, last] = [(); 5].map(|()| Owner::attach(mm));
+    let [whole, too, commons, ended, last] = without_commons(mm);
     for owner in [whole, too, commons] {
         // SAFETY: this thread owns all heaps.
         unsafe { mm.detach(owner.0) };
@@ -125,7 +125,7 @@ fn slabs_that_find_the_commons_visited_come_again() {
 #[test]
 fn a_miss_opens_few_messages_of_the_commons() {
     let mm = new_mm();
-    let [whole, too, commons, last] = [(); 4].map(|()| Owner::attach(mm));
+    let [whole, too, commons, last] = without_commons(mm);
     let blocks: Vec<_> = (0..40_000).map(|_| commons.alloc(100, 8)).collect();
     let (some, others): (Vec<_>, Vec<_>) =
         blocks.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
@@ -164,7 +164,7 @@ fn no_thread_gets_a_heap_of_the_pool_in_which_a_visitor_is() {
 #[test]
 fn a_round_sees_each_heap_once() {
     let mm = new_mm();
-    let [own, begins, other, ends] = [(); 4].map(|()| Owner::attach(mm));
+    let [own, begins, other, ends] = without_commons(mm);
     // SAFETY: this thread owns the heap.
     unsafe { mm.detach(begins.0) };
     let mut seen = Vec::new();
