@@ -19,7 +19,7 @@
 //!   changes: when they leave the bin, they go where the word says then.
 //! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).
-//! * Nobody waits for the commons: a refill that finds the pool's lock taken takes new pages.
+//! * No refill waits for the commons: one that finds the pool's lock taken takes new pages.
 
 use core::ptr::NonNull;
 
@@ -44,16 +44,18 @@ const MOST_SHARED: usize = 256;
 const MOST_OPENED: usize = 16;
 
 impl Mm {
-    /// Makes commons of `node` where there are so many threads that they share slabs from the start
-    /// ([`crate::refill`]), and nobody left any.
+    /// Makes the commons of `node` where there are so many threads that they share slabs from the start
+    /// ([`crate::refill`]), unless there were any.
     pub(crate) fn prepare_commons(&'static self, node: NodeId) {
         let may_share = self.is_one_node() && !self.is_checked();
         if may_share
             && self.pages().nr_threads() >= MIN_THREADS_TO_SHARE
-            && self.registry.lacks_commons(node)
-            && let Some(heap) = self.make_heap(node, false)
+            && self.registry.claim_commons(node)
         {
-            self.registry.put_dead(heap, Remains::Common);
+            match self.make_heap(node, false) {
+                Some(heap) => self.registry.put_dead(heap, Remains::Common),
+                None => self.registry.unclaim_commons(node),
+            }
         }
     }
 
@@ -87,7 +89,7 @@ impl Inner {
         registry.ask_commons(heap.node(), class, |commons| {
             // No use of the commons that a keeper should come for, or wait for the end of.
             let mut theirs = commons.try_look_in()?;
-            let is_collected = theirs.collect_some(commons);
+            let is_collected = theirs.collect_some(commons, MOST_OPENED);
             if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {
                 self.adopt(heap, slab, &mut theirs);
                 return Some(true);
@@ -98,7 +100,7 @@ impl Inner {
     }
 
     /// Takes what others sent back to commons into their slabs, as far as a request may; whether that was all.
-    pub(crate) fn collect_some(&mut self, commons: &Heap) -> bool {
+    pub(crate) fn collect_some(&mut self, commons: &Heap, most: usize) -> bool {
         if commons.inbox.is_empty() && self.received.is_null() {
             return true;
         }
@@ -106,7 +108,7 @@ impl Inner {
         let mut nr_opened = 0;
         self.collect(commons, || {
             nr_opened += 1;
-            nr_opened == MOST_OPENED
+            nr_opened == most
         })
     }
 

@@ -81,7 +81,7 @@ impl Mm {
         }
         let mut is_done = drained.is_whole;
         if let Some((how, max_pages)) = holes {
-            // Nobody uses it, so its holes are cold whatever their age; huge pages are spared all the same.
+            // No thread has it, so its holes count as cold whatever their age; huge pages are spared all the same.
             let holes = inner.purge_holes(PurgeHow { up_to: None, ..how }, max_pages);
             done.purged = holes.nr_pages;
             is_done &= !holes.is_partial;

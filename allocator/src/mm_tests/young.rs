@@ -7,6 +7,8 @@ use zonal_numa::NodeId;
 use super::*;
 use crate::class::SizeClass;
 use crate::refill::MIN_THREADS_TO_SHARE;
+use crate::registry::Remains;
+use crate::sweep::Sweep;
 
 const LINE: usize = 64;
 const SIZE: usize = 112;
@@ -87,26 +89,53 @@ fn a_thread_that_goes_on_has_slabs_of_its_own() {
     end(mm, &owners, blocks);
 }
 
-/// Where it would not pay, or what a bin frees would not stay there.
+/// Where it would not pay, or what a bin frees would not stay there, although there are commons.
 #[test]
 fn others_have_slabs_of_their_own_from_the_start() {
     let config = Config { checked: true, ..Config::default() };
-    let checked = Mm::new(Machine::fake(FakeBuilder::new().build()), config).unwrap();
-    let pinned = |mm: &'static Mm| Owner(mm.attach_on(NodeId::ZERO, false).unwrap());
-    for (nr_nodes, size) in [(1, 16), (1, 2048), (2, SIZE)] {
-        let (_, last) = many(fake_mm(nr_nodes));
-        last.alloc(size, 8);
-        assert_eq!(nr_slabs(last), 1, "{size} bytes, {nr_nodes} nodes");
+    let checked = || Mm::new(Machine::fake(FakeBuilder::new().build()), config).unwrap();
+    let ask = |mm: &'static Mm, owner: Owner, size: usize| {
+        let heap = mm.make_heap(owner.heap().node(), false).unwrap();
+        mm.registry.put_dead(heap, Remains::Common);
+        owner.alloc_for(Request { size, align: 8, zeroed: false, grows: false });
+        nr_slabs(owner)
+    };
+    for size in [16, 2048] {
+        let mm = fake_mm(1);
+        assert_eq!(ask(mm, many(mm).1, size), 1, "{size} bytes");
+    }
+    for mm in [fake_mm(2), checked()] {
+        assert_eq!(ask(mm, many(mm).1, SIZE - 40), 1);
     }
     let mm = fake_mm(1);
-    (2..MIN_THREADS_TO_SHARE).for_each(|_| _ = Owner::attach(mm));
-    let early = Owner::attach(mm);
-    let (_, last) = many(checked);
-    let (others, _) = many(fake_mm(1));
-    for owner in [early, last, pinned(others[0].heap().mm())] {
-        owner.alloc(SIZE, 8);
-        assert_eq!(nr_slabs(owner), 1);
-    }
+    let owners: Vec<_> = (1..MIN_THREADS_TO_SHARE).map(|_| Owner::attach(mm)).collect();
+    assert_eq!(ask(mm, owners[0], SIZE), 1, "few threads");
+    Owner::attach(mm);
+    assert_eq!(ask(mm, owners[1], SIZE), 0);
+    let pinned = Owner(mm.attach_on(NodeId::ZERO, false).unwrap());
+    assert_eq!(ask(mm, pinned, SIZE), 1, "of a node by name");
+}
+
+#[test]
+fn commons_are_made_once() {
+    let mm = fake_mm(1);
+    let (_, last) = many(mm);
+    let nr_heaps = mm.registry.nr_heaps();
+    assert_eq!(nr_heaps, MIN_THREADS_TO_SHARE + 2);
+    let (common, remains) = mm.registry.take_any(|_| true).unwrap();
+    assert_eq!(remains, Remains::Common);
+    Owner::attach(mm);
+    assert_eq!(mm.registry.nr_heaps(), nr_heaps + 1, "a keeper has them out");
+    // Who finds none asks for a while.
+    (0..5000).for_each(|_| _ = last.alloc(SIZE, 8));
+    let class = SizeClass::of(SIZE).unwrap().index();
+    assert_eq!(last.heap().enter().classes[class].young_misses, 2);
+    mm.registry.put_dead(common, remains);
+    mm.registry.bury_all_but(Some(last.0));
+    mm.pages().set_threads(MIN_THREADS_TO_SHARE);
+    Owner::attach(mm);
+    commons(mm);
+    assert_eq!(mm.registry.nr_heaps(), nr_heaps + 2, "a child has its own");
 }
 
 /// Nobody waits for the commons.
@@ -136,13 +165,41 @@ fn what_comes_home_is_handed_out_again() {
     let nr = SizeClass::of(1024).unwrap().objects();
     owners.extend((0..nr).map(|_| Owner::attach(mm)));
     let blocks: Vec<_> = owners.iter().take(nr).map(|owner| owner.alloc(1024, 8)).collect();
-    let nr_common = || commons(mm).enter().events.slab_alloc;
+    let nr_common = || commons(mm).try_look_in().unwrap().events.slab_alloc;
     assert_eq!(nr_common(), 1);
+    assert!(!commons(mm).is_drained(), "a keeper looks at what nobody took of it");
     owners[0].free(blocks[0]);
     owners[0].heap().enter().drain_owned(None);
     assert_eq!(last.alloc(1024, 8), blocks[0]);
     assert_eq!((nr_common(), nr_slabs(last)), (1, 0));
     owners[nr].alloc(1024, 8);
     assert_eq!(nr_common(), 2);
+    mm.validate(Some(last.0)).unwrap();
+}
+
+/// A keeper gives back what nobody took of a slab, and those that come later go on beside the holes.
+#[test]
+fn holes_of_the_commons_stay_holes() {
+    let mm = fake_mm(1);
+    let (owners, last) = many(mm);
+    let holes = || -> u16 {
+        let inner = commons(mm).try_look_in().unwrap();
+        let slab = inner.classes[SizeClass::of(SIZE).unwrap().index()].partial.head;
+        // SAFETY: list members are live, and we are inside the gate.
+        unsafe { (*slab).holes }
+    };
+    let first = owners[0].alloc(SIZE, 8);
+    assert_eq!(holes(), 0);
+    for _ in 0..2 {
+        let how = PurgeHow::ALL;
+        let all = Sweep { how, idle_for: 0, step_pages: 256, max_pages: usize::MAX };
+        mm.sweep(Some(last.0), all);
+    }
+    assert_eq!(holes(), 0xFE);
+    let charged = mm.pages().charged();
+    let next = last.alloc(SIZE, 8);
+    assert_eq!(next.addr().get() / PAGE_SIZE, first.addr().get() / PAGE_SIZE);
+    assert_eq!((holes(), mm.pages().charged()), (0xFE, charged));
+    assert_eq!(commons(mm).try_look_in().unwrap().events.slab_alloc, 1);
     mm.validate(Some(last.0)).unwrap();
 }

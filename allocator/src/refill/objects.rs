@@ -87,7 +87,11 @@ impl Inner {
         let mut slab = self.classes[class.index()].partial.head;
         // SAFETY: list members are live, and we are inside the gate.
         while let Some(s) = unsafe { slab.as_mut() } {
-            if s.may_be_used(heap.mm().pages(), from.level) {
+            if s.holes == 0 {
+                return slab;
+            }
+            if heap.mm().pages().fill_holes(s.head(), s.holes, from.level) {
+                s.holes = 0;
                 return slab;
             }
             slab = s.next;

@@ -34,10 +34,9 @@ impl Inner {
         from: Attempt,
     ) -> Result<*mut Slab, AllocError> {
         let run = self.slab_run(heap, class, from)?;
-        let slab = self.cut_run(heap, class, run).map_err(|run| {
-            self.pcp.free(heap.mm().pages(), heap.node(), class.slab_order(), run);
-            AllocError::Exhausted { node: heap.node(), order: 0 }
-        })?;
+        let exhausted = AllocError::Exhausted { node: heap.node(), order: 0 };
+        let slab = self.make_slab(heap, class, run).ok_or(exhausted)?.as_ptr();
+        self.list_slab(heap, slab);
         heap.mm().note_taken(heap, from.node, class.slab_order().nr_pages());
         heap.sync_hot();
         if from.node == heap.node() {
@@ -62,14 +61,14 @@ impl Inner {
         pages.alloc_run(from.node, order.nr_pages(), order, Migratetype::Slab, from.level)
     }
 
-    /// Makes a run a slab of `class` with all objects free, on the partial list; gives it back where there is no
-    /// memory for the slab's bitmap.
-    pub(super) fn cut_run(
+    /// Makes a run a slab of `class` with all objects free, of no heap yet; gives it back where there is no memory
+    /// for the slab's bitmap.
+    pub(super) fn make_slab(
         &mut self,
         heap: &Heap,
         class: SizeClass,
         run: PageRun,
-    ) -> Result<*mut Slab, PageRun> {
+    ) -> Option<NonNull<Slab>> {
         let mm = heap.mm();
         let pages = mm.pages();
         let order = class.slab_order();
@@ -79,7 +78,10 @@ impl Inner {
             let nr_objects = mm.objects_in(class);
             Slab::create(&pages.map, mm.meta(), mm.machine(), (head, class), nr_objects)
         };
-        let Some(slab) = slab else { return Err(run) };
+        let Some(slab) = slab else {
+            self.pcp.free(pages, heap.node(), order, run);
+            return None;
+        };
         if mm.is_checked() {
             if !run.known_zero() {
                 // SAFETY: the pages of the run, which is ours.
@@ -88,18 +90,39 @@ impl Inner {
             mm.close_guard(mm.slab_guard(head, class));
         }
         let _ = run.into_head();
+        Some(slab)
+    }
+
+    /// Gives the pages of a slab that no heap got back to the page cache.
+    pub(super) fn unmake_slab(&mut self, heap: &Heap, mut slab: NonNull<Slab>) {
+        let mm = heap.mm();
+        let pages = mm.pages();
+        // SAFETY: it was just made and is the caller's alone, as its pages are.
+        let (order, run) = unsafe {
+            let slab = slab.as_mut();
+            slab.destroy(mm.meta());
+            let order = slab.class().slab_order();
+            (order, pages.run_from_head(slab.head(), order.nr_pages()))
+        };
+        self.pcp.free(pages, heap.node(), order, run);
+    }
+
+    /// Makes a slab that no heap has one of `heap`, on the partial list.
+    pub(super) fn list_slab(&mut self, heap: &Heap, slab: *mut Slab) {
+        let pages = heap.mm().pages();
+        // SAFETY: it was just made.
+        let (class, head) = unsafe { ((*slab).class(), (*slab).head()) };
         let word = heap.slab_word(class).raw();
-        for i in 0..order.nr_pages() {
+        for i in 0..class.slab_order().nr_pages() {
             // Relaxed: another thread learns of the slab only with an object of it.
             pages.map.word(head.add(i)).store(word, Relaxed);
         }
         let state = &mut self.classes[class.index()];
         // SAFETY: just made, on no list.
-        unsafe { state.partial.push(slab.as_ptr()) };
+        unsafe { state.partial.push(slab) };
         self.count_slabs(heap, class, 1);
         self.count_empty(class, 1);
         self.events.slab_alloc += 1;
-        Ok(slab.as_ptr())
     }
 
     /// After objects of `slab` came back, which was on no list or now has all: puts it on the list,

@@ -32,7 +32,7 @@ use crate::fault::weakened_by;
 use crate::heap::{Heap, HeapId};
 use crate::lock::{FutexLock, Mutex};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 /// Heap numbers have 16 bits.
 const MAX_HEAPS: usize = NR_SHELVES * SHELF;
@@ -50,6 +50,8 @@ pub(crate) struct Registry {
     len: AtomicUsize,
     /// By node: bit `index` is set while the commons may have slabs of that class. Relaxed: a hint.
     common_classes: [AtomicU64; NR_NODES],
+    /// By node: there were commons, which may be out of the pool now. Relaxed.
+    has_commons: [AtomicBool; NR_NODES],
     pool: Mutex<Pool>,
 }
 
@@ -60,6 +62,7 @@ impl Registry {
             len: AtomicUsize::new(1),
             pool: Mutex::new(Pool::EMPTY),
             common_classes: [(); NR_NODES].map(|()| AtomicU64::new(0)),
+            has_commons: [(); NR_NODES].map(|()| AtomicBool::new(false)),
         }
     }
 

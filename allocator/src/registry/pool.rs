@@ -141,7 +141,12 @@ impl Registry {
         let remains = match share() {
             Some(classes) => {
                 self.note_common(h.node(), classes);
-                if commons.is_some() { Remains::Empty } else { Remains::Common }
+                if commons.is_some() {
+                    Remains::Empty
+                } else {
+                    self.has_commons[h.node().index()].store(true, Relaxed);
+                    Remains::Common
+                }
             }
             None => {
                 h.note_use();
@@ -189,9 +194,16 @@ impl Registry {
         false
     }
 
-    /// Whether there are no commons of `node` in the pool; not where the pool is busy.
-    pub(crate) fn lacks_commons(&self, node: NodeId) -> bool {
-        self.pool.try_lock().is_some_and(|pool| pool.commons(node).next().is_none())
+    /// Whether the caller is the one to make the commons of `node`: nobody did so far.
+    pub(crate) fn claim_commons(&self, node: NodeId) -> bool {
+        // Relaxed: one has it, and that is all it says.
+        let has_commons = &self.has_commons[node.index()];
+        !has_commons.load(Relaxed) && !has_commons.swap(true, Relaxed)
+    }
+
+    /// The caller could not.
+    pub(crate) fn unclaim_commons(&self, node: NodeId) {
+        self.has_commons[node.index()].store(false, Relaxed);
     }
 
     /// The commons of `node` may have slabs of these classes, one bit each.
@@ -230,6 +242,8 @@ impl Registry {
     pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
         let mut pool = self.pool.lock();
         *pool = Pool::EMPTY;
+        // Those of the parent are heaps for threads here.
+        self.has_commons.iter().for_each(|has| has.store(false, Relaxed));
         for heap in self.all() {
             if Some(NonNull::from(heap)) != own && !heap.is_held() {
                 pool.put(heap, Remains::Whole);

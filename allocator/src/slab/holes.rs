@@ -4,22 +4,12 @@
 use zonal_numa::PAGE_SIZE;
 
 use super::{BITS, Slab};
-use crate::pages::Pages;
-use crate::watermark::WatermarkLevel;
 
 impl Slab {
     /// Whether no object came or went after `generation`. Stamps wrap after nine minutes, so that
     /// a slab that old may count as young for as long again.
     pub(crate) fn is_cold(&self, generation: u32) -> bool {
         (generation as u16).wrapping_sub(self.stamp).cast_signed() >= 0
-    }
-
-    /// Whether objects of it may be handed out: it has no holes, or the limits allow to fill them.
-    pub(crate) fn may_be_used(&mut self, pages: &Pages, level: WatermarkLevel) -> bool {
-        if self.holes != 0 && pages.fill_holes(self.head, self.holes, level) {
-            self.holes = 0;
-        }
-        self.holes == 0
     }
 
     /// Enters pages, as a mask, that were purged; `holing` says how often the slab's section

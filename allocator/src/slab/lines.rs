@@ -1,5 +1,7 @@
 //! Objects that are taken for another thread than the one that has the rest of the slab: whole cache lines.
 
+use zonal_numa::PAGE_SIZE;
+
 use super::{BITS, Slab};
 use crate::class::SizeClass;
 
@@ -24,20 +26,26 @@ fn free_rows(word: u64, nr: usize) -> u64 {
 }
 
 impl Slab {
-    /// Takes free objects that fill whole lines, lowest address last, as many as `out` has room for.
+    /// Takes free objects that fill whole lines and lie in no hole, lowest address last, as many as `out` has room for.
     /// Returns how many; they fill the end of `out`.
     pub(crate) fn take_lines(&mut self, base: *mut u8, out: &mut [*mut u8]) -> usize {
         let size = self.class.size();
         let nr = per_lines(self.class);
         let row = u64::MAX >> (BITS - nr);
         let first = usize::from(self.hint);
+        let holes = self.holes;
         let mut slots = out.len();
         for (i, word) in self.words_mut().iter_mut().enumerate().skip(first) {
             let mut rows = free_rows(*word, nr);
             while rows != 0 && slots >= nr {
                 let bit = rows.trailing_zeros() as usize;
-                *word &= !(row << bit);
                 rows &= rows - 1;
+                let start = (i * BITS + bit) * size;
+                let pages = start / PAGE_SIZE..=(start + nr * size - 1) / PAGE_SIZE;
+                if holes != 0 && pages.into_iter().any(|page| holes & 1 << page != 0) {
+                    continue;
+                }
+                *word &= !(row << bit);
                 for object in i * BITS + bit..i * BITS + bit + nr {
                     slots -= 1;
                     out[slots] = base.wrapping_add(object * size);
