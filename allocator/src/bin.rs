@@ -10,16 +10,17 @@
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::asm;
-use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::compiler_fence;
 
 use crate::class::{CLASS_SHIFT, MAX_SMALL, NR_STEPS, STEP_BYTES, SizeClass};
 use crate::group::Group;
+use crate::mark;
 use crate::resize::fits;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::program::AtomicU32 as MarkWord;
 use crate::word::PageWord;
 use zonal_numa::PAGE_SHIFT;
 
@@ -96,8 +97,9 @@ pub struct HeapHot {
     is_detour: bool,
     /// Where the owner's stack stood when it took the heap, the low half of the address; 0 while
     /// nobody has it. Written by assembly of the caller's. From it the calls of signal handlers know
-    /// that they must not take the heap, and whether the call that took it still runs.
-    frame: Cell<u32>,
+    /// that they must not take the heap, and whether the call that took it still runs. A visitor closes
+    /// the bins by it: [`crate::mark`].
+    frame: MarkWord,
     /// By step, so that there is one for any page word: those of no class take nothing.
     pub(crate) bins: [Bin; NR_STEPS],
 }
@@ -114,18 +116,19 @@ impl HeapHot {
         covered: 0,
         words: ptr::null(),
         is_detour: false,
-        frame: Cell::new(0),
+        frame: MarkWord::new(mark::ABSENT),
         bins: [Bin::EMPTY; NR_STEPS],
     };
 
     /// The same, and always taken: nobody marks it.
     #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
-    pub const TAKEN: HeapHot = HeapHot { frame: Cell::new(1), ..HeapHot::EMPTY };
+    pub const TAKEN: HeapHot = HeapHot { frame: MarkWord::new(1), ..HeapHot::EMPTY };
 
     /// The same, for a thread that has a heap and whose hits shall miss. See
     /// [`crate::Heap::detour`].
     #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
-    pub(crate) const DETOUR: HeapHot = HeapHot { is_detour: true, ..HeapHot::EMPTY };
+    pub(crate) const DETOUR: HeapHot =
+        HeapHot { is_detour: true, frame: MarkWord::new(mark::FREE), ..HeapHot::EMPTY };
 
     /// Whether this is a [`HeapHot::DETOUR`].
     ///
@@ -137,28 +140,60 @@ impl HeapHot {
         unsafe { (*this).is_detour }
     }
 
+    /// [`HeapHot::frame`] of a heap whose bins are closed, in no call.
+    pub const CLOSED: u32 = mark::CLOSED;
+
     /// Where [`HeapHot::frame`] lies.
     pub const FRAME: usize = offset_of!(HeapHot, frame);
 
-    /// Marks `to` with the place on the stack that `from` is marked with.
-    ///
-    /// # Safety
-    /// Both heaps are the calling thread's.
-    pub(crate) unsafe fn copy_frame(to: *mut HeapHot, from: *mut HeapHot) {
-        // SAFETY: the caller's promise.
-        unsafe { (*to).frame.set((*from).frame.get()) };
-    }
-
-    /// The low half of the stack pointer of the call that has this heap; 0 for none.
+    /// The mark: the low half of the stack pointer of the call that has this heap, and bits below it; 0 for
+    /// none.
     #[inline(always)]
     pub fn frame(&self) -> u32 {
-        self.frame.get()
+        self.frame.load(Relaxed)
     }
 
-    /// Takes the mark of the call that had this heap away.
+    /// Changes the mark of the calling owner's own call, or of a heap that it has without any.
     #[inline(always)]
-    pub fn clear_frame(&self) {
-        self.frame.set(0);
+    pub fn set_frame(&self, frame: u32) {
+        mark::set(self.mark(), frame);
+    }
+
+    /// Takes it for a call that stands at `place` from one that is gone and left this mark; false where it has
+    /// another one by now.
+    pub fn take_from(&self, gone: u32, place: u32) -> bool {
+        mark::take_from(self.mark(), gone, place)
+    }
+
+    /// Takes it for a call that stands at `place`, its bins closed or not; false where another call has it.
+    pub fn take(&self, place: u32) -> bool {
+        mark::take(self.mark(), place)
+    }
+
+    /// Ends the call that has it.
+    #[inline(always)]
+    pub fn end(&self) {
+        mark::end(self.mark());
+    }
+
+    /// Whether a call has it.
+    pub fn is_taken(&self) -> bool {
+        self.frame() & !mark::CLOSED != 0
+    }
+
+    /// Whether hits miss until the owner has been inside the gate.
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        self.frame() & mark::CLOSED != 0
+    }
+
+    /// The word of the mark.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> &AtomicU32 {
+        #[cfg(not(zonal_loom))]
+        return &self.frame;
+        #[cfg(zonal_loom)]
+        unreachable!("the heaps of models have no hits");
     }
 
     /// Takes an object of at least `size` bytes; null when it misses.

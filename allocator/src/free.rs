@@ -180,6 +180,10 @@ impl Heap {
         if owner != self.id() {
             return self.free_remote(object, owner, class, word);
         }
+        if !self.has_bins() {
+            self.put_aside_or_defer(object, class);
+            return Ok(());
+        }
         // SAFETY: the caller owns the heap and gave the object away.
         if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
             self.spill(class);
@@ -195,10 +199,11 @@ impl Heap {
         Ok(())
     }
 
-    /// Whether it is the object of its class that was freed last, of whatever heap. Owner only.
+    /// Whether it is the object of its class that was freed last, of whatever heap. Owner only; what it cannot
+    /// see for a visitor shows when the object comes to its slab.
     fn is_newest(&self, class: SizeClass, object: NonNull<u8>) -> bool {
-        // SAFETY: the caller owns the heap.
-        unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) }
+        // SAFETY: the caller owns the heap, and has its bins.
+        self.has_bins() && unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) }
     }
 
     /// Collects an object for its owner and posts the message when it is full.

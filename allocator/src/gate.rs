@@ -38,7 +38,7 @@
 //! any barrier: the last owner went out before it put the heap there, and the next one gets it under the
 //! lock, and not while it is claimed (`is_visited`, Acquire, pairs with `end_visit`).
 //!
-//! The hit path is no part of this: bins stay with their owner.
+//! The hit path is no part of this: how a visitor comes by the bins is told in [`crate::mark`].
 
 use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};

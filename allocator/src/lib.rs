@@ -27,7 +27,7 @@
 //! | KFENCE: a few objects are checked          | `fence`                                 |
 //! | `__alloc_pages_slowpath`, vmscan           | crate `zonal-reclaim`, above this one   |
 //!
-//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, then the page
+//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, `mark`, then the page
 //! layer from [`pages`] down. The modules below are grouped by what they are about.
 //!
 //! Nothing here is a `static` that changes, nothing allocates from the heap it implements, and a
@@ -44,6 +44,7 @@ mod free;
 mod gate;
 mod group;
 mod heap;
+mod mark;
 mod outbox;
 mod refill;
 mod remote;

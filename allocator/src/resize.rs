@@ -135,6 +135,9 @@ impl Heap {
             return Some(object);
         }
         let class_wanted = SizeClass::of(size.min(MAX_SMALL + 1))?;
+        if self.is_closed() {
+            return None;
+        }
         // SAFETY: the caller owns the heap.
         let new = NonNull::new(unsafe { HeapHot::pop_class(self.hot(), class_wanted) })?;
         // SAFETY: both objects are live and distinct, and have that many bytes.

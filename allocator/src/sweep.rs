@@ -2,11 +2,23 @@
 
 use core::ptr::NonNull;
 
+use crate::class::SizeClass;
 use crate::heap::{Entered, Heap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
+use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::visit::ROUND;
+
+/// How long the bins of one heap are emptied, before the rest of them waits for the next sweep: others of its round
+/// are claimed meanwhile.
+const LONGEST_FLUSH_NS: u64 = 500_000;
+/// The same of all heaps in one sweep, which may be a call of the program's; but one batch of each.
+const LONGEST_FLUSHES_NS: u64 = 1_000_000;
+/// Objects between two looks at the time, and for the owner.
+const FLUSH_BATCH: usize = 128;
+/// So many times as long as it takes to count as asleep, a thread may be in the call that keeps its bins.
+const LONGEST_CALL: u32 = 8;
 
 /// How far a sweep goes.
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +48,17 @@ impl Sweep {
 impl Mm {
     /// One sweep, for the single keeper. Heaps in which nothing happened since they were drained
     /// are passed over without a visit; those whose owner was active since the last sweep only
-    /// lose cold holes. `own` is the heap of the calling thread, if it has one. Returns the pages
-    /// given back to the system.
+    /// lose cold holes. Bins are closed in one sweep, and emptied in a later one if they still are. `own`
+    /// is the heap of the calling thread, if it has one. Returns the pages given back to the system.
     pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> usize {
         let pages = self.pages();
         pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
         let mut purged = 0;
+        let mut flush_ns = LONGEST_FLUSHES_NS;
         if let Some(own) = own {
             // SAFETY: the caller's heap.
             let entered = unsafe { own.as_ref() }.try_enter();
-            purged += entered.map_or(0, |mut entered| entered.sweep(sweep));
+            purged += entered.map_or(0, |mut entered| entered.sweep(sweep, &mut flush_ns));
         }
         purged += self.drain_dead(Some(sweep.after(purged)), Patience::PassBy, None).purged;
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
@@ -59,16 +72,24 @@ impl Mm {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                purged += self.sweep_round(&round, sweep.after(purged));
+                purged += self.sweep_round(&round, sweep.after(purged), &mut flush_ns);
                 nr = 0;
             }
         }
-        purged + self.sweep_round(&round[..nr], sweep.after(purged))
+        purged + self.sweep_round(&round[..nr], sweep.after(purged), &mut flush_ns)
     }
 
-    fn sweep_round(&self, heaps: &[Option<&'static Heap>], sweep: Sweep) -> usize {
+    fn sweep_round(
+        &self,
+        heaps: &[Option<&'static Heap>],
+        sweep: Sweep,
+        flush_ns: &mut u64,
+    ) -> usize {
         let mut purged = 0;
-        self.visit_round(heaps, &mut |entered| purged += entered.sweep(sweep.after(purged)));
+        let begin = |heap: &Heap| heap.begin_visit() && heap.close_if_idle(sweep.idle_for);
+        self.visit_round(heaps, &begin, &mut |entered| {
+            purged += entered.sweep(sweep.after(purged), flush_ns);
+        });
         purged
     }
 }
@@ -77,22 +98,50 @@ impl Heap {
     /// Whether its slow paths, `epoch` so far, have stood still for so many generations. For the
     /// keeper, which so remembers when it saw what.
     fn is_idle(&self, epoch: u32, generations: u32) -> bool {
-        let now = self.mm().pages().generation();
         if self.seen.swap(epoch, Relaxed) != epoch {
-            self.seen_at.store(now, Relaxed);
+            self.seen_at.store(self.mm().pages().generation(), Relaxed);
             return false;
         }
-        now.wrapping_sub(self.seen_at.load(Relaxed)) >= generations
+        self.has_passed(&self.seen_at, generations)
+    }
+
+    fn has_passed(&self, since: &AtomicU32, generations: u32) -> bool {
+        let now = self.mm().pages().generation();
+        now.wrapping_sub(since.load(Relaxed)) >= generations
+    }
+
+    /// Closes the bins of a heap whose gate the keeper has claimed, if nothing else has happened there for so
+    /// long: when they still are at a later sweep, its owner had no hit either. Once for each slow path: an
+    /// owner that opens them for hits keeps what they hold. Always true.
+    fn close_if_idle(&self, generations: u32) -> bool {
+        let epoch = self.epoch();
+        let was_seen =
+            self.seen.load(Relaxed) == epoch && self.has_passed(&self.seen_at, generations);
+        if was_seen && self.closed.load(Relaxed) != epoch && !self.is_closed() && self.close_bins()
+        {
+            self.closed.store(epoch, Relaxed);
+            self.closed_at.store(self.mm().pages().generation(), Relaxed);
+        }
+        true
+    }
+
+    /// Whether its bins are for the keeper to close and empty, if a call should have them just now. One that
+    /// does not end keeps them: it may have been left by a jump.
+    fn may_close_bins(&self, generations: u32) -> bool {
+        self.can_close()
+            && self.closed.load(Relaxed) != self.epoch()
+            && !self.has_passed(&self.seen_at, generations.max(1).saturating_mul(LONGEST_CALL))
     }
 }
 
 impl Entered<'_> {
-    fn sweep(&mut self, sweep: Sweep) -> usize {
+    fn sweep(&mut self, sweep: Sweep, flush_ns: &mut u64) -> usize {
         let heap = self.heap();
         let epoch = heap.epoch();
         let mut is_idle = heap.is_idle(epoch, sweep.idle_for);
         if is_idle {
-            is_idle = self.drain(sweep.how.deadline_ns).is_whole;
+            let bins = self.empty_closed_bins(sweep, flush_ns);
+            is_idle = self.drain(sweep.how.deadline_ns).is_whole && bins;
         } else {
             // An owner that runs now and then may not look for long.
             let owner = self.owner();
@@ -108,6 +157,45 @@ impl Entered<'_> {
             heap.drained.store(epoch, Relaxed);
         }
         holes.nr_pages
+    }
+
+    /// Empties the bins of an owner that slept since they were closed, as far as that goes in what is left of
+    /// `flush_ns`; whether there is nothing more to do about them: they are empty, or its own.
+    fn empty_closed_bins(&mut self, sweep: Sweep, flush_ns: &mut u64) -> bool {
+        let heap = self.heap();
+        if !self.has_bins() {
+            return !(self.is_visitor() && heap.may_close_bins(sweep.idle_for));
+        }
+        if !heap.has_passed(&heap.closed_at, sweep.idle_for.max(1)) {
+            return false;
+        }
+        let mm = heap.mm();
+        let start = mm.machine().now_ns();
+        let end = start + LONGEST_FLUSH_NS.min(*flush_ns);
+        let end = sweep.how.deadline_ns.map_or(end, |deadline| deadline.min(end));
+        let mut had_any = false;
+        let is_whole = SizeClass::all().all(|class| {
+            while self.has_in_bin(heap, class) {
+                // One batch in any case, so that each heap gets on.
+                if had_any && (self.is_wanted() || mm.is_over(Some(end))) {
+                    return false;
+                }
+                self.flush_newest(heap, class, FLUSH_BATCH);
+                had_any = true;
+            }
+            true
+        });
+        if had_any {
+            *flush_ns = flush_ns.saturating_sub(mm.machine().now_ns().saturating_sub(start));
+        }
+        if had_any && is_whole {
+            mm.vmstat().note_bins_emptied();
+        }
+        if is_whole {
+            // What comes into them from now on is for another time.
+            heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
+        }
+        is_whole
     }
 
     /// Whether a partly used slab changed after `generation`, or the owner is back.

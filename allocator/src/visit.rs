@@ -58,15 +58,15 @@ impl Mm {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                self.visit_round(&round[..nr], visit);
+                self.visit_round(&round[..nr], &Heap::begin_visit, visit);
                 nr = 0;
             }
         }
-        self.visit_round(&round[..nr], visit);
+        self.visit_round(&round[..nr], &Heap::begin_visit, visit);
         for heap in self.registry.all().filter(|heap| is_other(heap)) {
             // Where a thread has it by now, or borrows it: as those of threads.
             if turned.takes(heap) && !self.visit_dead(heap, patience, visit) {
-                self.visit_round(&[Some(heap)], visit);
+                self.visit_round(&[Some(heap)], &Heap::begin_visit, visit);
             }
         }
     }
@@ -93,9 +93,11 @@ impl Mm {
         true
     }
 
+    /// Visits these heaps, each of which `begin` claims.
     pub(crate) fn visit_round(
         &self,
         heaps: &[Option<&'static Heap>],
+        begin: &impl Fn(&Heap) -> bool,
         visit: &mut impl FnMut(&mut Entered<'_>),
     ) {
         // A process with one thread never gets further: no call that it did not ask for.
@@ -104,14 +106,14 @@ impl Mm {
         }
         let mut left = heaps;
         while !left.is_empty() {
-            let Seen { nr_heaps, missed, is_refused } = self.visit_some(left, visit);
+            let Seen { nr_heaps, missed, is_refused } = self.visit_some(left, begin, visit);
             if is_refused {
                 // So would each of them be. Not kept for later: a filter belongs to a thread.
                 left.iter().for_each(|_| self.vmstat().note_skipped());
                 return;
             }
             for i in (0..nr_heaps).filter(|i| missed & 1 << i != 0) {
-                self.visit_late(&left[i..=i], visit);
+                self.visit_late(&left[i..=i], begin, visit);
             }
             left = &left[nr_heaps..];
             // Here nobody waits for this thread: better than to lose the processor in a visit.
@@ -123,10 +125,15 @@ impl Mm {
 
     /// Visits a heap whose owner was inside, with others in turn: not with a claim, for which the owner
     /// would wait until this thread runs again.
-    fn visit_late(&self, heap: &[Option<&'static Heap>], visit: &mut impl FnMut(&mut Entered<'_>)) {
+    fn visit_late(
+        &self,
+        heap: &[Option<&'static Heap>],
+        begin: &impl Fn(&Heap) -> bool,
+        visit: &mut impl FnMut(&mut Entered<'_>),
+    ) {
         for _ in 1..VISIT_TRIES {
             yield_now();
-            let seen = self.visit_some(heap, visit);
+            let seen = self.visit_some(heap, begin, visit);
             if seen.is_refused {
                 break;
             }
@@ -142,11 +149,12 @@ impl Mm {
     fn visit_some(
         &self,
         heaps: &[Option<&'static Heap>],
+        begin: &impl Fn(&Heap) -> bool,
         visit: &mut impl FnMut(&mut Entered<'_>),
     ) -> Seen {
         let mut claimed = [false; ROUND];
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {
-            *claimed = heap.begin_visit();
+            *claimed = begin(heap);
         }
         if claimed.contains(&true) && !self.heavy_barrier() {
             // An owner may be inside unseen.

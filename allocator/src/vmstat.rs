@@ -24,6 +24,7 @@ pub struct Vmstat {
     pub(crate) longest_block_ns: AtomicU64,
     visited_alloc: AtomicU64,
     visited_free: AtomicU64,
+    bins_emptied: AtomicU64,
     some: Stalled,
     full: Stalled,
     nr_stalled: AtomicU32,
@@ -74,6 +75,7 @@ impl Vmstat {
             longest_block_ns: AtomicU64::new(0),
             visited_alloc: AtomicU64::new(0),
             visited_free: AtomicU64::new(0),
+            bins_emptied: AtomicU64::new(0),
             some: Stalled::new(),
             full: Stalled::new(),
             nr_stalled: AtomicU32::new(0),
@@ -155,6 +157,11 @@ impl Vmstat {
         self.visited_free.fetch_add(1, Relaxed);
     }
 
+    /// The bins of a thread that slept were emptied.
+    pub(crate) fn note_bins_emptied(&self) {
+        self.bins_emptied.fetch_add(1, Relaxed);
+    }
+
     /// A forked child: the threads that were in reclaim are gone.
     pub(crate) fn after_fork(&self) {
         self.nr_stalled.store(0, Relaxed);
@@ -181,6 +188,7 @@ impl Vmstat {
             longest_block_ns: self.longest_block_ns.load(Relaxed),
             visited_alloc: self.visited_alloc.load(Relaxed),
             visited_free: self.visited_free.load(Relaxed),
+            bins_emptied: self.bins_emptied.load(Relaxed),
             lock_waits: 0,
             lock_wait_ns: 0,
             longest_lock_wait_ns: 0,

@@ -56,7 +56,7 @@ pub fn aligned(size: usize, align: usize) -> *mut u8 {
     let miss = |heap| slow::aligned(size, align, heap);
     match small(size, align) {
         Some(rounded) => take(rounded, miss),
-        None => miss(Block::get().take()),
+        None => miss(Block::get().try_take()),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
     let miss = |heap| slow::zalloc_aligned(size, align, heap);
     match small(size, align) {
         Some(rounded) => take_zeros(rounded, miss),
-        None => miss(Block::get().take()),
+        None => miss(Block::get().try_take()),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn zalloc_aligned(size: usize, align: usize) -> *mut u8 {
 fn take(size: usize, miss: impl FnOnce(*mut HeapHot) -> *mut u8) -> *mut u8 {
     let heap = Block::get().current();
     if !tls::try_mark(heap) {
-        return miss(tls::empty());
+        return miss(tls::nothing());
     }
     // SAFETY: `heap` is this thread's heap, and it was taken.
     let object = unsafe { HeapHot::pop(heap, size) };

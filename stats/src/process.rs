@@ -96,6 +96,8 @@ figures! {
         visited_alloc: Counter Count,
         /// Freed objects that were put aside for the same reason.
         visited_free: Counter Count,
+        /// Times that the bins of a thread that slept were emptied.
+        bins_emptied: Counter Count,
         /// Times that a thread slept for a lock of zonal's.
         lock_waits: Counter Count,
         /// For how long, until it had the lock.

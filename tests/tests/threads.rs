@@ -116,6 +116,13 @@ fn handlers_that_only_jump() {
     }
 }
 
+/// Signals and forks come at any time meanwhile.
+#[test]
+fn bins_are_emptied_in_pauses() {
+    let is_emptied = i32::from(is_zonal() && cfg!(target_arch = "x86_64"));
+    Program::c("asleep.c").arg(format!("emptied={is_emptied}")).run().success().quiet();
+}
+
 /// Rounds of reclaim in the program's calls, after a background thread did them for a while.
 #[test]
 fn calls_that_take_the_rounds_over_find_nothing_cold() {

@@ -6,6 +6,8 @@
 use core::ops::{Deref, DerefMut};
 
 use super::{Heap, Inner};
+use crate::gate::Barrier;
+use crate::mark;
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// The one inside a heap's gate: the only way to [`Inner`].
@@ -19,7 +21,7 @@ pub(crate) struct Entered<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Who {
     Owner,
-    /// While the owner may be at work on the bins.
+    /// While the owner may be at work on the bins, unless they are closed.
     Visitor,
     /// Of a heap in the pool.
     VisitorOfDead,
@@ -38,6 +40,12 @@ impl<'a> Entered<'a> {
     /// Whether the owner may be at work on the bins meanwhile.
     pub(crate) fn is_visitor(&self) -> bool {
         self.who == Who::Visitor
+    }
+
+    /// Whether a visitor has the bins, too, since they are closed to the owner's hits.
+    pub(crate) fn has_bins(&self) -> bool {
+        // SAFETY: a field of the heap.
+        self.is_visitor() && mark::is_closed(unsafe { &*self.heap.hot() }.mark())
     }
 
     /// Whether the owner came meanwhile, or somebody who has to have the heap.
@@ -155,6 +163,19 @@ impl Heap {
     /// its round, then calls [`Heap::finish_visit`].
     pub(crate) fn begin_visit(&self) -> bool {
         self.gate.begin_visit()
+    }
+
+    /// Between the two halves: closes the bins to the owner's hits, unless one is under way.
+    pub(crate) fn close_bins(&self) -> bool {
+        // SAFETY: a field of the heap.
+        self.can_close() && mark::close(unsafe { &*self.hot() }.mark())
+    }
+
+    /// Whether its bins are such that they can be closed, and its owner has hits.
+    pub(crate) fn can_close(&self) -> bool {
+        // SAFETY: as above.
+        let frame = unsafe { &*self.hot() }.frame();
+        mark::CAN_CLOSE && self.barrier == Barrier::Asymmetric && frame != mark::ABSENT
     }
 
     /// The same for fork, which goes without no heap.

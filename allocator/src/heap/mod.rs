@@ -91,6 +91,9 @@ pub struct Heap {
     /// The generation in which the keeper first saw that value.
     pub(crate) seen_at: AtomicU32,
     pub(crate) drained: AtomicU32,
+    /// `epoch` when the keeper last closed the bins, and the generation of that.
+    pub(crate) closed: AtomicU32,
+    pub(crate) closed_at: AtomicU32,
     /// When the last visitor left whom the owner waited for, in nanoseconds.
     left_at: AtomicU64,
     gate: CachePadded<Gate>,
@@ -159,6 +162,8 @@ impl Heap {
             (&raw mut (*heap).seen).write(AtomicU32::new(0));
             (&raw mut (*heap).seen_at).write(AtomicU32::new(0));
             (&raw mut (*heap).drained).write(AtomicU32::new(0));
+            (&raw mut (*heap).closed).write(AtomicU32::new(0));
+            (&raw mut (*heap).closed_at).write(AtomicU32::new(0));
             (&raw mut (*heap).left_at).write(AtomicU64::new(0));
             (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
             (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
@@ -191,6 +196,8 @@ impl Heap {
             seen: _,
             seen_at: _,
             drained: _,
+            closed: _,
+            closed_at: _,
             left_at: _,
             gate: _,
             inbox: _,

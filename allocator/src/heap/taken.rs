@@ -4,8 +4,10 @@
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
-use super::Heap;
+use super::{Entered, Heap};
 use crate::bin::HeapHot;
+use crate::mark;
+use crate::sync::atomic::Ordering::Relaxed;
 
 impl Heap {
     /// The part that hits touch.
@@ -31,7 +33,8 @@ impl Heap {
     }
 
     /// The heap whose `hot` or `detour` its owner took, as its slow path begins. The mark of the
-    /// place on the stack is in `hot` from here on.
+    /// place on the stack is in `hot` from here on, and the bins are the caller's until [`Heap::release`],
+    /// unless they are closed and a visitor is there.
     ///
     /// # Safety
     /// `taken` came from [`Heap::hot`] or [`Heap::detour`], and the calling thread owns the heap.
@@ -39,10 +42,14 @@ impl Heap {
     pub unsafe fn from_taken(taken: *mut HeapHot) -> NonNull<Heap> {
         // SAFETY: the caller's promise; both are fields of a repr(C) struct, `hot` the first.
         unsafe {
-            let Some(heap) = Heap::from_detour(taken) else {
-                return NonNull::new_unchecked(taken.cast());
+            let heap = match Heap::from_detour(taken) {
+                Some(heap) => {
+                    heap.as_ref().mark_bins();
+                    heap
+                }
+                None => NonNull::new_unchecked(taken.cast()),
             };
-            HeapHot::copy_frame(heap.cast().as_ptr(), taken);
+            heap.as_ref().has_bins();
             heap
         }
     }
@@ -60,8 +67,9 @@ impl Heap {
             } else {
                 taken.byte_add(offset_of!(Heap, detour))
             };
-            (*detour).clear_frame();
-            (*detour.byte_sub(offset_of!(Heap, detour))).clear_frame();
+            // The bins last: from then on a handler may give the heap away.
+            (*detour).end();
+            (*detour.byte_sub(offset_of!(Heap, detour))).end();
         }
     }
 
@@ -75,6 +83,66 @@ impl Heap {
         unsafe {
             HeapHot::is_detour(taken)
                 .then(|| NonNull::new_unchecked(taken.byte_sub(offset_of!(Heap, detour)).cast()))
+        }
+    }
+
+    /// The owner, who has marked the detour, marks `hot` with the same place.
+    #[inline]
+    fn mark_bins(&self) {
+        // SAFETY: both are fields of the heap.
+        let (hot, place) = unsafe { (&*self.hot(), (*self.detour()).frame()) };
+        mark::take_over(hot.mark(), place);
+    }
+
+    /// Whether a call of the owner has to do without the bins, until it has been inside the gate.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: a field of the heap.
+        unsafe { &*self.hot() }.is_closed()
+    }
+
+    /// Whether the bins are the calling owner's: if they are closed, it opens them, unless a visitor is in
+    /// the heap.
+    #[inline]
+    pub(crate) fn has_bins(&self) -> bool {
+        !self.is_closed() || self.open_bins()
+    }
+
+    #[cold]
+    fn open_bins(&self) -> bool {
+        let Some(entered) = self.try_look_in() else { return false };
+        entered.open_bins();
+        true
+    }
+
+    /// No thread has hits there from now on, until one puts it back: [`Heap::release`].
+    pub(crate) fn leave_bins(&self) {
+        // SAFETY: a field of the heap.
+        let hot = unsafe { &*self.hot() };
+        // Nobody closes what is absent. Else, closed or not: who is in the heap has its bins in any case.
+        if hot.frame() != mark::ABSENT {
+            mark::leave(hot.mark());
+        }
+    }
+
+    /// The owner goes on with this heap instead of `old`, in the same call.
+    pub(crate) fn take_frame_of(&self, old: &Heap) {
+        // SAFETY: fields of heaps; this one's is the caller's, and no visitor closes what is absent.
+        unsafe { (*self.hot()).set_frame((*old.hot()).frame() & !mark::CLOSED) };
+    }
+}
+
+impl Entered<'_> {
+    /// The owner, who is inside, has the bins from now on.
+    pub(crate) fn open_bins(&self) {
+        let heap = self.heap();
+        if heap.is_closed() {
+            if heap.drained.load(Relaxed) == heap.epoch() {
+                // They were emptied: the keeper shall look what comes into them.
+                heap.note_use();
+            }
+            // SAFETY: a field of the heap.
+            mark::open(unsafe { &*heap.hot() }.mark());
         }
     }
 }

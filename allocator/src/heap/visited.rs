@@ -1,7 +1,8 @@
 //! What the owner does while a visitor is in its heap: it waits for nobody.
 //!
 //! A visitor is quick, unless the kernel takes its processor away: then it is gone for as long as
-//! other threads run. The bins are the owner's all the time; what misses them goes on as follows.
+//! other threads run. The bins are the owner's all the time, unless it slept and they were closed
+//! ([`crate::mark`]); what misses them goes on as follows.
 //!
 //! | the owner                    | without its heap                                            |
 //! |------------------------------|-------------------------------------------------------------|
@@ -83,7 +84,9 @@ impl Heap {
         size: usize,
         from: Attempt,
     ) -> Result<Block, AllocError> {
-        if let Refilled::Object(start) = self.fill_bin(self.enter(), class, size, from)? {
+        let entered = self.enter();
+        entered.open_bins();
+        if let Refilled::Object(start) = self.fill_bin(entered, class, size, from)? {
             return Ok(Block { start, known_zero: false });
         }
         // SAFETY: the caller owns the heap.
@@ -122,6 +125,7 @@ impl Heap {
     /// The misuse that a slow path came upon, once. Owner only.
     #[inline]
     pub fn take_fault(&self) -> Option<BadPointer> {
-        self.noted.take().or_else(|| self.try_enter()?.fault.take())
+        // A look is no use: calls that open their bins end with it.
+        self.noted.take().or_else(|| self.try_look_in()?.fault.take())
     }
 }

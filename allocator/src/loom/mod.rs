@@ -4,6 +4,7 @@
 //! |------------|------------------------------------------------------|-----------------------------|
 //! | `lock`     | futex mutex: exclusion, no lost wake                 | `lock_*`                    |
 //! | `gate`     | owner against visitors                               | `gate_*`                    |
+//! | `mark`     | hits against a visitor that closes the bins          | `mark_*`, `gate_*`          |
 //! | `inbox`    | posters and who takes; an owner that is kept out     | `inbox_*`                   |
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
 //! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
@@ -23,11 +24,12 @@
 //!
 //! Not here: bins against signal handlers of the same thread. loom knows no signals, and the
 //! processor reorders nothing for a handler on its own thread; only the compiler could. A call marks
-//! the heap by one store of assembly that the compiler moves nothing across, so a handler sees either
-//! all of the bins, with no call begun, or a marked heap. `tests/c/storm.c` and
+//! the heap by one instruction of assembly that the compiler moves nothing across, so a handler sees either
+//! all of the bins, with no call begun, or a marked heap. (What it does to the mark is in `mark`: a call in
+//! the middle of another one.) `tests/c/storm.c` and
 //! `tests/c/jumps.c` interrupt real threads everywhere, some hundred thousand times.
 //!
-//! Nor the membarrier: loom sees a fence on both sides of the gate. That the call is as strong as
+//! Nor the membarrier: loom sees a fence on both sides of the gate, and what it means for marks as a lock. That the call is as strong as
 //! that is the kernel's promise (see [`crate::gate`]); `tests/c/fork.c` and `handoff.c` rely on it
 //! with real threads.
 //!
@@ -63,6 +65,8 @@ mod live;
 mod lock;
 #[cfg(test)]
 mod lookout;
+#[cfg(test)]
+mod mark;
 #[cfg(test)]
 mod pagemap;
 #[cfg(test)]

@@ -126,6 +126,9 @@ impl Heap {
         (size, align): (usize, usize),
         from: Attempt,
     ) -> Result<Option<Block>, AllocError> {
+        if !self.has_bins() {
+            return Ok(None);
+        }
         loop {
             // SAFETY: `alloc`'s caller owns the heap.
             let object = unsafe { HeapHot::pop_class(self.hot(), class) };

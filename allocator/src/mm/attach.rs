@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use zonal_numa::{MemPolicy, NodeId, NodeMask};
 
 use super::Mm;
-use crate::bin::HeapHot;
 use crate::error::AllocError;
 use crate::group::Sharing;
 use crate::heap::Heap;
@@ -194,7 +193,7 @@ impl Mm {
         let Ok(new) = self.attach_asking(asked) else { return old };
         // SAFETY: both are the calling thread's own.
         unsafe {
-            HeapHot::copy_frame(new.as_ref().hot(), old.as_ref().hot());
+            new.as_ref().take_frame_of(old.as_ref());
             new.as_ref().set_signals(old.as_ref().signals());
             self.note_migration(new.as_ref().node());
             if let Some(bad) = old.as_ref().take_fault() {

@@ -1,5 +1,6 @@
 //! The whole instance on the real machine.
 
+mod asleep;
 mod deep;
 mod dense;
 mod empties;

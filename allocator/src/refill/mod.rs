@@ -105,8 +105,8 @@ impl Heap {
 }
 
 impl Inner {
-    fn has_in_bin(&self, heap: &Heap, class: SizeClass) -> bool {
-        // SAFETY: the owner's own bin; slot 0 below `top` always exists.
+    pub(crate) fn has_in_bin(&self, heap: &Heap, class: SizeClass) -> bool {
+        // SAFETY: the caller has the bins; slot 0 below `top` always exists.
         unsafe { !(*(*heap.bin(class)).top.sub(1)).is_null() }
     }
 
@@ -144,18 +144,25 @@ impl Inner {
         }
     }
 
-    /// Empties the bin of `class` into the slabs. Only when no owner can be on the hit path.
+    /// Empties the bin of `class` into the slabs. Only when no owner can be on the hit path: [`crate::mark`].
     pub(crate) fn flush_bin(&mut self, heap: &Heap, class: SizeClass) {
-        if self.classes[class.index()].array.is_null() {
+        self.flush_newest(heap, class, usize::MAX);
+    }
+
+    /// The same for so many of them.
+    pub(crate) fn flush_newest(&mut self, heap: &Heap, class: SizeClass, most: usize) {
+        let array = self.classes[class.index()].array;
+        if array.is_null() {
             return;
         }
         let bin = heap.bin(class);
-        let array = self.classes[class.index()].array;
         // SAFETY: as in `spill_half`.
         unsafe {
             let used = (*bin).top.offset_from_unsigned(array) - 1;
-            (*bin).top = array.add(1);
-            self.put_objects(heap, class, core::slice::from_raw_parts(array.add(1), used));
+            let nr = used.min(most);
+            let first = array.add(1 + used - nr);
+            (*bin).top = first;
+            self.put_objects(heap, class, core::slice::from_raw_parts(first, nr));
         }
     }
 }

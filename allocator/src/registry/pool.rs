@@ -292,6 +292,7 @@ impl Pool {
     }
 
     fn put(&mut self, heap: &Heap, remains: Remains) {
+        heap.leave_bins();
         heap.next_dead.set(self.dead[remains as usize]);
         // Relaxed: a hint for rounds over all heaps, which may see it late.
         heap.dead.store(true, Relaxed);

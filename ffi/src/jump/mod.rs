@@ -23,7 +23,7 @@
 //! `libzonal.so`, and by other means than `longjmp`; for them [`crate::signal`] does what can be
 //! done afterwards.
 //!
-//! That a slow path runs is bit 0 of the mark in the heap, which is an even address.
+//! That a slow path runs is bit 0 of the mark in the heap; its place on the stack is a multiple of eight.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -47,40 +47,37 @@ const SLOW: u32 = 1;
 /// The thread has taken `heap`, and marked it: a slow path begins. It ends as the heap is put back.
 #[inline]
 pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
-    let mark = Mark(heap);
-    mark.set(mark.get() | SLOW);
+    // SAFETY: heaps are never unmapped.
+    let hot = unsafe { &*heap.as_ref().hot() };
+    set_mark(|| hot.set_frame(hot.frame() | SLOW));
+}
+
+/// The same for what was taken just now, a heap or its detour.
+#[inline(always)]
+pub(crate) fn begin_short_path(taken: *mut HeapHot) {
+    // SAFETY: a heap of this thread; they are never unmapped.
+    let taken = unsafe { &*taken };
+    set_mark(|| taken.set_frame(taken.frame() | SLOW));
 }
 
 /// The process ends: a handler of SIGABRT may jump as it likes.
 pub(crate) fn give_up() {
     if let Some(heap) = Block::get().heap() {
-        let mark = Mark(heap);
-        mark.set(mark.get() & !SLOW);
+        // SAFETY: heaps are never unmapped.
+        let hot = unsafe { &*heap.as_ref().hot() };
+        let mark = hot.frame();
+        if mark & SLOW != 0 {
+            set_mark(|| hot.set_frame(mark & !SLOW));
+        }
     }
 }
 
-/// The mark in a heap of the calling thread.
-struct Mark(NonNull<Heap>);
-
-impl Mark {
-    fn word(&self) -> *mut u32 {
-        self.0.as_ptr().cast::<u8>().wrapping_add(HeapHot::FRAME).cast()
-    }
-
-    #[inline]
-    fn get(&self) -> u32 {
-        // SAFETY: the mark is the thread's, as the heap is.
-        unsafe { self.word().read() }
-    }
-
-    #[inline]
-    fn set(&self, mark: u32) {
-        // A handler of this thread sees the mark before or after all that the slow path does.
-        compiler_fence(Acquire);
-        // SAFETY: as above.
-        unsafe { self.word().write_volatile(mark) };
-        compiler_fence(Release);
-    }
+/// A handler of this thread sees the mark before or after all that the slow path does.
+#[inline(always)]
+fn set_mark(set: impl FnOnce()) {
+    compiler_fence(Acquire);
+    set();
+    compiler_fence(Release);
 }
 
 /// A jump that waits for its thread's slow path.

@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::{LongJump, Mark, SLOW, Waiting};
+use super::{LongJump, SLOW, Waiting};
 use crate::signal;
 use crate::tls::Block;
 
@@ -34,6 +34,9 @@ const MAGIC2: u32 = 0x4650_5845;
 /// Code segment of 64-bit programs.
 const USER_CS: u16 = 0x33;
 
+/// What of a mark is a place on the stack.
+const PLACE: u32 = !7;
+
 /// glibc's `jmp_buf`: where the stack pointer lies, and by how much it is rotated.
 const JB_RSP: usize = 6;
 const ROTATION: u32 = 17;
@@ -43,10 +46,11 @@ const ROTATION: u32 = 17;
 #[inline]
 pub(super) unsafe fn put_off(env: *mut c_void, value: c_int, jump: LongJump) {
     let Some(heap) = Block::get().heap() else { return };
-    let mark = Mark(heap).get();
+    // SAFETY: heaps are never unmapped.
+    let mark = unsafe { &*heap.as_ref().hot() }.frame();
     if mark & SLOW != 0 {
         // SAFETY: the caller's promise.
-        unsafe { out_of_slow_path(mark & !SLOW, env, value, jump) };
+        unsafe { out_of_slow_path(mark & PLACE, env, value, jump) };
     }
 }
 

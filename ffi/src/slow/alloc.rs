@@ -126,16 +126,18 @@ fn zero(block: Block, size: usize) {
 }
 
 /// A hit on the detour that the heap profile takes no sample of: nearly all are, so this is as short
-/// as it can be. Null if it is none, with nothing changed.
+/// as it can be, and marks the bins as any other. Null if it is none, with nothing changed but marks.
 #[inline(always)]
 fn hit_between_samples(size: usize, heap: *mut HeapHot) -> *mut u8 {
-    let Some(own) = sampled_heap(heap).filter(|own| own.countdown().covers(size)) else {
+    let may_hit = |own: &&Heap| own.countdown().covers(size) && tls::try_mark(own.hot());
+    let Some(own) = sampled_heap(heap).filter(may_hit) else {
         return ptr::null_mut();
     };
     // SAFETY: the heap is the thread's own.
     let object = unsafe { HeapHot::pop(own.hot(), size) };
     if !object.is_null() {
         own.countdown().spend(size);
+        tls::unmark(own.hot());
         tls::unmark(heap);
     }
     object
@@ -150,12 +152,16 @@ fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
     if heap == tls::empty() || request.align > MIN_ALIGN {
         return None;
     }
+    jump::begin_short_path(heap);
     // SAFETY: a heap that was taken is the thread's own.
     let own = unsafe { Heap::from_taken(heap) };
     // SAFETY: as above.
+    if unsafe { own.as_ref() }.is_closed() {
+        return None;
+    }
+    // SAFETY: as above.
     let object = unsafe { HeapHot::pop(own.as_ref().hot(), request.size) };
     let start = NonNull::new(object)?;
-    jump::begin_slow_path(own);
     detour::on_alloc(start, request.size);
     leave(own);
     Some(Block { start, known_zero: false })

@@ -74,9 +74,11 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
     // As `hit_between_samples`.
     if let Some(own) = sampled_heap(heap)
         && profile::is_unsampled(object.addr().get())
+        && tls::try_mark(own.hot())
         // SAFETY: the heap is the thread's own; the caller gives the object up.
         && unsafe { HeapHot::push(own.hot(), object.as_ptr()) }
     {
+        tls::unmark(own.hot());
         tls::unmark(heap);
         return;
     }
@@ -121,7 +123,7 @@ unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
 unsafe fn send(heap: *mut HeapHot, remote: Remote) -> bool {
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap) };
-    jump::begin_slow_path(own);
+    jump::begin_short_path(heap);
     // SAFETY: as above.
     let is_sent = unsafe { own.as_ref().try_send(remote) };
     if is_sent {
@@ -143,14 +145,16 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
     }
     let is_short = heap != tls::empty() && !detour::is_checked();
     if is_short {
+        jump::begin_short_path(heap);
         // SAFETY: a heap that was taken is the thread's own.
         let own = unsafe { Heap::from_taken(heap) };
-        jump::begin_slow_path(own);
         // Watched, it would have been a hit.
         let is_hit = detour::is_on() && {
             detour::on_free(object);
             // SAFETY: as above; the caller gives the object up.
-            unsafe { HeapHot::push(own.as_ref().hot(), object.as_ptr()) }
+            unsafe {
+                !own.as_ref().is_closed() && HeapHot::push(own.as_ref().hot(), object.as_ptr())
+            }
         };
         // SAFETY: as above.
         if is_hit || unsafe { own.as_ref().try_free_remote(object) } {

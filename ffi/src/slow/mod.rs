@@ -50,7 +50,7 @@ fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option
     }
     // SAFETY: as above, and it is no detour.
     let own = unsafe { Heap::from_hot(heap) };
-    jump::begin_slow_path(own);
+    jump::begin_short_path(heap);
     // SAFETY: as above.
     let done = operation(unsafe { own.as_ref() })?;
     tls::unmark(heap);

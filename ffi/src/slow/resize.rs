@@ -35,10 +35,12 @@ pub(crate) unsafe fn realloc<F: Foreign>(
                 && own.countdown().covers(size)
                 && profile::is_unsampled(object.addr().get()))
     };
-    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
-    let own = (heap != tls::empty()).then(|| unsafe { Heap::from_taken(heap).as_ref() });
+    let own = (heap != tls::empty()).then(|| {
+        jump::begin_short_path(heap);
+        // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
+        unsafe { Heap::from_taken(heap).as_ref() }
+    });
     if let Some(own) = own.filter(|own| is_unseen(own) && !signal::are_blocked()) {
-        jump::begin_slow_path(NonNull::from(own));
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         let done = unsafe { own.try_realloc(object, size) };
         if let Some(object) = done {

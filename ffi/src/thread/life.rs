@@ -9,7 +9,7 @@ use zonal_allocator::Heap;
 use super::{Seat, Visit};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
-use crate::{detour, fork, init, kswapd};
+use crate::{detour, fork, init, jump, kswapd};
 
 /// Rounds of key destructors that POSIX promises.
 const ROUNDS: usize = 4;
@@ -26,19 +26,24 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     signal::seen();
     // SAFETY: heaps are never unmapped, and this is the thread's own.
     let heap = unsafe { &*home };
-    if block.current() == empty() || !signal::is_gone(block.frame()) {
+    let taken = block.current();
+    // SAFETY: the empty heap, or one of this thread's.
+    let word = unsafe { &*taken };
+    let mark = word.frame();
+    if taken == empty() || !signal::is_gone(mark) {
         return interrupted();
     }
     if heap.is_entered() {
         // It may be half-changed: nobody uses it any more. Its blocks stay valid.
         return attach(block);
     }
-    // Gone out of a hit, which has lost a block at most. The heap or its detour has the mark by which
-    // calls know whether it is taken.
-    let current = block.current();
-    tls::mark(current);
-    // SAFETY: a mark of a call that is gone is in no empty heap, so it is one of this thread.
-    let heap = unsafe { Heap::from_taken(current) };
+    // Gone out of a hit, which has lost a block at most; unless a handler has seen to that just now.
+    if !word.take_from(mark, tls::stack()) {
+        return interrupted();
+    }
+    jump::begin_short_path(taken);
+    // SAFETY: not the empty one, so it is one of this thread.
+    let heap = unsafe { Heap::from_taken(taken) };
     Some(Visit::with_heap(init::mm()?, heap, Blocked::if_needed()))
 }
 

@@ -12,7 +12,10 @@
 //! waits for the last of the rounds that POSIX promises. What comes later still (glibc frees
 //! buffers of its own after the last round) borrows.
 //!
-//! A call with nothing to take while the thread is attached, or while it is BUSY, is a signal
+//! A call of a thread that slept may find nothing to take since its bins are closed: then it takes the heap
+//! without them.
+//!
+//! Any other call with nothing to take while the thread is attached, or while it is BUSY, is a signal
 //! handler that interrupted zonal on its own thread. It gets no heap and takes no lock
 //! ([`crate::signal`]).
 
@@ -57,11 +60,14 @@ impl Visit {
         if taken == empty() {
             return Visit::without_heap();
         }
+        // Before the bins are taken, which may lead through the gate.
+        jump::begin_short_path(taken);
+        let blocked = Blocked::if_needed();
         // SAFETY: not `EMPTY`, so it is a heap of this thread.
         let heap = unsafe { Heap::from_taken(taken) };
         // Whoever has a heap has a core.
         let mm = init::mm()?;
-        Some(Visit::with_heap(mm, heap, Blocked::if_needed()))
+        Some(Visit::with_heap(mm, heap, blocked))
     }
 
     /// With the thread's own heap, taken and marked.
@@ -77,7 +83,11 @@ impl Visit {
             home if home.is_null() => attach(block),
             DEAD => borrow(block),
             BUSY => interrupted(),
-            home => interrupted_with(block, home),
+            // Its bins were closed, or a handler has ended since that has opened them.
+            home => match block.take() {
+                taken if taken == empty() => interrupted_with(block, home),
+                taken => Visit::begin(taken),
+            },
         }
     }
 

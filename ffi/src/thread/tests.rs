@@ -47,3 +47,92 @@ fn a_handler_keeps_its_thread_s_heap() {
     signal::seen();
     moves_in_no_handler();
 }
+
+/// Closes the bins of the calling thread's heap, as the keeper does to one that sleeps.
+fn close(heap: NonNull<Heap>) {
+    // SAFETY: the thread's own heap, between two calls.
+    let hot = unsafe { &*heap.as_ref().hot() };
+    assert!(!hot.is_taken());
+    hot.set_frame(HeapHot::CLOSED);
+}
+
+fn is_closed(heap: NonNull<Heap>) -> bool {
+    // SAFETY: heaps are never unmapped.
+    unsafe { heap.as_ref() }.is_closed()
+}
+
+fn one_call() {
+    // SAFETY: a live block, given up.
+    unsafe { hot::free::<Alone>(hot::malloc(100)) };
+}
+
+/// Runs `work` on a thread of its own, with its heap.
+fn with_heap(work: fn(Block, NonNull<Heap>)) {
+    let thread = thread::spawn(move || {
+        one_call();
+        work(Block::get(), Block::get().heap().unwrap());
+        one_call();
+        assert!(!Block::get().is_taken());
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn closed_bins_open_with_the_next_call() {
+    with_heap(|block, heap| {
+        close(heap);
+        assert!(!block.is_taken(), "nobody is in a call");
+        one_call();
+        assert!(!is_closed(heap) && !block.is_taken());
+        close(heap);
+        // SAFETY: live blocks.
+        let moved = unsafe { hot::realloc::<Alone>(hot::zalloc(100), 5000) };
+        close(heap);
+        // SAFETY: a live block, given up.
+        unsafe { hot::free_sized::<Alone>(moved, 5000, 1) };
+        assert!(!is_closed(heap));
+    });
+}
+
+/// A call that found them closed is an ordinary one also when a handler has opened them since.
+#[test]
+fn a_handler_may_open_them_first() {
+    with_heap(|block, heap| {
+        close(heap);
+        // SAFETY: the thread's heap.
+        assert!(!crate::tls::try_mark(unsafe { heap.as_ref() }.hot()));
+        one_call();
+        let visit = Visit::begin(empty()).unwrap();
+        assert!(matches!(visit.seat(), Seat::Heap(own) if own == heap));
+        assert!(block.is_taken() && block.take() == empty());
+    });
+}
+
+/// A call that goes in by the gate is seen by handlers, as any other.
+#[test]
+fn handlers_see_a_call_that_opens_them() {
+    with_heap(|block, heap| {
+        close(heap);
+        assert_eq!(block.try_take(), empty());
+        let taken = block.take();
+        assert_ne!(taken, empty());
+        assert!(block.is_taken() && is_closed(heap));
+        assert_eq!(block.take(), empty());
+        let visit = Visit::begin(taken).unwrap();
+        assert!(!is_closed(heap) && block.is_taken() && block.take() == empty());
+        drop(visit);
+        assert!(!block.is_taken());
+    });
+}
+
+/// What a fork takes with the bins closed is given back with the bins closed.
+#[test]
+fn closed_bins_stay_closed_over_a_visit_without_them() {
+    with_heap(|block, heap| {
+        close(heap);
+        let taken = block.take();
+        assert_ne!(taken, empty(), "a fork stops the core");
+        block.put(detour::resting(heap));
+        assert!(is_closed(heap) && !block.is_taken());
+    });
+}

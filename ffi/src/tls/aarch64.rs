@@ -59,6 +59,12 @@ impl Block {
     }
 }
 
+/// Address of the empty heap.
+#[inline(always)]
+pub(crate) fn nothing() -> *mut HeapHot {
+    super::empty()
+}
+
 /// Ends an operation that took `heap` as it is in `current`.
 #[inline(always)]
 pub(crate) fn unmark(heap: *mut HeapHot) {
@@ -73,9 +79,23 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
     }
 }
 
+/// Takes `heap` unless a call has it: from here on a signal handler on this thread cannot. (The
+/// assembly orders the mark before the operation: it is a barrier for the compiler, and a thread sees
+/// its own stores in order.) A handler that comes before the mark gives the heap back before it ends.
+/// Nobody closes bins on this processor: `allocator/src/mark.rs`.
+#[inline(always)]
+pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
+    // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
+    if unsafe { &*heap }.frame() != 0 {
+        return false;
+    }
+    mark(heap);
+    true
+}
+
 /// Notes in `heap` where the stack stands.
 #[inline(always)]
-pub(crate) fn mark(heap: *mut HeapHot) {
+fn mark(heap: *mut HeapHot) {
     // SAFETY: writes the one field that is there for it.
     unsafe {
         asm!(

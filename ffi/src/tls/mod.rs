@@ -14,9 +14,11 @@
 //! when it is done, so a signal handler that interrupts zonal on its own thread finds a marked heap and
 //! does not touch it, half-changed as it may be. A hit so stores nothing here: two stores less than
 //! with a `current` that is taken away and put back were 10 % of a load that allocates and frees
-//! small objects. (A frame whose address ends in 32 zero bits is no mark. No call of the C functions
-//! has one, because of its return address; a hit inlined into a Rust program may, once in four
-//! thousand million places, and only there a handler in the middle of a hit is not seen.)
+//! small objects. The mark of a thread that sleeps may say that its bins are closed: then hits miss, and the
+//! call opens them inside the gate (`allocator/src/mark.rs`). (A frame whose address ends in 32 zero bits is
+//! no mark. No call of the C functions has one, because of its return address; a hit inlined into a Rust
+//! program may, once in four thousand million places, and only there a handler in the middle of a hit is not
+//! seen.)
 //!
 //! `thread_local!` costs a call of `__tls_get_addr` in a shared library, and its destructors call
 //! `calloc`. Here the variable is a symbol of our own, made and read in assembly: one load of its
@@ -39,16 +41,16 @@ use core::sync::atomic::compiler_fence;
 use zonal_allocator::{Heap, HeapHot};
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use self::aarch64::{mark, stack, unmark};
+pub(crate) use self::aarch64::{nothing, stack, try_mark, unmark};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use self::x86_64::{mark, stack, unmark};
+pub(crate) use self::x86_64::{nothing, stack, try_mark, unmark};
 
 /// `home` while the thread attaches or detaches.
 pub(crate) const BUSY: *mut Heap = core::ptr::without_provenance_mut(1);
 /// `home` after the thread's exit hook.
 pub(crate) const DEAD: *mut Heap = core::ptr::without_provenance_mut(2);
 
-/// What `current` points to where there is no heap: never written.
+/// What `current` points to where there is no heap: a mark that fails writes what it found.
 static EMPTY: HeapHot = HeapHot::TAKEN;
 
 /// Address of the empty heap.
@@ -94,12 +96,19 @@ impl Block {
         core::ptr::with_exposed_provenance_mut(self.load::<0>())
     }
 
-    /// Takes the heap for the duration of one operation; the empty one if there is none, or another
-    /// call has it.
+    /// Takes the heap for the duration of one operation, as hits do: the empty one if there is none, another
+    /// call has it, or its bins are closed.
     #[inline(always)]
-    pub(crate) fn take(self) -> *mut HeapHot {
+    pub(crate) fn try_take(self) -> *mut HeapHot {
         let heap = self.current();
         if try_mark(heap) { heap } else { empty() }
+    }
+
+    /// The same for who can do without the bins: the heap also where they are closed.
+    pub(crate) fn take(self) -> *mut HeapHot {
+        let heap = self.current();
+        // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
+        if unsafe { &*heap }.take(stack()) { heap } else { empty() }
     }
 
     /// Gives the heap back: hits may use it again, or its detour, whichever is given. Not the empty
@@ -107,10 +116,11 @@ impl Block {
     #[inline(always)]
     pub(crate) fn put(self, heap: *mut HeapHot) {
         if heap != empty() {
+            // First, while the mark keeps handlers out that take a heap: one of them may exchange it.
             self.store::<0>(heap.expose_provenance());
+            compiler_fence(Release);
             // SAFETY: a heap of this thread.
             unsafe { Heap::release(heap) };
-            compiler_fence(Release);
         }
     }
 
@@ -121,13 +131,8 @@ impl Block {
 
     /// Whether there is no heap to take: the thread never had one, or a call of it has taken it.
     pub(crate) fn is_taken(self) -> bool {
-        self.frame() != 0
-    }
-
-    /// The mark of the call that took what hits may use; 1 if there is nothing to take.
-    pub(crate) fn frame(self) -> u32 {
-        // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
-        unsafe { &*self.current() }.frame()
+        // SAFETY: as in `take`.
+        unsafe { &*self.current() }.is_taken()
     }
 
     /// The thread's heap or one of the marks.
@@ -153,17 +158,4 @@ pub fn prepare_thread() {
     if block.load::<0>() == 0 {
         block.vacate();
     }
-}
-
-/// Takes `heap` unless a call has it: from here on a signal handler on this thread cannot. (The
-/// assembly orders the mark before the operation: it is a barrier for the compiler, and a thread sees
-/// its own stores in order.) A handler that comes before the mark gives the heap back before it ends.
-#[inline(always)]
-pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
-    // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
-    if unsafe { &*heap }.frame() != 0 {
-        return false;
-    }
-    mark(heap);
-    true
 }

@@ -54,6 +54,22 @@ impl Block {
     }
 }
 
+/// Address of the empty heap, computed here and not beforehand on the way of every hit.
+#[inline(always)]
+pub(crate) fn nothing() -> *mut HeapHot {
+    let heap;
+    // SAFETY: loads an address.
+    unsafe {
+        asm!(
+            "lea {heap}, [rip + {empty}]",
+            heap = out(reg) heap,
+            empty = sym super::EMPTY,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    heap
+}
+
 /// Ends an operation that took `heap` as it is in `current`.
 #[inline(always)]
 pub(crate) fn unmark(heap: *mut HeapHot) {
@@ -68,18 +84,27 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
     }
 }
 
-/// Notes in `heap` where the stack stands.
+/// Takes `heap` unless a call has it, or its bins are closed: from here on a signal handler on this thread
+/// cannot. (The assembly orders the mark before the operation: it is a barrier for the compiler, and a
+/// thread sees its own stores in order.) A handler that comes before the mark gives the heap back before it
+/// ends. One instruction, without a lock, so that a visitor can close the bins: `allocator/src/mark.rs`.
 #[inline(always)]
-pub(crate) fn mark(heap: *mut HeapHot) {
-    // SAFETY: writes the one field that is there for it.
+pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
+    // SAFETY: writes the one field that is there for it, of the empty heap, or of one of this thread's; they
+    // are never unmapped.
     unsafe {
         asm!(
-            "mov dword ptr [{heap} + {at}], esp",
+            "xor eax, eax",
+            "cmpxchg dword ptr [{heap} + {at}], esp",
+            "jne {taken}",
             heap = in(reg) heap,
             at = const HeapHot::FRAME,
-            options(nostack, preserves_flags),
+            taken = label { return false },
+            out("eax") _,
+            options(nostack),
         );
     }
+    true
 }
 
 /// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
