@@ -30,7 +30,7 @@ LOADS = RELEASE / "loads"
 HIT_BOUNDS = (20, 26)
 # And while a heap profile runs, at a rate that leaves the samples out, which come by chance: what keeps
 # its cost for whole programs below 2 %.
-PROFILED_BOUNDS = (49, 53)
+PROFILED_BOUNDS = (51, 55)
 SIZES = (16, 256, 1024)
 # A large block that the thread keeps and hands out again, its slack and the claim of its free included.
 KEPT_BOUNDS = (240, 320)

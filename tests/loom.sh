@@ -38,6 +38,7 @@ gate_try_blind            gate::try_enter
 gate_no_heavy_barrier     gate::try_enter
 gate_hurry_blind          gate::elsewhere
 mark_torn                 mark::hits
+mark_not_taken_back       mark::hits
 gate_no_heavy_barrier     mark::hits
 mark_set_relaxed          mark::hits
 mark_unread               mark::hits
@@ -48,6 +49,7 @@ mark_end_opens            mark::hits
 gate_end_relaxed          mark::later
 mark_end_blind            mark::handlers
 mark_taken_once           mark::handlers
+mark_back_blind           mark::what_is_left
 mark_closed_over          mark::the_next_owner
 mark_leave_relaxed        mark::the_next_owner
 mark_close_relaxed        mark::the_next_owner

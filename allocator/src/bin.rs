@@ -18,9 +18,9 @@ use crate::class::{CLASS_SHIFT, MAX_SMALL, NR_STEPS, STEP_BYTES, SizeClass};
 use crate::group::Group;
 use crate::mark;
 use crate::resize::fits;
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
-use crate::sync::program::AtomicU32 as MarkWord;
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::program::AtomicU64 as MarkWord;
 use crate::word::PageWord;
 use zonal_numa::PAGE_SHIFT;
 
@@ -86,7 +86,7 @@ impl Found {
 
 /// The part of a heap that hits touch. First field of `Heap`.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct HeapHot {
     /// Start of the window that holds all sections.
     pub(crate) base: usize,
@@ -94,11 +94,9 @@ pub struct HeapHot {
     pub(crate) covered: usize,
     /// Page words, indexed by page from `base`.
     pub(crate) words: *const AtomicU32,
-    is_detour: bool,
-    /// Where the owner's stack stood when it took the heap, the low half of the address; 0 while
-    /// nobody has it. Written by assembly of the caller's. From it the calls of signal handlers know
-    /// that they must not take the heap, and whether the call that took it still runs. A visitor closes
-    /// the bins by it: [`crate::mark`].
+    /// Where the owner's stack stood when it took the heap, while a call has it. Written by assembly of the
+    /// caller's. From it the calls of signal handlers know that they must not take the heap, and whether the
+    /// call that took it still runs. A visitor closes the bins by it: [`crate::mark`].
     frame: MarkWord,
     /// By step, so that there is one for any page word: those of no class take nothing.
     pub(crate) bins: [Bin; NR_STEPS],
@@ -115,20 +113,18 @@ impl HeapHot {
         base: 0,
         covered: 0,
         words: ptr::null(),
-        is_detour: false,
         frame: MarkWord::new(mark::ABSENT),
         bins: [Bin::EMPTY; NR_STEPS],
     };
-
-    /// The same, and always taken: nobody marks it.
-    #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
-    pub const TAKEN: HeapHot = HeapHot { frame: MarkWord::new(1), ..HeapHot::EMPTY };
 
     /// The same, for a thread that has a heap and whose hits shall miss. See
     /// [`crate::Heap::detour`].
     #[expect(clippy::declare_interior_mutable_const, reason = "as above")]
     pub(crate) const DETOUR: HeapHot =
-        HeapHot { is_detour: true, frame: MarkWord::new(mark::FREE), ..HeapHot::EMPTY };
+        HeapHot { base: HeapHot::NOWHERE, frame: MarkWord::new(mark::FREE), ..HeapHot::EMPTY };
+
+    /// Where the window of a detour begins, and no other.
+    const NOWHERE: usize = 1;
 
     /// Whether this is a [`HeapHot::DETOUR`].
     ///
@@ -137,37 +133,54 @@ impl HeapHot {
     #[inline]
     pub(crate) unsafe fn is_detour(this: *mut HeapHot) -> bool {
         // SAFETY: the caller's promise; that does not change.
-        unsafe { (*this).is_detour }
+        unsafe { (*this).base == HeapHot::NOWHERE }
     }
 
-    /// [`HeapHot::frame`] of a heap whose bins are closed, in no call.
-    pub const CLOSED: u32 = mark::CLOSED;
+    /// [`HeapHot::frame`] of a heap that hits may mark.
+    pub const FREE: u64 = mark::FREE;
+
+    /// The same of one whose bins are closed, in no call.
+    pub const CLOSED: u64 = mark::CLOSED;
 
     /// Where [`HeapHot::frame`] lies.
     pub const FRAME: usize = offset_of!(HeapHot, frame);
 
-    /// The mark: the low half of the stack pointer of the call that has this heap, and bits below it; 0 for
-    /// none.
+    /// The mark: the stack pointer of the call that has this heap, and bits beside it. The assembly of hits adds
+    /// theirs to [`HeapHot::FREE`], if that is what they find, and ends by storing it.
     #[inline(always)]
-    pub fn frame(&self) -> u32 {
+    pub fn frame(&self) -> u64 {
         self.frame.load(Relaxed)
+    }
+
+    /// What of a [`HeapHot::frame`] is a place on the stack; none where that cannot be told, as hits that could
+    /// not mark the heap were left before they had [taken back](HeapHot::take_back) what they added.
+    #[inline]
+    pub fn place_in(frame: u64) -> Option<usize> {
+        let place = mark::place_in(frame);
+        (!mark::is_sum(place)).then_some(place as usize & !7)
+    }
+
+    /// A hit that could not mark it takes back what it added, its stack pointer.
+    #[inline]
+    pub fn take_back(&self, place: usize) {
+        mark::take_back(self.mark(), place as u64);
     }
 
     /// Changes the mark of the calling owner's own call, or of a heap that it has without any.
     #[inline(always)]
-    pub fn set_frame(&self, frame: u32) {
+    pub fn set_frame(&self, frame: u64) {
         mark::set(self.mark(), frame);
     }
 
     /// Takes it for a call that stands at `place` from one that is gone and left this mark; false where it has
     /// another one by now.
-    pub fn take_from(&self, gone: u32, place: u32) -> bool {
-        mark::take_from(self.mark(), gone, place)
+    pub fn take_from(&self, gone: u64, place: usize) -> bool {
+        mark::take_from(self.mark(), gone, place as u64)
     }
 
     /// Takes it for a call that stands at `place`, its bins closed or not; false where another call has it.
-    pub fn take(&self, place: u32) -> bool {
-        mark::take(self.mark(), place)
+    pub fn take(&self, place: usize) -> bool {
+        mark::take(self.mark(), place as u64)
     }
 
     /// Ends the call that has it.
@@ -178,18 +191,18 @@ impl HeapHot {
 
     /// Whether a call has it.
     pub fn is_taken(&self) -> bool {
-        self.frame() & !mark::CLOSED != 0
+        ![mark::FREE, mark::CLOSED].contains(&self.frame())
     }
 
     /// Whether hits miss until the owner has been inside the gate.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
-        self.frame() & mark::CLOSED != 0
+        mark::is_closed_in(self.frame())
     }
 
     /// The word of the mark.
     #[inline(always)]
-    pub(crate) fn mark(&self) -> &AtomicU32 {
+    pub(crate) fn mark(&self) -> &AtomicU64 {
         #[cfg(not(zonal_loom))]
         return &self.frame;
         #[cfg(zonal_loom)]

@@ -11,7 +11,7 @@ pub use loom::sync::atomic;
 
 /// Atomics that loom sees nothing of: in memory of the program, statistics of locks, marks of hits.
 pub mod program {
-    pub use core::sync::atomic::{AtomicU32, AtomicU64};
+    pub use core::sync::atomic::AtomicU64;
 }
 
 /// Cells whose users the protocol around them keeps apart; a model checks that it does.

@@ -54,12 +54,9 @@ const NEEDED: usize = 5 << 10;
 
 /// Whether the stack, if it is an alternate one, has room.
 pub(crate) fn has_room() -> bool {
-    let here = tls::stack() as usize;
-    // The low halves: stacks are smaller.
-    signal::alternate_stack().is_none_or(|(start, size)| {
-        let left = here.wrapping_sub(start) & 0xffff_ffff;
-        left >= NEEDED && left <= size
-    })
+    let here = tls::stack();
+    signal::alternate_stack()
+        .is_none_or(|(start, size)| (NEEDED..=size).contains(&here.wrapping_sub(start)))
 }
 
 /// Whether the handler interrupted zonal on its own thread, or a fork is under way.

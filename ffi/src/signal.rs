@@ -33,9 +33,9 @@ use crate::tls;
 
 /// A handler's frame lies further below the frame that it interrupts (red zone, saved registers and
 /// at least the 512 bytes of the floating-point state), and frames of ours take less.
-const SLACK: u32 = 1024;
+const SLACK: usize = 1024;
 /// How far up a jump is looked for.
-const REACH: u32 = 1 << 20;
+const REACH: usize = 1 << 20;
 
 /// Handlers of this process call malloc in the middle of malloc, or jump out of it.
 static SEEN: AtomicBool = AtomicBool::new(false);
@@ -52,11 +52,18 @@ pub(crate) fn are_blocked() -> bool {
     SEEN.load(Relaxed)
 }
 
-/// Whether the call that left this mark on the calling thread's stack has ended without a return.
+/// Whether the call that noted this place on the calling thread's stack has ended without a return.
 #[cold]
-pub(crate) fn is_gone(mark: u32) -> bool {
-    let above = tls::stack().wrapping_add(SLACK).wrapping_sub(mark);
+pub(crate) fn is_gone(place: usize) -> bool {
+    let above = tls::stack().wrapping_add(SLACK).wrapping_sub(place);
     above < REACH && on_ordinary_stack()
+}
+
+/// Whether the calling thread is in no handler, as far as its mask tells: one that was set with SA_NODEFER shows
+/// nothing there. `as_a_rule`: what the thread blocks otherwise.
+#[cold]
+pub(crate) fn is_in_none(as_a_rule: u64) -> bool {
+    on_ordinary_stack() && mask() & !as_a_rule == 0
 }
 
 pub(crate) fn on_ordinary_stack() -> bool {
@@ -145,7 +152,6 @@ const fn bit(signal: i32) -> u64 {
 }
 
 /// The thread's signal mask.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn mask() -> u64 {
     let mut now = 0_u64;
     // SAFETY: only asks; the kernel's mask is 8 bytes.

@@ -72,6 +72,8 @@ pub struct Heap {
     countdown: Countdown,
     /// The signals that the owner's thread blocks as a rule: the caller's word.
     signals: Cell<u64>,
+    /// Where the owner's stack stood as its slow path began: the caller's word.
+    slow_place: Cell<usize>,
     /// The owner's way to the next fenced object, in misses.
     misses: Countdown,
     /// The first misuse that the owner found where it could not be returned.
@@ -108,8 +110,8 @@ const _: () = assert!(
             <= 3 * PAGE_SIZE
 );
 
-// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted` and
-// `signals` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the
+// SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted`,
+// `signals` and `slow_place` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the
 // registry lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
@@ -152,6 +154,7 @@ impl Heap {
             (&raw mut (*heap).mm).write(mm);
             (&raw mut (*heap).countdown).write(Countdown::new());
             (&raw mut (*heap).signals).write(Cell::new(0));
+            (&raw mut (*heap).slow_place).write(Cell::new(0));
             (&raw mut (*heap).misses).write(Countdown::new());
             (&raw mut (*heap).noted).write(Cell::new(None));
             (&raw mut (*heap).next_dead).write(Cell::new(ptr::null_mut()));
@@ -186,6 +189,7 @@ impl Heap {
             mm: _,
             countdown: _,
             signals: _,
+            slow_place: _,
             misses: _,
             noted: _,
             next_dead: _,

@@ -94,6 +94,18 @@ impl Heap {
         mark::take_over(hot.mark(), place);
     }
 
+    /// Where the slow path stands that the owner is in, if it is in one.
+    #[inline]
+    pub fn slow_place(&self) -> usize {
+        self.slow_place.get()
+    }
+
+    /// Notes that. Not in the mark, to which hits of handlers add.
+    #[inline]
+    pub fn set_slow_place(&self, place: usize) {
+        self.slow_place.set(place);
+    }
+
     /// Whether a call of the owner has to do without the bins, until it has been inside the gate.
     #[inline]
     pub fn is_closed(&self) -> bool {
@@ -128,7 +140,8 @@ impl Heap {
     /// The owner goes on with this heap instead of `old`, in the same call.
     pub(crate) fn take_frame_of(&self, old: &Heap) {
         // SAFETY: fields of heaps; this one's is the caller's, and no visitor closes what is absent.
-        unsafe { (*self.hot()).set_frame((*old.hot()).frame() & !mark::CLOSED) };
+        unsafe { (*self.hot()).set_frame(mark::place_in((*old.hot()).frame())) };
+        self.slow_place.set(old.slow_place.get());
     }
 }
 

@@ -4,20 +4,21 @@
 //! but the barrier, which finds all threads between two instructions: a mutex around both. A handler of a
 //! signal is a call of the same thread in the middle of another one; each model of them has it at one point.
 //!
-//! Faults: `mark_torn` (the barrier may come between the load and the store), `gate_no_heavy_barrier` (no
-//! barrier), `mark_set_relaxed` (the end of a call comes before what that did), `mark_unread` (the visitor
-//! does not look whether the bins are closed after it), `mark_late` (it closes them after it),
-//! `mark_closed_over` (it closes them over a mark, or of a heap that no thread has), `mark_outside` (the owner
-//! opens them without the gate), `mark_end_opens` (it opens them at the end of a call beside the visitor),
-//! `mark_end_blind` (it ends a call that has ended, which opens what was closed since), `gate_end_relaxed` (it
-//! misses what the visitor did), `mark_taken_once` (it takes what a handler has opened for taken, though it is
-//! not), `registry_take_visited` (the next owner does not care who is inside), `mark_leave_relaxed` and
+//! Faults: `mark_torn` (the barrier may come between the load and the store), `mark_not_taken_back` (a hit that
+//! could not mark the heap leaves what it added), `gate_no_heavy_barrier` (no barrier), `mark_set_relaxed` (the
+//! end of a call comes before what that did), `mark_unread` (the visitor does not look whether the bins are closed
+//! after it), `mark_late` (it closes them after it), `mark_closed_over` (it closes them over a mark, or of a heap
+//! that no thread has), `mark_outside` (the owner opens them without the gate), `mark_end_opens` (it opens them at
+//! the end of a call beside the visitor), `mark_end_blind` (it ends a call that has ended, which opens what was
+//! closed since), `gate_end_relaxed` (it misses what the visitor did), `mark_taken_once` (it takes what a handler
+//! has opened for taken, though it is not), `mark_back_blind` (a hit that failed takes back what is no longer
+//! there), `registry_take_visited` (the next owner does not care who is inside), `mark_leave_relaxed` and
 //! `mark_close_relaxed` (it does not learn of it).
 
 use std::cell::Cell;
 
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::AtomicU32;
+use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -28,13 +29,13 @@ use crate::gate::{self, Barrier, Gate};
 use crate::mark;
 
 /// Where the owner's stack stands; a handler's is below.
-const PLACE: u32 = 64;
+const PLACE: u64 = 64;
 /// Points of a call at which a handler may come.
-const POINTS: usize = 7;
+const POINTS: usize = 9;
 
 struct Heap {
     gate: Gate,
-    mark: AtomicU32,
+    mark: AtomicU64,
     bins: UnsafeCell<u32>,
     instruction: Mutex<()>,
 }
@@ -43,7 +44,7 @@ impl Heap {
     fn new() -> Heap {
         Heap {
             gate: Gate::new(),
-            mark: AtomicU32::new(mark::FREE),
+            mark: AtomicU64::new(mark::FREE),
             bins: UnsafeCell::new(0),
             instruction: Mutex::new(()),
         }
@@ -95,6 +96,9 @@ struct Owner {
     /// Points until its handler comes.
     handler: Cell<Option<usize>>,
     handled: Cell<u32>,
+    /// The call that has the heap is gone, and who finds it takes it over, also a handler that cannot be told from
+    /// the program.
+    is_left: Cell<bool>,
     /// The call is about to end, and has ended its mark of the detour: where somebody watches, a handler takes
     /// the heap by that.
     is_ending: Cell<bool>,
@@ -103,7 +107,8 @@ struct Owner {
 impl Owner {
     fn new(heap: &Arc<Heap>, handler: Option<usize>) -> Owner {
         let (heap, handler) = (Arc::clone(heap), Cell::new(handler));
-        Owner { heap, handler, handled: Cell::new(0), is_ending: Cell::new(false) }
+        let (is_left, is_ending) = (Cell::new(false), Cell::new(false));
+        Owner { heap, handler, handled: Cell::new(0), is_left, is_ending }
     }
 
     fn point(&self) {
@@ -127,10 +132,10 @@ impl Owner {
     }
 
     /// One call; none if another one has the heap.
-    fn call(&self, place: u32) -> Option<u32> {
+    fn call(&self, place: u64) -> Option<u32> {
         let Heap { gate: _, mark, bins: _, instruction: _ } = &*self.heap;
         self.point();
-        if self.heap.whole(|| mark::exchange(mark, mark::FREE, place)) {
+        if self.heap.whole(|| mark::add(mark, place)) {
             reached("hit");
             self.point();
             self.heap.work();
@@ -139,6 +144,7 @@ impl Owner {
             self.point();
             return Some(1);
         }
+        self.take_back(place);
         loop {
             self.point();
             let found = mark.load(Relaxed);
@@ -146,18 +152,39 @@ impl Owner {
             let taken = self.heap.whole(|| mark::take_as(mark, found, place));
             match taken {
                 Some(true) => break,
-                Some(false) => return None,
+                Some(false) if !self.is_left.get() && mark.load(Relaxed) == found => return None,
+                Some(false) if !self.is_left.get() => reached("again"),
+                Some(false) => {
+                    if self.heap.whole(|| mark::take_from(mark, found, place)) {
+                        reached("taken-over");
+                        self.is_left.set(false);
+                        break;
+                    }
+                }
                 None => reached("again"),
             }
         }
         Some(self.miss())
     }
 
+    /// The end of a hit that could not mark the heap.
+    fn take_back(&self, place: u64) {
+        let mark = &self.heap.mark;
+        loop {
+            self.point();
+            let found = mark.load(Relaxed);
+            self.point();
+            if self.heap.whole(|| mark::take_back_from(mark, found, place)) {
+                break;
+            }
+        }
+    }
+
     /// The slow path of a call that has taken the heap.
     fn miss(&self) -> u32 {
         let mark = &self.heap.mark;
         self.point();
-        let has_bins = mark.load(Relaxed) & mark::CLOSED == 0 || self.open();
+        let has_bins = !mark::is_closed_in(mark.load(Relaxed)) || self.open();
         self.point();
         if has_bins {
             self.heap.work();
@@ -247,9 +274,9 @@ fn handlers() {
         [false, true].into_iter().flat_map(|closed| (0..POINTS).map(move |at| (closed, at)));
     for (is_closed, at) in points {
         let situation = match (is_closed, at) {
-            (false, 1..=2) | (true, 3..=4) => "inside",
-            (true, 2) => "again",
-            (true, 6) => "ended",
+            (false, 1..=2) | (true, 1..=2 | 5..=6) => "inside",
+            (true, 4) => "again",
+            (true, 8) => "ended",
             _ => "handler",
         };
         check("mark:handlers", &["handler", situation], move || {
@@ -258,6 +285,24 @@ fn handlers() {
             let owner = Owner::new(&heap, Some(at));
             let owner = thread::spawn(move || owner.calls());
             let works = before + heap.visit() + owner.join().unwrap();
+            settle(&heap, works);
+        });
+    }
+}
+
+/// A call was left in its hit; the next one and its handler, at any point, take it over, and each finds what the
+/// other one made of it.
+#[test]
+fn what_is_left() {
+    for at in 0..POINTS {
+        let situation = if (1..=4).contains(&at) { "handler" } else { "taken-over" };
+        check("mark:what_is_left", &["taken-over", situation], move || {
+            let heap = Arc::new(Heap::new());
+            assert!(mark::add(&heap.mark, 2 * PLACE));
+            let owner = Owner::new(&heap, Some(at));
+            owner.is_left.set(true);
+            let owner = thread::spawn(move || owner.calls());
+            let works = heap.visit() + owner.join().unwrap();
             settle(&heap, works);
         });
     }

@@ -10,7 +10,7 @@ use crate::mark;
 use crate::sweep::Sweep;
 
 /// Where the stack of a call stands.
-const PLACE: u32 = 8;
+const PLACE: u64 = 64;
 const SIZE: usize = 100;
 
 /// An owner that marks its calls, as those of ffi do.
@@ -29,7 +29,7 @@ impl Marker {
         self.0.heap()
     }
 
-    fn frame(&self) -> u32 {
+    fn frame(&self) -> u64 {
         // SAFETY: heaps are never unmapped.
         unsafe { &*self.heap().hot() }.frame()
     }
@@ -39,8 +39,9 @@ impl Marker {
         let heap = self.heap();
         // SAFETY: heaps are never unmapped.
         let hot = unsafe { &*heap.hot() };
-        if !mark::exchange(hot.mark(), mark::FREE, PLACE) {
-            assert!(hot.take(PLACE), "nobody else is on this thread");
+        if !mark::add(hot.mark(), PLACE) {
+            mark::take_back(hot.mark(), PLACE);
+            assert!(hot.take(PLACE as usize), "nobody else is on this thread");
             // SAFETY: taken just now.
             unsafe { Heap::from_taken(heap.hot()) };
         }
@@ -238,6 +239,25 @@ fn closed_bins_open_with_the_next_thread() {
     assert_eq!((next.heap().id(), next.frame()), (ended.heap().id(), mark::FREE));
     next.churn();
     mm.validate(None).unwrap();
+}
+
+/// What threads without a heap add to the one that they share, and each takes back, may be another's.
+#[test]
+fn what_nobody_owns_stays_absent() {
+    if !mark::CAN_CLOSE {
+        return;
+    }
+    let hot = HeapHot::EMPTY;
+    assert!(!mark::add(hot.mark(), PLACE) && !mark::add(hot.mark(), 1 << 46));
+    mark::take_back(hot.mark(), PLACE);
+    assert_eq!(hot.frame(), mark::ABSENT);
+    mark::take_back(hot.mark(), 1 << 46);
+    assert_eq!(hot.frame(), mark::ABSENT);
+    // A hit that fails with the bins closed leaves them so.
+    hot.set_frame(mark::CLOSED);
+    assert!(!mark::add(hot.mark(), PLACE) && hot.is_closed());
+    mark::take_back(hot.mark(), PLACE);
+    assert_eq!(hot.frame(), mark::CLOSED);
 }
 
 /// Owners that work and pause, and the keeper that comes at any time.

@@ -23,7 +23,8 @@
 //! `libzonal.so`, and by other means than `longjmp`; for them [`crate::signal`] does what can be
 //! done afterwards.
 //!
-//! That a slow path runs is bit 0 of the mark in the heap; its place on the stack is a multiple of eight.
+//! That a slow path runs is bit 0 of the mark in the heap, which is left by what handlers add to the mark. Where it
+//! stands on the stack is noted beside it.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -36,28 +37,46 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, compiler_fence};
 use zonal_allocator::{Heap, HeapHot};
 
 use crate::signal;
-use crate::tls::Block;
+use crate::tls::{self, Block};
 
 /// A function like `longjmp`.
 pub type LongJump = unsafe extern "C" fn(*mut c_void, c_int) -> !;
 
 /// In the mark of a heap: a slow path runs, to whose end jumps are put off.
-const SLOW: u32 = 1;
+const SLOW: u64 = 1;
 
 /// The thread has taken `heap`, and marked it: a slow path begins. It ends as the heap is put back.
 #[inline]
 pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
     // SAFETY: heaps are never unmapped.
-    let hot = unsafe { &*heap.as_ref().hot() };
-    set_mark(|| hot.set_frame(hot.frame() | SLOW));
+    let heap = unsafe { heap.as_ref() };
+    // SAFETY: as above.
+    begin(heap, unsafe { &*heap.hot() });
 }
 
 /// The same for what was taken just now, a heap or its detour.
 #[inline(always)]
 pub(crate) fn begin_short_path(taken: *mut HeapHot) {
     // SAFETY: a heap of this thread; they are never unmapped.
-    let taken = unsafe { &*taken };
-    set_mark(|| taken.set_frame(taken.frame() | SLOW));
+    let heap = unsafe { Heap::from_detour(taken).unwrap_or_else(|| Heap::from_hot(taken)) };
+    // SAFETY: as above.
+    unsafe { begin(heap.as_ref(), &*taken) };
+}
+
+#[inline(always)]
+fn begin(heap: &Heap, taken: &HeapHot) {
+    let mark = taken.frame();
+    if !is_slow(mark) {
+        // Where the hit stood; where that cannot be told, this is not far from it.
+        heap.set_slow_place(HeapHot::place_in(mark).unwrap_or_else(tls::stack));
+        set_mark(|| taken.set_frame(mark | SLOW));
+    }
+}
+
+/// Whether a slow path has left this mark.
+#[inline(always)]
+pub(crate) fn is_slow(mark: u64) -> bool {
+    mark & SLOW != 0
 }
 
 /// The process ends: a handler of SIGABRT may jump as it likes.
@@ -66,7 +85,7 @@ pub(crate) fn give_up() {
         // SAFETY: heaps are never unmapped.
         let hot = unsafe { &*heap.as_ref().hot() };
         let mark = hot.frame();
-        if mark & SLOW != 0 {
+        if is_slow(mark) {
             set_mark(|| hot.set_frame(mark & !SLOW));
         }
     }

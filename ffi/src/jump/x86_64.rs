@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::{LongJump, SLOW, Waiting};
+use super::{LongJump, Waiting, is_slow};
 use crate::signal;
 use crate::tls::Block;
 
@@ -34,9 +34,6 @@ const MAGIC2: u32 = 0x4650_5845;
 /// Code segment of 64-bit programs.
 const USER_CS: u16 = 0x33;
 
-/// What of a mark is a place on the stack.
-const PLACE: u32 = !7;
-
 /// glibc's `jmp_buf`: where the stack pointer lies, and by how much it is rotated.
 const JB_RSP: usize = 6;
 const ROTATION: u32 = 17;
@@ -47,22 +44,21 @@ const ROTATION: u32 = 17;
 pub(super) unsafe fn put_off(env: *mut c_void, value: c_int, jump: LongJump) {
     let Some(heap) = Block::get().heap() else { return };
     // SAFETY: heaps are never unmapped.
-    let mark = unsafe { &*heap.as_ref().hot() }.frame();
-    if mark & SLOW != 0 {
+    let heap = unsafe { heap.as_ref() };
+    // SAFETY: as above.
+    if is_slow(unsafe { &*heap.hot() }.frame()) {
         // SAFETY: the caller's promise.
-        unsafe { out_of_slow_path(mark & PLACE, env, value, jump) };
+        unsafe { out_of_slow_path(heap.slow_place(), env, value, jump) };
     }
 }
 
 #[cold]
-unsafe fn out_of_slow_path(mark: u32, env: *mut c_void, value: c_int, jump: LongJump) {
+unsafe fn out_of_slow_path(mark: usize, env: *mut c_void, value: c_int, jump: LongJump) {
     let stack = signal::alternate_stack();
     let here: usize;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
     let Some(frame) = find(here, mark, stack) else { return };
-    // SAFETY: `find` returned the place of a signal frame.
-    let mark = full(unsafe { read::<usize>(frame, RSP) }, mark);
     // SAFETY: the caller passes a live `jmp_buf`.
     let target = unsafe { target(env) };
     let leaves = target >= mark && target - mark < HIGH;
@@ -97,19 +93,14 @@ unsafe fn out_of_slow_path(mark: u32, env: *mut c_void, value: c_int, jump: Long
     }
 }
 
-/// The address above `from` with this low half.
-fn full(from: usize, low: u32) -> usize {
-    from + low.wrapping_sub(from as u32) as usize
-}
-
 /// The frame of the handler that interrupted the slow path with this mark: of all signal
 /// frames from `here` up, the uppermost whose interrupted code ran below the mark.
-fn find(here: usize, mark: u32, stack: Option<(usize, usize)>) -> Option<usize> {
+fn find(here: usize, mark: usize, stack: Option<(usize, usize)>) -> Option<usize> {
     let end = match stack {
         Some((start, size)) => start + size,
-        None => full(here, mark),
+        None => mark,
     };
-    if end - here > DEEP {
+    if end.wrapping_sub(here) > DEEP {
         return None;
     }
     let last = end.checked_sub(FRAME_BYTES)?;
@@ -117,10 +108,10 @@ fn find(here: usize, mark: u32, stack: Option<(usize, usize)>) -> Option<usize> 
     (here..=last).rev().step_by(8).find(|&at| is_frame(at, mark))
 }
 
-fn is_frame(at: usize, mark: u32) -> bool {
+fn is_frame(at: usize, mark: usize) -> bool {
     // SAFETY: `find` stays between the stack pointer and the end of the stack.
     let word = |offset| unsafe { read::<usize>(at, offset) };
-    let below = (mark + SLACK as u32).wrapping_sub(word(RSP) as u32) as usize;
+    let below = (mark + SLACK).wrapping_sub(word(RSP));
     if word(UC_LINK) != 0 || word(CS) as u16 != USER_CS || below >= DEEP {
         return false;
     }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use zonal_allocator::Heap;
+use zonal_allocator::{Heap, HeapHot};
 
 use super::{Seat, Visit};
 use crate::signal::{self, Blocked};
@@ -30,7 +30,7 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     // SAFETY: the empty heap, or one of this thread's.
     let word = unsafe { &*taken };
     let mark = word.frame();
-    if taken == empty() || !signal::is_gone(mark) {
+    if taken == empty() || !is_gone(heap, mark) {
         return interrupted();
     }
     if heap.is_entered() {
@@ -45,6 +45,16 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     // SAFETY: not the empty one, so it is one of this thread.
     let heap = unsafe { Heap::from_taken(taken) };
     Some(Visit::with_heap(init::mm()?, heap, Blocked::if_needed()))
+}
+
+/// Whether the call that left this mark has ended without a return.
+fn is_gone(heap: &Heap, mark: u64) -> bool {
+    match HeapHot::place_in(mark) {
+        Some(place) => signal::is_gone(place),
+        // Some handler was left in the middle of a look at the mark. What is below it is gone if it was a hit,
+        // which calls nothing, and this is no handler; a slow path may have come here by what it calls.
+        None => !jump::is_slow(mark) && signal::is_in_none(heap.signals()),
+    }
 }
 
 pub(super) fn interrupted() -> Option<Visit> {

@@ -125,6 +125,56 @@ fn handlers_see_a_call_that_opens_them() {
     });
 }
 
+/// A hit that has failed, and is about to take back what it added.
+#[cfg(target_arch = "x86_64")]
+fn fail_to_mark(hot: &HeapHot) {
+    hot.set_frame(hot.frame().wrapping_add(crate::tls::stack() as u64));
+}
+
+/// A handler that comes in the middle of a hit's look at closed bins takes them for that hit's.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn handlers_see_a_hit_that_finds_them_closed() {
+    with_heap(|block, heap| {
+        // SAFETY: the thread's heap.
+        let hot = unsafe { &*heap.as_ref().hot() };
+        close(heap);
+        fail_to_mark(hot);
+        assert!(is_closed(heap) && block.is_taken() && block.take() == empty());
+        hot.take_back(crate::tls::stack());
+        assert_eq!(hot.frame(), HeapHot::CLOSED);
+    });
+}
+
+/// Two handlers may come: the second in the first one's look at the mark, and it jumps. From what is left nobody
+/// can tell which call is gone, so that no handler takes the heap, but the program does.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_mark_of_two_is_left_to_the_program() {
+    with_heap(|block, heap| {
+        // SAFETY: the thread's heap.
+        let hot = unsafe { &*heap.as_ref().hot() };
+        let taken = block.try_take();
+        assert_ne!(taken, empty());
+        let live = hot.frame();
+        fail_to_mark(hot);
+        assert_eq!(HeapHot::place_in(hot.frame()), None);
+        let rule = signal::set_mask(signal::mask() | 1 << (libc::SIGUSR2 - 1));
+        let interrupted = Visit::begin(empty()).unwrap();
+        assert!(matches!(interrupted.seat(), Seat::Interrupted), "the hit may be alive");
+        drop(interrupted);
+        // Nor does a handler end it, or spoil what is there.
+        one_call();
+        hot.take_back(crate::tls::stack());
+        assert_eq!(hot.frame(), live);
+        fail_to_mark(hot);
+        fail_to_mark(hot);
+        signal::set_mask(rule);
+        let visit = Visit::begin(empty()).unwrap();
+        assert!(matches!(visit.seat(), Seat::Heap(own) if own == heap), "all are gone");
+    });
+}
+
 /// What a fork takes with the bins closed is given back with the bins closed.
 #[test]
 fn closed_bins_stay_closed_over_a_visit_without_them() {

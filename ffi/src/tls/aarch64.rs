@@ -65,13 +65,15 @@ pub(crate) fn nothing() -> *mut HeapHot {
     super::empty()
 }
 
+const _: () = assert!(HeapHot::FREE == 0);
+
 /// Ends an operation that took `heap` as it is in `current`.
 #[inline(always)]
 pub(crate) fn unmark(heap: *mut HeapHot) {
     // SAFETY: writes the one field that is there for it.
     unsafe {
         asm!(
-            "str wzr, [{heap}, #{at}]",
+            "str xzr, [{heap}, #{at}]",
             heap = in(reg) heap,
             at = const HeapHot::FRAME,
             options(nostack, preserves_flags),
@@ -86,7 +88,7 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
 #[inline(always)]
 pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
     // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
-    if unsafe { &*heap }.frame() != 0 {
+    if unsafe { &*heap }.frame() != HeapHot::FREE {
         return false;
     }
     mark(heap);
@@ -100,7 +102,7 @@ fn mark(heap: *mut HeapHot) {
     unsafe {
         asm!(
             "mov {sp}, sp",
-            "str {sp:w}, [{heap}, #{at}]",
+            "str {sp}, [{heap}, #{at}]",
             sp = out(reg) _,
             heap = in(reg) heap,
             at = const HeapHot::FRAME,
@@ -109,13 +111,13 @@ fn mark(heap: *mut HeapHot) {
     }
 }
 
-/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
+/// The stack pointer, to be compared with [`HeapHot::place_in`].
 #[inline(always)]
-pub(crate) fn stack() -> u32 {
+pub(crate) fn stack() -> usize {
     let sp: usize;
     // SAFETY: reads a register.
     unsafe {
         asm!("mov {}, sp", out(reg) sp, options(nomem, nostack, preserves_flags));
     }
-    sp as u32
+    sp
 }

@@ -15,10 +15,7 @@
 //! does not touch it, half-changed as it may be. A hit so stores nothing here: two stores less than
 //! with a `current` that is taken away and put back were 10 % of a load that allocates and frees
 //! small objects. The mark of a thread that sleeps may say that its bins are closed: then hits miss, and the
-//! call opens them inside the gate (`allocator/src/mark.rs`). (A frame whose address ends in 32 zero bits is
-//! no mark. No call of the C functions has one, because of its return address; a hit inlined into a Rust
-//! program may, once in four thousand million places, and only there a handler in the middle of a hit is not
-//! seen.)
+//! call opens them inside the gate (`allocator/src/mark.rs`).
 //!
 //! `thread_local!` costs a call of `__tls_get_addr` in a shared library, and its destructors call
 //! `calloc`. Here the variable is a symbol of our own, made and read in assembly: one load of its
@@ -50,8 +47,8 @@ pub(crate) const BUSY: *mut Heap = core::ptr::without_provenance_mut(1);
 /// `home` after the thread's exit hook.
 pub(crate) const DEAD: *mut Heap = core::ptr::without_provenance_mut(2);
 
-/// What `current` points to where there is no heap: a mark that fails writes what it found.
-static EMPTY: HeapHot = HeapHot::TAKEN;
+/// What `current` points to where there is no heap.
+static EMPTY: HeapHot = HeapHot::EMPTY;
 
 /// Address of the empty heap.
 #[inline(always)]

@@ -76,9 +76,10 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
     // SAFETY: writes the one field that is there for it.
     unsafe {
         asm!(
-            "mov dword ptr [{heap} + {at}], 0",
+            "mov qword ptr [{heap} + {at}], {free}",
             heap = in(reg) heap,
             at = const HeapHot::FRAME,
+            free = const HeapHot::FREE.cast_signed(),
             options(nostack, preserves_flags),
         );
     }
@@ -90,30 +91,34 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
 /// ends. One instruction, without a lock, so that a visitor can close the bins: `allocator/src/mark.rs`.
 #[inline(always)]
 pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
+    let place = stack();
     // SAFETY: writes the one field that is there for it, of the empty heap, or of one of this thread's; they
     // are never unmapped.
     unsafe {
         asm!(
-            "xor eax, eax",
-            "cmpxchg dword ptr [{heap} + {at}], esp",
-            "jne {taken}",
+            "add qword ptr [{heap} + {at}], {place}",
+            "jnc {taken}",
             heap = in(reg) heap,
             at = const HeapHot::FRAME,
-            taken = label { return false },
-            out("eax") _,
+            place = in(reg) place,
+            taken = label {
+                // SAFETY: as above.
+                unsafe { (*heap).take_back(place) };
+                return false;
+            },
             options(nostack),
         );
     }
     true
 }
 
-/// The low half of the stack pointer, to be compared with [`HeapHot::frame`].
+/// The stack pointer, to be compared with [`HeapHot::place_in`].
 #[inline(always)]
-pub(crate) fn stack() -> u32 {
+pub(crate) fn stack() -> usize {
     let sp: usize;
     // SAFETY: reads a register.
     unsafe {
         asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
     }
-    sp as u32
+    sp
 }
