@@ -100,6 +100,7 @@ impl Inner {
     }
 
     /// Takes what others sent back to commons into their slabs, as far as a request may; whether that was all.
+    #[inline(never)]
     pub(crate) fn collect_some(&mut self, commons: &Heap, most: usize) -> bool {
         if commons.inbox.is_empty() && self.received.is_null() {
             return true;

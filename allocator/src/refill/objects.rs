@@ -70,6 +70,7 @@ impl Inner {
     }
 
     /// After objects of `slab` were taken, which is listed and had all of them before, or not.
+    #[inline(never)]
     pub(super) fn note_taken(&mut self, slab: &mut Slab, was_empty: bool) {
         let class = slab.class();
         if was_empty {

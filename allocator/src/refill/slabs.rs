@@ -63,6 +63,7 @@ impl Inner {
 
     /// Makes a run a slab of `class` with all objects free, of no heap yet; gives it back where there is no memory
     /// for the slab's bitmap.
+    #[inline(never)]
     pub(super) fn make_slab(
         &mut self,
         heap: &Heap,
@@ -94,6 +95,7 @@ impl Inner {
     }
 
     /// Gives the pages of a slab that no heap got back to the page cache.
+    #[inline(never)]
     pub(super) fn unmake_slab(&mut self, heap: &Heap, mut slab: NonNull<Slab>) {
         let mm = heap.mm();
         let pages = mm.pages();
@@ -108,6 +110,7 @@ impl Inner {
     }
 
     /// Makes a slab that no heap has one of `heap`, on the partial list.
+    #[inline(never)]
     pub(super) fn list_slab(&mut self, heap: &Heap, slab: *mut Slab) {
         let pages = heap.mm().pages();
         // SAFETY: it was just made.

@@ -71,6 +71,7 @@ impl Inner {
     }
 
     /// Objects of the commons, whose slabs have some or get one more.
+    #[inline(never)]
     fn lines_for(
         &mut self,
         heap: &Heap,
@@ -98,6 +99,7 @@ impl Inner {
     }
 
     /// Whole lines of the first listed slab that has some.
+    #[inline(never)]
     fn lines_of_listed(&mut self, heap: &Heap, class: SizeClass, out: &mut [*mut u8]) -> usize {
         let pages = heap.mm().pages();
         let mut next = self.classes[class.index()].partial.head;
@@ -112,8 +114,9 @@ impl Inner {
                 slab.touch(pages.generation());
                 self.note_taken(slab, was_empty);
                 if heap.mm().is_shuffling() {
-                    let end = out.len();
-                    out[end - nr..].rotate_left(random(&mut self.seed, nr));
+                    // Short code for few objects.
+                    let first = out.len() - nr;
+                    out.swap(first, first + random(&mut self.seed, nr));
                 }
                 return nr;
             }
@@ -124,6 +127,7 @@ impl Inner {
 
 /// Objects of slabs of the commons, to which the one that was `made` goes if there are none; how many, or none where
 /// there are no commons or somebody is at work there.
+#[inline(never)]
 fn ask_for_lines(
     heap: &Heap,
     class: SizeClass,

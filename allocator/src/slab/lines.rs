@@ -13,16 +13,17 @@ pub(crate) fn per_lines(class: SizeClass) -> usize {
     LINE >> part_of_line
 }
 
-/// The bits of `word` where as many neighbours as `nr`, a power of two, begin and are free.
+/// The bits of `word` where as many neighbours as `nr`, a power of two of 8 at most, begin and are free.
 fn free_rows(word: u64, nr: usize) -> u64 {
-    let (mut free, mut step, mut starts) = (word, 1, u64::MAX);
-    while step < nr {
-        free &= free >> step;
-        step *= 2;
-        // Every second of those before: 1, 01, 0001.
-        starts &= u64::MAX / ((1 << step) - 1);
+    let mut free = word;
+    for step in [1, 2, 4] {
+        if step < nr {
+            free &= free >> step;
+        }
     }
-    free & starts
+    let row = u64::MAX >> (BITS - nr);
+    // One bit in so many.
+    free & (u64::MAX / row)
 }
 
 impl Slab {
@@ -41,8 +42,9 @@ impl Slab {
                 let bit = rows.trailing_zeros() as usize;
                 rows &= rows - 1;
                 let start = (i * BITS + bit) * size;
-                let pages = start / PAGE_SIZE..=(start + nr * size - 1) / PAGE_SIZE;
-                if holes != 0 && pages.into_iter().any(|page| holes & 1 << page != 0) {
+                // A row is shorter than a page.
+                let [first, last] = [start, start + nr * size - 1].map(|at| at / PAGE_SIZE);
+                if holes & (1 << first | 1 << last) != 0 {
                     continue;
                 }
                 *word &= !(row << bit);
