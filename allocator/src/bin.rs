@@ -17,6 +17,7 @@ use core::sync::atomic::compiler_fence;
 use crate::class::{CLASS_SHIFT, MAX_SMALL, NR_STEPS, STEP_BYTES, SizeClass};
 use crate::group::Group;
 use crate::mark;
+use crate::pfn::Pfn;
 use crate::resize::fits;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicU32, AtomicU64};
@@ -264,6 +265,16 @@ impl HeapHot {
             let word = (*(*this).words.add(offset >> PAGE_SHIFT)).load(Relaxed);
             Some(PageWord::from_raw(word))
         }
+    }
+
+    /// The page that lies at `addr`, of which this heap knows the word.
+    ///
+    /// # Safety
+    /// As for [`HeapHot::pop`].
+    #[inline(always)]
+    pub(crate) unsafe fn pfn_of(this: *mut HeapHot, addr: usize) -> Pfn {
+        // SAFETY: the caller's promise.
+        Pfn::new((addr.wrapping_sub(unsafe { (*this).base }) >> PAGE_SHIFT) as u32)
     }
 
     /// Bytes that `object` can hold, if it lies in a slab and one starts there; none where this heap

@@ -229,6 +229,12 @@ impl Chunk {
         Migratetype::from_bits(u32::from(self.migratetype.load(Relaxed)))
     }
 
+    /// Whether caches may keep its pages: the reserve has to be there for who needs it.
+    #[inline]
+    pub(crate) fn may_rest(&self) -> bool {
+        self.migratetype() != Migratetype::HighAtomic
+    }
+
     pub(crate) fn set_migratetype(&self, mt: Migratetype) {
         self.migratetype.store(mt as u8, Relaxed);
     }

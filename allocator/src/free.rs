@@ -12,7 +12,7 @@ use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 
-/// What may be an object of another heap, freed by this one.
+/// What may be an object of another heap, or a large block, freed by this one.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote {
     object: *mut u8,
@@ -20,6 +20,21 @@ pub struct Remote {
 }
 
 impl Remote {
+    #[inline(always)]
+    pub(crate) fn object(self) -> *mut u8 {
+        self.object
+    }
+
+    #[inline(always)]
+    pub(crate) fn word(self) -> PageWord {
+        self.word
+    }
+
+    #[cfg(test)]
+    pub(crate) fn new(object: *mut u8, word: PageWord) -> Remote {
+        Remote { object, word }
+    }
+
     /// Whether it starts or lies in something else than a slab, or nowhere.
     #[inline(always)]
     pub fn is_no_object(&self) -> bool {

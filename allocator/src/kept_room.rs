@@ -37,10 +37,21 @@ impl KeptRoom {
         pages.is_pcp_share(nr_pages.saturating_sub(self.reserved))
     }
 
+    /// The same in the common case: what is reserved, and the least share that a thread may have, will do.
+    #[inline(always)]
+    pub(crate) fn holds_plainly(&self, pages: &Pages, nr_pages: usize) -> bool {
+        pages.is_least_pcp_share(nr_pages.saturating_sub(self.reserved))
+    }
+
     /// The same with what is left in the pool: to be asked by who has that many then.
-    #[inline]
     pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize) -> bool {
         self.holds(pages, nr_pages) || (nr_pages <= self.depth && self.reserve(pages, nr_pages))
+    }
+
+    /// Whether nothing is given back when pages leave and there are `nr_pages` then.
+    #[inline(always)]
+    pub(crate) fn is_quiet_at(&self, nr_pages: usize) -> bool {
+        nr_pages >= self.low
     }
 
     /// Pages left, and there are `nr_pages` now.

@@ -1,8 +1,8 @@
 //! Free runs of large blocks, found by their length and by their age.
 //!
-//! Each has a place: in a ring of all runs by age, and on a stack of those of its length; a word of bits says
-//! of which lengths there are any. So a request finds the shortest run that will do, and of those the newest,
-//! in a few instructions, and what is oldest leaves first. What leaves from below the top of its stack is
+//! Each has a place: in a ring of all runs by age, and on a stack of those of its length. So a request finds the
+//! newest run of its length in a few instructions, or looks on for the shortest that will do, and what is oldest
+//! leaves first. What leaves from below the top of its stack is
 //! searched for from there.
 //!
 //! Few stores, and what belongs to a run beside each other: a program that touches its new block for the first
@@ -35,15 +35,13 @@ const FIT_PART: usize = 4;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct KeptRuns {
-    /// The lengths of which there are any: those of one page first.
-    lengths: u64,
     nr_pages: usize,
     /// The place that was left last, its `older` is the one before; `END`: none.
     left: u8,
     /// So many places were ever taken.
     opened: u8,
-    /// The newest of each length, those of one page first.
-    newest: [u8; MAX_PAGES],
+    /// The newest of each length; of none there is none.
+    newest: [u8; MAX_PAGES + 1],
     /// That of `END` has the ends of the ring.
     places: [MaybeUninit<Place>; CAPACITY + 1],
 }
@@ -88,11 +86,10 @@ impl KeptRuns {
         // SAFETY: each write goes to a field of `*place`, which the caller gives. The others may be
         // anything.
         unsafe {
-            (&raw mut (*place).lengths).write(0);
             (&raw mut (*place).nr_pages).write(0);
             (&raw mut (*place).left).write(END);
             (&raw mut (*place).opened).write(0);
-            (&raw mut (*place).newest).write([END; MAX_PAGES]);
+            (&raw mut (*place).newest).write([END; MAX_PAGES + 1]);
             (&raw mut (*place).places[0]).write(MaybeUninit::new(Place::END));
         }
     }
@@ -111,26 +108,31 @@ impl KeptRuns {
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
     /// kept**: whoever gets it hands it out before anything can fail, and so writes another one.
-    #[inline(always)]
     pub(crate) fn take(&mut self, nr_pages: usize) -> Option<PageRun> {
-        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
-        let longer = self.lengths >> (nr_pages - 1);
-        let extra = longer.trailing_zeros() as usize;
-        if longer == 0 || extra > nr_pages / FIT_PART {
+        self.shortest(nr_pages, nr_pages + nr_pages / FIT_PART)
+    }
+
+    /// The same of exactly that length, and not known to be zero.
+    #[inline(always)]
+    pub(crate) fn take_exact(&mut self, nr_pages: usize) -> Option<Pfn> {
+        let newest = *self.newest.get(nr_pages)?;
+        if newest == END || self.at(newest).known_zero {
             return None;
         }
-        Some(self.remove(self.newest_of(nr_pages + extra)))
+        Some(self.pop(newest, nr_pages).into_head())
     }
 
     /// A run that is longer than what would do, so that what is left of it is long enough for others; its
     /// word as in [`KeptRuns::take`].
     pub(crate) fn take_longer(&mut self, nr_pages: usize) -> Option<PageRun> {
-        let longer = self.lengths.checked_shr((nr_pages + LEAST_REST - 1) as u32).unwrap_or(0);
-        if longer == 0 {
-            return None;
-        }
-        let length = nr_pages + LEAST_REST + longer.trailing_zeros() as usize;
-        Some(self.remove(self.newest_of(length)))
+        self.shortest(nr_pages + LEAST_REST, MAX_PAGES)
+    }
+
+    /// The newest run of the least length there is, `least` to `most` pages.
+    fn shortest(&mut self, least: usize, most: usize) -> Option<PageRun> {
+        let lengths = self.newest.get(least..=most.min(MAX_PAGES))?;
+        let length = least + lengths.iter().position(|&newest| newest != END)?;
+        Some(self.pop(self.newest[length], length))
     }
 
     /// Pages of the run that came last.
@@ -170,17 +172,21 @@ impl KeptRuns {
     }
 
     /// Keeps a run of at most [`MAX_PAGES`], for which there is a place.
-    #[inline(always)]
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
+        pages.map.word(run.head()).store(PageWord::pcp(run.nr_pages() as u32).raw(), Relaxed);
+        self.push(run);
+    }
+
+    /// The same where its word says so already.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, run: PageRun) {
         let nr_pages = run.nr_pages();
-        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
         let known_zero = run.known_zero();
         let head = run.into_head();
-        pages.map.word(head).store(PageWord::pcp(nr_pages as u32).raw(), Relaxed);
         let place = self.open_place();
         let older = self.at(END).older;
         let below = self.newest_of(nr_pages);
-        self.places[usize::from(place) % (CAPACITY + 1)].write(Place {
+        self.place(place).write(Place {
             head,
             nr_pages: nr_pages as u8,
             known_zero,
@@ -190,16 +196,16 @@ impl KeptRuns {
         });
         self.at(older).newer = place;
         self.at(END).older = place;
-        self.newest[(nr_pages - 1) % MAX_PAGES] = place;
-        self.lengths |= 1 << (nr_pages - 1);
+        self.set_newest(nr_pages, place);
         self.nr_pages += nr_pages;
     }
 
     /// A place without a run: there is one.
-    #[inline]
+    #[inline(always)]
     fn open_place(&mut self) -> u8 {
         let left = self.left;
         if left == END {
+            assert!(usize::from(self.opened) < CAPACITY);
             self.opened += 1;
             return self.opened;
         }
@@ -207,24 +213,24 @@ impl KeptRuns {
         left
     }
 
-    /// Takes the run out that is in `place`. Its word still says that it is kept.
+    /// Takes the newest run of its length out, which is in `place`. Its word still says that it is kept.
     #[inline(always)]
-    fn remove(&mut self, place: u8) -> PageRun {
-        let Place { head, nr_pages, known_zero, below, older, newer } = *self.at(place);
-        let nr_pages = usize::from(nr_pages);
-        let above = self.newest_of(nr_pages);
-        if above == place {
-            self.newest[(nr_pages - 1) % MAX_PAGES] = below;
-            self.lengths &= !(u64::from(below == END) << (nr_pages - 1));
-        } else {
-            self.unlink(above, place, below);
-        }
+    fn pop(&mut self, place: u8, nr_pages: usize) -> PageRun {
+        let Place { head, known_zero, below, .. } = *self.at(place);
+        self.set_newest(nr_pages, below);
+        self.leave(place);
+        self.nr_pages -= nr_pages;
+        PageRun::new(head, nr_pages, known_zero)
+    }
+
+    /// Takes `place` out of the ring.
+    #[inline(always)]
+    fn leave(&mut self, place: u8) {
+        let Place { older, newer, .. } = *self.at(place);
         self.at(older).newer = newer;
         self.at(newer).older = older;
         self.at(place).older = self.left;
         self.left = place;
-        self.nr_pages -= nr_pages;
-        PageRun::new(head, nr_pages, known_zero)
     }
 
     /// Takes `place`, above `below`, out of the stack that it is in somewhere under `above`.
@@ -237,24 +243,48 @@ impl KeptRuns {
         self.at(above).below = below;
     }
 
-    /// The same for who does not hand it out.
+    /// Takes the run out that is in `place`, from wherever in its stack, for who does not hand it out.
     fn let_go(&mut self, pages: &Pages, place: u8) -> PageRun {
-        let run = self.remove(place);
-        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        let Place { head, nr_pages, known_zero, below, .. } = *self.at(place);
+        let nr_pages = usize::from(nr_pages);
+        let above = self.newest_of(nr_pages);
+        let run = if above == place {
+            self.pop(place, nr_pages)
+        } else {
+            self.unlink(above, place, below);
+            self.leave(place);
+            self.nr_pages -= nr_pages;
+            PageRun::new(head, nr_pages, known_zero)
+        };
+        pages.map.word(head).store(PageWord::NOTHING.raw(), Relaxed);
         run
     }
 
     /// The place of the newest run of that length; `END` if there is none.
     #[inline]
     fn newest_of(&self, nr_pages: usize) -> u8 {
-        self.newest[(nr_pages - 1) % MAX_PAGES]
+        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
+        self.newest[nr_pages]
     }
 
-    /// A place with a run, or that of `END`.
+    #[inline]
+    fn set_newest(&mut self, nr_pages: usize, place: u8) {
+        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
+        self.newest[nr_pages] = place;
+    }
+
+    /// A place with a run, or that was left, or that of `END`.
     #[inline]
     fn at(&mut self, place: u8) -> &mut Place {
-        // SAFETY: `END` was written by `init`, or is zero; another one by `keep`, and whoever was linked
-        // or left has been kept before.
-        unsafe { self.places[usize::from(place) % (CAPACITY + 1)].assume_init_mut() }
+        // SAFETY: `END` was written by `init`, or is zero; another one by `push`, and whoever was linked
+        // or left has been pushed before.
+        unsafe { self.place(place).assume_init_mut() }
+    }
+
+    #[inline]
+    fn place(&mut self, place: u8) -> &mut MaybeUninit<Place> {
+        debug_assert!(place <= self.opened && usize::from(self.opened) <= CAPACITY);
+        // SAFETY: only places are named that were opened, and `open_place` opens no more than there are.
+        unsafe { self.places.get_unchecked_mut(usize::from(place)) }
     }
 }

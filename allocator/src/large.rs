@@ -9,8 +9,6 @@ use core::ptr::NonNull;
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
-use crate::checked::WORD;
-use crate::class::MAX_SMALL;
 use crate::error::AllocError;
 use crate::heap::Heap;
 use crate::kept_runs;
@@ -32,91 +30,33 @@ const GROWTH_PART: usize = 8;
 /// Pages of a run for `size` bytes.
 fn pages_for(size: usize) -> usize {
     let nr_pages = size.div_ceil(PAGE_SIZE).max(1);
-    if nr_pages > kept_runs::MAX_PAGES {
-        return nr_pages;
-    }
-    in_steps(nr_pages)
+    LENGTHS.get(nr_pages).map_or(nr_pages, |&length| length.into())
 }
 
 /// The same where the thread may keep it, in fewer instructions.
-#[inline]
-fn kept_pages_for(size: usize) -> usize {
-    in_steps(size.div_ceil(PAGE_SIZE))
+#[inline(always)]
+pub(crate) fn kept_pages_for(size: usize) -> usize {
+    debug_assert!(size <= kept_runs::MAX_PAGES * PAGE_SIZE);
+    LENGTHS[((size + (PAGE_SIZE - 1)) >> PAGE_SHIFT) % LENGTHS.len()].into()
 }
 
-/// In steps as those of the largest size classes, twice as long above 128 KiB: so runs fit again.
-#[inline]
-fn in_steps(nr_pages: usize) -> usize {
-    let last = if nr_pages > kept_runs::MAX_PAGES / 2 { 3 } else { 1 };
-    (nr_pages + last) & !last
-}
-
-impl Heap {
-    /// Whether a thread may keep a block of that size when it is freed.
-    #[inline(always)]
-    pub fn may_keep(size: usize) -> bool {
-        (MAX_SMALL + 1..=kept_runs::MAX_PAGES * PAGE_SIZE).contains(&size)
+/// How long runs are that threads may keep, by the pages that are asked for, none first: in steps as those of the
+/// largest size classes, twice as long above 128 KiB, so that runs fit again.
+static LENGTHS: [u8; 2 * kept_runs::MAX_PAGES] = {
+    const HALF: usize = kept_runs::MAX_PAGES / 2;
+    let mut lengths = [0; 2 * kept_runs::MAX_PAGES];
+    let mut nr_pages = 0;
+    while nr_pages < lengths.len() {
+        let last = match nr_pages {
+            0..=HALF => 1,
+            _ if nr_pages <= kept_runs::MAX_PAGES => 3,
+            _ => 0,
+        };
+        lengths[nr_pages] = ((nr_pages + last) & !last) as u8;
+        nr_pages += 1;
     }
-
-    /// The common case of a large block: the thread keeps a run of that length, whatever lies in it. None,
-    /// and nothing changed, in every other case. Its start is that of a page. Makes no system call.
-    ///
-    /// # Safety
-    /// The calling thread owns this heap.
-    #[inline]
-    pub unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
-        let mm = self.mm();
-        // Among nodes each request is placed, and counted. What waits to be freed comes first.
-        if !Heap::may_keep(size) || mm.is_checked() || !mm.is_one_node() || mm.has_deferred() {
-            return None;
-        }
-        let run = self.try_enter()?.large.take(mm.pages(), kept_pages_for(size))?;
-        mm.publish(run, size).ok().map(|block| block.start)
-    }
-
-    /// The common case of its end: the thread has room to keep it, and the size that the program tells can
-    /// be the one that was asked for. False, and nothing changed, in every other case. Makes no system call.
-    ///
-    /// # Safety
-    /// As for [`Heap::free`].
-    #[inline(always)]
-    pub unsafe fn try_free_large(&self, object: NonNull<u8>, told: Option<usize>) -> bool {
-        let mm = self.mm();
-        let pages = mm.pages();
-        let addr = object.addr().get();
-        let Some(pfn) = pages.map.pfn_of(addr) else { return false };
-        let word = pages.map.word_at(pfn);
-        if word.kind() != Kind::Large || !addr.is_multiple_of(PAGE_SIZE) || mm.is_checked() {
-            return false;
-        }
-        // This may be the second free of a block whose first waits.
-        if mm.has_deferred() {
-            return false;
-        }
-        let nr_pages = word.payload() as usize;
-        let Some(mut inner) = self.try_enter() else { return false };
-        // What is wrong with it the long way says.
-        if nr_pages > kept_runs::MAX_PAGES || !pages.may_rest(pfn, self.node()) {
-            return false;
-        }
-        // SAFETY: the caller gives the block up, if it is one; mapped it is in any case.
-        let Some(known) = (unsafe { mm.size_at_end(pfn, nr_pages) }) else { return false };
-        // A block is a word long at least. Where no slack is left, it may be that the size is not known.
-        if let Some(told) = told.map(|size| size.max(WORD))
-            && told != known
-            && (told > known || known != nr_pages * PAGE_SIZE)
-        {
-            return false;
-        }
-        if !inner.large.make_room(pages, nr_pages) || !mm.claim_large(pfn, word) {
-            return false;
-        }
-        // SAFETY: the word said that a live run of that length starts here, and now it is ours.
-        inner.large.keep(pages, unsafe { pages.run_from_head(pfn, nr_pages) });
-        mm.doorbell().ring();
-        true
-    }
-}
+    lengths
+};
 
 impl Mm {
     /// A run of at least `size` bytes for the owner of `heap`.
@@ -248,20 +188,14 @@ impl Mm {
         self.publish_large(run, size).ok()
     }
 
-    /// As [`Mm::publish`], once for all who are not in a hurry.
-    fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
-        self.publish(run, size)
-    }
-
     /// Makes the run a live block of `size` bytes.
-    #[inline(always)]
-    fn publish(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
+    pub(crate) fn publish_large(&self, run: PageRun, size: usize) -> Result<Block, AllocError> {
         let pages = self.pages();
         let nr_pages = run.nr_pages();
         let known_zero = run.known_zero();
         let head = run.into_head();
         pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
-        self.fill_new_slack(head, nr_pages, size, known_zero);
+        self.fill_slack(head, nr_pages, size, known_zero);
         NonNull::new(pages.map.addr_of(head))
             .map(|start| Block { start, known_zero })
             .ok_or(AllocError::TooLarge)

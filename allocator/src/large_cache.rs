@@ -32,6 +32,10 @@ const OWED: usize = 32;
 /// and one part in so many of what is kept: in large batches a few misses in a row are chance, and what leaves
 /// for them is missed next.
 const OWED_PART: usize = 8;
+/// One run in so many that hits leave is for its thread to see whether anything else is to be done.
+const MANY: u16 = 128;
+/// What a byte goes up by so that it is 0 again after that many: no other count takes as few instructions.
+const FEW: u8 = ((u8::MAX as u16 + 1) / MANY) as u8;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
 
@@ -44,6 +48,8 @@ pub(crate) struct LargeCache {
     owed: usize,
     /// How many pages may stay.
     room: KeptRoom,
+    /// Goes up by [`FEW`] with each run that hits leave here.
+    nr_left: u8,
     /// Last, for its end is not touched by most.
     runs: KeptRuns,
 }
@@ -61,6 +67,7 @@ impl LargeCache {
         unsafe {
             (&raw mut (*place).owed).write(0);
             (&raw mut (*place).room).write(KeptRoom::NEW);
+            (&raw mut (*place).nr_left).write(0);
             KeptRuns::init(&raw mut (*place).runs);
         }
     }
@@ -75,6 +82,19 @@ impl LargeCache {
         }
         self.room.note_left(pages, self.runs.nr_pages());
         Some(run)
+    }
+
+    /// The same in the common case: one of exactly that length, and nothing that follows.
+    #[inline(always)]
+    pub(crate) fn take_exact(&mut self, nr_pages: usize) -> Option<Pfn> {
+        if !self.room.is_quiet_at(self.runs.nr_pages().wrapping_sub(nr_pages)) {
+            return None;
+        }
+        let head = self.runs.take_exact(nr_pages)?;
+        if self.owed != 0 {
+            self.owed = self.owed.saturating_sub(nr_pages);
+        }
+        Some(head)
     }
 
     /// The front of a longer run that would not do as a whole; the rest stays, and is long enough for other
@@ -199,15 +219,33 @@ impl LargeCache {
             && self.room.make(pages, self.runs.nr_pages() + nr_pages)
     }
 
+    /// Whether there is some, and a place, in the common case.
+    #[inline(always)]
+    pub(crate) fn has_plain_room(&self, pages: &Pages, nr_pages: usize) -> bool {
+        self.runs.has_place() && self.room.holds_plainly(pages, self.runs.nr_pages() + nr_pages)
+    }
+
     /// Whether there is some without that.
     fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
         self.runs.has_place() && self.room.holds(pages, self.runs.nr_pages() + nr_pages)
     }
 
     /// Keeps a run for which there is room.
-    #[inline]
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
         self.runs.keep(pages, run);
+    }
+
+    /// The same where its word says so already.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, run: PageRun) {
+        self.runs.push(run);
+    }
+
+    /// Counts the runs that hits leave here.
+    #[inline(always)]
+    pub(crate) fn is_one_of_many(&mut self) -> bool {
+        self.nr_left = self.nr_left.wrapping_add(FEW);
+        self.nr_left == 0
     }
 
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.

@@ -60,6 +60,7 @@ mod sweep;
 mod visit;
 
 // Large blocks: runs of pages.
+mod kept_hits;
 mod kept_pool;
 mod kept_room;
 mod kept_runs;
@@ -148,6 +149,7 @@ pub use error::{AllocError, Mismatch};
 pub use free::Remote;
 pub use heap::{Heap, HeapId, Patience};
 pub use holes::HolesPurged;
+pub use kept_hits::Kept;
 pub use lookout::Lookout;
 pub use misuse::{BadKind, BadPointer};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};

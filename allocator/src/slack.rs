@@ -17,6 +17,7 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use crate::checked::WORD;
+use crate::chunk::Cold;
 use crate::class::MAX_SMALL;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
@@ -63,25 +64,56 @@ impl Mm {
         }
     }
 
-    /// The same for a new block, of which nobody knows yet what it holds.
+    /// The same for a run that its thread kept, not known to be zero, of a size that it may keep.
     #[inline(always)]
-    pub(crate) fn fill_new_slack(&self, head: Pfn, nr_pages: usize, size: usize, is_zero: bool) {
-        let capacity = nr_pages * PAGE_SIZE;
-        if is_zero || capacity > u32::MAX as usize {
-            return self.fill_slack(head, nr_pages, size, is_zero);
-        }
+    pub(crate) fn fill_kept_slack(&self, head: Pfn, start: *mut u8, size: usize) {
+        debug_assert!(size > MAX_SMALL);
         if !self.has_slack() {
             return;
         }
-        let size = size.max(WORD);
         let cold = self.pages().map.cold(head);
         cold[SIZE].store(size as u32, Relaxed);
         cold[BYTE].store(FILL.into(), Relaxed);
-        if let Some(slack) = self.slack(head, capacity, size) {
+        if !size.is_multiple_of(PAGE_SIZE) {
+            let line = start.wrapping_add(size - size % LINE).cast::<[u8; LINE]>();
             // All of the line, which takes the fewest instructions.
             // SAFETY: inside the block, of which the program has not got any yet.
-            unsafe { slack.line.write([FILL; LINE]) };
+            unsafe { line.write([FILL; LINE]) };
         }
+    }
+
+    /// The bytes that were asked for of a block that is given up, in the common case: its slack is as it was
+    /// filled. None in every other case. Of two frees at a time one may come late, and find anything here: what is
+    /// read lies in those pages in any case, and the claim that follows tells.
+    ///
+    /// # Safety
+    /// `start` is that of `nr_pages` pages with these cold words that were a block. If it is one, nobody uses it any
+    /// more.
+    #[inline(always)]
+    pub(crate) unsafe fn size_at_end(
+        &self,
+        start: *mut u8,
+        cold: &Cold,
+        nr_pages: usize,
+    ) -> Option<usize> {
+        if !self.has_slack() {
+            return Some(nr_pages * PAGE_SIZE);
+        }
+        let size = cold[SIZE].load(Relaxed) as usize;
+        if size > nr_pages * PAGE_SIZE || cold[BYTE].load(Relaxed) != u32::from(FILL) {
+            return None;
+        }
+        if size.is_multiple_of(PAGE_SIZE) {
+            // Mostly there is no slack.
+            return (size > MAX_SMALL).then_some(size);
+        }
+        let line = start.wrapping_add(size - size % LINE).cast::<[u8; LINE]>();
+        let from = &FROM[LINE - size % LINE..][..LINE];
+        // SAFETY: inside the block, of which it is not the end.
+        let line = unsafe { line.read() };
+        // All of the line, and without a way out in the middle: so many bytes are compared at a time.
+        let wrong = line.iter().zip(from).fold(0, |all, (each, from)| all | ((each ^ FILL) & from));
+        (wrong == 0).then_some(size)
     }
 
     /// The bytes that were asked for; none if somebody wrote behind them. The block of `nr_pages`
@@ -92,23 +124,6 @@ impl Mm {
             // SAFETY: inside the block, initialised by `fill_slack`, and not the program's to write.
             let bytes = unsafe { core::slice::from_raw_parts(slack.start(), slack.len()) };
             [fill, 0].iter().any(|fill| bytes.iter().all(|byte| byte == fill))
-        });
-        is_whole.then_some(size)
-    }
-
-    /// The same of a block that is given up, where its slack is as it was filled: the common case.
-    ///
-    /// # Safety
-    /// Nobody uses the block any more.
-    #[inline(always)]
-    pub(crate) unsafe fn size_at_end(&self, head: Pfn, nr_pages: usize) -> Option<usize> {
-        let (size, fill) = self.noted(head, nr_pages);
-        let is_whole = self.slack(head, nr_pages * PAGE_SIZE, size).is_none_or(|slack| {
-            let from = &FROM[LINE - slack.before..][..LINE];
-            // SAFETY: inside the block.
-            let line = unsafe { slack.line.read() };
-            // All of the line, and without a way out in the middle: so many bytes are compared at a time.
-            line.iter().zip(from).fold(0, |all, (each, from)| all | ((each ^ fill) & from)) == 0
         });
         is_whole.then_some(size)
     }

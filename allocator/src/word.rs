@@ -219,6 +219,20 @@ impl PageWord {
         self.is_slab() && SizeClass::offset_at_step(self.0) == offset
     }
 
+    /// Pages of the live large run whose head the page is, where these are fewer than 1,024; no less than
+    /// that for anything else.
+    #[inline(always)]
+    pub(crate) fn few_large_pages(self) -> usize {
+        // The lower two parts of a payload lie side by side, and no kind is above `Large` but by its bits.
+        (self.0.wrapping_sub((Kind::Large as u32) << KIND_SHIFT) >> STEP_SHIFT) as usize
+    }
+
+    /// Of a live large run, what its head gets when a page cache has it.
+    #[inline(always)]
+    pub(crate) const fn kept(self) -> PageWord {
+        PageWord(self.0 - ((Kind::Large as u32 - Kind::Pcp as u32) << KIND_SHIFT))
+    }
+
     /// What the kind has to say beside itself: 26 bits.
     #[inline]
     pub const fn payload(self) -> u32 {
@@ -262,6 +276,8 @@ mod tests {
     use crate::class::NR_CLASSES;
     use crate::group::Sharing;
 
+    const MANY_PAGES: usize = 1 << UPPER_SHIFT;
+
     fn own_group(owner: HeapId) -> Group {
         Group::of(Sharing::NEW, owner, NodeId::ZERO, SizeClass::from_index(0).unwrap())
     }
@@ -276,6 +292,7 @@ mod tests {
                     assert_eq!(word.kind(), Kind::Slab);
                     assert_eq!(word.raw() as u16, PageWord::taken_by(group, class));
                     assert!(word.has_class_offset(class.offset()));
+                    assert!(word.few_large_pages() >= MANY_PAGES);
                 }
                 let word = PageWord::slab(owner, group, SizeClass::from_index(0).unwrap()).raw();
                 let no_class = (NR_CLASSES as u32) << STEP_SHIFT;
@@ -291,12 +308,18 @@ mod tests {
             for kind in [Kind::Buddy, Kind::Pcp, Kind::Large, Kind::Isolated] {
                 let word = PageWord::with(kind, payload);
                 assert_eq!((word.kind(), word.payload()), (kind, payload));
+                let few = Some(payload as usize).filter(|&nr| nr < MANY_PAGES);
+                let few = few.filter(|_| kind == Kind::Large);
+                let found = Some(word.few_large_pages()).filter(|&nr| nr < MANY_PAGES);
+                assert_eq!(found, few, "{kind:?} {payload:#x}");
                 assert!(!word.is_slab() && word.as_slab().is_none() && !word.is_nothing());
                 assert_eq!(word.raw() % (1 << STEP_SHIFT), 0, "[W2]");
                 assert!(SizeClass::all().all(|class| !word.has_class_offset(class.offset())));
             }
         }
+        assert_eq!(PageWord::large(64).kept(), PageWord::pcp(64));
         assert_eq!(PageWord::NOTHING.as_slab(), None);
+        assert!(PageWord::NOTHING.few_large_pages() >= MANY_PAGES);
         for class in SizeClass::all() {
             assert_eq!(PageWord(class.step()).as_slab(), None);
         }

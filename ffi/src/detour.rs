@@ -110,6 +110,7 @@ fn watcher() -> Option<&'static Watcher> {
 #[cfg(test)]
 mod tests {
     use core::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
     use std::thread;
 
     use super::*;
@@ -174,5 +175,31 @@ mod tests {
         })
         .join()
         .unwrap();
+        a_large_block_that_another_thread_frees_is_seen();
+    }
+
+    /// Also by who had hits only before somebody watched.
+    fn a_large_block_that_another_thread_frees_is_seen() {
+        const SIZE: usize = 100_000;
+        let (send, blocks) = mpsc::channel::<usize>();
+        let (ready, is_ready) = mpsc::channel();
+        let consumer = thread::spawn(move || {
+            for _ in 0..3 {
+                // SAFETY: a new block, given up.
+                unsafe { hot::free::<Alone>(hot::malloc(SIZE)) };
+            }
+            ready.send(()).unwrap();
+            let block = ptr::with_exposed_provenance_mut(blocks.recv().unwrap());
+            // SAFETY: as above.
+            unsafe { hot::free::<Alone>(block) };
+        });
+        is_ready.recv().unwrap();
+        watch(&COUNTER);
+        let block = hot::malloc(SIZE);
+        let (.., nr_frees) = counts();
+        send.send(block.expose_provenance()).unwrap();
+        consumer.join().unwrap();
+        assert_eq!(counts().2, nr_frees + 1);
+        unwatch();
     }
 }

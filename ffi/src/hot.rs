@@ -154,11 +154,11 @@ pub unsafe fn free_sized<F: Foreign>(object: *mut u8, size: usize, align: usize)
     match unsafe { HeapHot::push_sized(heap, object, class_size) } {
         Push::Done => tls::unmark(heap),
         // SAFETY: the caller's promise.
-        Push::Missed(found) if size <= MAX_SMALL => unsafe {
+        Push::Missed(found) => unsafe {
             slow::free_sized::<F>(object, size, heap, align, found);
         },
         // SAFETY: as above.
-        _ => unsafe { slow::free_sized_unsent::<F>(object, size, heap, align) },
+        Push::Unknown => unsafe { slow::free_sized_unsent::<F>(object, size, heap, align) },
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Heap {
     /// Slow paths in a row that found the owner on another node.
     strays: Cell<u8>,
     barrier: Barrier,
+    /// See [`Heap::keeps_large`].
+    keeps_large: bool,
     mm: &'static Mm,
     /// The owner's way to the next sample of the heap profile.
     countdown: Countdown,
@@ -151,6 +153,9 @@ impl Heap {
             (&raw mut (*heap).is_held).write(Cell::new(false));
             (&raw mut (*heap).strays).write(Cell::new(0));
             (&raw mut (*heap).barrier).write(barrier);
+            // The heaps of models belong to no instance that could tell.
+            let keeps_large = !cfg!(zonal_loom) && mm.is_one_node() && !mm.is_checked();
+            (&raw mut (*heap).keeps_large).write(keeps_large);
             (&raw mut (*heap).mm).write(mm);
             (&raw mut (*heap).countdown).write(Countdown::new());
             (&raw mut (*heap).signals).write(Cell::new(0));
@@ -186,6 +191,7 @@ impl Heap {
             is_held: _,
             strays: _,
             barrier: _,
+            keeps_large: _,
             mm: _,
             countdown: _,
             signals: _,
@@ -256,6 +262,13 @@ impl Heap {
     #[inline]
     pub fn mm(&self) -> &'static Mm {
         self.mm
+    }
+
+    /// Whether [`Heap::take_large_at_once`] and the like may be tried: where all blocks are checked, or each request
+    /// is placed among nodes, they may not.
+    #[inline(always)]
+    pub fn keeps_large(&self) -> bool {
+        self.keeps_large
     }
 
     /// The owner's way to the next sample of the heap profile. The owner's alone.

@@ -41,7 +41,6 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use crate::thp::{Density, Thp};
 use crate::window::Window;
-use crate::word::Migratetype;
 use crate::zone::Env;
 
 pub use crate::charge::UNLIMITED;
@@ -182,7 +181,7 @@ impl Pages {
     #[inline]
     pub(crate) fn may_rest(&self, pfn: Pfn, node: NodeId) -> bool {
         let chunk = self.map.chunk(pfn);
-        chunk.is_of(node) && chunk.migratetype() != Migratetype::HighAtomic
+        chunk.is_of(node) && chunk.may_rest()
     }
 
     /// The figures of a node's zone, if the node has one; what heaps and surveys know is left at
@@ -276,6 +275,12 @@ impl Pages {
     pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
         let nr_in_all = self.in_all_hands(nr_pages);
         nr_pages <= PCP_RUNS || nr_in_all <= PCP_LEAST || nr_in_all <= self.pcp_of_all()
+    }
+
+    /// Whether it may in any case: the common one, in the fewest instructions.
+    #[inline(always)]
+    pub(crate) fn is_least_pcp_share(&self, nr_pages: usize) -> bool {
+        self.in_all_hands(nr_pages) <= PCP_LEAST
     }
 
     /// Whether so many pages in each thread's hand are little beside what is charged: in a small process

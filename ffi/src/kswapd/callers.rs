@@ -58,6 +58,21 @@ pub(crate) fn is_look_due(mm: &Mm) -> bool {
     is_due
 }
 
+/// The same for who counted as many calls by himself.
+pub(crate) fn is_look_due_after_many(mm: &Mm) -> bool {
+    let is_due = mm.doorbell().wants_keeper();
+    if is_due {
+        CALLS.store(before_look(CALLS.load(Relaxed)), Relaxed);
+    }
+    is_due
+}
+
+/// The count after as many calls more as come between two looks, or nearly: the next one looks at the clock.
+fn before_look(calls: u32) -> u32 {
+    let nearly_many = (LOOKS_SAVED - 1) * CALLS_PER_LOOK;
+    calls.wrapping_add(nearly_many) | (CALLS_PER_LOOK - 1)
+}
+
 /// For how long the process was asleep so far.
 pub(super) fn asleep_ns() -> u64 {
     ASLEEP.load(Relaxed)
@@ -136,6 +151,17 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    #[test]
+    fn who_counted_many_calls_makes_the_one_that_looks() {
+        let many = LOOKS_SAVED * CALLS_PER_LOOK;
+        for calls in [0, 1, 15, 16, 127, 128, 1000, u32::MAX] {
+            let before = before_look(calls);
+            let counted = before.wrapping_sub(calls);
+            assert!((many - CALLS_PER_LOOK..many).contains(&counted), "{calls} {counted}");
+            assert!(before.wrapping_add(1).is_multiple_of(CALLS_PER_LOOK));
+        }
+    }
 
     #[test]
     fn calls_that_look_rarely_age_as_those_that_look_often() {

@@ -21,7 +21,7 @@ use zonal_numa::weak_symbol;
 use zonal_reclaim::kswapd::KswapdConfig;
 use zonal_reclaim::pressure;
 
-pub(crate) use self::callers::{attend, is_look_due};
+pub(crate) use self::callers::{attend, is_look_due, is_look_due_after_many};
 pub(crate) use self::thread::{note_detached, note_ended};
 use crate::init;
 

@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use zonal_allocator::{BadPointer, Found, Heap, HeapHot, Remote};
 
+use super::large::{free_large, free_sized_large};
 use super::{is_foreign, leave, sampled_heap, short_of_visit};
 use crate::abort;
 use crate::detour;
@@ -25,36 +26,13 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
     let remote = Heap::remote(object, found);
     if remote.is_no_object() {
         // SAFETY: the caller's promise.
-        return unsafe { free_large::<F>(object, heap, None, 1) };
+        return unsafe { free_large::<F>(object, heap, remote) };
     }
     // SAFETY: the caller's promise.
     if !unsafe { send(heap, remote) } {
         // SAFETY: as above.
         unsafe { free_unsent::<F>(object, heap) };
     }
-}
-
-/// What may be a large block, whose size the program told or not. Apart, as [`free_missed`].
-///
-/// # Safety
-/// As for [`crate::hot::free_sized`].
-#[inline(never)]
-unsafe fn free_large<F: Foreign>(
-    object: *mut u8,
-    heap: *mut HeapHot,
-    told: Option<usize>,
-    align: usize,
-) {
-    // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-    let is_kept = NonNull::new(object).is_some_and(|block| unsafe { keep(block, heap, told) });
-    if is_kept {
-        return;
-    }
-    if let Some(size) = told {
-        look_at_size(object, heap, size, align);
-    }
-    // SAFETY: as above.
-    unsafe { free_unsent::<F>(object, heap) };
 }
 
 /// What cannot be sent, or of which the heap knows no page. Apart from [`free_missed`], so that it saves no
@@ -86,20 +64,6 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
     unsafe { free_missed::<F>(object, heap) };
 }
 
-/// Leaves a large block with the thread, if it has room, and if the program tells a size that it can be.
-///
-/// # Safety
-/// As for [`crate::hot::free`].
-#[inline(always)]
-unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot, told: Option<usize>) -> bool {
-    short_of_visit(heap, |own| {
-        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-        let is_kept = || unsafe { own.try_free_large(object, told) };
-        (!kswapd::is_look_due(own.mm()) && is_kept()).then_some(())
-    })
-    .is_some()
-}
-
 /// Sends an object of another heap on its way where that takes a message that is there.
 ///
 /// # Safety
@@ -107,7 +71,7 @@ unsafe fn keep(object: NonNull<u8>, heap: *mut HeapHot, told: Option<usize>) -> 
 #[inline(always)]
 unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     short_of_visit(heap, |own| {
-        // SAFETY: as in `keep`.
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         let is_sent = || unsafe { own.try_free_remote_at_end(object) };
         (!kswapd::is_look_due(own.mm()) && is_sent()).then_some(())
     })
@@ -196,6 +160,10 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
 ) {
     // C++ frees nearly everything so. The size is right if its class is the object's.
     let remote = Heap::remote(object, found);
+    if remote.is_no_object() {
+        // SAFETY: the caller's promise.
+        return unsafe { free_sized_large::<F>(object, size, heap, align, remote) };
+    }
     // SAFETY: the caller's promise.
     if align > 1 || !remote.is_of_class_for(size) || !unsafe { send(heap, remote) } {
         // SAFETY: as above.
@@ -215,10 +183,6 @@ pub(crate) unsafe fn free_sized_unsent<F: Foreign>(
     heap: *mut HeapHot,
     align: usize,
 ) {
-    if Heap::may_keep(size.max(align)) {
-        // SAFETY: the caller's promise.
-        return unsafe { free_large::<F>(object, heap, Some(size), align) };
-    }
     look_at_size(object, heap, size, align);
     // SAFETY: as above.
     unsafe { free_unsent::<F>(object, heap) };

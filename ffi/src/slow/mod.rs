@@ -6,6 +6,7 @@
 
 mod alloc;
 mod free;
+mod large;
 mod look;
 mod resize;
 

@@ -1,5 +1,6 @@
 //! Large blocks that a thread keeps: they serve again at once, and make way for what grows.
 
+mod hits;
 mod room;
 mod runs;
 
@@ -12,10 +13,11 @@ use super::{Owner, new_mm};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Mm, PageConfig, Request};
 
-/// An owner of a new instance, where threads keep large runs the short way: among nodes each request is
+/// An owner of a new instance as programs have it, where threads keep large runs the short way: among nodes each request is
 /// placed.
 pub(super) fn keeper() -> Option<Owner> {
-    let mm = new_mm();
+    let config = Config { slack: true, ..Config::default() };
+    let mm = Mm::new(Machine::linux(), config).unwrap();
     mm.is_one_node().then(|| Owner::attach(mm))
 }
 

@@ -217,17 +217,18 @@ fn runs_are_found_as_in_a_plain_list() {
     // SAFETY: what is not written by `init` may be anything.
     let runs: &mut KeptRuns = unsafe { place.assume_init_mut() };
     // The oldest first.
-    let mut list: Vec<(Pfn, usize)> = Vec::new();
+    let mut list: Vec<(Pfn, usize, bool)> = Vec::new();
     let mut spare: Vec<Pfn> = (1..512).map(|at| head.add(at)).collect();
     let mut rng = Rng(1);
     for _ in 0..20_000 {
-        let [what, nr_pages, at] = [8, 8, 512].map(|below| rng.next() as usize % below);
+        let [what, nr_pages, at] = [9, 8, 512].map(|below| rng.next() as usize % below);
         let nr_pages = nr_pages + 1;
+        let is_zero = at.is_multiple_of(4);
         assert_eq!(runs.has_place(), list.len() < 127);
         if what < 4 && runs.has_place() {
             let head = spare.swap_remove(at % spare.len());
-            runs.keep(pages, PageRun::new(head, nr_pages, false));
-            list.push((head, nr_pages));
+            runs.keep(pages, PageRun::new(head, nr_pages, is_zero));
+            list.push((head, nr_pages, is_zero));
             continue;
         }
         let (start, end) = (head.add(at), head.add(at + 16));
@@ -236,7 +237,11 @@ fn runs_are_found_as_in_a_plain_list() {
             6 => (runs.take_newest(pages), list.len().checked_sub(1)),
             7 => (
                 runs.take_from(pages, start, end),
-                list.iter().position(|(head, _)| (start..end).contains(head)),
+                list.iter().position(|run| (start..end).contains(&run.0)),
+            ),
+            8 => (
+                runs.take_exact(nr_pages).map(|head| PageRun::new(head, nr_pages, false)),
+                list.iter().rposition(|run| run.1 == nr_pages).filter(|&at| !list[at].2),
             ),
             _ => (
                 runs.take(nr_pages),
@@ -245,8 +250,9 @@ fn runs_are_found_as_in_a_plain_list() {
             ),
         };
         let expected = at.map(|at| list.remove(at));
-        assert_eq!(run.map(|run| (run.head(), run.nr_pages())), expected);
-        if let Some((head, _)) = expected {
+        let run = run.map(|run| (run.head(), run.nr_pages(), run.known_zero()));
+        assert_eq!(run, expected);
+        if let Some((head, ..)) = expected {
             pages.map.word(head).store(0, Relaxed);
             spare.push(head);
         }

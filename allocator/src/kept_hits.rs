@@ -1,0 +1,233 @@
+//! Hits of large blocks: their thread keeps a run of that length, or has room for one that is freed.
+//!
+//! The common case comes first, each time: it is short, calls nothing, and goes back to the caller before anything
+//! is changed where it is not the case. What is less common follows, still without a visit, and changes nothing
+//! either where it cannot be done: [`Mm::alloc_large`] and [`Mm::free_large`] do all of it.
+
+use core::ptr::NonNull;
+
+use zonal_numa::PAGE_SIZE;
+
+use crate::bin::HeapHot;
+use crate::checked::WORD;
+use crate::class::MAX_SMALL;
+use crate::free::Remote;
+use crate::heap::Heap;
+use crate::kept_runs::MAX_PAGES;
+use crate::large::kept_pages_for;
+use crate::mm::Mm;
+use crate::pfn::Pfn;
+use crate::run::PageRun;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::PageWord;
+
+/// What became of a block that is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing: it is none, or there is no room, or something is wrong with it.
+    No,
+    /// Its thread keeps it.
+    Yes,
+    /// The same, as so many before that it is time to see whether anything else is to be done.
+    YesAfterMany,
+}
+
+impl Heap {
+    /// Whether a thread may keep a block of that size when it is freed.
+    #[inline(always)]
+    pub fn may_keep(size: usize) -> bool {
+        (MAX_SMALL + 1..=MAX_PAGES * PAGE_SIZE).contains(&size)
+    }
+
+    /// A block of just the right length that the thread keeps, whatever lies in it: the common case. None, and
+    /// nothing changed, in every other case. Its start is that of a page.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap, of which [`Heap::keeps_large`] is true, and [`Heap::may_keep`] is
+    /// true of `size`.
+    #[inline(always)]
+    pub unsafe fn take_large_at_once(&self, size: usize) -> Option<NonNull<u8>> {
+        debug_assert!(Heap::may_keep(size));
+        let mm = self.mm();
+        // What waits to be freed comes first.
+        if mm.has_deferred() {
+            return None;
+        }
+        let nr_pages = kept_pages_for(size);
+        let head = self.try_enter()?.large.take_exact(nr_pages)?;
+        let map = &mm.pages().map;
+        map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
+        let start = map.addr_of(head);
+        mm.fill_kept_slack(head, start, size);
+        // SAFETY: the window does not begin at address 0.
+        Some(unsafe { NonNull::new_unchecked(start) })
+    }
+
+    /// The same of any length that will do.
+    ///
+    /// # Safety
+    /// As for [`Heap::take_large_at_once`].
+    pub unsafe fn take_large(&self, size: usize) -> Option<NonNull<u8>> {
+        let mm = self.mm();
+        if mm.has_deferred() {
+            return None;
+        }
+        let run = self.try_enter()?.large.take(mm.pages(), kept_pages_for(size))?;
+        mm.publish_large(run, size).ok().map(|block| block.start)
+    }
+
+    /// Keeps a block that the program gives up, if the thread has room, and if the size that the program tells can be
+    /// the one that was asked for: the common case, where nothing is changed in every other case.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`]; [`Heap::keeps_large`] is true of this heap, in which `block` was found.
+    #[inline(always)]
+    pub unsafe fn keep_large_at_once(&self, block: Remote, told: Option<usize>) -> Kept {
+        let mm = self.mm();
+        let (start, word) = (block.object(), block.word());
+        let nr_pages = word.few_large_pages();
+        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) {
+            return Kept::No;
+        }
+        // With one that waits, this may be the second free of that block.
+        if mm.has_deferred() {
+            return Kept::No;
+        }
+        let pages = mm.pages();
+        // SAFETY: the hit path found the word of its page.
+        let pfn = unsafe { HeapHot::pfn_of(self.hot(), start.addr()) };
+        let Some(mut inner) = self.try_enter() else { return Kept::No };
+        let large = &mut inner.large;
+        let chunk = pages.map.chunk(pfn);
+        let cold = &chunk.cold[pfn.in_pageblock()];
+        // SAFETY: the caller gives the block up, if it is one; it has so many pages.
+        let Some(known) = (unsafe { mm.size_at_end(start, cold, nr_pages) }) else {
+            return Kept::No;
+        };
+        // There is one node only.
+        if told.is_some_and(|told| is_wrong(told, known, nr_pages))
+            || !chunk.may_rest()
+            || !large.has_plain_room(pages, nr_pages)
+            || !mm.claim_kept(pfn, word)
+        {
+            return Kept::No;
+        }
+        large.push(PageRun::new(pfn, nr_pages, false));
+        mm.doorbell().ring();
+        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
+    }
+
+    /// The same among nodes as well, where room is to be made, and where slack is not as it was filled but may be so.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`]; `block` was found in this heap.
+    pub unsafe fn keep_large(&self, block: Remote, told: Option<usize>) -> Kept {
+        let mm = self.mm();
+        let (start, word) = (block.object(), block.word());
+        let nr_pages = word.few_large_pages();
+        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) {
+            return Kept::No;
+        }
+        if mm.has_deferred() || mm.is_checked() {
+            return Kept::No;
+        }
+        let pages = mm.pages();
+        // SAFETY: the hit path found the word of its page.
+        let pfn = unsafe { HeapHot::pfn_of(self.hot(), start.addr()) };
+        let Some(mut inner) = self.try_enter() else { return Kept::No };
+        let large = &mut inner.large;
+        // SAFETY: as above.
+        let known = unsafe { mm.size_at_end(start, pages.map.cold(pfn), nr_pages) };
+        // What is wrong with it the long way says.
+        let Some(known) = known.or_else(|| mm.size_before_slack(pfn, nr_pages)) else {
+            return Kept::No;
+        };
+        if told.is_some_and(|told| is_wrong(told, known, nr_pages))
+            || !pages.may_rest(pfn, self.node())
+            || !large.make_room(pages, nr_pages)
+            || !mm.claim_kept(pfn, word)
+        {
+            return Kept::No;
+        }
+        large.push(PageRun::new(pfn, nr_pages, false));
+        mm.doorbell().ring();
+        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
+    }
+}
+
+/// Whether a block of `nr_pages` pages and `known` bytes cannot have the size that the program tells.
+#[inline(always)]
+fn is_wrong(told: usize, known: usize, nr_pages: usize) -> bool {
+    // A block is a word long at least. Where no slack is left, it may be that the size is not known.
+    let told = told.max(WORD);
+    told != known && (told > known || known != nr_pages * PAGE_SIZE)
+}
+
+impl Mm {
+    /// Whether the caller is the one to keep the live run at `pfn`, whose word was that one; it says so from then on.
+    #[inline(always)]
+    fn claim_kept(&self, pfn: Pfn, word: PageWord) -> bool {
+        let place = self.pages().map.word(pfn);
+        // Relaxed: the run stays with the thread.
+        place.compare_exchange(word.raw(), word.kept().raw(), Relaxed, Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+impl Heap {
+    /// What a request comes to first, where it may.
+    ///
+    /// # Safety
+    /// The calling thread owns this heap.
+    pub(crate) unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let may_take = self.keeps_large() && Heap::may_keep(size);
+            let take = || self.take_large_at_once(size).or_else(|| self.take_large(size));
+            may_take.then(take).flatten()
+        }
+    }
+
+    /// Only the common case of a free.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub(crate) unsafe fn try_keep_at_once(&self, object: *mut u8, told: Option<usize>) -> bool {
+        self.sync_hot();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let word = HeapHot::word_of(self.hot(), object);
+            let block = word.map(|word| Remote::new(object, word));
+            block.is_some_and(|block| self.keep_large_at_once(block, told) != Kept::No)
+        }
+    }
+
+    /// What a free comes to first, after a push that missed.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub(crate) unsafe fn try_keep_large(&self, object: NonNull<u8>, told: Option<usize>) -> Kept {
+        self.sync_hot();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let Some(word) = HeapHot::word_of(self.hot(), object.as_ptr()) else { return Kept::No };
+            let block = Remote::new(object.as_ptr(), word);
+            if self.keeps_large() {
+                let kept = self.keep_large_at_once(block, told);
+                if kept != Kept::No {
+                    return kept;
+                }
+            }
+            self.keep_large(block, told)
+        }
+    }
+
+    /// Whether it is kept so.
+    ///
+    /// # Safety
+    /// As for [`Heap::free`].
+    pub(crate) unsafe fn try_free_large(&self, object: NonNull<u8>, told: Option<usize>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.try_keep_large(object, told) != Kept::No }
+    }
+}
