@@ -5,6 +5,9 @@
 /// The preload library knows glibc's own allocator, from which memory can reach us through
 /// namespaces and libraries that were bound before us; a Rust program has no such neighbour.
 pub trait Foreign {
+    /// Whether the C library's own functions free memory here.
+    const SERVES_C_LIBRARY: bool;
+
     /// Frees `object` if it is known; false when nobody knows it.
     ///
     /// # Safety
@@ -29,6 +32,8 @@ pub trait Foreign {
 pub struct Alone;
 
 impl Foreign for Alone {
+    const SERVES_C_LIBRARY: bool = false;
+
     unsafe fn free(_: *mut u8) -> bool {
         false
     }

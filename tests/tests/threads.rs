@@ -123,6 +123,14 @@ fn bins_are_emptied_in_pauses() {
     Program::c("asleep.c").arg(format!("emptied={is_emptied}")).run().success().quiet();
 }
 
+/// As by `pthread_join`, with a lock of its own held.
+#[test]
+fn no_thread_is_started_in_a_free_of_the_c_library() {
+    if is_zonal() {
+        Program::c("libc_frees.c").run().success().quiet();
+    }
+}
+
 /// Rounds of reclaim in the program's calls, after a background thread did them for a while.
 #[test]
 fn calls_that_take_the_rounds_over_find_nothing_cold() {

@@ -33,6 +33,8 @@ const HEAP_ALIGN: usize = 64 << 20;
 pub(crate) struct Glibc;
 
 impl Foreign for Glibc {
+    const SERVES_C_LIBRARY: bool = true;
+
     unsafe fn free(object: *mut u8) -> bool {
         let Some(free) = function(object, c"free") else {
             return false;

@@ -15,7 +15,9 @@
 //!
 //! Symbols are looked up outside the process (`zonal profile`, `pprof`): a dump holds addresses and
 //! the list of mappings. Reading order: `memory`, `module`, [`cfi`], [`unwind`], then [`mod@dump`].
+//! `caller` looks at one frame of a stack, profile or not.
 
+mod caller;
 mod cfi;
 mod dump;
 mod file;
@@ -37,6 +39,7 @@ use crate::errno::{self, Errno};
 use crate::foreign::Alone;
 use crate::{hot, init, tls};
 
+pub(crate) use caller::may_be_c_library;
 pub(crate) use file::MAX_PATH;
 pub(crate) use request::serve;
 

@@ -67,6 +67,12 @@ impl Module {
         })
     }
 
+    /// The C library and its loader.
+    pub(super) fn of_c_library() -> Option<[Module; 2]> {
+        let in_loader: *const u8 = weak_symbol!("__tls_get_addr");
+        Some([Module::of(finder()? as *const () as usize)?, Module::of(in_loader.addr())?])
+    }
+
     /// The path that it was loaded from. The loader's name for the program itself is empty; then it
     /// is the one that the program was started by.
     pub(super) fn name(&self) -> &[u8] {

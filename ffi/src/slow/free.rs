@@ -128,7 +128,10 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
     }
     let before = Errno::save();
     let outcome = match Visit::begin(heap) {
-        Some(visit) => release(&visit, object, is_short),
+        Some(mut visit) => {
+            visit.note_free::<F>();
+            release(&visit, object, is_short)
+        }
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
             Some(mm) => {

@@ -62,6 +62,7 @@ pub(super) fn interrupted() -> Option<Visit> {
         mm: init::mm()?,
         seat: Seat::Interrupted,
         borrowed: false,
+        may_hold_lock: false,
         blocked: Blocked::no(),
     })
 }
@@ -101,7 +102,7 @@ pub(super) fn borrow(block: Block) -> Option<Visit> {
     };
     let seat = Seat::Heap(heap);
     let blocked = Blocked::if_needed();
-    Some(Visit { mm, seat, borrowed: true, blocked })
+    Some(Visit { mm, seat, borrowed: true, may_hold_lock: false, blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.

@@ -29,10 +29,11 @@ use zonal_allocator::{Heap, HeapHot, Mm};
 
 pub(crate) use self::life::create_key;
 use self::life::{attach, borrow, interrupted, interrupted_with};
+use crate::foreign::Foreign;
 use crate::live::{self, Occasion};
 use crate::signal::Blocked;
 use crate::tls::{BUSY, Block, DEAD, empty};
-use crate::{abort, detour, handler, init, jump, kswapd};
+use crate::{abort, detour, handler, init, jump, kswapd, profile};
 
 /// What an operation may work with.
 #[derive(Clone, Copy)]
@@ -49,6 +50,8 @@ pub(crate) struct Visit {
     seat: Seat,
     /// The heap is not the thread's for longer than this operation.
     borrowed: bool,
+    /// The C library may have called, holding a lock without which no thread can be started.
+    may_hold_lock: bool,
     /// Dropped last, when `current` is back.
     blocked: Blocked,
 }
@@ -73,7 +76,7 @@ impl Visit {
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
         jump::begin_slow_path(heap);
-        Visit { mm, seat: Seat::Heap(heap), borrowed: false, blocked }
+        Visit { mm, seat: Seat::Heap(heap), borrowed: false, may_hold_lock: false, blocked }
     }
 
     #[cold]
@@ -136,6 +139,11 @@ impl Visit {
         self.seat = Seat::Heap(heap);
     }
 
+    /// It frees: of what the C library calls, it does only that with a lock held.
+    pub(crate) fn note_free<F: Foreign>(&mut self) {
+        self.may_hold_lock = F::SERVES_C_LIBRARY;
+    }
+
     /// Whether the heap is this operation's only.
     pub(crate) fn is_borrowed(&self) -> bool {
         self.borrowed
@@ -172,7 +180,8 @@ impl Drop for Visit {
             }
         }
         block.put(current);
-        if wants_thread {
+        // If not now, then at the end of a later slow path.
+        if wants_thread && !(self.may_hold_lock && profile::may_be_c_library()) {
             kswapd::start(self.mm);
         }
         if handler::is_owed() && current != empty() {

@@ -43,7 +43,7 @@ pub(super) fn forget() {
 /// Fills `frames` with return addresses, the innermost first, and returns their number. Leading
 /// ones inside `own` are left out.
 #[inline(never)]
-pub(super) fn walk(frames: &mut [usize; MAX_DEPTH], own: (usize, usize)) -> usize {
+pub(super) fn walk(frames: &mut [usize], own: (usize, usize)) -> usize {
     let mut registers = here();
     let mut memory = Readable::around(registers.sp);
     let (mut nr, mut is_return) = (0, false);
