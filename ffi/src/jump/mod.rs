@@ -51,7 +51,9 @@ pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
     // SAFETY: heaps are never unmapped.
     let heap = unsafe { heap.as_ref() };
     // SAFETY: as above.
-    begin(heap, unsafe { &*heap.hot() });
+    let taken = unsafe { &*heap.hot() };
+    // Where the hit stood; where that cannot be told, this is not far from it.
+    begin(heap, taken, |mark| HeapHot::place_in(mark).unwrap_or_else(tls::stack));
 }
 
 /// The same for what was taken just now, a heap or its detour.
@@ -59,16 +61,16 @@ pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
 pub(crate) fn begin_short_path(taken: *mut HeapHot) {
     // SAFETY: a heap of this thread; they are never unmapped.
     let heap = unsafe { Heap::from_detour(taken).unwrap_or_else(|| Heap::from_hot(taken)) };
+    // This is not far from where the hit stood, and costs less.
     // SAFETY: as above.
-    unsafe { begin(heap.as_ref(), &*taken) };
+    unsafe { begin(heap.as_ref(), &*taken, |_| tls::stack()) };
 }
 
 #[inline(always)]
-fn begin(heap: &Heap, taken: &HeapHot) {
+fn begin(heap: &Heap, taken: &HeapHot, place: impl FnOnce(u64) -> usize) {
     let mark = taken.frame();
     if !is_slow(mark) {
-        // Where the hit stood; where that cannot be told, this is not far from it.
-        heap.set_slow_place(HeapHot::place_in(mark).unwrap_or_else(tls::stack));
+        heap.set_slow_place(place(mark));
         set_mark(|| taken.set_frame(mark | SLOW));
     }
 }
