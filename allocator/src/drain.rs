@@ -34,6 +34,23 @@ impl Mm {
         pages + self.drain_node_caches(deadline_ns)
     }
 
+    /// Empties the bins of all other threads that are in no call just now, as far as they do not begin one
+    /// meanwhile. The objects are in their slabs then, or on their way to the heaps that have these.
+    pub fn drain_bins(&self, own: Option<NonNull<Heap>>) {
+        let begin = |heap: &Heap| {
+            let is_claimed = heap.begin_visit();
+            if is_claimed {
+                heap.close_bins();
+            }
+            is_claimed
+        };
+        self.visit_heaps_by(&begin, own, Patience::PassBy, |entered| {
+            if entered.has_bins() {
+                entered.flush_closed_bins(|| false);
+            }
+        });
+    }
+
     /// Gives back what threads left for each other, unless it is over. Returns the pages.
     fn drain_node_caches(&self, deadline_ns: Option<u64>) -> usize {
         let pages = self.pages();

@@ -20,6 +20,12 @@ const FLUSH_BATCH: usize = 128;
 /// So many times as long as it takes to count as asleep, a thread may be in the call that keeps its bins.
 const LONGEST_CALL: u32 = 8;
 
+/// What emptying the bins of a heap came to.
+pub(crate) struct Flushed {
+    had_any: bool,
+    is_whole: bool,
+}
+
 /// How far a sweep goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sweep {
@@ -173,11 +179,25 @@ impl Entered<'_> {
         let start = mm.machine().now_ns();
         let end = start + LONGEST_FLUSH_NS.min(*flush_ns);
         let end = sweep.how.deadline_ns.map_or(end, |deadline| deadline.min(end));
+        let Flushed { had_any, is_whole } = self.flush_closed_bins(|| mm.is_over(Some(end)));
+        if had_any {
+            *flush_ns = flush_ns.saturating_sub(mm.machine().now_ns().saturating_sub(start));
+        }
+        if is_whole {
+            // What comes into them from now on is for another time.
+            heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
+        }
+        is_whole
+    }
+
+    /// Empties the bins, which are closed, until the owner waits or it is over.
+    pub(crate) fn flush_closed_bins(&mut self, is_over: impl Fn() -> bool) -> Flushed {
+        let heap = self.heap();
         let mut had_any = false;
         let is_whole = SizeClass::all().all(|class| {
             while self.has_in_bin(heap, class) {
                 // One batch in any case, so that each heap gets on.
-                if had_any && (self.is_wanted() || mm.is_over(Some(end))) {
+                if had_any && (self.is_wanted() || is_over()) {
                     return false;
                 }
                 self.flush_newest(heap, class, FLUSH_BATCH);
@@ -185,17 +205,10 @@ impl Entered<'_> {
             }
             true
         });
-        if had_any {
-            *flush_ns = flush_ns.saturating_sub(mm.machine().now_ns().saturating_sub(start));
-        }
         if had_any && is_whole {
-            mm.vmstat().note_bins_emptied();
+            heap.mm().vmstat().note_bins_emptied();
         }
-        if is_whole {
-            // What comes into them from now on is for another time.
-            heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
-        }
-        is_whole
+        Flushed { had_any, is_whole }
     }
 
     /// Whether a partly used slab changed after `generation`, or the owner is back.

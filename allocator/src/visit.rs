@@ -23,6 +23,17 @@ impl Mm {
         &self,
         own: Option<NonNull<Heap>>,
         patience: Patience,
+        visit: impl FnMut(&mut Entered<'_>),
+    ) {
+        self.visit_heaps_by(&Heap::begin_visit, own, patience, visit);
+    }
+
+    /// The same where `begin` claims the heaps of other threads.
+    pub(crate) fn visit_heaps_by(
+        &self,
+        begin: &impl Fn(&Heap) -> bool,
+        own: Option<NonNull<Heap>>,
+        patience: Patience,
         mut visit: impl FnMut(&mut Entered<'_>),
     ) {
         if let Some(own) = own {
@@ -34,7 +45,7 @@ impl Mm {
         }
         let nr_heaps = self.registry.nr_heaps();
         for first in (0..=nr_heaps).step_by(Turned::HEAPS) {
-            self.visit_others(own, first, patience, &mut visit);
+            self.visit_others(begin, own, first, patience, &mut visit);
         }
     }
 
@@ -42,6 +53,7 @@ impl Mm {
     /// once, whoever begins, ends or borrows meanwhile.
     fn visit_others(
         &self,
+        begin: &impl Fn(&Heap) -> bool,
         own: Option<NonNull<Heap>>,
         first: usize,
         patience: Patience,
@@ -58,15 +70,15 @@ impl Mm {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                self.visit_round(&round[..nr], &Heap::begin_visit, visit);
+                self.visit_round(&round[..nr], begin, visit);
                 nr = 0;
             }
         }
-        self.visit_round(&round[..nr], &Heap::begin_visit, visit);
+        self.visit_round(&round[..nr], begin, visit);
         for heap in self.registry.all().filter(|heap| is_other(heap)) {
             // Where a thread has it by now, or borrows it: as those of threads.
             if turned.takes(heap) && !self.visit_dead(heap, patience, visit) {
-                self.visit_round(&[Some(heap)], &Heap::begin_visit, visit);
+                self.visit_round(&[Some(heap)], begin, visit);
             }
         }
     }

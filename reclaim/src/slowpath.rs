@@ -293,6 +293,7 @@ pub unsafe fn free(heap: NonNull<Heap>, block: NonNull<u8>) -> Result<(), BadPoi
 /// Gives back to the system all that no live block needs, until `goal_bytes` are back. Returns the
 /// bytes that went back.
 pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> usize {
+    mm.drain_bins(own);
     mm.drain_all(own);
     if let Some(own) = own {
         // SAFETY: `own` is the calling thread's heap.

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
+use zonal_numa::NodeId;
+
 use super::*;
 use crate::class::SizeClass;
 use crate::gate;
@@ -102,6 +104,35 @@ fn can_close(mm: &Mm) -> bool {
         let _ = writeln!(std::io::stderr(), "skipped: bins cannot be closed here");
     }
     can_close
+}
+
+#[test]
+fn who_asks_for_it_empties_the_bins_of_others_at_once() {
+    let mm = new_mm();
+    let (asleep, busy) = (Marker::attach(mm), Marker::attach(mm));
+    if !can_close(mm) {
+        return;
+    }
+    asleep.churn();
+    busy.churn();
+    let in_bins = busy.nr_in_bins();
+    assert!(asleep.nr_in_bins() > 100 && in_bins > 100);
+    let nr_out = || mm.pages().zone_stats(NodeId::ZERO).unwrap().zone.nr_out;
+    mm.drain_all(None);
+    let before = nr_out();
+    busy.call(|has_bins| {
+        assert!(has_bins);
+        mm.drain_bins(None);
+    });
+    assert_eq!((asleep.frame(), asleep.nr_in_bins()), (mark::CLOSED, 0));
+    assert_eq!((busy.frame(), busy.nr_in_bins()), (mark::FREE, in_bins), "a call had them");
+    mm.drain_all(None);
+    assert!(nr_out() < before, "and its slabs go");
+    // It opens them again.
+    let object = asleep.alloc();
+    asleep.free(object);
+    assert_eq!(asleep.frame(), mark::FREE);
+    mm.validate(None).unwrap();
 }
 
 #[test]
