@@ -2,7 +2,7 @@
 //!
 //! The common case comes first, each time: it is short, calls nothing, and goes back to the caller before anything
 //! is changed where it is not the case. What is less common follows, still without a visit, and changes nothing
-//! either where it cannot be done: [`Mm::alloc_large`] and [`Mm::free_large`] do all of it.
+//! but the room that it reserves where it cannot be done: [`Mm::alloc_large`] and [`Mm::free_large`] do all of it.
 
 use core::ptr::NonNull;
 

@@ -34,6 +34,13 @@ static void next_node(void *key)
 	(void)key;
 	if (++nr_seen == NODES)
 		in_libc = 0;
+	/* Large blocks, which the thread keeps, in the middle of it. */
+	for (int i = 0; nr_seen == NODES / 2 && i < 5000; i++) {
+		in_libc = 0;
+		CHECK(hcreate(4000));
+		in_libc = 1;
+		hdestroy();
+	}
 }
 
 static void fill(void)

@@ -4,7 +4,8 @@
 //! writes all of its large blocks gains by it; one that touches a page here and there pays for 512 each
 //! time. No request tells. So some pages of what was freed are looked at: one that holds nothing but
 //! zeros was most likely never touched. Large blocks get small pages at first, huge ones once most of what
-//! was looked at was used, and small ones again once half of it was not.
+//! was looked at was used, and small ones again once half of it was not. Not at what hits leave with their
+//! thread: that takes no new runs.
 //!
 //! A program may have forbidden access to a live block, or to one that it frees, so:
 //!

@@ -79,7 +79,8 @@ unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
 }
 
 /// Sends an object of another heap on its way, if it takes no more than a place in a message that is there.
-/// Nobody watches: who is watched has a detour, which knows of no pages.
+/// Nobody watches, as a rule: who is watched has a detour, which knows of no pages, from its first miss of another
+/// kind on. What a profile sampled is missing from its frees until then.
 ///
 /// # Safety
 /// As for [`crate::hot::free`].
@@ -127,11 +128,8 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
         }
     }
     let before = Errno::save();
-    let outcome = match Visit::begin(heap) {
-        Some(mut visit) => {
-            visit.note_free::<F>();
-            release(&visit, object, is_short)
-        }
+    let outcome = match Visit::of_free::<F>(heap) {
+        Some(visit) => release(&visit, object, is_short),
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
             Some(mm) => {

@@ -1,7 +1,8 @@
 //! Hits of large blocks: what a thread keeps of them goes and comes without a visit.
 //!
-//! The heap came marked by a hit, and its bins are open. They mark it as slow paths do, for they change more of it, but are as short as hits where they
-//! can be: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`].
+//! The heap came marked by a hit, so its bins are open and nobody closes them. They mark it as slow paths do, for
+//! they change more of it, but are as short as hits where they can be: [`Heap::take_large_at_once`],
+//! [`Heap::keep_large_at_once`].
 
 use core::ptr::NonNull;
 
@@ -55,7 +56,7 @@ pub(super) unsafe fn free_large<F: Foreign>(object: *mut u8, heap: *mut HeapHot,
     // SAFETY: the caller's promise.
     match unsafe { keep_at_once(heap, block, None) } {
         Kept::Yes => jump::resume(),
-        Kept::YesAfterMany => look_around(),
+        Kept::YesAfterMany => look_around::<F>(),
         // SAFETY: as above.
         Kept::No => unsafe { free_large_at_length::<F>(object, heap, block) },
     }
@@ -67,7 +68,7 @@ pub(super) unsafe fn free_large<F: Foreign>(object: *mut u8, heap: *mut HeapHot,
 #[inline(never)]
 unsafe fn free_large_at_length<F: Foreign>(object: *mut u8, heap: *mut HeapHot, block: Remote) {
     // SAFETY: the caller's promise.
-    if !unsafe { keep(heap, block, None) } {
+    if !unsafe { keep::<F>(heap, block, None) } {
         // SAFETY: as above.
         unsafe { free_unsent::<F>(object, heap) };
     }
@@ -88,7 +89,7 @@ pub(super) unsafe fn free_sized_large<F: Foreign>(
     // SAFETY: the caller's promise.
     match unsafe { keep_at_once(heap, block, Some(size)) } {
         Kept::Yes => jump::resume(),
-        Kept::YesAfterMany => look_around(),
+        Kept::YesAfterMany => look_around::<F>(),
         // SAFETY: as above.
         Kept::No => unsafe { free_sized_large_at_length::<F>(object, size, heap, align, block) },
     }
@@ -106,7 +107,7 @@ unsafe fn free_sized_large_at_length<F: Foreign>(
     block: Remote,
 ) {
     // SAFETY: the caller's promise.
-    if !unsafe { keep(heap, block, Some(size)) } {
+    if !unsafe { keep::<F>(heap, block, Some(size)) } {
         // SAFETY: as above.
         unsafe { free_sized_unsent::<F>(object, size, heap, align) };
     }
@@ -115,11 +116,11 @@ unsafe fn free_sized_large_at_length<F: Foreign>(
 /// What is to be done now and then, by who had only hits for long.
 #[cold]
 #[inline(never)]
-fn look_around() {
+fn look_around<F: Foreign>() {
     jump::resume();
     if init::mm().is_some_and(kswapd::is_look_due_after_many) {
         let before = Errno::save();
-        drop(Visit::begin(tls::Block::get().take()));
+        drop(Visit::of_free::<F>(tls::Block::get().take()));
         before.restore();
     }
 }
@@ -149,7 +150,7 @@ unsafe fn keep_at_once(heap: *mut HeapHot, block: Remote, told: Option<usize>) -
 ///
 /// # Safety
 /// As for [`crate::hot::free`]; `block` is what a push into `heap` found.
-unsafe fn keep(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> bool {
+unsafe fn keep<F: Foreign>(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> bool {
     if is_long() {
         return false;
     }
@@ -164,7 +165,7 @@ unsafe fn keep(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> bool {
     tls::unmark(heap);
     jump::resume();
     if kept == Kept::YesAfterMany {
-        look_around();
+        look_around::<F>();
     }
     true
 }

@@ -73,6 +73,13 @@ impl Visit {
         Some(Visit::with_heap(mm, heap, blocked))
     }
 
+    /// The same for a call that frees: of those that the C library makes, only they may come with a lock held.
+    pub(crate) fn of_free<F: Foreign>(taken: *mut HeapHot) -> Option<Visit> {
+        let mut visit = Visit::begin(taken)?;
+        visit.may_hold_lock = F::SERVES_C_LIBRARY;
+        Some(visit)
+    }
+
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
         jump::begin_slow_path(heap);
@@ -137,11 +144,6 @@ impl Visit {
         let heap = unsafe { self.mm.exchange(heap) };
         block.set_home(heap.as_ptr());
         self.seat = Seat::Heap(heap);
-    }
-
-    /// It frees: of what the C library calls, it does only that with a lock held.
-    pub(crate) fn note_free<F: Foreign>(&mut self) {
-        self.may_hold_lock = F::SERVES_C_LIBRARY;
     }
 
     /// Whether the heap is this operation's only.

@@ -13,8 +13,8 @@ use super::{Owner, new_mm};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Mm, PageConfig, Request};
 
-/// An owner of a new instance as programs have it, where threads keep large runs the short way: among nodes each request is
-/// placed.
+/// An owner of a new instance as programs have it, where threads keep large runs the short way: among nodes each
+/// request is placed.
 pub(super) fn keeper() -> Option<Owner> {
     let config = Config { slack: true, ..Config::default() };
     let mm = Mm::new(Machine::linux(), config).unwrap();
