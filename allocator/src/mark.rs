@@ -120,7 +120,8 @@ pub(crate) const fn place_in(word: u64) -> u64 {
     word & !closed_in(word)
 }
 
-/// Whether that is a sum of places: none lies above 2^47, unless the program asks the kernel for a stack there.
+/// Whether that is a sum of places: none lies above 2^47, unless the program asks the kernel for a stack there. A
+/// sum with stacks far below looks like a place above each of them, so not gone as long as one is not.
 #[inline(always)]
 pub(crate) const fn is_sum(place: u64) -> bool {
     1 << 47 <= place && place < ABSENT

@@ -11,9 +11,9 @@ use crate::tls::Block;
 
 /// How far below the mark a slow path and its handlers may lie.
 const DEEP: usize = 1 << 20;
-/// How far above: the mark is made in a function that ends in a jump to the slow path, which
-/// so may begin higher up.
-const SLACK: usize = 256;
+/// How far above: the place is noted in a function that ends in a jump to the slow path, or that has to come
+/// back to it, which so runs higher up. What interrupts the caller lies above the whole frame of a signal.
+const SLACK: usize = 512;
 /// How far above the mark the target of a jump is looked for: the largest usual stack.
 const HIGH: usize = 8 << 20;
 

@@ -5,15 +5,19 @@
 
 use super::module::Module;
 use super::unwind;
+use crate::errno::Errno;
 
 /// Whether the call of zonal that is under way came from the C library or its loader, also where that cannot be
-/// told. Changes errno, for the look at the stack asks the kernel what can be read.
+/// told.
 #[cold]
 pub(crate) fn may_be_c_library() -> bool {
     let own = (may_be_c_library as fn() -> bool) as *const () as usize;
     let Some(own) = Module::of(own) else { return true };
     let mut frames = [0];
+    // The look at the stack asks the kernel what can be read.
+    let before = Errno::save();
     let is_found = unwind::walk(&mut frames, (own.start, own.end)) == 1;
+    before.restore();
     let [caller] = frames;
     !is_found
         || Module::of_c_library().is_none_or(|files| files.iter().any(|file| file.contains(caller)))

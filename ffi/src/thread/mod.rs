@@ -83,6 +83,12 @@ impl Visit {
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
         jump::begin_slow_path(heap);
+        if let Some(before) = blocked.mask_before() {
+            // What the thread has unblocked since its first call is blocked in a handler only.
+            // SAFETY: the heap is this thread's and never unmapped.
+            let own = unsafe { heap.as_ref() };
+            own.set_signals(own.signals() & before);
+        }
         Visit { mm, seat: Seat::Heap(heap), borrowed: false, may_hold_lock: false, blocked }
     }
 

@@ -58,9 +58,11 @@ pub(super) fn walk(frames: &mut [usize], own: (usize, usize)) -> usize {
             continue;
         }
         // Readers take one off to get into the call: an interrupted instruction is moved up.
-        let Some(place) = frames.get_mut(nr) else { break };
-        *place = caller.pc + usize::from(!after_call);
+        frames[nr] = caller.pc + usize::from(!after_call);
         nr += 1;
+        if nr == frames.len() {
+            break;
+        }
     }
     nr
 }
