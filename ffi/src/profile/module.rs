@@ -59,7 +59,13 @@ impl Module {
         // SAFETY: the record of a loaded file.
         let map = unsafe { &*found.link_map };
         Some(Module {
-            start: found.map_start,
+            // Of a program with gaps between its segments only the one of `addr` is told; linkers that leave
+            // any put the tables below the code.
+            start: if found.eh_frame == 0 {
+                found.map_start
+            } else {
+                found.map_start.min(found.eh_frame)
+            },
             end: found.map_end,
             eh_frame_hdr: found.eh_frame,
             bias: map.l_addr,
