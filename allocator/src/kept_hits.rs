@@ -15,6 +15,7 @@ use crate::free::Remote;
 use crate::heap::Heap;
 use crate::kept_runs::MAX_PAGES;
 use crate::large::kept_pages_for;
+use crate::large_cache::LargeCache;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -85,10 +86,7 @@ impl Heap {
     pub unsafe fn keep_large_at_once(&self, block: Remote, told: Option<usize>) -> Kept {
         let mm = self.mm();
         let (start, word) = (block.object(), block.word());
-        let nr_pages = word.few_large_pages();
-        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) {
-            return Kept::No;
-        }
+        let Some(nr_pages) = pages_to_keep(block) else { return Kept::No };
         // With one that waits, this may be the second free of that block.
         if mm.has_deferred() {
             return Kept::No;
@@ -112,9 +110,7 @@ impl Heap {
         {
             return Kept::No;
         }
-        large.push(PageRun::new(pfn, nr_pages, false));
-        mm.doorbell().ring();
-        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
+        mm.keep_claimed(large, pfn, nr_pages)
     }
 
     /// The same among nodes as well, where room is to be made, and where slack is not as it was filled but may be so.
@@ -124,10 +120,7 @@ impl Heap {
     pub unsafe fn keep_large(&self, block: Remote, told: Option<usize>) -> Kept {
         let mm = self.mm();
         let (start, word) = (block.object(), block.word());
-        let nr_pages = word.few_large_pages();
-        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) {
-            return Kept::No;
-        }
+        let Some(nr_pages) = pages_to_keep(block) else { return Kept::No };
         if mm.has_deferred() || mm.is_checked() {
             return Kept::No;
         }
@@ -149,10 +142,15 @@ impl Heap {
         {
             return Kept::No;
         }
-        large.push(PageRun::new(pfn, nr_pages, false));
-        mm.doorbell().ring();
-        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
+        mm.keep_claimed(large, pfn, nr_pages)
     }
+}
+
+/// Pages of what may be a large block that starts there, if a thread keeps so few.
+#[inline(always)]
+fn pages_to_keep(block: Remote) -> Option<usize> {
+    let nr_pages = block.word().few_large_pages();
+    (nr_pages <= MAX_PAGES && block.object().addr().is_multiple_of(PAGE_SIZE)).then_some(nr_pages)
 }
 
 /// Whether a block of `nr_pages` pages and `known` bytes cannot have the size that the program tells.
@@ -170,6 +168,14 @@ impl Mm {
         let place = self.pages().map.word(pfn);
         // Relaxed: the run stays with the thread.
         place.compare_exchange(word.raw(), word.kept().raw(), Relaxed, Relaxed).is_ok()
+    }
+
+    /// Keeps the run that the caller has claimed.
+    #[inline(always)]
+    fn keep_claimed(&self, large: &mut LargeCache, pfn: Pfn, nr_pages: usize) -> Kept {
+        large.push(PageRun::new(pfn, nr_pages, false));
+        self.doorbell().ring();
+        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
     }
 }
 
