@@ -55,7 +55,7 @@ impl Bench {
         fs::create_dir_all(&scratch)?;
         let list = Command::new(folder.join("loads")).arg("list").output().map_err(|error| {
             io::Error::other(format!(
-                "{}: {error}; build the whole workspace",
+                "{}: {error}; run `cargo build --release` first",
                 folder.join("loads").display()
             ))
         })?;
