@@ -31,6 +31,7 @@ deferred_push_relaxed     deferred::stack
 deferred_take_relaxed     deferred::stack
 deferred_free_relaxed     deferred::arena
 pagemap_cover_relaxed     pagemap::
+pagemap_claim_in_two_steps pagemap::claims
 seq_no_write_fence        live::
 seq_no_read_fence         live::
 seq_end_relaxed           live::

@@ -1,4 +1,5 @@
-//! Hits of large blocks: their thread keeps a run of that length, or has room for one that is freed.
+//! Hits of large blocks: their thread keeps a run of that length, or has room for one that is freed; or else the
+//! threads of the node leave such runs for each other.
 //!
 //! The common case comes first, each time: it is short, calls nothing, and goes back to the caller before anything
 //! is changed where it is not the case. What is less common follows, still without a visit, and changes nothing
@@ -27,7 +28,7 @@ use crate::word::PageWord;
 pub enum Kept {
     /// Nothing: it is none, or there is no room, or something is wrong with it.
     No,
-    /// Its thread keeps it.
+    /// Its thread keeps it, or the threads of its node do.
     Yes,
     /// The same, as so many before that it is time to see whether anything else is to be done.
     YesAfterMany,
@@ -64,7 +65,7 @@ impl Heap {
         Some(unsafe { NonNull::new_unchecked(start) })
     }
 
-    /// The same of any length that will do.
+    /// The same of any length that will do, of what others left, too.
     ///
     /// # Safety
     /// As for [`Heap::take_large_at_once`].
@@ -73,7 +74,8 @@ impl Heap {
         if mm.has_deferred() {
             return None;
         }
-        let run = self.try_enter()?.large.take(mm.pages(), kept_pages_for(size))?;
+        let nr_pages = kept_pages_for(size);
+        let run = self.try_enter()?.large.find(mm.pages(), self.node(), nr_pages)?;
         mm.publish_large(run, size).ok().map(|block| block.start)
     }
 
@@ -106,7 +108,7 @@ impl Heap {
         if told.is_some_and(|told| is_wrong(told, known, nr_pages))
             || !chunk.may_rest()
             || !large.has_plain_room(pages, nr_pages)
-            || !mm.claim_kept(pfn, word)
+            || !pages.map.claim(pfn, word, word.kept())
         {
             return Kept::No;
         }
@@ -114,6 +116,7 @@ impl Heap {
     }
 
     /// The same among nodes as well, where room is to be made, and where slack is not as it was filled but may be so.
+    /// What finds no room is left for others.
     ///
     /// # Safety
     /// As for [`Heap::free`]; `block` was found in this heap.
@@ -137,12 +140,24 @@ impl Heap {
         };
         if told.is_some_and(|told| is_wrong(told, known, nr_pages))
             || !pages.may_rest(pfn, self.node())
-            || !large.make_room(pages, nr_pages)
-            || !mm.claim_kept(pfn, word)
         {
             return Kept::No;
         }
-        mm.keep_claimed(large, pfn, nr_pages)
+        let has_room = large.make_room(pages, nr_pages);
+        if !pages.map.claim(pfn, word, word.kept()) {
+            return Kept::No;
+        }
+        if has_room {
+            return mm.keep_claimed(large, pfn, nr_pages);
+        }
+        match large.leave(pages, self.node(), PageRun::new(pfn, nr_pages, false)) {
+            Ok(()) => mm.note_kept(large),
+            Err(run) => {
+                // As it was, for the long way: it stays the caller's, and a second free was refused meanwhile.
+                pages.map.word(run.into_head()).store(word.raw(), Relaxed);
+                Kept::No
+            }
+        }
     }
 }
 
@@ -162,18 +177,16 @@ fn is_wrong(told: usize, known: usize, nr_pages: usize) -> bool {
 }
 
 impl Mm {
-    /// Whether the caller is the one to keep the live run at `pfn`, whose word was that one; it says so from then on.
-    #[inline(always)]
-    fn claim_kept(&self, pfn: Pfn, word: PageWord) -> bool {
-        let place = self.pages().map.word(pfn);
-        // Relaxed: the run stays with the thread.
-        place.compare_exchange(word.raw(), word.kept().raw(), Relaxed, Relaxed).is_ok()
-    }
-
     /// Keeps the run that the caller has claimed.
     #[inline(always)]
     fn keep_claimed(&self, large: &mut LargeCache, pfn: Pfn, nr_pages: usize) -> Kept {
         large.push(PageRun::new(pfn, nr_pages, false));
+        self.note_kept(large)
+    }
+
+    /// A run was kept, or left for others.
+    #[inline(always)]
+    fn note_kept(&self, large: &mut LargeCache) -> Kept {
         self.doorbell().ring();
         if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
     }

@@ -101,12 +101,8 @@ impl Mm {
         let may_be_kept =
             align_order == Order::ZERO && nr_pages <= longest && from.node == heap.node();
         if may_be_kept
-            && let Some(run) = heap.try_enter().and_then(|mut inner| {
-                let kept = &mut inner.large;
-                kept.take(pages, nr_pages)
-                    .or_else(|| kept.fetch(pages, heap.node(), nr_pages))
-                    .or_else(|| kept.take_front(pages, nr_pages))
-            })
+            && let Some(mut inner) = heap.try_enter()
+            && let Some(run) = inner.large.find(pages, heap.node(), nr_pages)
         {
             return Ok(run);
         }
@@ -208,7 +204,7 @@ impl Mm {
         }
         let pages = self.pages();
         let word = pages.map.word_at(pfn);
-        if word.kind() != Kind::Large || !self.claim_large(pfn, word) {
+        if word.kind() != Kind::Large || !pages.map.claim(pfn, word, PageWord::NOTHING) {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
         let nr_pages = word.payload() as usize;
@@ -227,14 +223,6 @@ impl Mm {
         }
         self.doorbell().ring();
         Ok(())
-    }
-
-    /// Whether the caller is the one to free the live run at `pfn`, whose word was that one.
-    #[inline]
-    fn claim_large(&self, pfn: Pfn, word: PageWord) -> bool {
-        let place = self.pages().map.word(pfn);
-        // Relaxed: the run's contents pass on under the zone lock.
-        place.compare_exchange(word.raw(), PageWord::NOTHING.raw(), Relaxed, Relaxed).is_ok()
     }
 
     /// Makes the run at `pfn` shorter or longer in place, for `size` bytes; false when it cannot hold

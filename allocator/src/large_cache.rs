@@ -72,8 +72,15 @@ impl LargeCache {
         }
     }
 
-    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. Its word, as that of what the next
-    /// three give, is still that of a run that is kept.
+    /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more, wherever it is to be had without the
+    /// zone. Its word, as that of what the next ones give, is still that of a run that is kept.
+    pub(crate) fn find(&mut self, pages: &Pages, node: NodeId, nr_pages: usize) -> Option<PageRun> {
+        self.take(pages, nr_pages)
+            .or_else(|| self.fetch(pages, node, nr_pages))
+            .or_else(|| self.take_front(pages, nr_pages))
+    }
+
+    /// One that the thread keeps.
     #[inline(always)]
     pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
         let run = self.runs.take(nr_pages)?;
@@ -136,7 +143,7 @@ impl LargeCache {
         self.take(pages, nr_pages)
     }
 
-    /// The same out of those that the threads of `node` left for each other, and some more of them.
+    /// One of those that the threads of `node` left for each other, and some more of them.
     pub(crate) fn fetch(
         &mut self,
         pages: &Pages,
@@ -169,13 +176,27 @@ impl LargeCache {
             // From who is better off with free neighbours.
             return pages.free_run(run);
         }
+        let Err(run) = self.leave(pages, node, run) else { return };
         self.room.note_spilled(nr_pages);
-        let Err(run) = pages.node_cache(node).put(pages, run) else { return };
         if is_shared && self.leave_half(pages, nr_pages) {
             self.keep(pages, run);
         } else {
             pages.free_run(run);
         }
+    }
+
+    /// Leaves a run for which there is no room to the other threads of `node`, its own, or returns it where these
+    /// have enough, or somebody is at it.
+    pub(crate) fn leave(
+        &mut self,
+        pages: &Pages,
+        node: NodeId,
+        run: PageRun,
+    ) -> Result<(), PageRun> {
+        let nr_pages = run.nr_pages();
+        pages.node_cache(node).put(pages, run)?;
+        self.room.note_spilled(nr_pages);
+        Ok(())
     }
 
     /// Gives the older half back, or all if that does not do; whether a run of `nr_pages` finds room then.

@@ -31,7 +31,7 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::chunk::{Chunk, Cold};
-use crate::fault::weakened_by;
+use crate::fault::{fault, weakened_by};
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -138,6 +138,19 @@ impl PageMap {
     #[inline]
     pub fn set_word(&self, pfn: Pfn, word: PageWord) {
         self.word(pfn).store(word.raw(), Relaxed);
+    }
+
+    /// Whether the caller is the one to change that page's word: of several that found the same one there, one is.
+    #[inline(always)]
+    pub(crate) fn claim(&self, pfn: Pfn, found: PageWord, becomes: PageWord) -> bool {
+        let place = self.word(pfn);
+        if fault("pagemap_claim_in_two_steps") {
+            let is_found = place.load(Relaxed) == found.raw();
+            place.store(becomes.raw(), Relaxed);
+            return is_found;
+        }
+        // Relaxed: what the pages hold passes on with the run, under a lock, or stays with the thread.
+        place.compare_exchange(found.raw(), becomes.raw(), Relaxed, Relaxed).is_ok()
     }
 
     /// First page and length of the live large run that holds the page. For the report of a misuse: it

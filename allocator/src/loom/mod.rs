@@ -8,7 +8,7 @@
 //! | `inbox`    | posters and who takes; an owner that is kept out     | `inbox_*`                   |
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
 //! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
-//! | `pagemap`  | placement, coverage and look-up                      | `pagemap_*`                 |
+//! | `pagemap`  | placement, coverage and look-up; who frees a block   | `pagemap_*`                 |
 //! | `live`     | publisher and reader of the live page                | `seq_*`                     |
 //! | `section`  | publication of sections                              | `section_*`                 |
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |

@@ -1,6 +1,8 @@
-//! The page map: whoever finds an address covered finds the base and the words of its page.
+//! The page map: whoever finds an address covered finds the base and the words of its page, and of those who
+//! free one large block at a time, each by its own way, one does.
 //!
-//! Fault: `pagemap_cover_relaxed` (coverage is seen before what it promises).
+//! Faults: `pagemap_cover_relaxed` (coverage is seen before what it promises), `pagemap_claim_in_two_steps` (two
+//! find the block live).
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -13,6 +15,7 @@ use super::{check, reached};
 use crate::pagemap::{Layout, PageMap};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::word::PageWord;
 
 const NR_PAGES: usize = 4;
 const BASE: usize = 1 << 30;
@@ -80,5 +83,29 @@ fn coverage() {
         rig.grow(0..2);
         rig.grow(2..NR_PAGES);
         reader.join().unwrap();
+    });
+}
+
+/// It is live again once the one who kept it hands it out, but not before both have tried.
+#[test]
+fn claims() {
+    check("pagemap:claims", &["kept", "freed"], || {
+        let words = UnsafeCell::new([const { MaybeUninit::uninit() }; NR_PAGES]);
+        let rig = Arc::new(Rig { map: PageMap::unplaced(), words });
+        rig.place();
+        rig.grow(0..NR_PAGES);
+        let head = rig.map.pfn_of(BASE).unwrap();
+        let live = PageWord::large(NR_PAGES as u32);
+        rig.map.set_word(head, live);
+        let other = {
+            let rig = Arc::clone(&rig);
+            thread::spawn(move || rig.map.claim(head, live, PageWord::NOTHING))
+        };
+        let is_kept = rig.map.claim(head, live, live.kept());
+        let is_freed = other.join().unwrap();
+        assert_ne!(is_kept, is_freed, "of two one does it");
+        let left = if is_kept { live.kept() } else { PageWord::NOTHING };
+        assert_eq!(rig.map.word_at(head), left);
+        reached(if is_kept { "kept" } else { "freed" });
     });
 }

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use zonal_allocator::{BadPointer, Found, Heap, HeapHot, Remote};
 
-use super::large::{free_large, free_sized_large};
+use super::large::free_large;
 use super::{is_foreign, leave, sampled_heap, short_of_visit};
 use crate::abort;
 use crate::detour;
@@ -26,7 +26,7 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
     let remote = Heap::remote(object, found);
     if remote.is_no_object() {
         // SAFETY: the caller's promise.
-        return unsafe { free_large::<F>(object, heap, remote) };
+        return unsafe { free_large::<F, false>(object, 0, heap, 1, remote) };
     }
     // SAFETY: the caller's promise.
     if !unsafe { send(heap, remote) } {
@@ -163,7 +163,7 @@ pub(crate) unsafe fn free_sized<F: Foreign>(
     let remote = Heap::remote(object, found);
     if remote.is_no_object() {
         // SAFETY: the caller's promise.
-        return unsafe { free_sized_large::<F>(object, size, heap, align, remote) };
+        return unsafe { free_large::<F, true>(object, size, heap, align, remote) };
     }
     // SAFETY: the caller's promise.
     if align > 1 || !remote.is_of_class_for(size) || !unsafe { send(heap, remote) } {

@@ -46,40 +46,13 @@ pub(super) fn take_kept(
     Some(block)
 }
 
-/// What may be a large block. Apart, so that what is above saves no registers; it calls nothing but as its last
-/// thing, so that itself it saves few.
+/// What may be a large block; with `IS_TOLD` the program tells that it has `size` bytes, aligned to `align`. Apart, so
+/// that what is above saves no registers; it calls nothing but as its last thing, so that itself it saves few.
 ///
 /// # Safety
-/// As for [`crate::hot::free`].
+/// As for [`crate::hot::free_sized`] with `IS_TOLD`, else for [`crate::hot::free`].
 #[inline(never)]
-pub(super) unsafe fn free_large<F: Foreign>(object: *mut u8, heap: *mut HeapHot, block: Remote) {
-    // SAFETY: the caller's promise.
-    match unsafe { keep_at_once(heap, block, None) } {
-        Kept::Yes => jump::resume(),
-        Kept::YesAfterMany => look_around::<F>(),
-        // SAFETY: as above.
-        Kept::No => unsafe { free_large_at_length::<F>(object, heap, block) },
-    }
-}
-
-/// # Safety
-/// As for [`crate::hot::free`].
-#[cold]
-#[inline(never)]
-unsafe fn free_large_at_length<F: Foreign>(object: *mut u8, heap: *mut HeapHot, block: Remote) {
-    // SAFETY: the caller's promise.
-    if !unsafe { keep::<F>(heap, block, None) } {
-        // SAFETY: as above.
-        unsafe { free_unsent::<F>(object, heap) };
-    }
-}
-
-/// [`free_large`] where the program told the size.
-///
-/// # Safety
-/// As for [`crate::hot::free_sized`].
-#[inline(never)]
-pub(super) unsafe fn free_sized_large<F: Foreign>(
+pub(super) unsafe fn free_large<F: Foreign, const IS_TOLD: bool>(
     object: *mut u8,
     size: usize,
     heap: *mut HeapHot,
@@ -87,19 +60,19 @@ pub(super) unsafe fn free_sized_large<F: Foreign>(
     block: Remote,
 ) {
     // SAFETY: the caller's promise.
-    match unsafe { keep_at_once(heap, block, Some(size)) } {
+    match unsafe { keep_at_once(heap, block, IS_TOLD.then_some(size)) } {
         Kept::Yes => jump::resume(),
         Kept::YesAfterMany => look_around::<F>(),
         // SAFETY: as above.
-        Kept::No => unsafe { free_sized_large_at_length::<F>(object, size, heap, align, block) },
+        Kept::No => unsafe { free_large_at_length::<F, IS_TOLD>(object, size, heap, align, block) },
     }
 }
 
 /// # Safety
-/// As for [`crate::hot::free_sized`].
+/// As for [`free_large`].
 #[cold]
 #[inline(never)]
-unsafe fn free_sized_large_at_length<F: Foreign>(
+unsafe fn free_large_at_length<F: Foreign, const IS_TOLD: bool>(
     object: *mut u8,
     size: usize,
     heap: *mut HeapHot,
@@ -107,9 +80,16 @@ unsafe fn free_sized_large_at_length<F: Foreign>(
     block: Remote,
 ) {
     // SAFETY: the caller's promise.
-    if !unsafe { keep::<F>(heap, block, Some(size)) } {
-        // SAFETY: as above.
-        unsafe { free_sized_unsent::<F>(object, size, heap, align) };
+    if unsafe { keep::<F>(heap, block, IS_TOLD.then_some(size)) } {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe {
+        if IS_TOLD {
+            free_sized_unsent::<F>(object, size, heap, align);
+        } else {
+            free_unsent::<F>(object, heap);
+        }
     }
 }
 

@@ -1,5 +1,12 @@
 //! The same of large blocks: what lies behind their last byte, and what becomes of it as they are resized.
 
+use core::hint::{black_box, spin_loop};
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicPtr, AtomicUsize};
+use std::collections::HashSet;
+use std::thread;
+
 use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::*;
@@ -207,4 +214,67 @@ fn a_second_free_of_a_large_block_is_told_from_one_that_waits() {
     assert!(blocks.contains(&first) && blocks.contains(&second));
     blocks.into_iter().for_each(|block| owner.free(block));
     mm.validate(Some(owner.0)).unwrap();
+}
+
+/// Whichever way each of them goes: one frees it, the other is told, and it is handed out once from then on. (In
+/// every order of the claims: `loom/pagemap.rs`.)
+#[test]
+fn of_two_threads_that_free_one_large_block_at_a_time_one_is_told() {
+    const SIZE: usize = 50_000;
+    const ROUNDS: u32 = 300;
+    // Two threads keep as many.
+    const NR: usize = 30;
+    let mm = Mm::new(Machine::linux(), Config { slack: true, ..Config::default() }).unwrap();
+    let blocks = [const { AtomicPtr::new(null_mut()) }; NR];
+    let taken = [const { AtomicPtr::new(null_mut()) }; 2 * NR];
+    let nr_freed = AtomicUsize::new(0);
+    // How far each of them is.
+    let at = [const { AtomicUsize::new(0) }; 2];
+    let barrier = Barrier::new(2);
+    let run = |me: usize| {
+        let owner = Owner::attach(mm);
+        let heap = owner.heap();
+        let mut meeting = Meeting::of(&barrier, 3 * ROUNDS);
+        let mut rng = Rng(me as u64 + 1);
+        for round in 0..ROUNDS as usize {
+            if me == 0 {
+                let new = || owner.alloc(SIZE, 8).as_ptr();
+                blocks.iter().for_each(|place| place.store(new(), SeqCst));
+            }
+            meeting.wait();
+            for (i, place) in blocks.iter().enumerate() {
+                let block = NonNull::new(place.load(SeqCst)).unwrap();
+                // By a hit or by the long way, with a size or without.
+                let is_hit = !(round + i).is_multiple_of(3 + me);
+                let told = i.is_multiple_of(2).then_some(SIZE);
+                at[me].store(round * NR + i, SeqCst);
+                // As long as the other one has a processor, too.
+                let _ = (0..1000).find(|_| {
+                    spin_loop();
+                    at[1 - me].load(SeqCst) >= round * NR + i
+                });
+                // One of them always sees the other late.
+                (0..rng.next() % 64).for_each(|step| _ = black_box(step));
+                // SAFETY: the test's thread owns the heap; what is freed already is refused.
+                let is_freed = unsafe {
+                    (is_hit && heap.try_free_large(block, told)) || heap.free(block).is_ok()
+                };
+                nr_freed.fetch_add(usize::from(is_freed), SeqCst);
+            }
+            meeting.wait();
+            let mine: Vec<_> = (0..NR).map(|_| owner.alloc(SIZE, 8)).collect();
+            let places = &taken[me * NR..][..NR];
+            mine.iter().zip(places).for_each(|(block, place)| place.store(block.as_ptr(), SeqCst));
+            meeting.wait();
+            assert_eq!(nr_freed.load(SeqCst), (round + 1) * NR);
+            let different: HashSet<_> = taken.iter().map(|place| place.load(SeqCst)).collect();
+            assert_eq!(different.len(), 2 * NR);
+            mine.into_iter().for_each(|block| owner.free(block));
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| run(1));
+        run(0);
+    });
+    mm.validate(None).unwrap();
 }
