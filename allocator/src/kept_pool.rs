@@ -12,8 +12,10 @@ use crate::sync::atomic::Ordering::Relaxed;
 
 /// What all threads together may reserve, in pages.
 pub(crate) const MOST: usize = (6 << 20) / zonal_numa::PAGE_SIZE;
+/// The same for who finds nearly all it wants.
+pub(crate) const MOST_SERVED: usize = (10 << 20) / zonal_numa::PAGE_SIZE;
 
-/// How many pages of [`MOST`] are reserved.
+/// How many pages are reserved, of [`MOST`] or [`MOST_SERVED`].
 #[derive(Debug)]
 pub(crate) struct KeptPool {
     nr_pages: AtomicUsize,
@@ -24,9 +26,9 @@ impl KeptPool {
         KeptPool { nr_pages: AtomicUsize::new(0) }
     }
 
-    /// Reserves so many pages for one thread; false, and nothing done, where less is left.
-    pub(crate) fn reserve(&self, nr_pages: usize) -> bool {
-        let more = |reserved| Some(reserved + nr_pages).filter(|&reserved| reserved <= MOST);
+    /// Reserves so many pages for one thread; false, and nothing done, where less is left of `most`.
+    pub(crate) fn reserve(&self, nr_pages: usize, most: usize) -> bool {
+        let more = |reserved| Some(reserved + nr_pages).filter(|&reserved| reserved <= most);
         if fault("kept_in_two_steps") {
             let sum = more(self.reserved());
             self.nr_pages.fetch_add(sum.map_or(0, |_| nr_pages), Relaxed);

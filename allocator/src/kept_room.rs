@@ -2,7 +2,8 @@
 //!
 //! Its share of the page caches in any case, which is less the more threads there are. Beyond that as many
 //! as left for want of room and were wanted again, out of one [pool](crate::kept_pool) for all threads, in which each reserves
-//! what it has and not what it may come to have: of many threads few have their runs free at a time.
+//! what it has and not what it may come to have: of many threads few have their runs free at a time. Some of the pool
+//! is only for who finds nearly all it wants: what others have more of is mostly of the wrong lengths.
 
 use crate::order::Order;
 use crate::pages::Pages;
@@ -43,9 +44,10 @@ impl KeptRoom {
         pages.is_least_pcp_share(nr_pages.saturating_sub(self.reserved))
     }
 
-    /// The same with what is left in the pool: to be asked by who has that many then.
-    pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize) -> bool {
-        self.holds(pages, nr_pages) || (nr_pages <= self.depth && self.reserve(pages, nr_pages))
+    /// The same with what is left of `most` pages in the pool: to be asked by who has that many then.
+    pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> bool {
+        self.holds(pages, nr_pages)
+            || (nr_pages <= self.depth && self.reserve(pages, nr_pages, most))
     }
 
     /// Whether nothing is given back when pages leave and there are `nr_pages` then.
@@ -90,12 +92,12 @@ impl KeptRoom {
     /// Reserves room for `nr_pages` pages in all; whether there is any left.
     #[cold]
     #[inline(never)]
-    fn reserve(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+    fn reserve(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> bool {
         let share = pages.pcp_share(Order::ZERO);
         let wanted = nr_pages.saturating_sub(share).next_multiple_of(step_of(share));
         let wanted = wanted.min(self.depth.saturating_sub(share));
         let more = wanted.saturating_sub(self.reserved);
-        if !pages.kept.reserve(more) {
+        if !pages.kept.reserve(more, most) {
             return false;
         }
         self.reserved += more;

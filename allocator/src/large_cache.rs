@@ -12,6 +12,7 @@ use core::mem::offset_of;
 
 use zonal_numa::NodeId;
 
+use crate::kept_pool;
 use crate::kept_room::KeptRoom;
 use crate::kept_runs::{KeptRuns, MAX_PAGES};
 use crate::mm::Attempt;
@@ -36,6 +37,8 @@ const OWED_PART: usize = 8;
 const MANY: u16 = 128;
 /// What a byte goes up by so that it is 0 again after that many: no other count takes as few instructions.
 const FEW: u8 = ((u8::MAX as u16 + 1) / MANY) as u8;
+/// With fewer than that not long ago, nearly all is served.
+const FEW_MISSED: u8 = 4;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
 
@@ -50,6 +53,9 @@ pub(crate) struct LargeCache {
     room: KeptRoom,
     /// Goes up by [`FEW`] with each run that hits leave here.
     nr_left: u8,
+    /// Requests that the zone had to serve, not long ago: each [`MANY`] runs that hits leave, half of them are
+    /// forgotten.
+    nr_missed: u8,
     /// Last, for its end is not touched by most.
     runs: KeptRuns,
 }
@@ -68,6 +74,7 @@ impl LargeCache {
             (&raw mut (*place).owed).write(0);
             (&raw mut (*place).room).write(KeptRoom::NEW);
             (&raw mut (*place).nr_left).write(0);
+            (&raw mut (*place).nr_missed).write(0);
             KeptRuns::init(&raw mut (*place).runs);
         }
     }
@@ -216,6 +223,7 @@ impl LargeCache {
     ///
     /// If as much was spilled before that would have done, there shall be room for it.
     pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize, would_do: bool) {
+        self.nr_missed = self.nr_missed.saturating_add(1);
         if would_do {
             self.room.note_missed(pages, nr_pages);
         }
@@ -235,9 +243,11 @@ impl LargeCache {
     /// could.
     #[inline]
     pub(crate) fn make_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+        let is_served = self.nr_missed < FEW_MISSED;
+        let most = if is_served { kept_pool::MOST_SERVED } else { kept_pool::MOST };
         nr_pages <= MAX_PAGES
             && self.runs.has_place()
-            && self.room.make(pages, self.runs.nr_pages() + nr_pages)
+            && self.room.make(pages, self.runs.nr_pages() + nr_pages, most)
     }
 
     /// Whether there is some, and a place, in the common case.
@@ -266,7 +276,11 @@ impl LargeCache {
     #[inline(always)]
     pub(crate) fn is_one_of_many(&mut self) -> bool {
         self.nr_left = self.nr_left.wrapping_add(FEW);
-        self.nr_left == 0
+        let is_one = self.nr_left == 0;
+        if is_one {
+            self.nr_missed /= 2;
+        }
+        is_one
     }
 
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.

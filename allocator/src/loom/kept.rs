@@ -17,7 +17,7 @@ fn bound() {
     check("kept:bound", &["one-refused", "one-after-another"], || {
         let pool = Arc::new(KeptPool::new());
         let keep = |pool: &KeptPool| {
-            let is_reserved = pool.reserve(PART);
+            let is_reserved = pool.reserve(PART, MOST);
             assert!(pool.reserved() <= MOST, "more is reserved than there is");
             if is_reserved {
                 pool.unreserve(PART);

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use zonal_numa::PAGE_SIZE;
 
 use super::keeper;
-use crate::kept_pool::MOST;
+use crate::kept_pool::{MOST, MOST_SERVED};
 use crate::mm_tests::Owner;
 use crate::order::Order;
 
@@ -68,7 +68,27 @@ fn of_many_threads_the_one_that_wants_it_has_the_room_of_all() {
         owner.heap().enter().large.drain(mm.pages());
     }
     assert_eq!(mm.pages().kept.reserved(), 0);
-    assert!(!mm.pages().kept.reserve(MOST + 1));
+    assert!(!mm.pages().kept.reserve(MOST + 1, MOST));
+}
+
+/// Some of it is only for who finds nearly all it wants.
+#[test]
+fn who_seldom_misses_has_more_of_the_room() {
+    const SIZE: usize = 64 * PAGE_SIZE;
+    const NR: usize = 50;
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    let share = heap.mm().pages().pcp_share(Order::ZERO);
+    assert!((share + MOST..=share + MOST_SERVED).contains(&(NR * 64)));
+    let cycle = |_| {
+        let blocks: Vec<_> = (0..NR).map(|_| owner.alloc(SIZE, 8)).collect();
+        blocks.into_iter().for_each(|block| owner.free(block));
+        heap.enter().large.nr_pages()
+    };
+    // At first all comes from the zone.
+    let at_first = (0..3).map(cycle).max().unwrap();
+    assert!((share + 1..=share + MOST).contains(&at_first), "{at_first}");
+    assert_eq!((0..40).map(cycle).last(), Some(NR * 64));
 }
 
 /// A thread that took all it kept has nothing reserved any more.
@@ -154,7 +174,7 @@ fn threads_that_come_one_after_the_other_keep_no_more_than_there_is_room() {
     const SIZE: usize = 64 * PAGE_SIZE;
     let Some(first) = keeper() else { return };
     let mm = first.heap().mm();
-    let all = mm.pages().pcp_share(Order::ZERO) + MOST;
+    let all = mm.pages().pcp_share(Order::ZERO) + MOST_SERVED;
     let mut owners = [first; 16];
     for (i, owner) in owners.iter_mut().enumerate() {
         if i > 0 {
