@@ -26,7 +26,8 @@ extern "C" {
 int zonal_stats_print(int fd, int format);
 
 /* Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes
- * given back, which may be more or less. SIZE_MAX for all, as malloc_trim(0) does. */
+ * given back, which may be more or less. SIZE_MAX for all, as malloc_trim(0) does. Memory that was handed
+ * out and freed counts as given back also where the program never touched it. */
 size_t zonal_reclaim(size_t bytes);
 
 /* Starts a heap profile of what is allocated from now on: one sample in `rate` bytes on average, the
