@@ -268,16 +268,16 @@ impl Slicing {
         usize::from(self.size)
     }
 
-    /// Bytes of a slab.
-    #[inline]
-    pub(crate) fn nr_bytes(self) -> usize {
-        self.mask as usize + 1
-    }
-
     /// Where an address lies in its slab; slabs are aligned to their size.
     #[inline]
     pub(crate) fn offset_of(self, addr: usize) -> usize {
         addr & self.mask as usize
+    }
+
+    /// Whether two addresses lie in one slab, if one of them lies in a slab that is cut so.
+    #[inline(always)]
+    pub(crate) fn is_same_slab(self, one: usize, other: usize) -> bool {
+        one ^ other <= self.mask as usize
     }
 
     /// Objects in a slab.

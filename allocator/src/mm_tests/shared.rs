@@ -271,8 +271,7 @@ fn what_a_visitor_finds_of_others_may_be_gone() {
     let before = unsafe { slot.replace(foreign.as_ptr()) };
     assert_eq!(mm.check_bins(Some(owner.0)), None);
     assert!(mm.check_bins(Some(other.0)).is_some(), "nobody is at work: it is there indeed");
-    // SAFETY: as above.
-    unsafe { slot.write(before) };
+    other.free(NonNull::new(before).unwrap());
     other.free(block);
     end(mm, [owner, other]);
 }

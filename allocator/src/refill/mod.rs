@@ -135,15 +135,6 @@ impl Inner {
         heap.bin_len(class, &self.classes[class.index()])
     }
 
-    /// Leaves so many objects in the bin of `class`, the lowest ones. Only when no owner can be on the hit path.
-    pub(crate) fn cut_bin(&mut self, heap: &Heap, class: SizeClass, nr: usize) {
-        let array = self.classes[class.index()].array;
-        if !array.is_null() {
-            // SAFETY: the bin has at least as many, above slot 0.
-            unsafe { (*heap.bin(class)).top = array.add(1 + nr) };
-        }
-    }
-
     /// Empties the bin of `class` into the slabs. Only when no owner can be on the hit path: [`crate::mark`].
     pub(crate) fn flush_bin(&mut self, heap: &Heap, class: SizeClass) {
         self.flush_newest(heap, class, usize::MAX);

@@ -128,28 +128,34 @@ impl Inner {
             let mut slab = Slab::of(map, pfn, class);
             // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
             let slab = unsafe { slab.as_mut() };
-            let offset = slicing.offset_of(offset);
-            let base = addr - offset;
-            let is_alone = rest
-                .first()
-                .is_none_or(|next| next.addr().wrapping_sub(base) >= slicing.nr_bytes());
-            let (nr, bad) = if is_alone {
+            let offset = slicing.offset_of(addr);
+            if rest.first().is_none_or(|next| !slicing.is_same_slab(addr, next.addr())) {
                 // As a rule where objects come back in random order: the short way.
-                slab.put_one(slicing, offset)
-            } else {
-                slab.put(slicing, base, objects)
-            };
+                objects = rest;
+                match slab.put_one(slicing, offset) {
+                    Ok(()) => self.note_put(heap, slab, generation),
+                    Err(kind) => self.note_bad(addr, kind),
+                }
+                continue;
+            }
+            let (nr, bad) = slab.put(slicing, addr - offset, objects);
+            if nr > 0 {
+                self.note_put(heap, slab, generation);
+            }
             objects = &objects[nr..];
             if let Some(kind) = bad {
                 self.note_bad(objects[0].addr(), kind);
                 objects = &objects[1..];
             }
-            if nr > 0 {
-                slab.touch(generation);
-                if !slab.listed || slab.is_empty() {
-                    self.note_freed(heap, slab);
-                }
-            }
+        }
+    }
+
+    /// Objects came back into `slab` now.
+    #[inline(always)]
+    fn note_put(&mut self, heap: &Heap, slab: &mut Slab, generation: u32) {
+        slab.touch(generation);
+        if !slab.listed || slab.is_empty() {
+            self.note_freed(heap, slab);
         }
     }
 

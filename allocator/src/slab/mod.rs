@@ -242,13 +242,6 @@ impl Slab {
         self.words()[index / BITS] & (1 << (index % BITS)) != 0
     }
 
-    /// Writes the bit of one object, and nothing else: for a check that puts it back.
-    pub(crate) fn set(&mut self, index: usize, is_free: bool) {
-        let bit = 1 << (index % BITS);
-        let word = &mut self.words_mut()[index / BITS];
-        *word = if is_free { *word | bit } else { *word & !bit };
-    }
-
     /// Notes that objects come or go now.
     #[inline]
     pub(crate) fn touch(&mut self, generation: u32) {

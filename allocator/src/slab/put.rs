@@ -18,22 +18,25 @@ impl Slab {
         }
     }
 
-    /// Puts back the object `offset` bytes into this slab: one, or none and the misuse that it is.
+    /// Puts back the object `offset` bytes into this slab.
+    ///
+    /// # Errors
+    /// The misuse that it is; nothing is changed then.
     #[inline(always)]
-    pub(crate) fn put_one(&mut self, slicing: Slicing, offset: usize) -> (usize, Option<BadKind>) {
-        let Some(index) = slicing.object_at(offset) else { return (0, Some(BadKind::Interior)) };
+    pub(crate) fn put_one(&mut self, slicing: Slicing, offset: usize) -> Result<(), BadKind> {
+        let index = slicing.object_at(offset).ok_or(BadKind::Interior)?;
         // SAFETY: the bitmap has a bit for every index of an object.
         if !unsafe { set_free(self.bitmap(slicing), index) } {
-            return (0, Some(BadKind::DoubleFree));
+            return Err(BadKind::DoubleFree);
         }
         self.hint = self.hint.min((index / BITS) as u8);
         self.nr_free += 1;
-        (1, None)
+        Ok(())
     }
 
     /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first
     /// byte is at `base`. Returns how many it took, and the misuse that stopped it, if one did.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn put(
         &mut self,
         slicing: Slicing,

@@ -38,12 +38,11 @@ fn put(class: SizeClass, indices: impl IntoIterator<Item = usize>) -> (Slab, usi
         .iter()
         .take_while(|&&object| {
             let offset = object.addr() - BASE;
-            if offset >= slicing.nr_bytes() {
+            if !slicing.is_same_slab(BASE, object.addr()) {
                 return false;
             }
-            let (nr, bad) = singly.put_one(slicing, offset);
-            stopped = bad;
-            nr == 1
+            stopped = singly.put_one(slicing, offset).err();
+            stopped.is_none()
         })
         .count();
     assert_eq!((nr, bad), (nr_singly, stopped));
@@ -139,7 +138,7 @@ fn whole_lines_leave_no_neighbour_behind() {
             for index in 0..nr_objects {
                 random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
                 let is_free = random >> 62 != 0;
-                slab.set(index, is_free);
+                slab.words_mut()[index / BITS] |= u64::from(is_free) << (index % BITS);
                 slab.nr_free += u16::from(is_free);
             }
             let before: Vec<_> = (0..nr_objects).map(|index| slab.has(index)).collect();
