@@ -41,32 +41,41 @@
 #[cfg(test)]
 extern crate std;
 
-mod abort;
-mod config;
-mod detour;
-mod env;
+// Hits, misses, and what a thread has for them.
 mod errno;
-mod fault;
-mod fd;
 mod foreign;
-mod fork;
-mod global;
-mod handler;
-mod harden;
 mod hot;
-mod init;
-mod jump;
-mod kswapd;
-mod live;
-mod on_node;
-pub mod pages;
-pub mod policy;
-mod profile;
-mod report;
-mod signal;
 mod slow;
 mod thread;
 mod tls;
+
+// The process: its first call, its settings, fork, signals, the background thread.
+mod caller;
+mod config;
+mod env;
+mod fork;
+mod handler;
+mod init;
+mod jump;
+mod kswapd;
+mod signal;
+
+// What is seen from outside: watched calls, misuse, profiles, reports.
+mod abort;
+mod detour;
+mod fault;
+mod fd;
+mod harden;
+mod live;
+mod profile;
+mod report;
+mod unwind;
+
+// For Rust programs.
+mod global;
+mod on_node;
+pub mod pages;
+pub mod policy;
 
 pub use global::Zonal;
 pub use on_node::{Heap, Spill};

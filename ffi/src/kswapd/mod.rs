@@ -4,7 +4,7 @@
 //! already has threads (a second thread takes abilities away from a single-threaded process, such
 //! as `unshare(CLONE_NEWUSER)`), never in a vfork child, and after the operation is over, so that
 //! no lock or gate of ours is held; nor in a `free` of the C library, which may hold a lock of its own
-//! (`profile/caller.rs`). It ends by itself when nothing is left to do. Where no thread can be started, and
+//! ([`crate::caller`]). It ends by itself when nothing is left to do. Where no thread can be started, and
 //! in a process with one thread, callers do a round now and then themselves.
 //!
 //! `thread` is the thread's life, `callers` the rounds of callers.

@@ -10,9 +10,9 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use zonal_allocator::profile::{Profile, StackFigures};
 
-use super::module::Module;
 use crate::fd::Out;
 use crate::report;
+use crate::unwind::Module;
 
 /// Stacks shown, the largest first.
 const SHOWN: usize = 20;

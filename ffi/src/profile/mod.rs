@@ -3,7 +3,7 @@
 //! ```text
 //!   hit path --(current is DETOUR)--> [`detour`] --> on_alloc --> Countdown: nearly always no
 //!                                           |                           | yes
-//!                                           |              unwind: the stack, by cfi or frame pointer
+//!                                           |              unwind: the stack
 //!                                           |                           v
 //!                                           '-> on_free --> filter --> zonal_allocator::profile
 //!                                                                       |
@@ -14,18 +14,12 @@
 //! subtraction for `malloc` and a load for `free`; once in half a megabyte a stack is walked.
 //!
 //! Symbols are looked up outside the process (`zonal profile`, `pprof`): a dump holds addresses and
-//! the list of mappings. Reading order: `memory`, `module`, [`cfi`], [`unwind`], then [`mod@dump`].
-//! `caller` looks at one frame of a stack, profile or not.
+//! the list of mappings. Stacks are walked by [`unwind`].
 
-mod caller;
-mod cfi;
 mod dump;
 mod file;
 mod leaks;
-mod memory;
-mod module;
 mod request;
-mod unwind;
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -37,9 +31,9 @@ use crate::detour::{self, Watcher};
 use crate::env::Settings;
 use crate::errno::{self, Errno};
 use crate::foreign::Alone;
+use crate::unwind::{self, Module};
 use crate::{hot, init, tls};
 
-pub(crate) use caller::may_be_c_library;
 pub(crate) use file::MAX_PATH;
 pub(crate) use request::serve;
 
@@ -191,7 +185,7 @@ fn change(work: impl FnOnce(&'static zonal_allocator::Mm) -> bool) -> bool {
 /// The preload library's own frames are left out of stacks; a program that has zonal inside keeps
 /// them, as its own code lies in the same file.
 fn find_own() {
-    let own = module::Module::of((find_own as fn()) as *const () as usize);
+    let own = Module::of((find_own as fn()) as *const () as usize);
     if let Some(own) = own.filter(|own| own.name().ends_with(b"libzonal.so")) {
         OWN_START.store(own.start, Relaxed);
         OWN_END.store(own.end, Relaxed);

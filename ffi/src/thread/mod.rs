@@ -33,7 +33,7 @@ use crate::foreign::Foreign;
 use crate::live::{self, Occasion};
 use crate::signal::Blocked;
 use crate::tls::{BUSY, Block, DEAD, empty};
-use crate::{abort, detour, handler, init, jump, kswapd, profile};
+use crate::{abort, caller, detour, handler, init, jump, kswapd};
 
 /// What an operation may work with.
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ impl Drop for Visit {
         }
         block.put(current);
         // If not now, then at the end of a later slow path.
-        if wants_thread && !(self.may_hold_lock && profile::may_be_c_library()) {
+        if wants_thread && !(self.may_hold_lock && caller::may_be_c_library()) {
             kswapd::start(self.mm);
         }
         if handler::is_owed() && current != empty() {

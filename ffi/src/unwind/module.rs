@@ -34,19 +34,19 @@ type Find = unsafe extern "C" fn(*const u8, *mut Found) -> c_int;
 
 /// A loaded file: while code of it stands on the stack of the one who asks, it stays loaded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Module {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Module {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     /// Its `.eh_frame_hdr`; 0 if it has none.
-    pub(super) eh_frame_hdr: usize,
+    pub(crate) eh_frame_hdr: usize,
     /// What is added to the addresses in the file.
-    pub(super) bias: usize,
+    pub(crate) bias: usize,
     name: *const c_char,
 }
 
 impl Module {
     /// The file that `addr` lies in.
-    pub(super) fn of(addr: usize) -> Option<Module> {
+    pub(crate) fn of(addr: usize) -> Option<Module> {
         let find = finder()?;
         // SAFETY: all zeros is a value of the structure.
         let mut found: Found = unsafe { mem::zeroed() };
@@ -74,14 +74,14 @@ impl Module {
     }
 
     /// The C library and its loader.
-    pub(super) fn of_c_library() -> Option<[Module; 2]> {
+    pub(crate) fn of_c_library() -> Option<[Module; 2]> {
         let in_loader: *const u8 = weak_symbol!("__tls_get_addr");
         Some([Module::of(finder()? as *const () as usize)?, Module::of(in_loader.addr())?])
     }
 
     /// The path that it was loaded from. The loader's name for the program itself is empty; then it
     /// is the one that the program was started by.
-    pub(super) fn name(&self) -> &[u8] {
+    pub(crate) fn name(&self) -> &[u8] {
         // SAFETY: null, or a string of the loader's.
         let name = unsafe { text(self.name) };
         if !name.is_empty() {
@@ -93,7 +93,7 @@ impl Module {
         unsafe { text(ptr::with_exposed_provenance(started as usize)) }
     }
 
-    pub(super) fn contains(&self, addr: usize) -> bool {
+    pub(crate) fn contains(&self, addr: usize) -> bool {
         (self.start..self.end).contains(&addr)
     }
 }

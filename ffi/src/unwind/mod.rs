@@ -1,26 +1,27 @@
-//! The calling thread's stack, as return addresses.
+//! The calling thread's stack, as return addresses: for heap profiles, and for who asks who calls.
 //!
 //! Frame pointers alone are not enough: distributions compile without them, and then the register
 //! holds whatever the program put there, which may well look like a frame and skip callers. So the
-//! compiler's own word is taken first, which for code with frame pointers says "frame pointer", at
-//! the cost of one look into a cache; code that says nothing (made at run time, or assembly) is
+//! compiler's own word is taken first ([`cfi`]), which for code with frame pointers says "frame pointer", at
+//! the cost of one look into a [`cache`]; code that says nothing (made at run time, or assembly) is
 //! walked by the frame pointer, checked. Every word is read from pages that the kernel vouched for.
 //!
-//! # Synchronisation
-//! The cache is one word an entry, with the whole address in it: a reader takes an entry whole or
-//! not at all, and what it says stays true as long as the file is loaded. A file loaded where
-//! another one was may be given rules of the older one, until [`forget`]: the stack comes out wrong,
-//! and nothing else.
+//! Reading order: [`memory`], [`module`], [`cfi`], [`cache`], then [`walk`].
+
+mod cache;
+mod cfi;
+mod memory;
+mod module;
 
 use core::arch::asm;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
 
 use zonal_allocator::profile::MAX_DEPTH;
 
-use super::cfi::{self, Bytes, Cfa, Registers, Rule, Saved};
-use super::memory::Readable;
-use super::module::Module;
+use self::cache::Compact;
+pub(crate) use self::cache::forget;
+use self::cfi::{Bytes, Cfa, Registers, Rule, Saved};
+use self::memory::Readable;
+pub(crate) use self::module::Module;
 
 /// Frames walked, those of zonal's own included.
 const MAX_WALK: usize = MAX_DEPTH + 16;
@@ -29,21 +30,10 @@ const MAX_FRAME: usize = 1 << 20;
 /// Nothing is ever mapped below.
 const LOWEST: usize = 4096;
 
-const CACHE_BITS: u32 = 12;
-static CACHE: [AtomicU64; 1 << CACHE_BITS] = [const { AtomicU64::new(0) }; 1 << CACHE_BITS];
-
-/// Forgets what is known about code.
-pub(super) fn forget() {
-    for entry in &CACHE {
-        // Relaxed: as in the module's note.
-        entry.store(0, Relaxed);
-    }
-}
-
 /// Fills `frames` with return addresses, the innermost first, and returns their number. Leading
 /// ones inside `own` are left out.
 #[inline(never)]
-pub(super) fn walk(frames: &mut [usize], own: (usize, usize)) -> usize {
+pub(crate) fn walk(frames: &mut [usize], own: (usize, usize)) -> usize {
     let mut registers = here();
     let mut memory = Readable::around(registers.sp);
     let (mut nr, mut is_return) = (0, false);
@@ -104,7 +94,7 @@ fn here() -> Registers {
 fn step(now: Registers, is_return: bool, memory: &mut Readable) -> Option<(Registers, bool)> {
     // Behind a call that never returns there may be another function.
     let place = now.pc - usize::from(is_return);
-    if let Some(compact) = cached(place) {
+    if let Some(compact) = cache::look_up(place) {
         return compact.caller(now, memory).map(|caller| (caller, true));
     }
     let Some(rule) = find(place) else {
@@ -114,7 +104,7 @@ fn step(now: Registers, is_return: bool, memory: &mut Readable) -> Option<(Regis
         return interrupted(now, memory).map(|caller| (caller, false));
     }
     if let Some(compact) = Compact::new(&rule) {
-        remember(place, compact);
+        cache::remember(place, compact);
         return compact.caller(now, memory).map(|caller| (caller, true));
     }
     by_rule(&rule, now, memory).map(|caller| (caller, true))
@@ -200,73 +190,6 @@ fn strip(pc: usize) -> usize {
     }
     #[cfg(target_arch = "x86_64")]
     pc
-}
-
-/// A rule in 28 bits: whether the CFA goes by the frame pointer (1), the words to it (11), and how
-/// many words below it the frame pointer (8) and the return address (8) are saved; 0 if they are
-/// not.
-#[derive(Clone, Copy)]
-struct Compact(u64);
-
-impl Compact {
-    fn new(rule: &Rule) -> Option<Compact> {
-        let (by_fp, offset) = match rule.cfa {
-            Cfa::Sp(offset) => (0, offset),
-            Cfa::Fp(offset) => (1, offset),
-            _ => return None,
-        };
-        let words = |bytes: i64, limit: u64| {
-            let words = u64::try_from(bytes).ok()? / 8;
-            (bytes % 8 == 0 && words > 0 && words < limit).then_some(words)
-        };
-        let saved = |saved| match saved {
-            Saved::Same => Some(0),
-            Saved::At(offset) => words(offset.checked_neg()?, 1 << 8),
-            _ => None,
-        };
-        let ra = saved(rule.ra).filter(|ra| *ra != 0)?;
-        Some(Compact(by_fp | words(offset, 1 << 11)? << 1 | saved(rule.fp)? << 12 | ra << 20))
-    }
-
-    fn caller(self, now: Registers, memory: &mut Readable) -> Option<Registers> {
-        let below = |shift: u32| (self.0 >> shift & 0xff) as usize * 8;
-        let base = if self.0 & 1 == 0 { now.sp } else { now.fp };
-        let cfa = base.checked_add((self.0 >> 1 & 0x7ff) as usize * 8)?;
-        let pc = strip(memory.word(cfa.checked_sub(below(20))?)?);
-        let fp = match below(12) {
-            0 => now.fp,
-            below => memory.word(cfa.checked_sub(below)?)?,
-        };
-        (cfa > now.sp).then_some(Registers { pc, sp: cfa, fp })
-    }
-}
-
-const RULE_BITS: u32 = 28;
-/// Addresses of programs are below this.
-const PC_BITS: u32 = 48;
-const _: () = assert!(PC_BITS - CACHE_BITS + RULE_BITS == u64::BITS);
-
-/// Entry and tag of an address: the multiplication by an odd number loses nothing.
-fn key(pc: usize) -> (usize, u64) {
-    let mixed = (pc as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & ((1 << PC_BITS) - 1);
-    ((mixed >> (PC_BITS - CACHE_BITS)) as usize, mixed & ((1 << (PC_BITS - CACHE_BITS)) - 1))
-}
-
-fn cached(pc: usize) -> Option<Compact> {
-    let (index, tag) = key(pc);
-    let word = CACHE.get(index)?.load(Relaxed);
-    // A rule is never 0: no CFA is its own return address.
-    let rule = word & ((1 << RULE_BITS) - 1);
-    (rule != 0 && word >> RULE_BITS == tag && pc >> PC_BITS == 0).then_some(Compact(rule))
-}
-
-fn remember(pc: usize, rule: Compact) {
-    let (index, tag) = key(pc);
-    if let Some(entry) = CACHE.get(index)
-        && pc >> PC_BITS == 0
-    {
-        entry.store(tag << RULE_BITS | rule.0, Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 //! `pthread_join` frees what ended threads had under the lock for which `pthread_create` asks, as soon as it keeps
 //! more than 40 MB of stacks. Whoever starts a thread in that `free` waits for itself.
 
-use super::module::Module;
-use super::unwind;
 use crate::errno::Errno;
+use crate::unwind::{self, Module};
 
 /// Whether the call of zonal that is under way came from the C library or its loader, also where that cannot be
 /// told.
