@@ -147,16 +147,10 @@ pub(crate) fn take_as(word: &AtomicU64, found: u64, place: u64) -> Option<bool> 
     (take_from(word, found, place) || fault("mark_taken_once")).then_some(true)
 }
 
-/// The owner, in a call that stands at `place`, takes the heap from no call, or from one that is gone. Whether
-/// it has the bins.
-pub(crate) fn take_over(word: &AtomicU64, place: u64) -> bool {
-    loop {
-        // Relaxed: as above.
-        let found = word.load(Relaxed);
-        if take_from(word, found, place) {
-            return !is_closed_in(found);
-        }
-    }
+/// The owner, in a call that stands at `place`, takes the heap from no call, or from one that is gone.
+pub(crate) fn take_over(word: &AtomicU64, place: u64) {
+    // Relaxed: as above.
+    while !take_from(word, word.load(Relaxed), place) {}
 }
 
 /// The same from the call that left `found`; false where the word is another by now.

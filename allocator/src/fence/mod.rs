@@ -218,6 +218,7 @@ impl Fence {
         });
         match is_right {
             // Another free came first, and the slot was filled since: an exchange reads the newest value.
+            // ORDERING: Acquire, pairs with Release below, in that free.
             Err(bad) if bad.kind == BadKind::Overrun && freed.fetch_or(0, Acquire) & bit != 0 => {
                 return second;
             }

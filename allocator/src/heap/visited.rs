@@ -6,8 +6,9 @@
 //!
 //! | the owner                    | without its heap                                            |
 //! |------------------------------|-------------------------------------------------------------|
-//! | wants a small object         | takes it from another heap of the pool, borrowed for that;  |
-//! |                              | only where there is none left it waits                      |
+//! | wants a small object         | takes it from another heap of the pool, or a new one,       |
+//! |                              | borrowed for that; it waits only before the program would   |
+//! |                              | be told that there is no memory                             |
 //! | frees one, its own or not    | puts it into a message to itself ([`crate::remote`])        |
 //! | takes or frees a run         | asks the zone, past the runs that it keeps                  |
 //! | extends a run                | only where none that it keeps is in the way                 |

@@ -22,7 +22,7 @@ use crate::grow::HugePolicy;
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::BadPointer;
 use crate::mm::Request;
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 use crate::policy::is_in_turn;
 use crate::thp::Thp;
@@ -56,7 +56,7 @@ impl Huge {
     ) -> Result<HugeBlock, AllocError> {
         let granule = pages.machine.page_size();
         let len = request.size.checked_next_multiple_of(granule).ok_or(AllocError::TooLarge)?;
-        let exhausted = AllocError::Exhausted { node, order: 10 };
+        let exhausted = AllocError::Exhausted { node, order: Order::MAX.get() };
         let in_turn = is_in_turn(policy.policy);
         let turns = if in_turn { policy.policy } else { MemPolicy::LOCAL };
         let is_bound = !in_turn && pages.is_bound(node);
