@@ -2,15 +2,15 @@
 
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
-use crate::bound::Footing;
 use crate::lock::lock_unless;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
+use crate::policy::bound::Footing;
 use crate::policy::is_in_turn;
+use crate::policy::turns::Weights;
 use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::turns::Weights;
 use crate::window::Window;
 use crate::zone::Request;
 

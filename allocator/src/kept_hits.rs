@@ -10,13 +10,13 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use crate::bin::HeapHot;
-use crate::checked::WORD;
 use crate::class::MAX_SMALL;
 use crate::free::Remote;
 use crate::heap::Heap;
 use crate::kept_runs::MAX_PAGES;
 use crate::large::kept_pages_for;
 use crate::large_cache::LargeCache;
+use crate::misuse::checked::WORD;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::run::PageRun;

@@ -1,5 +1,5 @@
 //! Large blocks: page runs handed out as one object, from 32 KiB to 4 MiB, and the first of some smaller
-//! classes ([`crate::fence`]).
+//! classes ([`crate::misuse::fence`]).
 //!
 //! The page word of the head says `Large` with the number of pages, so that everything about the
 //! block is found with one load. Freeing swaps the word to nothing: of two frees of one block only

@@ -71,7 +71,6 @@ mod resize;
 mod slack;
 
 // Huge blocks, mapped directly or made of many pageblocks.
-mod contig;
 mod huge;
 
 // The page layer: the zones of nodes, and what they are made of.
@@ -93,31 +92,17 @@ pub mod word;
 pub mod zone;
 
 // Nodes: which one serves a request, and what is promised of it.
-mod bound;
-mod node_reclaim;
 mod policy;
-mod turns;
 
 // The whole, and what the crate above asks of it.
 mod doorbell;
 mod lookout;
 pub mod mm;
 
-// Misuse, and what finds it.
-mod check;
-mod checked;
-mod describe;
-mod fence;
-mod guard;
+// Beside it: what finds misuse, what is told of all of it.
+mod figures;
 mod misuse;
-
-// Figures and profiles.
-mod audit;
-mod numastat;
 pub mod profile;
-mod snapshot;
-mod survey;
-mod vmstat;
 
 // What all of it is written in.
 mod error;
@@ -144,17 +129,16 @@ mod pages_tests;
 pub use bin::{Found, HeapHot, Push};
 pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
-pub use describe::Place;
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;
 pub use heap::{Heap, HeapId, Patience};
 pub use holes::HolesPurged;
 pub use kept_hits::Kept;
 pub use lookout::Lookout;
-pub use misuse::{BadKind, BadPointer};
+pub use misuse::{BadKind, BadPointer, Place};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
-pub use node_reclaim::{NodeReclaimLock, NodeReclaimMode};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};
+pub use policy::{NodeReclaimLock, NodeReclaimMode};
 pub use purge::{PurgeHow, Reclaimer, is_past};
 pub use sweep::Sweep;
 pub use thp::Thp;

@@ -5,11 +5,11 @@ use core::ops::{Deref, DerefMut};
 use crossbeam_utils::CachePadded;
 use zonal_numa::NodeId;
 
-use crate::bound::FullMark;
 use crate::charge::{Budget, UNLIMITED};
+use crate::figures::numastat::Numastat;
 use crate::lock::{FutexLock, Mutex, MutexGuard};
-use crate::numastat::Numastat;
 use crate::order::{NR_ORDERS, Order};
+use crate::policy::bound::FullMark;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use crate::watermark::WatermarkFactors;

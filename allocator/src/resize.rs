@@ -5,11 +5,11 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use crate::bin::HeapHot;
-use crate::checked::WORD;
 use crate::class::{MAX_SMALL, SizeClass};
 use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
+use crate::misuse::checked::WORD;
 use crate::mm::Mm;
 use crate::pages::Pages;
 use crate::pfn::Pfn;

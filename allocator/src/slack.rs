@@ -16,9 +16,9 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
-use crate::checked::WORD;
 use crate::chunk::Cold;
 use crate::class::MAX_SMALL;
+use crate::misuse::checked::WORD;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::Relaxed;

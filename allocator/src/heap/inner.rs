@@ -4,10 +4,10 @@ use core::ptr;
 
 use zonal_stats::HeapEvents;
 
-use crate::checked::Quarantine;
 use crate::class::NR_CLASSES;
 use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
+use crate::misuse::checked::Quarantine;
 use crate::mm::Mm;
 use crate::outbox::Outbox;
 use crate::pcp::Pcp;

@@ -32,11 +32,11 @@ use crate::group::{Group, Sharing};
 use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::mm::Mm;
+use crate::policy::turns::Turns;
 use crate::profile::Countdown;
 use crate::remote::Inbox;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::turns::Turns;
 use crate::word::PageWord;
 
 pub(crate) use entered::Entered;

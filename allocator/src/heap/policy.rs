@@ -6,7 +6,7 @@ use zonal_numa::MemPolicy;
 
 use super::Heap;
 use crate::policy::is_in_turn;
-use crate::turns::Turns;
+use crate::policy::turns::Turns;
 
 impl Heap {
     /// The owner's memory policy, as last read.

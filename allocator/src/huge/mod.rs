@@ -1,4 +1,4 @@
-//! Huge blocks: mapped directly, above what the buddy core serves.
+//! Huge blocks: mapped directly, above what the buddy core serves, or rows of free pageblocks (`contig`).
 //!
 //! An index sorted by address tells what is where (`index`). Freed mappings stay for a while and are
 //! reused (`cache`); blocks that grow are moved by the system (`mremap`). Every operation is
@@ -7,6 +7,7 @@
 //! of huge pages where memory is tight.
 
 mod cache;
+mod contig;
 mod index;
 mod mremap;
 
@@ -16,7 +17,6 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use self::cache::{CACHE_BYTES, CACHE_NS};
 use self::index::{Index, Mapping, State};
-use crate::bound::Footing;
 use crate::error::AllocError;
 use crate::grow::HugePolicy;
 use crate::lock::{FutexLock, Mutex};
@@ -24,6 +24,7 @@ use crate::misuse::BadPointer;
 use crate::mm::Request;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
+use crate::policy::bound::Footing;
 use crate::policy::is_in_turn;
 use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;

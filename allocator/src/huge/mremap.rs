@@ -4,8 +4,8 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use super::Huge;
 use super::index::{Index, Mapping, State};
-use crate::bound::Footing;
 use crate::pages::Pages;
+use crate::policy::bound::Footing;
 use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 

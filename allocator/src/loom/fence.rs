@@ -17,8 +17,8 @@ use zonal_numa::{Machine, NodeId, PAGE_SIZE, Span};
 
 use super::{check, reached};
 use crate::class::SizeClass;
-use crate::fence::Fence;
 use crate::misuse::BadKind;
+use crate::misuse::fence::Fence;
 
 const KEY: u64 = 0x8123_4567_89ab_cdef | 0x8080_8080_8080_8080;
 

@@ -12,22 +12,22 @@ use core::ptr;
 use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
-use crate::checked;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
-use crate::fence::Fence;
+use crate::figures::vmstat::Vmstat;
 use crate::flight::Flight;
 use crate::gate::Barrier;
-use crate::guard::Guards;
 use crate::heap::{Heap, HeapId};
 use crate::huge::Huge;
 use crate::meta::{self, Meta};
-use crate::node_reclaim::NodeReclaimMode;
+use crate::misuse::checked;
+use crate::misuse::fence::Fence;
+use crate::misuse::guard::Guards;
 use crate::pages::{PageConfig, Pages};
+use crate::policy::NodeReclaimMode;
 use crate::policy::Placing;
 use crate::registry::Registry;
 use crate::thp::Density;
-use crate::vmstat::Vmstat;
 
 pub(crate) use alloc::PAGEBLOCK_BYTES;
 pub use alloc::{Attempt, Block, MAX_ALIGN, Request};
@@ -82,7 +82,7 @@ pub struct Mm {
     shuffle: bool,
     slack: bool,
     checked: bool,
-    /// See [`crate::checked`].
+    /// See [`crate::misuse::checked`].
     key: u64,
     guards: Guards,
     fence: Fence,

@@ -3,7 +3,7 @@
 use zonal_numa::{MAX_NODES, NodeMask};
 
 use crate::charge::UNLIMITED;
-use crate::node_reclaim::NodeReclaimMode;
+use crate::policy::NodeReclaimMode;
 use crate::thp::Thp;
 use crate::watermark::WatermarkFactors;
 

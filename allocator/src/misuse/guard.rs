@@ -11,7 +11,7 @@
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE, Span};
 
 use crate::class::SizeClass;
-use crate::describe::Place;
+use crate::misuse::Place;
 use crate::mm::Mm;
 use crate::pfn::Pfn;
 use crate::sync::atomic::AtomicU32;

@@ -11,7 +11,7 @@
 //! request misses, too: a small program, or the test of one function, is checked in whole. Later, it
 //! is one miss in so many ([`crate::Config::fence`]), of smaller objects. Hits know nothing of it, and a
 //! free of such an object misses, since it lies outside of all sections. An object
-//! has the seal of a checked block ([`crate::checked`]), and what was freed is filled with a key that
+//! has the seal of a checked block ([`crate::misuse::checked`]), and what was freed is filled with a key that
 //! is no address. When a slot is used again, and at the end of the process, each byte that differs was
 //! written by a program that had no right to.
 //!
@@ -50,10 +50,10 @@ use core::ptr::{self, NonNull};
 use zonal_numa::{Machine, NodeId, PAGE_SIZE};
 
 use self::turns::Turns;
-use crate::checked::{Extent, WORD};
 use crate::class::{NR_CLASSES, SizeClass};
 use crate::fault::{fault, weakened_by};
 use crate::lock::{FutexLock, Mutex};
+use crate::misuse::checked::{Extent, WORD};
 use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};

@@ -1,4 +1,16 @@
-//! What a wrong pointer turned out to be.
+//! Misuse: what a wrong pointer turned out to be, and what finds it.
+//!
+//! [`check`] tries what lies in bins against the bitmaps, [`fence`] has a few small objects apart, [`checked`] has
+//! all blocks with a seal, and [`guard`] closes the pages behind them. [`describe`] says what stands at an address.
+//! What a hit and a slow path meet anyway they tell themselves.
+
+mod check;
+pub(crate) mod checked;
+mod describe;
+pub(crate) mod fence;
+pub(crate) mod guard;
+
+pub use self::describe::Place;
 
 /// A pointer that is no live block of ours, handed to `free` or one of its relatives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

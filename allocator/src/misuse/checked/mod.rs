@@ -18,7 +18,7 @@
 //! slabs are cleared for that.
 //!
 //! Large blocks and slabs end in a page that nobody can touch, where the system allows it
-//! ([`crate::guard`]).
+//! ([`crate::misuse::guard`]).
 
 mod quarantine;
 mod seal;

@@ -13,8 +13,8 @@ use zonal_numa::{Errno, MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 use crate::heap::Heap;
 use crate::mm::Mm;
 use crate::pages::{Pages, Placement};
+use crate::policy::turns::{Turns, Weights};
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::turns::{Turns, Weights};
 
 /// The policy of an instance.
 #[derive(Debug)]
