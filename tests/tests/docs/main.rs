@@ -4,6 +4,7 @@
 mod blocks;
 mod examples;
 mod forms;
+mod paths;
 mod scratch;
 mod settings;
 
@@ -70,11 +71,12 @@ fn every_block_names_its_language() {
     }
 }
 
-/// Links between the documents, and from them to files of the repository; to a place in a document,
-/// if they name one.
+/// Links between the documents, those of the benches too, and from them to files of the repository; to a place
+/// in a document, if they name one.
 #[test]
 fn every_link_leads_somewhere() {
-    for document in documents() {
+    let benches = ["benches/README.md", "benches/TRIED.md"].map(|page| root().join(page));
+    for document in documents().into_iter().chain(benches) {
         let text = fs::read_to_string(&document).unwrap_or_default();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let (path, place) = link.split_once('#').unwrap_or((link, ""));
