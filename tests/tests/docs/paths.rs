@@ -36,8 +36,7 @@ fn named(line: &str) -> impl Iterator<Item = &str> {
 /// Whether there is such a file: from the root of the repository, of the crate or its source, or beside `from`.
 fn is_there(path: &str, from: &Path, root: &Path) -> bool {
     let below = from.strip_prefix(root).unwrap_or(from);
-    let of_crate =
-        root.join(below.components().next().map_or("".as_ref(), |first| first.as_os_str()));
+    let of_crate = root.join(below.iter().next().unwrap_or_default());
     let beside = from.parent().unwrap_or(root);
     let places = [root, &of_crate, &of_crate.join("src"), beside, &from.with_extension("")];
     places.iter().any(|place| place.join(path).exists())
