@@ -63,8 +63,8 @@ impl Mm {
         deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
     }
 
-    /// Gives the calling thread's caches back, bins too, and what threads left for each other, until `deadline_ns` if there is one. Returns the
-    /// pages that went back.
+    /// Gives the calling thread's caches back, bins too, and what threads left for each other, until
+    /// `deadline_ns` if there is one. Returns the pages that went back.
     ///
     /// # Safety
     /// The calling thread owns `own`.

@@ -31,8 +31,9 @@ int zonal_stats_print(int fd, int format);
 size_t zonal_reclaim(size_t bytes);
 
 /* Starts a heap profile of what is allocated from now on: one sample in `rate` bytes on average, the
- * configured rate (512 KiB) if 0; more than 16 MiB count as 16 MiB. What an earlier profile found is forgotten; one that
- * runs goes on as it is. 0, or -1 with errno: ENOMEM, or EBUSY while another thread starts or stops one. */
+ * configured rate (512 KiB) if 0; more than 16 MiB count as 16 MiB. What an earlier profile found is
+ * forgotten; one that runs goes on as it is. 0, or -1 with errno: ENOMEM, or EBUSY while another thread
+ * starts or stops one. */
 int zonal_profile_start(size_t rate);
 
 /* Stops it, if one runs; what it found can still be written. 0, or -1 with errno: EBUSY as above. */

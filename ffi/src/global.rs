@@ -8,9 +8,9 @@ use crate::hot;
 
 /// zonal as the allocator of a Rust program: set it as `#[global_allocator]`.
 ///
-/// All values of it are the same allocator, which is made by the first allocation and reads `ZONAL_CONF` then. C code in
-/// the program keeps the C library's `malloc`. Without memory the answer is null, which Rust's collections turn into an
-/// abort or `TryReserveError`.
+/// All values of it are the same allocator, which is made by the first allocation and reads `ZONAL_CONF`
+/// then. C code in the program keeps the C library's `malloc`. Without memory the answer is null, which
+/// Rust's collections turn into an abort or `TryReserveError`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Zonal;
 

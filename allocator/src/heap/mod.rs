@@ -113,8 +113,8 @@ const _: () = assert!(
 );
 
 // SAFETY: `hot`, `detour`, `policy`, `strays`, `asked`, `turns`, `countdown`, `misses`, `noted`,
-// `signals` and `slow_place` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to the holder of the
-// registry lock; the rest is atomic or immutable.
+// `signals` and `slow_place` are the owner's, `inner` belongs to whoever is inside the gate, `next_dead` to
+// the holder of the registry lock; the rest is atomic or immutable.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}

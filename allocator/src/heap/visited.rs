@@ -20,8 +20,9 @@
 //! An object of a borrowed heap is like one that another thread gave away: when it is freed, it lies
 //! in the bin of who frees it, or goes to that heap's inbox. A heap is borrowed for one request, so there
 //! are no more of them than threads are at such a request at one time, and the same serve again and
-//! again. It goes back as it is: who drains the heaps of ended threads takes what it holds. (A jump out of a signal handler waits for the
-//! end of that, or a heap would be nobody's: `ffi/src/jump`. By other ways than `longjmp` it is lost.)
+//! again. It goes back as it is: who drains the heaps of ended threads takes what it holds. (A jump out of a
+//! signal handler waits for the end of that, or a heap would be nobody's: `ffi/src/jump`. By other ways than
+//! `longjmp` it is lost.)
 
 use core::ptr::NonNull;
 

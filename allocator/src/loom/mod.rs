@@ -29,9 +29,9 @@
 //! the middle of another one.) `tests/c/storm.c` and
 //! `tests/c/jumps.c` interrupt real threads everywhere, some hundred thousand times.
 //!
-//! Nor the membarrier: loom sees a fence on both sides of the gate, and what it means for marks as a lock. That the call is as strong as
-//! that is the kernel's promise (see [`crate::gate`]); `tests/c/fork.c` and `handoff.c` rely on it
-//! with real threads.
+//! Nor the membarrier: loom sees a fence on both sides of the gate, and what it means for marks as a lock.
+//! That the call is as strong as that is the kernel's promise (see [`crate::gate`]); `tests/c/fork.c` and
+//! `handoff.c` rely on it with real threads.
 //!
 //! A model that never came into the situation it is about proves nothing, and neither does one that
 //! no fault can break. So each counts the situations it claims to cover and fails if one was never

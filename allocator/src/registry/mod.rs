@@ -88,8 +88,8 @@ impl Registry {
     }
 
     /// Gives a heap that was just made a number, by which all find it from here on; false when there is
-    /// none, nor memory for the table. The lock is held for a few stores: nobody waits for it while the system is asked,
-    /// or pages are touched for the first time.
+    /// none, nor memory for the table. The lock is held for a few stores: nobody waits for it while the
+    /// system is asked, or pages are touched for the first time.
     ///
     /// # Safety
     /// Nobody else knows of `heap`, which [`Heap::init`] made.

@@ -109,8 +109,9 @@ fn sample(countdown: &Countdown, object: NonNull<u8>, size: usize) {
 }
 
 /// Starts a profile of what is allocated from now on, one sample in `rate` bytes on average, more than 16 MiB
-/// count as 16 MiB; the configured rate if 0. What an earlier one found is forgotten. True if it runs; else false with errno:
-/// `ENOMEM`, or `EBUSY` while another thread starts or stops one. One that runs already goes on as it is.
+/// count as 16 MiB; the configured rate if 0. What an earlier one found is forgotten. True if it runs; else
+/// false with errno: `ENOMEM`, or `EBUSY` while another thread starts or stops one. One that runs already
+/// goes on as it is.
 pub fn start(rate: usize) -> bool {
     if init::mm().is_none() {
         // A program's first call: the core comes with an allocation.

@@ -12,10 +12,9 @@
 //!
 //! Every entry marks the heap in `current` with the place of its stack frame, and takes the mark away
 //! when it is done, so a signal handler that interrupts zonal on its own thread finds a marked heap and
-//! does not touch it, half-changed as it may be. A hit so stores nothing here: two stores less than
-//! with a `current` that is taken away and put back were 10 % of a load that allocates and frees
-//! small objects. The mark of a thread that sleeps may say that its bins are closed: then hits miss, and the
-//! call opens them inside the gate (`allocator/src/mark.rs`).
+//! does not touch it, half-changed as it may be. A hit so stores nothing here: to take `current` away and put
+//! it back would be two stores. The mark of a thread that sleeps may say that its bins are closed: then hits
+//! miss, and the call opens them inside the gate (`allocator/src/mark.rs`).
 //!
 //! `thread_local!` costs a call of `__tls_get_addr` in a shared library, and its destructors call
 //! `calloc`. Here the variable is a symbol of our own, made and read in assembly: one load of its
