@@ -21,6 +21,7 @@
 //! | `kmem_cache`, slab, partial list           | [`class`], `slab`, `refill`             |
 //! | `kmem_cache_node`: partial slabs of a node | `commons`                               |
 //! | `drain_all_pages`                          | `Mm::drain_all` in `drain`              |
+//! | kswapd, its wait queue                     | the *keeper*: `doorbell`, `lookout`     |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`     | `Mm::snapshot`, [`zonal_stats`]         |
 //! | page allocator fallback order              | `zonal_numa::Topology::zonelist`        |
 //! | page_owner: who allocated what             | [`profile`], sampled                    |
@@ -54,7 +55,6 @@ mod slab;
 // Heaps together: who has which, who visits them, what ended threads leave.
 mod commons;
 mod dead;
-mod fork;
 mod registry;
 mod sweep;
 mod visit;
@@ -77,7 +77,6 @@ mod huge;
 mod buddy;
 mod charge;
 mod chunk;
-mod grow;
 mod holes;
 mod node;
 mod pagemap;

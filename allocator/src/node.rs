@@ -70,7 +70,7 @@ impl Node {
 
     /// The zone lock itself, for fork.
     pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: only `fork.rs` uses it, and pairs every acquire with a release or a reinit.
+        // SAFETY: only `pages/fork.rs` uses it, and pairs every acquire with a release or a reinit.
         unsafe { self.zone.raw() }
     }
 

@@ -177,7 +177,7 @@ impl NodeCache {
 
     /// The lock itself, for fork.
     pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: only `fork.rs` takes it by this, and pairs every acquire with a release or a reinit;
+        // SAFETY: only `pages/fork.rs` takes it by this, and pairs every acquire with a release or a reinit;
         // others look at its figures.
         unsafe { self.shared.raw() }
     }

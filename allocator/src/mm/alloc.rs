@@ -7,12 +7,12 @@ use zonal_numa::{NodeId, PAGE_SIZE};
 use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::error::AllocError;
-use crate::grow::HugePolicy;
 use crate::heap::Heap;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::misuse::fence::{self, Fence};
 use crate::order::PAGEBLOCK_PAGES;
+use crate::pages::grow::HugePolicy;
 use crate::refill::Refilled;
 use crate::watermark::WatermarkLevel;
 

@@ -7,7 +7,7 @@
 //!                   window lock: commit the section's next step, or add a section
 //!                        | zone lock: Zone::online
 //!                        '---> again
-//!   free_run -----> zone lock: Zone::free        purge -> `purge`         fork -> `fork`
+//!   free_run -----> zone lock: Zone::free        purge -> `crate::purge`  fork -> `fork`
 //! ```
 //!
 //! Lock order: node caches -> window -> zones, each by node number. No system call under a zone lock.
@@ -17,6 +17,8 @@
 
 mod charging;
 mod config;
+mod fork;
+pub(crate) mod grow;
 mod holes;
 mod lruvec;
 mod rmqueue;

@@ -6,8 +6,8 @@ use zonal_numa::NodeId;
 
 use super::Pages;
 use crate::error::AllocError;
-use crate::grow::Growth;
 use crate::order::Order;
+use crate::pages::grow::Growth;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
