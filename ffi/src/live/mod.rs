@@ -178,10 +178,10 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
     let is_due = elapsed >= UNASKED_NS.max(cost.saturating_mul(UNASKED_SHARE))
         || ((is_changed || (page.is_asked() && elapsed >= ASKED_NS))
             && credit(elapsed) >= cost.min(MOST_CREDIT_NS));
-    // ORDERING: Acquire, pairs with Release below: the scratch is whole.
     let is_time = is_due || is_early || occasion == Occasion::Parting;
     let until = if is_time { 0 } else { calls.saturating_add(CALLS_PER_REFUSAL) };
     REFUSED_UNTIL.store(until, Relaxed);
+    // ORDERING: Acquire, pairs with Release below: the scratch is whole.
     if is_time && BUSY.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
         if is_own(page) {
             publish(mm, own, page, now);
