@@ -86,6 +86,7 @@ fn code_without_any_information_is_walked_by_the_frame_pointer() {
 #[test]
 fn a_signal_handler_sees_what_it_interrupted() {
     use core::sync::atomic::AtomicUsize;
+    use core::sync::atomic::Ordering::Relaxed;
     static FOUND: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn handler(_: i32) {
         let mut frames = [0; MAX_DEPTH];

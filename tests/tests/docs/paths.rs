@@ -33,13 +33,12 @@ fn named(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether there is such a file: from the root of the repository, of the crate or its source, or beside `from`.
+/// Whether there is such a file: beside `from` or below it, or from a folder above, as far as the root, or its `src`.
 fn is_there(path: &str, from: &Path, root: &Path) -> bool {
-    let below = from.strip_prefix(root).unwrap_or(from);
-    let of_crate = root.join(below.iter().next().unwrap_or_default());
-    let beside = from.parent().unwrap_or(root);
-    let places = [root, &of_crate, &of_crate.join("src"), beside, &from.with_extension("")];
-    places.iter().any(|place| place.join(path).exists())
+    let mut above = from.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    let below = from.with_extension("").join(path);
+    below.exists()
+        || above.any(|folder| folder.join(path).exists() || folder.join("src").join(path).exists())
 }
 
 #[test]
