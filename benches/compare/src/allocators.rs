@@ -58,6 +58,7 @@ const FOLDERS: [&str; 5] = [
 
 /// Finds, builds and checks those asked for; says what is left out and why.
 pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
+    let is_run = !options.list && options.from.is_none();
     let wanted = |name: &str, by_default: bool| match options.allocators.as_slice() {
         [] => by_default,
         names => names.iter().any(|n| n == name),
@@ -70,7 +71,7 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         found.push(parse_also(also)?);
     }
     for (name, _) in CRATES.into_iter().filter(|&(name, unasked)| wanted(name, unasked)) {
-        if !options.no_build && !options.list {
+        if !options.no_build && is_run {
             build(&format!("peer-{name}"));
         }
         let file = format!("libpeer_{}.so", name.replace('-', "_"));
@@ -97,18 +98,20 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         let plain = plain(name, PathBuf::new());
         found.push(Allocator { library: None, rust_only: true, ..plain });
     }
-    if !options.no_build && !options.list {
+    if !options.no_build && is_run {
         let own = found.iter().map(|allocator| allocator.name.as_str());
         RUST.into_iter().filter(|name| own.clone().any(|own| own == *name)).for_each(build_rust);
         build_rust("system");
     }
-    found.retain(|allocator| match bench.serves(allocator) {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("without {}: {error}", allocator.name);
-            false
-        }
-    });
+    if is_run {
+        found.retain(|allocator| match bench.serves(allocator) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("without {}: {error}", allocator.name);
+                false
+            }
+        });
+    }
     Ok(found)
 }
 

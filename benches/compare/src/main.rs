@@ -59,6 +59,9 @@ pub struct Options {
     /// Name of the files written to benches/results/
     #[arg(long)]
     name: Option<String>,
+    /// Run nothing: tables and picture from the samples of an earlier run, results/NAME.csv
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    from: Option<String>,
     /// Print the rows and the allocators, and run nothing
     #[arg(long)]
     list: bool,
@@ -82,27 +85,33 @@ fn home() -> &'static Path {
 fn compare(options: &Options) -> io::Result<()> {
     let bench = Bench::new()?;
     let rows = rows::select(options, &bench);
-    let allocators = allocators::select(options, &bench)?;
+    let mut allocators = allocators::select(options, &bench)?;
     if options.list {
         for row in &rows {
             println!("{}", row.name);
         }
         return Ok(());
     }
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
-    let samples = measure(&bench, &rows, &allocators, rounds, options.scale);
-
     let results = home().join("results");
     std::fs::create_dir_all(&results)?;
-    let name = options.name.as_deref().unwrap_or(if options.quick { "quick" } else { "full" });
+    let name = options.from.as_deref().or(options.name.as_deref());
+    let name = name.unwrap_or(if options.quick { "quick" } else { "full" });
+    let raw = results.join(format!("{name}.csv"));
+    let samples = if options.from.is_some() {
+        let samples: Vec<Sample> =
+            csv::Reader::from_path(&raw)?.deserialize().collect::<Result<_, _>>()?;
+        allocators.retain(|a| samples.iter().any(|sample| sample.allocator == a.name));
+        samples
+    } else {
+        let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
+        let samples = measure(&bench, &rows, &allocators, rounds, options.scale);
+        let mut writer = csv::Writer::from_path(&raw)?;
+        samples.iter().try_for_each(|sample| writer.serialize(sample))?;
+        writer.flush()?;
+        samples
+    };
     let summary = stats::summarise(&rows, &allocators, &samples, &options.base);
     table::print(&summary);
-    let raw = results.join(format!("{name}.csv"));
-    let mut writer = csv::Writer::from_path(&raw)?;
-    for sample in &samples {
-        writer.serialize(sample)?;
-    }
-    writer.flush()?;
     let picture = results.join(format!("{name}.svg"));
     plot::draw(&summary, &picture).map_err(|error| io::Error::other(error.to_string()))?;
     println!("\nwritten: {} and {}", raw.display(), picture.display());

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::allocators::Allocator;
 use crate::programs::Program;
@@ -18,7 +18,7 @@ use crate::rows::{Kind, Row};
 const IDLE_MS: u64 = 1200;
 
 /// What one run took.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
     pub row: String,
     pub allocator: String,
