@@ -108,7 +108,13 @@ impl Mm {
         self.drain_huge_until(None)
     }
 
-    /// The same until `deadline_ns`, if there is one.
+    /// Unmaps about `goal_bytes` of them, the oldest first. Returns the bytes, by what the kernel had of them if it
+    /// is to be asked and answers.
+    pub fn trim_huge(&self, goal_bytes: usize, asks_kernel: bool) -> usize {
+        self.huge().trim(self.pages(), goal_bytes, asks_kernel)
+    }
+
+    /// All of them as far as it goes until `deadline_ns`, if there is one.
     pub fn drain_huge_until(&self, deadline_ns: Option<u64>) -> usize {
         self.huge().drain(self.pages(), || !self.is_over(deadline_ns))
     }

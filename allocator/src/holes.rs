@@ -15,7 +15,7 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use crate::class::SizeClass;
 use crate::heap::Entered;
-use crate::purge::{PurgeHow, Reclaimer};
+use crate::purge::PurgeHow;
 use crate::slab::Slab;
 
 /// Ranges given to one call.
@@ -27,7 +27,7 @@ struct Batch {
     owners: [(*mut Slab, u16, u8); BATCH],
     nr: usize,
     nr_pages: usize,
-    by: Reclaimer,
+    how: PurgeHow,
 }
 
 /// What a purge of holes did.
@@ -51,7 +51,7 @@ impl Entered<'_> {
             owners: [(core::ptr::null_mut(), 0, 0); BATCH],
             nr: 0,
             nr_pages: 0,
-            by: how.by,
+            how,
         };
         if goal_pages == 0 {
             return HolesPurged { is_partial: true, ..done };
@@ -139,7 +139,9 @@ impl Entered<'_> {
             return;
         }
         let pages = self.heap().mm().pages();
-        let gone = pages.purge_spans(&batch.spans[..batch.nr]);
+        let spans = &batch.spans[..batch.nr];
+        let (gone, nr_held) = pages.purge_counted(spans, batch.how.asks_kernel);
+        let mut nr_gone = 0;
         for (i, &(slab, run, holing)) in batch.owners[..batch.nr].iter().enumerate() {
             // SAFETY: the slab is live while we are inside the gate.
             let slab = unsafe { &mut *slab };
@@ -150,9 +152,10 @@ impl Entered<'_> {
                 continue;
             }
             let nr_pages = slab.add_holes(run, holing);
-            pages.note_holes(slab.head(), nr_pages, batch.by);
-            done.nr_pages += nr_pages;
+            pages.note_holes(slab.head(), nr_pages, batch.how.by);
+            nr_gone += nr_pages;
         }
+        done.nr_pages += nr_held.unwrap_or(nr_gone);
         (batch.nr, batch.nr_pages) = (0, 0);
     }
 }

@@ -127,8 +127,9 @@ pub fn trim() -> usize {
 }
 
 /// Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes given
-/// back, which may be more or less; memory that was handed out and freed counts also where the program never
-/// touched it. It waits for threads that are inside the allocator just then.
+/// back, which may be more or less. The kernel is asked (`mincore`) what it has of what goes, so that memory that
+/// was never touched does not count. Where it does not say, or a seccomp filter came after the start, which may
+/// kill who asks, it does count. It waits for threads that are inside the allocator just then.
 pub fn reclaim(bytes: usize) -> usize {
     slow::inspect(|mm, own| zonal_reclaim::trim(mm, own, bytes)).unwrap_or(0)
 }

@@ -291,7 +291,8 @@ pub unsafe fn free(heap: NonNull<Heap>, block: NonNull<u8>) -> Result<(), BadPoi
 }
 
 /// Gives back to the system all that no live block needs, until `goal_bytes` are back. Returns the
-/// bytes that went back.
+/// bytes that went back: what the kernel had of it, unless a seccomp filter that came after the start may kill who
+/// asks, or the kernel does not say.
 pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> usize {
     mm.drain_bins(own);
     mm.drain_all(own);
@@ -299,20 +300,17 @@ pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> u
         // SAFETY: `own` is the calling thread's heap.
         unsafe { mm.drain_own(own, Patience::Wait, None) };
     }
-    let mut bytes = mm.drain_huge();
+    let how = PurgeHow { asks_kernel: !mm.machine().is_confined_since_start(), ..PurgeHow::ALL };
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);
-    bytes += mm.purge_holes(
-        own,
-        Patience::Wait,
-        PurgeHow::ALL,
-        goal_pages.saturating_sub(bytes / PAGE_SIZE),
-    ) * PAGE_SIZE;
+    let mut bytes = mm.trim_huge(goal_bytes, how.asks_kernel);
+    let left = goal_pages.saturating_sub(bytes / PAGE_SIZE);
+    bytes += mm.purge_holes(own, Patience::Wait, how, left) * PAGE_SIZE;
     for node in mm.machine().topology().nodes_online().iter() {
         let left = goal_pages.saturating_sub(bytes / PAGE_SIZE);
         if left == 0 {
             break;
         }
-        bytes += mm.pages().purge(node, left, PurgeHow::ALL) * PAGE_SIZE;
+        bytes += mm.pages().purge(node, left, how) * PAGE_SIZE;
     }
     bytes
 }

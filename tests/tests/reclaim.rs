@@ -123,6 +123,20 @@ fn a_churning_program_completes_in_a_group() {
     }
 }
 
+/// Against what the kernel says is resident. Nothing goes by itself meanwhile.
+#[test]
+fn a_trim_says_what_went() {
+    if is_zonal() {
+        for conf in ["purge:off", "purge:off,thp:never"] {
+            let run = Program::c("told.c").env("ZONAL_CONF", conf).run();
+            if run.code() == Some(77) {
+                return skipped("the kernel does not say what is resident");
+            }
+            run.success().quiet();
+        }
+    }
+}
+
 #[test]
 fn over_the_soft_limit_there_is_one_line() {
     if !is_zonal() {

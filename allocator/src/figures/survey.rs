@@ -233,24 +233,12 @@ impl Survey<'_> {
     /// Pages of the span that the kernel holds in memory; 0 without asking. A kernel that does not
     /// answer is not asked again.
     fn resident(&mut self, span: Span) -> usize {
-        let os_page = self.pages.machine.page_size();
-        let mut found = 0;
-        let mut rest = Span::EMPTY;
-        if self.ask_kernel {
-            rest = span;
+        if !self.ask_kernel {
+            return 0;
         }
-        while !rest.is_empty() {
-            let mut bits = [0; PAGEBLOCK_PAGES];
-            let (part, after) = rest.split_at(PAGEBLOCK_PAGES * PAGE_SIZE);
-            rest = after;
-            let bits = &mut bits[..part.len().div_ceil(os_page)];
-            if self.pages.machine.resident(part, bits).is_err() {
-                self.ask_kernel = false;
-                return 0;
-            }
-            found += bits.iter().filter(|&bit| bit & 1 != 0).count() * (os_page / PAGE_SIZE);
-        }
-        found
+        let found = self.pages.nr_resident(span);
+        self.ask_kernel = found.is_some();
+        found.unwrap_or(0)
     }
 }
 

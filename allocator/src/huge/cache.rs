@@ -11,6 +11,7 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use super::index::{Index, Mapping, State};
 use super::{Huge, unmap};
+use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Pages;
 use crate::watermark::WatermarkLevel;
 
@@ -36,7 +37,7 @@ impl Huge {
                 oldest = oldest.min(*since);
             }
         }
-        let bytes = if is_old(oldest) { self.evict(pages, |_, since| is_old(since)) } else { 0 };
+        let bytes = if is_old(oldest) { self.evict(pages, &|_, since| is_old(since)) } else { 0 };
         let mut index = self.index.lock();
         index.peak_bytes = index.live_bytes + index.cached_bytes;
         bytes
@@ -44,35 +45,55 @@ impl Huge {
 
     /// Unmaps all cached mappings, as long as it may; returns the bytes.
     pub(crate) fn drain(&self, pages: &Pages, may_go_on: impl Fn() -> bool) -> usize {
-        self.evict(pages, |_, _| may_go_on())
+        self.evict(pages, &|_, _| may_go_on())
+    }
+
+    /// Unmaps cached mappings, the oldest first, until about `goal` bytes are gone: of a longer one its end.
+    /// Returns the bytes, counted by what the kernel had of them if it is to be asked and answers.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trim(&self, pages: &Pages, goal: usize, asks_kernel: bool) -> usize {
+        let mut bytes = 0;
+        while bytes < goal {
+            let Some(mapping) = self.take_oldest(goal - bytes, &|_, _| true) else { break };
+            let nr_held = if asks_kernel { pages.nr_resident(mapping.span) } else { None };
+            bytes += nr_held.map_or(mapping.span.len(), |nr_pages| nr_pages * PAGE_SIZE);
+            unmap(pages, mapping);
+        }
+        bytes
     }
 
     /// Unmaps cached mappings, the oldest first, that would make for a new peak.
     pub(super) fn keep_to_peak(&self, pages: &Pages) {
-        self.evict(pages, |index, _| index.live_bytes + index.cached_bytes > index.peak_bytes);
+        self.evict(pages, &|index, _| index.live_bytes + index.cached_bytes > index.peak_bytes);
     }
 
     /// Unmaps the oldest cached mapping as long as `may_go`, which gets the time that it was freed.
-    fn evict(&self, pages: &Pages, may_go: impl Fn(&Index, u64) -> bool) -> usize {
+    #[inline(never)]
+    fn evict(&self, pages: &Pages, may_go: &dyn Fn(&Index, u64) -> bool) -> usize {
         let mut bytes = 0;
-        loop {
-            let mut index = self.index.lock();
-            if index.cached_bytes == 0 {
-                return bytes;
-            }
-            let times = index.items_mut().iter().enumerate().filter_map(|(i, m)| match m.state {
-                State::Cached(since) => Some((since, i)),
-                State::Live => None,
-            });
-            let Some((_, i)) = times.min().filter(|&(since, _)| may_go(&index, since)) else {
-                return bytes;
-            };
-            let mapping = index.remove(i);
-            index.cached_bytes -= mapping.span.len();
-            drop(index);
+        while let Some(mapping) = self.take_oldest(usize::MAX, may_go) {
             bytes += mapping.span.len();
             unmap(pages, mapping);
         }
+        bytes
+    }
+
+    /// Takes out the oldest cached mapping if it `may_go`, of one longer than `most` bytes its end.
+    #[inline(never)]
+    fn take_oldest(&self, most: usize, may_go: &dyn Fn(&Index, u64) -> bool) -> Option<Mapping> {
+        let mut index = self.index.lock();
+        if index.cached_bytes == 0 {
+            return None;
+        }
+        let times = index.items_mut().iter().enumerate().filter_map(|(i, m)| match m.state {
+            State::Cached(since) => Some((since, i)),
+            State::Live => None,
+        });
+        let (_, i) = times.min().filter(|&(since, _)| may_go(&index, since))?;
+        let mapping = index.take_end(i, most);
+        index.cached_bytes -= mapping.span.len();
+        Some(mapping)
     }
 
     /// A cached mapping for a request of `len` bytes, extended if none is large enough.
@@ -159,6 +180,21 @@ impl Index {
         self.items_mut()[i].span = span;
         self.make_live(i);
         Some((i, span))
+    }
+
+    /// Takes item `i` out, or of a longer one the last `len` bytes and what is left of the huge page in which they
+    /// begin.
+    fn take_end(&mut self, i: usize, len: usize) -> Mapping {
+        let whole = self.items_mut()[i];
+        let huge_page = PAGEBLOCK_PAGES * PAGE_SIZE;
+        let cut = whole.span.end().saturating_sub(len) / huge_page * huge_page;
+        // Less than a huge page is not worth keeping.
+        if cut < whole.span.addr() + huge_page {
+            return self.remove(i);
+        }
+        let (front, end) = whole.span.split_at(cut - whole.span.addr());
+        self.items_mut()[i].span = front;
+        Mapping { span: end, ..whole }
     }
 
     /// Marks item `i` as cached since `now`, one with cached neighbours that it touches.

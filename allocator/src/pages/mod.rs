@@ -21,6 +21,7 @@ mod fork;
 pub(crate) mod grow;
 mod holes;
 mod lruvec;
+mod resident;
 mod rmqueue;
 mod shares;
 

@@ -41,6 +41,9 @@ pub struct PurgeHow {
     pub by: Reclaimer,
     /// When a search through heaps stops, though there is more; none to see all.
     pub deadline_ns: Option<u64>,
+    /// What went counts by what the kernel had of it, which costs a call for each range; otherwise by the accounts,
+    /// in which pages that nobody touched since they were handed out are resident.
+    pub asks_kernel: bool,
 }
 
 impl PurgeHow {
@@ -52,6 +55,7 @@ impl PurgeHow {
         looks: usize::MAX,
         by: Reclaimer::Direct,
         deadline_ns: None,
+        asks_kernel: false,
     };
 
     /// Whether what was last used in `generation` is old enough.
@@ -89,12 +93,9 @@ impl Pages {
             let mut batch = Batch::new();
             let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
             if batch.nr_blocks > 0 {
-                let purged = self.purge_batch(home, &batch, how.by);
-                done += purged;
                 // Locked or forbidden, and so probably all the rest.
-                if purged == 0 {
-                    break;
-                }
+                let Some(purged) = self.purge_batch(home, &batch, how) else { break };
+                done += purged;
             }
             if batch.to_hole.is_some_and(|index| self.hole_section(index)) {
                 search = Search::Pageblocks;
@@ -108,25 +109,42 @@ impl Pages {
         done
     }
 
-    /// Purges what the batch holds and puts it back. Returns the pages given back.
-    fn purge_batch(&self, home: &Node, batch: &Batch, by: Reclaimer) -> usize {
-        let gone = self.purge_spans(&batch.spans[..batch.nr_spans]);
+    /// Purges what the batch holds and puts it back. Returns the pages given back; none where the system refused
+    /// all.
+    fn purge_batch(&self, home: &Node, batch: &Batch, how: PurgeHow) -> Option<usize> {
+        let (gone, nr_held) = self.purge_counted(&batch.spans[..batch.nr_spans], how.asks_kernel);
         let env = self.env(home);
         let mut zone = home.lock();
         let mut purged = 0;
         for &(pfn, span) in &batch.blocks[..batch.nr_blocks] {
             let state =
-                if gone & 1 << span == 0 { Isolated::Refused } else { Isolated::Purged(by) };
+                if gone & 1 << span == 0 { Isolated::Refused } else { Isolated::Purged(how.by) };
             let nr_pages = zone.putback(&env, pfn, state);
             purged += if state == Isolated::Refused { 0 } else { nr_pages };
         }
         probe::mm_page_purge(zone.node.index(), purged, gone.count_ones() as usize);
-        purged
+        (gone != 0).then(|| nr_held.unwrap_or(purged))
+    }
+
+    /// Purges up to 64 spans, as below; says also how many pages the kernel had of those that are gone, where it is
+    /// to be asked and answers.
+    #[inline(never)]
+    pub(crate) fn purge_counted(&self, spans: &[Span], asks_kernel: bool) -> (u64, Option<usize>) {
+        let mut held = [0; BATCH];
+        let mut ask = |(held, &span): (&mut usize, &Span)| {
+            let nr_pages = self.nr_resident(span);
+            *held = nr_pages.unwrap_or(0);
+            nr_pages.is_some()
+        };
+        let is_known = asks_kernel && held.iter_mut().zip(spans).all(&mut ask);
+        let gone = self.purge_spans(spans);
+        let of_gone = (0..spans.len()).filter(|i| gone & 1 << i != 0).map(|i| held[i]);
+        (gone, is_known.then(|| of_gone.sum()))
     }
 
     /// Purges up to 64 spans and says which are gone, one bit each. One that is locked does not
     /// keep the others; any other refusal is meant for all.
-    pub(crate) fn purge_spans(&self, spans: &[Span]) -> u64 {
+    fn purge_spans(&self, spans: &[Span]) -> u64 {
         debug_assert!(spans.len() <= BATCH);
         spans.iter().for_each(|&span| self.split_ends(span));
         let mut gone = 0;

@@ -195,15 +195,66 @@ fn what_another_thread_holds_is_reached_before_giving_up() {
 fn trim_tells_what_it_gave_back() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
-    for block in blocks {
-        give(heap, block);
+    let fill = |size: usize| {
+        let blocks: Vec<_> = (0..(50 << 20) / size).map(|_| take(heap, size).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        mm.pages().charged()
+    };
+    for size in [50_000, 1 << 20, 10 << 20] {
+        let before = fill(size);
+        let back = trim(mm, Some(heap), usize::MAX);
+        let by_accounts = (before - mm.pages().charged()) * PAGE_SIZE;
+        assert!(back > 45 << 20 && back <= by_accounts, "{back} bytes of {by_accounts}");
+        assert_eq!(trim(mm, Some(heap), usize::MAX), 0);
     }
-    let before = mm.pages().charged();
+    // Where the kernel does not say, it is what the accounts have.
+    machine.fail_from(Call::Resident, 0, Errno::EPERM);
+    let before = fill(50_000);
     let back = trim(mm, Some(heap), usize::MAX);
     assert_eq!(back / PAGE_SIZE, before - mm.pages().charged());
-    assert!(back > 45 << 20, "{back} bytes");
-    assert_eq!(trim(mm, Some(heap), usize::MAX), 0);
+    machine.fail_no_more();
+    // A filter that came after the start may kill.
+    machine.confine();
+    fill(50_000);
+    let asked = machine.calls(Call::Resident);
+    assert!(trim(mm, Some(heap), usize::MAX) > 45 << 20);
+    assert_eq!(machine.calls(Call::Resident), asked);
+}
+
+/// The accounts have what was handed out; the kernel does not have what nobody touched.
+#[test]
+fn trim_counts_no_page_that_was_never_touched() {
+    let (mm, heap) = start(FakeBuilder::new().build(), Config::default());
+    for size in [100, 20_000, 64 << 10, 1 << 20, 8 << 20] {
+        let request = Request { size, align: 8, zeroed: false, grows: false };
+        let nr = (32 << 20) / size;
+        // SAFETY: the test's thread owns the heap.
+        let blocks = (0..nr).map(|_| unsafe { alloc(heap, request) }.unwrap().start);
+        let blocks: Vec<_> = blocks.collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        let before = mm.pages().charged();
+        let back = trim(mm, Some(heap), usize::MAX);
+        assert!((before - mm.pages().charged()) * PAGE_SIZE > 24 << 20, "blocks of {size}");
+        // A few are looked at as they are freed.
+        assert!(back < 256 << 10, "{back} bytes in blocks of {size}");
+    }
+}
+
+/// Whoever wants a little keeps the rest.
+#[test]
+fn trim_stops_at_its_goal() {
+    for size in [1000, 64 << 10, 3 << 20, 8 << 20] {
+        let (mm, heap) = start(FakeBuilder::new().build(), Config::default());
+        let blocks: Vec<_> = (0..(96 << 20) / size).map(|_| take(heap, size).unwrap()).collect();
+        blocks.into_iter().for_each(|block| give(heap, block));
+        for goal in [1 << 20, 5 << 20, 17 << 20] {
+            let before = mm.pages().charged();
+            let back = trim(mm, Some(heap), goal);
+            let most = goal + (4 << 20);
+            assert!((goal..most).contains(&back), "{back} of {goal}, blocks of {size}");
+            assert!((before - mm.pages().charged()) * PAGE_SIZE < most, "blocks of {size}");
+        }
+    }
 }
 
 /// Others in one's heap are no reason to tell a program that there is no memory.
