@@ -33,6 +33,25 @@ fn every_promise_has_its_test() {
     }
 }
 
+/// The page is the list of them.
+#[test]
+fn every_model_is_named() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join("docs/PROMISES.md")).unwrap();
+    let mut nr_models = 0;
+    for file in fs::read_dir(root.join("allocator/src/loom")).unwrap() {
+        let file = file.unwrap();
+        let text = fs::read_to_string(file.path()).unwrap();
+        for after in text.split("#[test]").skip(1) {
+            let name = after.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap();
+            let model = format!("loom/{}::{name}`", file.file_name().display());
+            assert!(page.contains(&model), "no promise names {model}");
+            nr_models += 1;
+        }
+    }
+    assert!(nr_models > 40, "only {nr_models} models");
+}
+
 #[test]
 fn a_missing_test_is_noticed() {
     let text = "/// Does.\n#[test]\nfn there() {\n}\n\nfn helper() {\n}\n";
