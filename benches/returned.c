@@ -4,7 +4,8 @@
  *   scatter  300,000 objects of 512 B, 1 KiB and 2 KiB, 19 of 20 freed in random order; the thread sleeps
  *   worker   256 MiB in blocks of 64 B to 64 KiB, all freed by a worker, which then sleeps
  *
- * Prints the peak and, after each pause, the share of it that is no longer resident.
+ * Prints the peak and, after each pause, the share of it that is no longer resident. Numbers behind the load are
+ * further pauses, in seconds.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -101,10 +102,11 @@ int main(int argc, char **argv)
 		at += pauses_ms[i];
 		printf("  %4d ms %5.1f %%", at, 100.0 * (peak_kib - resident_kib()) / peak_kib);
 	}
-	for (int s = argc > 2 ? atoi(argv[2]) : 0; s > 0; s--)
-		sleep(1);
-	if (argc > 2)
-		printf("  then %s s %5.1f %%", argv[2], 100.0 * (peak_kib - resident_kib()) / peak_kib);
+	for (int i = 2; i < argc; i++) {
+		for (int s = atoi(argv[i]); s > 0; s--)
+			sleep(1);
+		printf("  then %s s %5.1f %%", argv[i], 100.0 * (peak_kib - resident_kib()) / peak_kib);
+	}
 	printf("\n");
 	fflush(stdout);
 	_exit(0);

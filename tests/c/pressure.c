@@ -1,5 +1,6 @@
 /* Programs that share a memory control group.
  *
+ * lowered: the limit of the group comes down to little more than what it has, most of which the program keeps free.
  * sparse: a block larger than the group, of which little is touched, and a reallocation of it.
  * filtered: memory goes back under a filter that kills who opens a file; who started before it did.
  * phases: a third to two thirds of the group in one size after the other, each freed before the next; `threads=1`: beside
@@ -126,6 +127,61 @@ static void phases(int has_thread)
 	}
 }
 
+/* A number in a file of the group, whose name differs between v1 and v2. */
+static int open_file(const char *group, const char *v1, const char *v2, int flags)
+{
+	char path[512];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/%s", group, v1);
+	fd = open(path, flags);
+	if (fd < 0) {
+		snprintf(path, sizeof path, "%s/%s", group, v2);
+		fd = open(path, flags);
+	}
+	CHECK(fd >= 0);
+	return fd;
+}
+
+/* Sets the group's limit to what it has and this much more. */
+static void leave(const char *group, size_t bytes)
+{
+	char text[64] = "";
+	int fd = open_file(group, "memory.usage_in_bytes", "memory.current", O_RDONLY);
+
+	CHECK(read(fd, text, sizeof text - 1) > 0);
+	close(fd);
+	snprintf(text, sizeof text, "%zu", strtoul(text, NULL, 10) + bytes);
+	fd = open_file(group, "memory.limit_in_bytes", "memory.max", O_WRONLY);
+	CHECK(write(fd, text, strlen(text)) > 0);
+	close(fd);
+}
+
+static void lowered(const char *group, long seconds)
+{
+	pthread_t thread;
+	uint64_t seed = 1;
+	size_t before;
+
+	CHECK(pthread_create(&thread, NULL, sleeper, NULL) == 0);
+	use(&seed);
+	before = t_rss();
+	CHECK(before > live_bytes / 2);
+	leave(group, MIB(8));
+	/* The program goes on with next to nothing. */
+	for (long turn = 0; turn < seconds * 100; turn++) {
+		char *block = malloc(100000);
+
+		CHECK(block);
+		memset(block, 1, 100000);
+		free(block);
+		if (t_rss() < before - MIB(8))
+			return;
+		usleep(10000);
+	}
+	FAIL("%zu MiB are kept in a group that has 8 MiB left", t_rss() >> 20);
+}
+
 static void workers(void)
 {
 	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -158,6 +214,8 @@ int main(int argc, char **argv)
 		phases(t_long(argv, "threads", 0));
 	else if (!strcmp(argv[1], "workers"))
 		workers();
+	else if (!strcmp(argv[1], "lowered"))
+		lowered(t_arg(argv, "group", ""), t_long(argv, "seconds", 100));
 	else
 		FAIL("no load %s", argv[1]);
 	return 0;

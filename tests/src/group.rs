@@ -31,6 +31,12 @@ impl Group {
         settings.iter().all(set).then_some(group)
     }
 
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Runs a program with the library and these settings (`ZONAL_CONF`, may be empty) in the group. Where
     /// it fails, the kernel's account of the group stands after what it wrote to stderr.
     #[must_use]

@@ -53,6 +53,25 @@ fn one_size_after_the_other_at_the_edge_of_the_group() {
     }
 }
 
+/// The kernel does not say so: who keeps free memory has to look again.
+#[test]
+fn a_limit_that_comes_down_is_followed() {
+    let _alone = ONE_AT_A_TIME.lock();
+    if !is_zonal() {
+        return;
+    }
+    let Some(group) = memory_group(1024 * MIB) else { return };
+    let program = compile("pressure.c");
+    let place = format!("group={}", group.path().display());
+    group.run("purge:off", &program, &["lowered", "mib=96", &place]).success().quiet();
+    drop(group);
+    let Some(group) = memory_group(1024 * MIB) else { return };
+    let place = format!("group={}", group.path().display());
+    let arguments = ["lowered", "mib=96", &place, "seconds=3"];
+    let blind = group.run("purge:off,pressure:off", &program, &arguments);
+    assert!(blind.stderr.contains("are kept"), "the load does not need the look: {blind:?}");
+}
+
 #[test]
 fn a_sparse_block_larger_than_the_group() {
     let _alone = ONE_AT_A_TIME.lock();
