@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use zonal_tests::{Program, compile};
 
 #[global_allocator]
 static ZONAL: zonal::Zonal = zonal::Zonal;
@@ -195,7 +196,7 @@ fn out_of_memory_is_an_error() {
 #[test]
 fn the_program_defines_no_malloc() {
     let program = std::env::current_exe().unwrap();
-    let names = zonal_tests::Program::plain("nm").arg(&program).run().success().stdout;
+    let names = Program::plain("nm").arg(&program).run().success().stdout;
     assert!(names.lines().count() > 1000, "nm saw no symbols");
     for line in names.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -220,9 +221,17 @@ fn the_program_defines_no_malloc() {
 #[test]
 fn preloaded_besides() {
     if zonal_tests::library().is_some() {
-        zonal_tests::Program::new(std::env::current_exe().unwrap())
+        Program::new(std::env::current_exe().unwrap())
             .args(["threads_and_channels", "large_collections"])
             .run()
             .success();
     }
+}
+
+/// Threads that used the plugin end after it was closed.
+#[test]
+fn a_plugin_is_closed() {
+    let plugin = std::env::current_exe().unwrap().with_file_name("libzonal_test_plugin.so");
+    let program = Program::plain(compile("closed.c"));
+    program.arg(format!("plugin={}", plugin.display())).run().success().quiet();
 }

@@ -5,7 +5,7 @@
 //! touched: another thread may hold it and wait for memory. Older versions have nothing of the kind;
 //! then every answer is none.
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem;
 use core::ptr;
 
@@ -17,7 +17,19 @@ struct LinkMap {
     /// What is added to the addresses in the file.
     l_addr: usize,
     l_name: *const c_char,
+    l_ld: *const Dynamic,
 }
+
+/// An entry of a file's dynamic section.
+#[repr(C)]
+struct Dynamic {
+    tag: isize,
+    value: usize,
+}
+
+const DT_NULL: isize = 0;
+const DT_FLAGS_1: isize = 0x6fff_fffb;
+const DF_1_NODELETE: usize = 8;
 
 /// glibc's answer.
 #[repr(C)]
@@ -41,7 +53,7 @@ pub(crate) struct Module {
     pub(crate) eh_frame_hdr: usize,
     /// What is added to the addresses in the file.
     pub(crate) bias: usize,
-    name: *const c_char,
+    map: *const LinkMap,
 }
 
 impl Module {
@@ -69,7 +81,7 @@ impl Module {
             end: found.map_end,
             eh_frame_hdr: found.eh_frame,
             bias: map.l_addr,
-            name: map.l_name,
+            map,
         })
     }
 
@@ -82,15 +94,46 @@ impl Module {
     /// The path that it was loaded from. The loader's name for the program itself is empty; then it
     /// is the one that the program was started by.
     pub(crate) fn name(&self) -> &[u8] {
-        // SAFETY: null, or a string of the loader's.
-        let name = unsafe { text(self.name) };
+        let name = self.loaded_as().to_bytes();
         if !name.is_empty() {
             return name;
         }
         // SAFETY: getauxval reads a table that the kernel made.
         let started = unsafe { libc::getauxval(libc::AT_EXECFN) };
         // SAFETY: 0, or the address of a string on the process's first stack.
-        unsafe { text(ptr::with_exposed_provenance(started as usize)) }
+        unsafe { text(ptr::with_exposed_provenance(started as usize)) }.to_bytes()
+    }
+
+    /// The loader's name for it; empty for the program itself.
+    pub(crate) fn loaded_as(&self) -> &CStr {
+        // SAFETY: null, or a string of the loader's.
+        unsafe { text(self.map().l_name) }
+    }
+
+    /// Whether it was linked with `-z nodelete`.
+    pub(crate) fn is_never_unloaded(&self) -> bool {
+        let mut at = self.map().l_ld;
+        while !at.is_null() {
+            // SAFETY: the dynamic section of a loaded file, which DT_NULL ends.
+            let entry = unsafe { &*at };
+            match entry.tag {
+                DT_NULL => break,
+                DT_FLAGS_1 => return entry.value & DF_1_NODELETE != 0,
+                // SAFETY: not the last one.
+                _ => at = unsafe { at.add(1) },
+            }
+        }
+        false
+    }
+
+    /// What `dlopen` would answer.
+    pub(crate) fn handle(&self) -> *mut c_void {
+        self.map.cast_mut().cast()
+    }
+
+    fn map(&self) -> &LinkMap {
+        // SAFETY: the record of a loaded file.
+        unsafe { &*self.map }
     }
 
     pub(crate) fn contains(&self, addr: usize) -> bool {
@@ -100,12 +143,12 @@ impl Module {
 
 /// # Safety
 /// `text` is null or a string that lives as long as it is used.
-unsafe fn text<'a>(text: *const c_char) -> &'a [u8] {
+unsafe fn text<'a>(text: *const c_char) -> &'a CStr {
     if text.is_null() {
-        return &[];
+        return c"";
     }
     // SAFETY: the caller's promise.
-    unsafe { CStr::from_ptr(text) }.to_bytes()
+    unsafe { CStr::from_ptr(text) }
 }
 
 fn finder() -> Option<Find> {
