@@ -21,20 +21,19 @@ use crate::word::PageWord;
 
 /// The longest run that is kept, in pages.
 pub(crate) const MAX_PAGES: usize = u64::BITS as usize;
-/// The places are 1 to so many.
-const CAPACITY: usize = 127;
 /// What is left of a run that is cut has so many pages at least, as the shortest large block.
 const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 /// A run may be longer than what is asked for by one part in so many.
-const FIT_PART: usize = 4;
+pub(crate) const FIT_PART: usize = 4;
 
-/// Runs, at most [`CAPACITY`] of them. **All zeros are one without runs.**
+/// Runs, fewer than `PLACES` of them, at most 256: the first place is none's. **All zeros are one without
+/// runs.**
 ///
 /// What stands behind the first place is written with the first runs, from the front: where there are none,
 /// it needs no memory.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct KeptRuns {
+pub(crate) struct KeptRuns<const PLACES: usize> {
     nr_pages: usize,
     /// The place that was left last, its `older` is the one before; `END`: none.
     left: u8,
@@ -43,7 +42,7 @@ pub(crate) struct KeptRuns {
     /// The newest of each length; of none there is none.
     newest: [u8; MAX_PAGES + 1],
     /// That of `END` has the ends of the ring.
-    places: [MaybeUninit<Place>; CAPACITY + 1],
+    places: [MaybeUninit<Place>; PLACES],
 }
 
 /// Where the ring of all runs begins and ends, and what lies below the last of a stack.
@@ -74,15 +73,15 @@ impl Place {
     };
 }
 
-impl KeptRuns {
+impl<const PLACES: usize> KeptRuns<PLACES> {
     /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns, places) + size_of::<Place>();
+    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns<PLACES>, places) + size_of::<Place>();
 
     /// Makes one without runs in `place`.
     ///
     /// # Safety
     /// `place` is valid for it.
-    pub(crate) unsafe fn init(place: *mut KeptRuns) {
+    pub(crate) unsafe fn init(place: *mut KeptRuns<PLACES>) {
         // SAFETY: each write goes to a field of `*place`, which the caller gives. The others may be
         // anything.
         unsafe {
@@ -103,7 +102,12 @@ impl KeptRuns {
     /// Whether there is a place for another one.
     #[inline]
     pub(crate) fn has_place(&self) -> bool {
-        self.left != END || usize::from(self.opened) < CAPACITY
+        self.left != END || usize::from(self.opened) + 1 < PLACES
+    }
+
+    /// Whether there is a run of just that length.
+    pub(crate) fn has(&self, nr_pages: usize) -> bool {
+        self.newest_of(nr_pages) != END
     }
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
@@ -139,6 +143,14 @@ impl KeptRuns {
     pub(crate) fn newest_pages(&mut self) -> Option<usize> {
         let newest = self.at(END).older;
         (newest != END).then(|| self.at(newest).nr_pages.into())
+    }
+
+    /// The same for who keeps it elsewhere: its word still says so.
+    pub(crate) fn pop_newest(&mut self) -> Option<PageRun> {
+        let newest = self.at(END).older;
+        let nr_pages = self.at(newest).nr_pages.into();
+        // Nothing newer lies above it.
+        (newest != END).then(|| self.pop(newest, nr_pages))
     }
 
     /// The run that came last. The words of it are all 0.
@@ -205,7 +217,7 @@ impl KeptRuns {
     fn open_place(&mut self) -> u8 {
         let left = self.left;
         if left == END {
-            assert!(usize::from(self.opened) < CAPACITY);
+            assert!(usize::from(self.opened) + 1 < PLACES);
             self.opened += 1;
             return self.opened;
         }
@@ -283,7 +295,7 @@ impl KeptRuns {
 
     #[inline]
     fn place(&mut self, place: u8) -> &mut MaybeUninit<Place> {
-        debug_assert!(place <= self.opened && usize::from(self.opened) <= CAPACITY);
+        debug_assert!(place <= self.opened && usize::from(self.opened) < PLACES);
         // SAFETY: only places are named that were opened, and `open_place` opens no more than there are.
         unsafe { self.places.get_unchecked_mut(usize::from(place)) }
     }

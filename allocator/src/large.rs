@@ -107,7 +107,9 @@ impl Mm {
             return Ok(run);
         }
         // First, so that it need not grow.
-        pages.node_cache(from.node).note_miss(pages, nr_pages);
+        if let Some(inner) = heap.try_enter() {
+            inner.large.note_fetched_none(pages, from.node, nr_pages);
+        }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
         if nr_pages <= kept_runs::MAX_PAGES
@@ -153,7 +155,7 @@ impl Mm {
             let kept = &mut inner.large;
             let run = kept.take(pages, nr_pages).or_else(|| kept.fetch(pages, from.node, nr_pages));
             let refill = || {
-                pages.node_cache(from.node).note_miss(pages, nr_pages);
+                kept.note_fetched_none(pages, from.node, nr_pages);
                 kept.refill(pages, nr_pages, from)
             };
             if let Some(run) = run.or_else(refill) {

@@ -16,12 +16,15 @@ use crate::kept_pool;
 use crate::kept_room::KeptRoom;
 use crate::kept_runs::{KeptRuns, MAX_PAGES};
 use crate::mm::Attempt;
+use crate::node_cache::StripeIdx;
 use crate::order::Order;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::word::Migratetype;
 
+/// A thread keeps fewer runs than that.
+const PLACES: usize = 128;
 /// The longest run that serves blocks that grow, which are better off with free neighbours, and that comes
 /// from others than `free`.
 pub(crate) const MAX_SHARED: usize = 16;
@@ -56,13 +59,15 @@ pub(crate) struct LargeCache {
     /// Requests that the zone had to serve, not long ago: each [`MANY`] runs that hits leave, half of them are
     /// forgotten.
     nr_missed: u8,
+    /// Where it looks first for what others left.
+    stripe: StripeIdx,
     /// Last, for its end is not touched by most.
-    runs: KeptRuns,
+    runs: KeptRuns<PLACES>,
 }
 
 impl LargeCache {
     /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, runs) + KeptRuns::WRITTEN;
+    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, runs) + KeptRuns::<PLACES>::WRITTEN;
 
     /// Makes an empty one in `place`.
     ///
@@ -75,6 +80,7 @@ impl LargeCache {
             (&raw mut (*place).room).write(KeptRoom::NEW);
             (&raw mut (*place).nr_left).write(0);
             (&raw mut (*place).nr_missed).write(0);
+            (&raw mut (*place).stripe).write(StripeIdx::FIRST);
             KeptRuns::init(&raw mut (*place).runs);
         }
     }
@@ -150,6 +156,12 @@ impl LargeCache {
         self.take(pages, nr_pages)
     }
 
+    /// The zone of `node` has to give a run that neither the thread nor others had: these give some of theirs back
+    /// for it.
+    pub(crate) fn note_fetched_none(&self, pages: &Pages, node: NodeId, nr_pages: usize) {
+        pages.node_cache(node).note_miss(pages, nr_pages, self.stripe);
+    }
+
     /// One of those that the threads of `node` left for each other, and some more of them.
     pub(crate) fn fetch(
         &mut self,
@@ -163,7 +175,7 @@ impl LargeCache {
         }
         let before = self.runs.nr_pages();
         let room = pages.pcp_share(Order::ZERO).saturating_sub(before) / 2;
-        let run = shared.take(pages, nr_pages, &mut self.runs, room)?;
+        let run = shared.take(pages, nr_pages, &mut self.stripe, (&mut self.runs, room))?;
         self.room.note_missed(pages, self.runs.nr_pages() - before + nr_pages);
         Some(run)
     }
@@ -201,7 +213,7 @@ impl LargeCache {
         run: PageRun,
     ) -> Result<(), PageRun> {
         let nr_pages = run.nr_pages();
-        pages.node_cache(node).put(pages, run)?;
+        pages.node_cache(node).put(pages, run, &mut self.stripe)?;
         self.room.note_spilled(nr_pages);
         Ok(())
     }

@@ -69,6 +69,7 @@ mod large_cache;
 mod node_cache;
 mod resize;
 mod slack;
+mod stripe;
 
 // Huge blocks, mapped directly or made of many pageblocks.
 mod huge;

@@ -2,183 +2,179 @@
 //!
 //! A run for which its thread has no room comes here whole, and goes to whichever thread wants that length
 //! next. So batches of many threads do without the buddy core, whose work on a large block, to be merged
-//! and split again, is many times as long, and no thread holds what another one could use. What comes back
-//! takes a lock of its own, for a few dozen instructions; **nobody waits for it on the way of a request or a
-//! free**, who finds it taken goes to the zone.
+//! and split again, is many times as long, and no thread holds what another one could use.
 //!
-//! **What goes back is in the zone before the lock is let go**, and before the hint says that it is gone, so
-//! zones' locks are taken under it: no fork finds runs in nobody's hands, and who drains, as the last thing
-//! before there is no memory, waits for those who do the same.
+//! **Nobody waits here on the way of a request or a free.** The runs lie in some [stripes](crate::stripe),
+//! each under a lock of its own. A thread looks first where it did so before, and then in the others, for
+//! what is not there, or has no room. Where it finds a stripe held, it begins with the next one from then
+//! on: so threads that run at the same time part, and who lost its processor in the middle stops nobody.
 //!
 //! What is here is of no use to the zone. So before the zone serves a request that found nothing here, as many
 //! of the oldest pages go back to it, once these are some ([`OWED`]), but for those that pages found here make
-//! up for ([`MADE_UP`]). What nobody needed for a while the keeper gives back.
+//! up for ([`MADE_UP`](crate::large_cache::MADE_UP)). What nobody needed for a while the keeper gives back.
 
 use core::iter;
 
+use crossbeam_utils::CachePadded;
+use zonal_numa::PAGE_SIZE;
+
 use crate::kept_runs::KeptRuns;
-use crate::large_cache::MADE_UP;
-use crate::lock::{FutexLock, Mutex, MutexGuard};
+use crate::lock::FutexLock;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
-use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::stripe::Stripe;
 
 /// Pages that it has at most.
-pub(crate) const MOST: usize = (8 << 20) / zonal_numa::PAGE_SIZE;
-/// So many pages are owed before the oldest runs leave for them.
-pub(crate) const OWED: usize = MOST / 16;
-/// So many runs go to a thread at most beside the one that it asked for.
-const MORE: usize = 8;
-/// So many generations pass at least before the keeper takes back what nobody needed in them.
-const LEAST_AGE: u32 = 2;
+pub(crate) const MOST: usize = (8 << 20) / PAGE_SIZE;
+/// As many as fit into a page.
+pub(crate) const NR_STRIPES: usize = 4;
+/// Pages that each has at most.
+pub(crate) const STRIPE_MOST: usize = MOST / NR_STRIPES;
+/// So many pages are owed in a stripe before the oldest runs leave for them: fewer misses are chance.
+pub(crate) const OWED: usize = STRIPE_MOST;
 
 /// What the threads of one node left. **All zeros are one without runs.**
 #[derive(Debug)]
 pub(crate) struct NodeCache {
-    /// Pages of the runs, for who looks before it takes the lock: a hint. Written under it.
-    nr_pages: AtomicUsize,
-    shared: Mutex<Shared>,
+    stripes: [CachePadded<Stripe>; NR_STRIPES],
 }
 
-#[derive(Debug)]
-struct Shared {
-    runs: KeptRuns,
-    /// As in [`crate::large_cache::LargeCache`], until [`OWED`].
-    owed: usize,
-    /// There never were fewer pages than that after the generation `since`: so many nobody needed.
-    fewest: usize,
-    since: u32,
-    /// The generation in which a run last came, or went to a thread.
-    used: u32,
+// Programs that lock all their memory lock this, too.
+const _: () = assert!(cfg!(zonal_loom) || size_of::<NodeCache>() <= PAGE_SIZE);
+
+/// Where a thread looks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StripeIdx(u8);
+
+impl StripeIdx {
+    /// Of a thread that never found a stripe held.
+    pub(crate) const FIRST: StripeIdx = StripeIdx(0);
+
+    fn next(self) -> StripeIdx {
+        StripeIdx((self.0 + 1) % NR_STRIPES as u8)
+    }
+
+    /// All of them, from this one.
+    fn round(self) -> impl Iterator<Item = StripeIdx> {
+        iter::successors(Some(self), |at| Some(at.next())).take(NR_STRIPES)
+    }
 }
 
 impl NodeCache {
     /// A run of `nr_pages` pages, or slightly more, and into `kept` some of those that came last, of `room`
     /// pages in all.
-    pub(crate) fn take(
+    pub(crate) fn take<const PLACES: usize>(
         &self,
         pages: &Pages,
         nr_pages: usize,
-        kept: &mut KeptRuns,
-        room: usize,
+        home: &mut StripeIdx,
+        (kept, room): (&mut KeptRuns<PLACES>, usize),
     ) -> Option<PageRun> {
-        let mut shared = self.shared.try_lock()?;
-        let run = shared.runs.take(nr_pages)?;
-        shared.owed = shared.owed.saturating_sub(nr_pages);
-        shared.used = pages.generation();
-        let most = kept.nr_pages() + room;
-        for _ in 0..MORE {
-            let fits = |newest: usize| kept.has_place() && kept.nr_pages() + newest <= most;
-            if !shared.runs.newest_pages().is_some_and(fits) {
-                break;
+        for at in home.round() {
+            let stripe = self.stripe(at);
+            if !stripe.may_serve(nr_pages) {
+                continue;
             }
-            let Some(newest) = shared.runs.take_newest(pages) else { break };
-            kept.keep(pages, newest);
+            let Some(shared) = stripe.try_lock() else {
+                leave_held(home, at);
+                continue;
+            };
+            let run = stripe.take(shared, pages, nr_pages, (&mut *kept, room));
+            if run.is_some() {
+                return run;
+            }
         }
-        self.note(shared);
-        Some(run)
+        None
     }
 
     /// Takes a run of the node whose words are all 0, or returns it where there is no room.
-    pub(crate) fn put(&self, pages: &Pages, run: PageRun) -> Result<(), PageRun> {
-        let Some(mut shared) = self.shared.try_lock() else { return Err(run) };
-        if !shared.runs.has_place() || shared.runs.nr_pages() + run.nr_pages() > MOST {
-            return Err(run);
+    #[inline(never)]
+    pub(crate) fn put(
+        &self,
+        pages: &Pages,
+        mut run: PageRun,
+        home: &mut StripeIdx,
+    ) -> Result<(), PageRun> {
+        for at in home.round() {
+            let stripe = self.stripe(at);
+            if stripe.nr_pages() + run.nr_pages() > STRIPE_MOST {
+                continue;
+            }
+            let Some(shared) = stripe.try_lock() else {
+                leave_held(home, at);
+                continue;
+            };
+            match stripe.put(shared, pages, run) {
+                Ok(()) => return Ok(()),
+                Err(refused) => run = refused,
+            }
         }
-        shared.runs.keep(pages, run);
-        shared.used = pages.generation();
-        self.note(shared);
-        Ok(())
+        Err(run)
     }
 
-    /// The zone has to give `nr_pages` pages to who found none here.
-    pub(crate) fn note_miss(&self, pages: &Pages, nr_pages: usize) {
+    /// The zone has to give `nr_pages` pages to who found none here, and looks first in `home`.
+    #[cold]
+    pub(crate) fn note_miss(&self, pages: &Pages, nr_pages: usize, home: StripeIdx) {
         if self.is_empty() {
             return;
         }
-        let Some(mut shared) = self.shared.try_lock() else { return };
-        shared.owed += nr_pages * MADE_UP;
-        if shared.owed >= OWED * MADE_UP {
-            let nr_owed = shared.owed / MADE_UP;
-            shared.owed = 0;
-            self.give_back(pages, shared, nr_owed);
+        let mut nr_owed = self.stripe(home).owe(nr_pages);
+        for stripe in home.round().map(|at| self.stripe(at)) {
+            if nr_owed == 0 {
+                break;
+            }
+            if !stripe.is_empty()
+                && let Some(shared) = stripe.try_lock()
+            {
+                nr_owed = nr_owed.saturating_sub(stripe.give_back(shared, pages, nr_owed));
+            }
         }
     }
 
-    /// Gives the runs back that start from `start` up to `end`, unless somebody is at it: who wants to grow
+    /// Gives the runs back that start from `start` up to `end`, unless somebody is at them: who wants to grow
     /// there does not wait.
     pub(crate) fn clear_way(&self, pages: &Pages, start: Pfn, end: Pfn) {
-        if !self.is_empty()
-            && let Some(mut shared) = self.shared.try_lock()
-        {
-            let runs = &mut shared.runs;
-            pages.free_bulk(iter::from_fn(|| runs.take_from(pages, start, end)));
-            self.note(shared);
+        for stripe in self.stripes.iter().filter(|stripe| !stripe.is_empty()) {
+            if let Some(shared) = stripe.try_lock() {
+                stripe.clear_way(shared, pages, start, end);
+            }
         }
     }
 
     /// Gives back what nobody needed for so many generations. For the keeper.
     pub(crate) fn age(&self, pages: &Pages, generations: u32) {
-        if self.is_empty() {
-            return;
-        }
-        let (now, generations) = (pages.generation(), generations.max(LEAST_AGE));
-        let is_past = |since: u32| now.wrapping_sub(since) >= generations;
-        let mut shared = self.shared.lock();
-        let nr_pages = shared.runs.nr_pages();
-        let unused = if is_past(shared.used) { nr_pages } else { shared.fewest };
-        if is_past(shared.since) {
-            shared.fewest = nr_pages - unused;
-            shared.since = now;
-            self.give_back(pages, shared, unused);
-        }
+        self.stripes.iter().for_each(|stripe| stripe.age(pages, generations));
     }
 
     /// Gives everything back to the zone; returns the number of pages. Waits for who does the same.
     pub(crate) fn drain(&self, pages: &Pages) -> usize {
-        if self.is_empty() {
-            return 0;
-        }
-        let shared = self.shared.lock();
-        let nr_pages = shared.runs.nr_pages();
-        self.give_back(pages, shared, nr_pages);
-        nr_pages
-    }
-
-    /// Gives the oldest runs back that have `nr_pages` pages, or all.
-    fn give_back(&self, pages: &Pages, mut shared: MutexGuard<'_, Shared>, nr_pages: usize) {
-        let runs = &mut shared.runs;
-        let least = runs.nr_pages().saturating_sub(nr_pages);
-        let next = || (runs.nr_pages() > least).then(|| runs.take_to_keep(pages, least)).flatten();
-        pages.free_bulk(iter::from_fn(next));
-        self.note(shared);
-    }
-
-    /// Before the lock is let go.
-    fn note(&self, mut shared: MutexGuard<'_, Shared>) {
-        let nr_pages = shared.runs.nr_pages();
-        shared.fewest = shared.fewest.min(nr_pages);
-        // Relaxed: a hint.
-        self.nr_pages.store(nr_pages, Relaxed);
+        self.stripes.iter().map(|stripe| stripe.drain(pages)).sum()
     }
 
     /// Whether there seems to be nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.nr_pages() == 0
+        self.stripes.iter().all(|stripe| stripe.is_empty())
     }
 
     /// Pages that it has.
     pub(crate) fn nr_pages(&self) -> usize {
-        // Relaxed: as above.
-        self.nr_pages.load(Relaxed)
+        self.stripes.iter().map(|stripe| stripe.nr_pages()).sum()
     }
 
-    /// The lock itself, for fork.
-    pub(crate) fn raw_lock(&self) -> &FutexLock {
-        // SAFETY: only `pages/fork.rs` takes it by this, and pairs every acquire with a release or a reinit;
-        // others look at its figures.
-        unsafe { self.shared.raw() }
+    /// The locks themselves, for fork.
+    pub(crate) fn raw_locks(&self) -> impl Iterator<Item = &FutexLock> {
+        self.stripes.iter().map(|stripe| stripe.raw_lock())
+    }
+
+    fn stripe(&self, at: StripeIdx) -> &Stripe {
+        &self.stripes[usize::from(at.0) % NR_STRIPES]
+    }
+}
+
+/// Who finds the stripe held in which it looks first, looks first in the next one from now on.
+fn leave_held(home: &mut StripeIdx, held: StripeIdx) {
+    if *home == held {
+        *home = held.next();
     }
 }

@@ -18,7 +18,7 @@ impl Pages {
 
     /// All locks of the layer, in their order.
     pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
-        let caches = self.online().iter().map(|node| self.node_cache(node).raw_lock());
+        let caches = self.online().iter().flat_map(|node| self.node_cache(node).raw_locks());
         let zones = self.online_nodes().map(Node::raw_lock);
         caches.chain([self.window_lock()]).chain(zones)
     }

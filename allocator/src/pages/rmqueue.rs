@@ -100,11 +100,22 @@ impl Pages {
 
     /// Takes a run back, to the zone its memory belongs to. The page words of the run are zero.
     pub fn free_run(&self, run: PageRun) {
-        self.free_bulk(core::iter::once(run));
+        self.free_each(core::iter::once(run));
     }
 
     /// Takes runs back, locking a zone once for each stretch of runs of the same node.
-    pub fn free_bulk(&self, runs: impl Iterator<Item = PageRun>) {
+    pub fn free_bulk(&self, mut runs: impl Iterator<Item = PageRun>) {
+        self.free_all(&mut runs);
+    }
+
+    /// One function for all who free runs in bulk: the zone's part of it is long.
+    #[inline(never)]
+    fn free_all(&self, runs: &mut dyn Iterator<Item = PageRun>) {
+        self.free_each(runs);
+    }
+
+    #[inline(always)]
+    fn free_each(&self, runs: impl Iterator<Item = PageRun>) {
         let mut runs = runs.peekable();
         while let Some(first) = runs.peek() {
             let home = self.home(first.head());

@@ -9,6 +9,7 @@ use zonal_numa::PAGE_SIZE;
 use super::keeper;
 use crate::Attempt;
 use crate::kept_runs::KeptRuns;
+use crate::lock::FutexLock;
 use crate::mm_tests::Rng;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -173,9 +174,9 @@ fn a_thread_keeps_as_many_runs_as_there_are_places() {
     owner.free(spare[0]);
     assert_eq!((nr_kept(), shared.nr_pages()), (NR, 2));
     // While somebody is at those, the older half leaves instead.
-    shared.raw_lock().acquire();
+    shared.raw_locks().for_each(FutexLock::acquire);
     owner.free(spare[1]);
-    shared.raw_lock().release();
+    shared.raw_locks().for_each(FutexLock::release);
     kept.push(spare[1]);
     let newest = kept.split_off(kept.len() - nr_kept());
     assert_eq!(newest.len(), NR / 2 + 1);
@@ -214,7 +215,7 @@ fn runs_are_found_as_in_a_plain_list() {
     // SAFETY: valid for it.
     unsafe { KeptRuns::init(place.as_mut_ptr()) };
     // SAFETY: what is not written by `init` may be anything.
-    let runs: &mut KeptRuns = unsafe { place.assume_init_mut() };
+    let runs: &mut KeptRuns<128> = unsafe { place.assume_init_mut() };
     // The oldest first.
     let mut list: Vec<(Pfn, usize, bool)> = Vec::new();
     let mut spare: Vec<Pfn> = (1..512).map(|at| head.add(at)).collect();
