@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::bin::{Found, HeapHot};
+use crate::hot::{Found, HeapHot};
 use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId};
 use crate::misuse::{BadKind, BadPointer};

@@ -9,10 +9,10 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
-use crate::bin::HeapHot;
 use crate::class::MAX_SMALL;
 use crate::free::Remote;
 use crate::heap::Heap;
+use crate::hot::HeapHot;
 use crate::kept_runs::MAX_PAGES;
 use crate::large::kept_pages_for;
 use crate::large_cache::LargeCache;

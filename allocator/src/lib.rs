@@ -28,7 +28,7 @@
 //! | KFENCE: a few objects are checked          | `fence`                                 |
 //! | `__alloc_pages_slowpath`, vmscan           | crate `zonal-reclaim`, above this one   |
 //!
-//! Reading order: [`class`], `bin`, `heap`, `slab`, `refill`, `remote`, `gate`, `mark`, then the page
+//! Reading order: [`class`], `bin`, `hot`, `heap`, `slab`, `refill`, `remote`, `gate`, `mark`, then the page
 //! layer from [`pages`] down. The modules below are grouped by what they are about.
 //!
 //! Nothing here is a `static` that changes, nothing allocates from the heap it implements, and a
@@ -45,6 +45,7 @@ mod free;
 mod gate;
 mod group;
 mod heap;
+mod hot;
 mod mark;
 mod outbox;
 mod refill;
@@ -126,15 +127,16 @@ mod pages_proptest;
 #[cfg(test)]
 mod pages_tests;
 
-pub use bin::{Found, HeapHot, Push};
 pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;
 pub use heap::{Heap, HeapId, Patience};
 pub use holes::HolesPurged;
+pub use hot::{Found, HeapHot, Push};
 pub use kept_hits::Kept;
 pub use lookout::Lookout;
+pub use mark::{Mark, State as MarkState};
 pub use misuse::{BadKind, BadPointer, Place};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};

@@ -4,9 +4,9 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
-use crate::bin::HeapHot;
 use crate::class::{MAX_SMALL, SizeClass};
 use crate::heap::Heap;
+use crate::hot::HeapHot;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::misuse::checked::WORD;

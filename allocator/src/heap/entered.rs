@@ -7,7 +7,7 @@ use core::ops::{Deref, DerefMut};
 
 use super::{Heap, Inner};
 use crate::gate::Barrier;
-use crate::mark;
+use crate::mark::{self, Mark};
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// The one inside a heap's gate: the only way to [`Inner`].
@@ -45,7 +45,7 @@ impl<'a> Entered<'a> {
     /// Whether a visitor has the bins, too, since they are closed to the owner's hits.
     pub(crate) fn has_bins(&self) -> bool {
         // SAFETY: a field of the heap.
-        self.is_visitor() && mark::is_closed(unsafe { &*self.heap.hot() }.mark())
+        self.is_visitor() && mark::is_closed(unsafe { &*self.heap.hot() }.mark_word())
     }
 
     /// Whether the owner came meanwhile, or somebody who has to have the heap.
@@ -168,14 +168,14 @@ impl Heap {
     /// Between the two halves: closes the bins to the owner's hits, unless one is under way.
     pub(crate) fn close_bins(&self) -> bool {
         // SAFETY: a field of the heap.
-        self.can_close() && mark::close(unsafe { &*self.hot() }.mark())
+        self.can_close() && mark::close(unsafe { &*self.hot() }.mark_word())
     }
 
     /// Whether its bins are such that they can be closed, and its owner has hits.
     pub(crate) fn can_close(&self) -> bool {
         // SAFETY: as above.
-        let frame = unsafe { &*self.hot() }.frame();
-        mark::CAN_CLOSE && self.barrier == Barrier::Asymmetric && frame != mark::ABSENT
+        let mark = unsafe { &*self.hot() }.mark();
+        mark::CAN_CLOSE && self.barrier == Barrier::Asymmetric && mark != Mark::ABSENT
     }
 
     /// The same for fork, which goes without no heap.

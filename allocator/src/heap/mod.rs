@@ -25,7 +25,7 @@ use core::ptr::{self, NonNull};
 use crossbeam_utils::CachePadded;
 use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE};
 
-use crate::bin::HeapHot;
+use crate::hot::HeapHot;
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
 use crate::group::{Group, Sharing};

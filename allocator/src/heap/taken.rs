@@ -5,8 +5,8 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use super::{Entered, Heap};
-use crate::bin::HeapHot;
-use crate::mark;
+use crate::hot::HeapHot;
+use crate::mark::{self, Mark};
 use crate::sync::atomic::Ordering::Relaxed;
 
 impl Heap {
@@ -90,8 +90,8 @@ impl Heap {
     #[inline]
     fn mark_bins(&self) {
         // SAFETY: both are fields of the heap.
-        let (hot, place) = unsafe { (&*self.hot(), (*self.detour()).frame()) };
-        mark::take_over(hot.mark(), place);
+        let (hot, call) = unsafe { (&*self.hot(), (*self.detour()).mark()) };
+        mark::seize(hot.mark_word(), call);
     }
 
     /// Where the slow path stands that the owner is in, if it is in one.
@@ -132,15 +132,15 @@ impl Heap {
         // SAFETY: a field of the heap.
         let hot = unsafe { &*self.hot() };
         // Nobody closes what is absent. Else, closed or not: who is in the heap has its bins in any case.
-        if hot.frame() != mark::ABSENT {
-            mark::leave(hot.mark());
+        if hot.mark() != Mark::ABSENT {
+            mark::leave(hot.mark_word());
         }
     }
 
     /// The owner goes on with this heap instead of `old`, in the same call.
-    pub(crate) fn take_frame_of(&self, old: &Heap) {
+    pub(crate) fn take_mark_of(&self, old: &Heap) {
         // SAFETY: fields of heaps; this one's is the caller's, and no visitor closes what is absent.
-        unsafe { (*self.hot()).set_frame(mark::place_in((*old.hot()).frame())) };
+        unsafe { (*self.hot()).set_mark((*old.hot()).mark().opened()) };
         self.slow_place.set(old.slow_place.get());
     }
 }
@@ -155,7 +155,7 @@ impl Entered<'_> {
                 heap.note_use();
             }
             // SAFETY: a field of the heap.
-            mark::open(unsafe { &*heap.hot() }.mark());
+            mark::open(unsafe { &*heap.hot() }.mark_word());
         }
     }
 }

@@ -27,9 +27,9 @@
 use core::ptr::NonNull;
 
 use super::Heap;
-use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::error::AllocError;
+use crate::hot::HeapHot;
 use crate::misuse::BadPointer;
 use crate::mm::{Attempt, Block};
 use crate::refill::Refilled;

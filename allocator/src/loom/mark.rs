@@ -19,14 +19,13 @@ use std::cell::Cell;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
-use loom::sync::atomic::Ordering::Relaxed;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::{check, reached};
 use crate::fault::fault;
 use crate::gate::{self, Barrier, Gate};
-use crate::mark;
+use crate::mark::{self, Mark, Taking};
 
 /// Where the owner's stack stands; a handler's is below.
 const PLACE: u64 = 64;
@@ -44,7 +43,7 @@ impl Heap {
     fn new() -> Heap {
         Heap {
             gate: Gate::new(),
-            mark: AtomicU64::new(mark::FREE),
+            mark: AtomicU64::new(Mark::FREE.bits()),
             bins: UnsafeCell::new(0),
             instruction: Mutex::new(()),
         }
@@ -140,41 +139,39 @@ impl Owner {
             self.point();
             self.heap.work();
             self.point();
-            mark::set(mark, mark::FREE);
+            mark::set(mark, Mark::FREE);
             self.point();
             return Some(1);
         }
-        self.take_back(place);
+        self.undo_add(place);
         loop {
             self.point();
-            let found = mark.load(Relaxed);
+            let found = mark::load(mark);
             self.point();
-            let taken = self.heap.whole(|| mark::take_as(mark, found, place));
-            match taken {
-                Some(true) => break,
-                Some(false) if !self.is_left.get() && mark.load(Relaxed) == found => return None,
-                Some(false) if !self.is_left.get() => reached("again"),
-                Some(false) => {
-                    if self.heap.whole(|| mark::take_from(mark, found, place)) {
+            match self.heap.whole(|| mark::try_take_found(mark, found, place)) {
+                Taking::Taken => break,
+                Taking::Busy if !self.is_left.get() && mark::load(mark) == found => return None,
+                Taking::Busy if self.is_left.get() => {
+                    if self.heap.whole(|| mark::replace(mark, found, Mark::at(place))) {
                         reached("taken-over");
                         self.is_left.set(false);
                         break;
                     }
                 }
-                None => reached("again"),
+                Taking::Busy | Taking::Changed => reached("again"),
             }
         }
         Some(self.miss())
     }
 
     /// The end of a hit that could not mark the heap.
-    fn take_back(&self, place: u64) {
+    fn undo_add(&self, place: u64) {
         let mark = &self.heap.mark;
         loop {
             self.point();
-            let found = mark.load(Relaxed);
+            let found = mark::load(mark);
             self.point();
-            if self.heap.whole(|| mark::take_back_from(mark, found, place)) {
+            if self.heap.whole(|| mark::undo_add_found(mark, found, place)) {
                 break;
             }
         }
@@ -184,7 +181,7 @@ impl Owner {
     fn miss(&self) -> u32 {
         let mark = &self.heap.mark;
         self.point();
-        let has_bins = !mark::is_closed_in(mark.load(Relaxed)) || self.open();
+        let has_bins = !mark::load(mark).is_closed() || self.open();
         self.point();
         if has_bins {
             self.heap.work();
@@ -205,9 +202,9 @@ impl Owner {
         self.is_ending.set(true);
         loop {
             self.point();
-            let found = mark.load(Relaxed);
+            let found = mark::load(mark);
             self.point();
-            if self.heap.whole(|| mark::end_as(mark, found)) {
+            if self.heap.whole(|| mark::end_found(mark, found)) {
                 break;
             }
             reached("ended");
@@ -218,7 +215,7 @@ impl Owner {
     /// A call of a handler that took the detour, at the end of another one.
     fn watched(&self) -> Option<u32> {
         let mark = &self.heap.mark;
-        self.heap.whole(|| mark::take_over(mark, PLACE / 2));
+        self.heap.whole(|| mark::seize(mark, Mark::at(PLACE / 2)));
         Some(self.miss())
     }
 

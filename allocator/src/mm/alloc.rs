@@ -4,10 +4,10 @@ use core::ptr::NonNull;
 
 use zonal_numa::{NodeId, PAGE_SIZE};
 
-use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::Heap;
+use crate::hot::HeapHot;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::misuse::fence::{self, Fence};

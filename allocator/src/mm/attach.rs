@@ -193,7 +193,7 @@ impl Mm {
         let Ok(new) = self.attach_asking(asked) else { return old };
         // SAFETY: both are the calling thread's own.
         unsafe {
-            new.as_ref().take_frame_of(old.as_ref());
+            new.as_ref().take_mark_of(old.as_ref());
             new.as_ref().set_signals(old.as_ref().signals());
             self.note_migration(new.as_ref().node());
             if let Some(bad) = old.as_ref().take_fault() {

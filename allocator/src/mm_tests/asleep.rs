@@ -9,7 +9,7 @@ use zonal_numa::NodeId;
 use super::*;
 use crate::class::SizeClass;
 use crate::gate;
-use crate::mark;
+use crate::mark::{self, Mark};
 use crate::sweep::Sweep;
 
 /// Where the stack of a call stands.
@@ -32,9 +32,9 @@ impl Marker {
         self.0.heap()
     }
 
-    fn frame(&self) -> u64 {
+    fn mark(&self) -> Mark {
         // SAFETY: heaps are never unmapped.
-        unsafe { &*self.heap().hot() }.frame()
+        unsafe { &*self.heap().hot() }.mark()
     }
 
     /// A call, which tells `work` whether it has the bins.
@@ -42,9 +42,9 @@ impl Marker {
         let heap = self.heap();
         // SAFETY: heaps are never unmapped.
         let hot = unsafe { &*heap.hot() };
-        if !mark::add(hot.mark(), PLACE) {
-            mark::take_back(hot.mark(), PLACE);
-            assert!(hot.take(PLACE as usize), "nobody else is on this thread");
+        if !mark::add(hot.mark_word(), PLACE) {
+            mark::undo_add(hot.mark_word(), PLACE);
+            assert!(hot.try_take(PLACE as usize), "nobody else is on this thread");
             // SAFETY: taken just now.
             unsafe { Heap::from_taken(heap.hot()) };
         }
@@ -124,14 +124,14 @@ fn who_asks_for_it_empties_the_bins_of_others_at_once() {
         assert!(has_bins);
         mm.drain_bins(None);
     });
-    assert_eq!((asleep.frame(), asleep.nr_in_bins()), (mark::CLOSED, 0));
-    assert_eq!((busy.frame(), busy.nr_in_bins()), (mark::FREE, in_bins), "a call had them");
+    assert_eq!((asleep.mark(), asleep.nr_in_bins()), (Mark::CLOSED, 0));
+    assert_eq!((busy.mark(), busy.nr_in_bins()), (Mark::FREE, in_bins), "a call had them");
     mm.drain_all(None);
     assert!(nr_out() < before, "and its slabs go");
     // It opens them again.
     let object = asleep.alloc();
     asleep.free(object);
-    assert_eq!(asleep.frame(), mark::FREE);
+    assert_eq!(asleep.mark(), Mark::FREE);
     mm.validate(None).unwrap();
 }
 
@@ -146,9 +146,9 @@ fn the_bins_of_a_sleeper_are_emptied_and_its_slabs_go() {
     asleep.churn();
     assert!(asleep.nr_in_bins() > 100);
     sweep(mm);
-    assert_eq!(asleep.frame(), mark::FREE, "it may have been at work just now");
+    assert_eq!(asleep.mark(), Mark::FREE, "it may have been at work just now");
     sweep(mm);
-    assert_eq!(asleep.frame(), mark::CLOSED);
+    assert_eq!(asleep.mark(), Mark::CLOSED);
     assert!(asleep.nr_in_bins() > 100, "it may have had hits");
     sweep(mm);
     assert_eq!(asleep.nr_in_bins(), 0);
@@ -158,7 +158,7 @@ fn the_bins_of_a_sleeper_are_emptied_and_its_slabs_go() {
 
     // It goes on as ever.
     asleep.free(kept);
-    assert_eq!((asleep.frame(), asleep.nr_in_bins()), (mark::FREE, 1));
+    assert_eq!((asleep.mark(), asleep.nr_in_bins()), (Mark::FREE, 1));
     asleep.churn();
     assert!(asleep.nr_in_bins() > 100);
     mm.validate(None).unwrap();
@@ -182,7 +182,7 @@ fn what_others_own_goes_home() {
     let nr_home = || owner.heap().try_look_in().unwrap().events.remote_free as usize;
     (0..2).for_each(|_| sweep(mm));
     let before = nr_home();
-    assert_eq!((asleep.frame(), asleep.nr_in_bins()), (mark::CLOSED, nr_foreign));
+    assert_eq!((asleep.mark(), asleep.nr_in_bins()), (Mark::CLOSED, nr_foreign));
     (0..4).for_each(|_| sweep(mm));
     assert_eq!((asleep.nr_in_bins(), nr_home()), (0, before + nr_foreign));
     assert!(asleep.heap().is_drained() && owner.heap().is_drained(), "nobody comes again");
@@ -207,10 +207,10 @@ fn an_owner_that_has_hits_keeps_its_bins() {
     let mut nr_closed = 0;
     for _ in 0..20 {
         sweep(mm);
-        nr_closed += u32::from(awake.frame() == mark::CLOSED);
+        nr_closed += u32::from(awake.mark() == Mark::CLOSED);
         let object = awake.alloc();
         awake.free(object);
-        assert_eq!((awake.frame(), awake.nr_in_bins()), (mark::FREE, nr));
+        assert_eq!((awake.mark(), awake.nr_in_bins()), (Mark::FREE, nr));
     }
     assert_eq!(nr_closed, 1, "nor is it asked each time");
     assert!(awake.heap().is_drained());
@@ -227,7 +227,7 @@ fn what_is_marked_is_not_closed() {
     unmarked.alloc(SIZE, 8);
     sweep(mm);
     busy.call(|_| (0..4).for_each(|_| sweep(mm)));
-    assert_eq!(busy.frame(), mark::FREE);
+    assert_eq!(busy.mark(), Mark::FREE);
     assert!(!unmarked.heap().is_closed());
     mm.validate(None).unwrap();
 }
@@ -250,10 +250,10 @@ fn the_owner_waits_for_nobody_who_is_at_its_bins() {
     objects.iter().take(100).for_each(|&object| own.free(object));
     let stats = mm.vmstat().stats();
     assert_eq!((stats.visited_alloc, stats.visited_free), (300, 100));
-    assert_eq!((own.frame(), stats.throttled), (mark::CLOSED, 0));
+    assert_eq!((own.mark(), stats.throttled), (Mark::CLOSED, 0));
     drop(visitor);
     objects.iter().skip(100).for_each(|&object| own.free(object));
-    assert_eq!(own.frame(), mark::FREE);
+    assert_eq!(own.mark(), Mark::FREE);
     assert_eq!(mm.vmstat().stats().visited_free, 100);
     mm.validate(None).unwrap();
 }
@@ -268,12 +268,12 @@ fn closed_bins_open_with_the_next_thread() {
     }
     ended.churn();
     (0..2).for_each(|_| sweep(mm));
-    assert_eq!(ended.frame(), mark::CLOSED);
+    assert_eq!(ended.mark(), Mark::CLOSED);
     // SAFETY: this thread owns the heap.
     unsafe { mm.detach(ended.0.0) };
-    assert_eq!(ended.frame(), mark::ABSENT);
+    assert_eq!(ended.mark(), Mark::ABSENT);
     let next = Marker::attach(mm);
-    assert_eq!((next.heap().id(), next.frame()), (ended.heap().id(), mark::FREE));
+    assert_eq!((next.heap().id(), next.mark()), (ended.heap().id(), Mark::FREE));
     next.churn();
     mm.validate(None).unwrap();
 }
@@ -285,16 +285,16 @@ fn what_nobody_owns_stays_absent() {
         return;
     }
     let hot = HeapHot::EMPTY;
-    assert!(!mark::add(hot.mark(), PLACE) && !mark::add(hot.mark(), 1 << 46));
-    mark::take_back(hot.mark(), PLACE);
-    assert_eq!(hot.frame(), mark::ABSENT);
-    mark::take_back(hot.mark(), 1 << 46);
-    assert_eq!(hot.frame(), mark::ABSENT);
+    assert!(!mark::add(hot.mark_word(), PLACE) && !mark::add(hot.mark_word(), 1 << 46));
+    mark::undo_add(hot.mark_word(), PLACE);
+    assert_eq!(hot.mark(), Mark::ABSENT);
+    mark::undo_add(hot.mark_word(), 1 << 46);
+    assert_eq!(hot.mark(), Mark::ABSENT);
     // A hit that fails with the bins closed leaves them so.
-    hot.set_frame(mark::CLOSED);
-    assert!(!mark::add(hot.mark(), PLACE) && hot.is_closed());
-    mark::take_back(hot.mark(), PLACE);
-    assert_eq!(hot.frame(), mark::CLOSED);
+    hot.set_mark(Mark::CLOSED);
+    assert!(!mark::add(hot.mark_word(), PLACE) && hot.is_closed());
+    mark::undo_add(hot.mark_word(), PLACE);
+    assert_eq!(hot.mark(), Mark::CLOSED);
 }
 
 /// Owners that work and pause, and the keeper that comes at any time.

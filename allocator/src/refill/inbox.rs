@@ -3,10 +3,10 @@
 use core::ptr::NonNull;
 
 use super::depth::share_of_heap;
-use crate::bin::HeapHot;
 use crate::class::SizeClass;
 use crate::error::Mismatch;
 use crate::heap::{Heap, Inner};
+use crate::hot::HeapHot;
 use crate::misuse::{BadKind, BadPointer};
 use crate::pfn::Pfn;
 use crate::remote::Message;

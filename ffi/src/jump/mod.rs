@@ -23,8 +23,8 @@
 //! `libzonal.so`, and by other means than `longjmp`; for them [`crate::signal`] does what can be
 //! done afterwards.
 //!
-//! That a slow path runs is bit 0 of the mark in the heap, which is left by what handlers add to the mark. Where it
-//! stands on the stack is noted beside it.
+//! That a slow path runs is a bit of the mark in the heap ([`Mark::is_slow`]), which is left by what handlers add to
+//! the mark. Where it stands on the stack is noted beside it.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -34,16 +34,13 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, compiler_fence};
 
-use zonal_allocator::{Heap, HeapHot};
+use zonal_allocator::{Heap, HeapHot, Mark, MarkState};
 
 use crate::signal;
 use crate::tls::{self, Block};
 
 /// A function like `longjmp`.
 pub type LongJump = unsafe extern "C" fn(*mut c_void, c_int) -> !;
-
-/// In the mark of a heap: a slow path runs, to whose end jumps are put off.
-const SLOW: u64 = 1;
 
 /// The thread has taken `heap`, and marked it: a slow path begins. It ends as the heap is put back.
 #[inline]
@@ -53,7 +50,10 @@ pub(crate) fn begin_slow_path(heap: NonNull<Heap>) {
     // SAFETY: as above.
     let taken = unsafe { &*heap.hot() };
     // Where the hit stood; where that cannot be told, this is not far from it.
-    begin(heap, taken, |mark| HeapHot::place_in(mark).unwrap_or_else(tls::stack));
+    begin(heap, taken, |mark| match mark.state() {
+        MarkState::Call { place } => place,
+        _ => tls::stack(),
+    });
 }
 
 /// The same for what was taken just now, a heap or its detour.
@@ -68,18 +68,12 @@ pub(crate) fn begin_short_path(taken: *mut HeapHot) {
 }
 
 #[inline(always)]
-fn begin(heap: &Heap, taken: &HeapHot, place: impl FnOnce(u64) -> usize) {
-    let mark = taken.frame();
-    if !is_slow(mark) {
+fn begin(heap: &Heap, taken: &HeapHot, place: impl FnOnce(Mark) -> usize) {
+    let mark = taken.mark();
+    if !mark.is_slow() {
         heap.set_slow_place(place(mark));
-        set_mark(|| taken.set_frame(mark | SLOW));
+        set_mark(|| taken.set_mark(mark.slow()));
     }
-}
-
-/// Whether a slow path has left this mark.
-#[inline(always)]
-pub(crate) fn is_slow(mark: u64) -> bool {
-    mark & SLOW != 0
 }
 
 /// The process ends: a handler of SIGABRT may jump as it likes.
@@ -87,9 +81,9 @@ pub(crate) fn give_up() {
     if let Some(heap) = Block::get().heap() {
         // SAFETY: heaps are never unmapped.
         let hot = unsafe { &*heap.as_ref().hot() };
-        let mark = hot.frame();
-        if is_slow(mark) {
-            set_mark(|| hot.set_frame(mark & !SLOW));
+        let mark = hot.mark();
+        if mark.is_slow() {
+            set_mark(|| hot.set_mark(mark.not_slow()));
         }
     }
 }

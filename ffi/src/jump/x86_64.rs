@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::{LongJump, Waiting, is_slow};
+use super::{LongJump, Waiting};
 use crate::signal;
 use crate::tls::Block;
 
@@ -46,7 +46,7 @@ pub(super) unsafe fn put_off(env: *mut c_void, value: c_int, jump: LongJump) {
     // SAFETY: heaps are never unmapped.
     let heap = unsafe { heap.as_ref() };
     // SAFETY: as above.
-    if is_slow(unsafe { &*heap.hot() }.frame()) {
+    if unsafe { &*heap.hot() }.mark().is_slow() {
         // SAFETY: the caller's promise.
         unsafe { out_of_slow_path(heap.slow_place(), env, value, jump) };
     }

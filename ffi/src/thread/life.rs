@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use zonal_allocator::{Heap, HeapHot};
+use zonal_allocator::{Heap, Mark, MarkState};
 
 use super::{Seat, Visit};
 use crate::signal::{self, Blocked};
@@ -29,7 +29,7 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     let taken = block.current();
     // SAFETY: the empty heap, or one of this thread's.
     let word = unsafe { &*taken };
-    let mark = word.frame();
+    let mark = word.mark();
     if taken == empty() || !is_gone(heap, mark) {
         return interrupted();
     }
@@ -38,7 +38,7 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
         return attach(block);
     }
     // Gone out of a hit, which has lost a block at most; unless a handler has seen to that just now.
-    if !word.take_from(mark, tls::stack()) {
+    if !word.replace(mark, tls::stack()) {
         return interrupted();
     }
     jump::begin_short_path(taken);
@@ -48,12 +48,14 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
 }
 
 /// Whether the call that left this mark has ended without a return.
-fn is_gone(heap: &Heap, mark: u64) -> bool {
-    match HeapHot::place_in(mark) {
-        Some(place) => signal::is_gone(place),
+fn is_gone(heap: &Heap, mark: Mark) -> bool {
+    match mark.state() {
+        MarkState::Call { place } => signal::is_gone(place),
         // Some handler was left in the middle of a look at the mark. What is below it is gone if it was a hit,
         // which calls nothing, and this is no handler; a slow path may have come here by what it calls.
-        None => !jump::is_slow(mark) && signal::is_in_none(heap.signals()),
+        MarkState::Sum => !mark.is_slow() && signal::is_in_none(heap.signals()),
+        // A handler has seen to that, just now.
+        MarkState::Free | MarkState::Closed | MarkState::Absent => false,
     }
 }
 

@@ -1,5 +1,7 @@
 use std::thread;
 
+use zonal_allocator::Mark;
+
 use super::*;
 use crate::foreign::Alone;
 use crate::hot;
@@ -53,7 +55,7 @@ fn close(heap: NonNull<Heap>) {
     // SAFETY: the thread's own heap, between two calls.
     let hot = unsafe { &*heap.as_ref().hot() };
     assert!(!hot.is_taken());
-    hot.set_frame(HeapHot::CLOSED);
+    hot.set_mark(Mark::CLOSED);
 }
 
 fn is_closed(heap: NonNull<Heap>) -> bool {
@@ -128,7 +130,11 @@ fn handlers_see_a_call_that_opens_them() {
 /// A hit that has failed, and is about to take back what it added.
 #[cfg(target_arch = "x86_64")]
 fn fail_to_mark(hot: &HeapHot) {
-    hot.set_frame(hot.frame().wrapping_add(crate::tls::stack() as u64));
+    // SAFETY: adds to the word of the mark, as the assembly of hits does.
+    unsafe {
+        let word = core::ptr::from_ref(hot).cast::<u64>().byte_add(HeapHot::MARK).cast_mut();
+        word.write(word.read().wrapping_add(crate::tls::stack() as u64));
+    }
 }
 
 /// A handler that comes in the middle of a hit's look at closed bins takes them for that hit's.
@@ -141,8 +147,8 @@ fn handlers_see_a_hit_that_finds_them_closed() {
         close(heap);
         fail_to_mark(hot);
         assert!(is_closed(heap) && block.is_taken() && block.take() == empty());
-        hot.take_back(crate::tls::stack());
-        assert_eq!(hot.frame(), HeapHot::CLOSED);
+        hot.undo_add(crate::tls::stack());
+        assert_eq!(hot.mark(), Mark::CLOSED);
     });
 }
 
@@ -156,17 +162,17 @@ fn a_mark_of_two_is_left_to_the_program() {
         let hot = unsafe { &*heap.as_ref().hot() };
         let taken = block.try_take();
         assert_ne!(taken, empty());
-        let live = hot.frame();
+        let live = hot.mark();
         fail_to_mark(hot);
-        assert_eq!(HeapHot::place_in(hot.frame()), None);
+        assert_eq!(hot.mark().state(), zonal_allocator::MarkState::Sum);
         let rule = signal::set_mask(signal::mask() | 1 << (libc::SIGUSR2 - 1));
         let interrupted = Visit::begin(empty()).unwrap();
         assert!(matches!(interrupted.seat(), Seat::Interrupted), "the hit may be alive");
         drop(interrupted);
         // Nor does a handler end it, or spoil what is there.
         one_call();
-        hot.take_back(crate::tls::stack());
-        assert_eq!(hot.frame(), live);
+        hot.undo_add(crate::tls::stack());
+        assert_eq!(hot.mark(), live);
         fail_to_mark(hot);
         fail_to_mark(hot);
         signal::set_mask(rule);

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use zonal_allocator::HeapHot;
+use zonal_allocator::{HeapHot, Mark};
 
 use super::{Block, ZONAL_THREAD_0_1_0};
 
@@ -65,7 +65,7 @@ pub(crate) fn nothing() -> *mut HeapHot {
     super::empty()
 }
 
-const _: () = assert!(HeapHot::FREE == 0);
+const _: () = assert!(Mark::FREE.bits() == 0);
 
 /// Ends an operation that took `heap` as it is in `current`.
 #[inline(always)]
@@ -75,7 +75,7 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
         asm!(
             "str xzr, [{heap}, #{at}]",
             heap = in(reg) heap,
-            at = const HeapHot::FRAME,
+            at = const HeapHot::MARK,
             options(nostack, preserves_flags),
         );
     }
@@ -84,11 +84,11 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
 /// Takes `heap` unless a call has it: from here on a signal handler on this thread cannot. (The
 /// assembly orders the mark before the operation: it is a barrier for the compiler, and a thread sees
 /// its own stores in order.) A handler that comes before the mark gives the heap back before it ends.
-/// Nobody closes bins on this processor: `allocator/src/mark.rs`.
+/// Nobody closes bins on this processor: `allocator/src/mark/`.
 #[inline(always)]
 pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
     // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
-    if unsafe { &*heap }.frame() != HeapHot::FREE {
+    if unsafe { &*heap }.mark() != Mark::FREE {
         return false;
     }
     mark(heap);
@@ -105,13 +105,13 @@ fn mark(heap: *mut HeapHot) {
             "str {sp}, [{heap}, #{at}]",
             sp = out(reg) _,
             heap = in(reg) heap,
-            at = const HeapHot::FRAME,
+            at = const HeapHot::MARK,
             options(nostack, preserves_flags),
         );
     }
 }
 
-/// The stack pointer, to be compared with [`HeapHot::place_in`].
+/// The stack pointer, to be compared with the place in a [`Mark`].
 #[inline(always)]
 pub(crate) fn stack() -> usize {
     let sp: usize;

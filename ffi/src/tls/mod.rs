@@ -14,7 +14,7 @@
 //! when it is done, so a signal handler that interrupts zonal on its own thread finds a marked heap and
 //! does not touch it, half-changed as it may be. A hit so stores nothing here: to take `current` away and put
 //! it back would be two stores. The mark of a thread that sleeps may say that its bins are closed: then hits
-//! miss, and the call opens them inside the gate (`allocator/src/mark.rs`).
+//! miss, and the call opens them inside the gate (`allocator/src/mark/`).
 //!
 //! `thread_local!` costs a call of `__tls_get_addr` in a shared library, and its destructors call
 //! `calloc`. Here the variable is a symbol of our own, made and read in assembly: one load of its
@@ -104,7 +104,7 @@ impl Block {
     pub(crate) fn take(self) -> *mut HeapHot {
         let heap = self.current();
         // SAFETY: the empty heap, or one of this thread's; they are never unmapped.
-        if unsafe { &*heap }.take(stack()) { heap } else { empty() }
+        if unsafe { &*heap }.try_take(stack()) { heap } else { empty() }
     }
 
     /// Gives the heap back: hits may use it again, or its detour, whichever is given. Not the empty

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use zonal_allocator::HeapHot;
+use zonal_allocator::{HeapHot, Mark};
 
 use super::{Block, ZONAL_THREAD_0_1_0};
 
@@ -78,8 +78,8 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
         asm!(
             "mov qword ptr [{heap} + {at}], {free}",
             heap = in(reg) heap,
-            at = const HeapHot::FRAME,
-            free = const HeapHot::FREE.cast_signed(),
+            at = const HeapHot::MARK,
+            free = const Mark::FREE.bits().cast_signed(),
             options(nostack, preserves_flags),
         );
     }
@@ -88,7 +88,7 @@ pub(crate) fn unmark(heap: *mut HeapHot) {
 /// Takes `heap` unless a call has it, or its bins are closed: from here on a signal handler on this thread
 /// cannot. (The assembly orders the mark before the operation: it is a barrier for the compiler, and a
 /// thread sees its own stores in order.) A handler that comes before the mark gives the heap back before it
-/// ends. One instruction, without a lock, so that a visitor can close the bins: `allocator/src/mark.rs`.
+/// ends. One instruction, without a lock, so that a visitor can close the bins: `allocator/src/mark/`.
 #[inline(always)]
 pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
     let place = stack();
@@ -99,11 +99,11 @@ pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
             "add qword ptr [{heap} + {at}], {place}",
             "jnc {taken}",
             heap = in(reg) heap,
-            at = const HeapHot::FRAME,
+            at = const HeapHot::MARK,
             place = in(reg) place,
             taken = label {
                 // SAFETY: as above.
-                unsafe { (*heap).take_back(place) };
+                unsafe { (*heap).undo_add(place) };
                 return false;
             },
             options(nostack),
@@ -112,7 +112,7 @@ pub(crate) fn try_mark(heap: *mut HeapHot) -> bool {
     true
 }
 
-/// The stack pointer, to be compared with [`HeapHot::place_in`].
+/// The stack pointer, to be compared with the place in a [`Mark`].
 #[inline(always)]
 pub(crate) fn stack() -> usize {
     let sp: usize;

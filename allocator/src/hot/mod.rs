@@ -1,0 +1,82 @@
+//! The part of a heap that hits touch: its bins, the way to page words, and the mark.
+//!
+//! | file       | what of it                                                              |
+//! |------------|-------------------------------------------------------------------------|
+//! | `bins.rs`  | objects taken and put back: the work of a hit                           |
+//! | `pages.rs` | what the word of an object's page tells without any lock                |
+//! | `marks.rs` | the mark as the crate above sees it, whose assembly marks and ends hits |
+//!
+//! A heap whose hits shall all miss is one with other contents here, so that hits need no test for it: the static
+//! empty heap of threads that have none, and the *detour* of one that has.
+
+mod bins;
+mod marks;
+mod pages;
+
+use core::ptr;
+
+use crate::bin::Bin;
+use crate::class::NR_STEPS;
+use crate::mark::Mark;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::program::AtomicU64 as MarkWord;
+
+pub use bins::{Found, Push};
+
+/// The part of a heap that hits touch. First field of `Heap`.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct HeapHot {
+    /// Start of the window that holds all sections.
+    pub(crate) base: usize,
+    /// Bytes of the window that have page words, as this heap last read it.
+    pub(crate) covered: usize,
+    /// Page words, indexed by page from `base`.
+    pub(crate) words: *const AtomicU32,
+    /// Where the owner's stack stood when it took the heap, while a call has it. Written by assembly of the
+    /// caller's. From it the calls of signal handlers know that they must not take the heap, and whether the
+    /// call that took it still runs. A visitor closes the bins by it: [`crate::mark`].
+    mark: MarkWord,
+    /// By step, so that there is one for any page word: those of no class take nothing.
+    pub(crate) bins: [Bin; NR_STEPS],
+}
+
+// SAFETY: `mark` and the page words are atomics. The others are the owner's in a call that has marked the heap, or
+// of whoever is inside the gate with the bins closed, or with no owner; of the static empty heap nobody changes
+// them.
+unsafe impl Sync for HeapHot {}
+
+impl HeapHot {
+    /// A heap on which every operation misses. A thread's state starts with the address of a static one, so that
+    /// hits need no null check.
+    #[expect(clippy::declare_interior_mutable_const, reason = "to make one in place, or a static")]
+    pub const EMPTY: HeapHot = HeapHot {
+        base: 0,
+        covered: 0,
+        words: ptr::null(),
+        mark: MarkWord::new(Mark::ABSENT.bits()),
+        bins: [Bin::EMPTY; NR_STEPS],
+    };
+
+    /// The same, for a thread that has a heap and whose hits shall miss. See
+    /// [`crate::Heap::detour`].
+    #[expect(clippy::declare_interior_mutable_const, reason = "to make one in place")]
+    pub(crate) const DETOUR: HeapHot = HeapHot {
+        base: HeapHot::NOWHERE,
+        mark: MarkWord::new(Mark::FREE.bits()),
+        ..HeapHot::EMPTY
+    };
+
+    /// Where the window of a detour begins, and no other.
+    const NOWHERE: usize = 1;
+
+    /// Whether this is a [`HeapHot::DETOUR`].
+    ///
+    /// # Safety
+    /// `this` points to a `HeapHot`.
+    #[inline]
+    pub(crate) unsafe fn is_detour(this: *mut HeapHot) -> bool {
+        // SAFETY: the caller's promise; that does not change.
+        unsafe { (*this).base == HeapHot::NOWHERE }
+    }
+}
