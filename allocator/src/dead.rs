@@ -32,7 +32,8 @@ impl Mm {
         let mut done = DeadDrained::default();
         let mut turns = 2 * self.registry.nr_dead();
         let is_due = |heap: &Heap| {
-            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.seen.load(Relaxed))
+            !heap.is_drained()
+                && (sweep.is_none() || heap.epoch() == heap.keeper.seen.load(Relaxed))
         };
         let passes_by = |heap: &Heap| patience == Patience::PassBy && heap.is_visited();
         let wanted = |heap: &Heap| is_due(heap) && !passes_by(heap);
@@ -53,7 +54,7 @@ impl Mm {
                 self.vmstat().note_skipped();
             }
             if sweep.is_some() {
-                heap.seen.store(heap.epoch(), Relaxed);
+                heap.keeper.seen.store(heap.epoch(), Relaxed);
             }
         });
         done
@@ -87,7 +88,7 @@ impl Mm {
             is_done &= !holes.is_partial;
         }
         if is_done {
-            h.drained.store(h.epoch(), Relaxed);
+            h.keeper.drained.store(h.epoch(), Relaxed);
         }
         drop(inner);
         if remains == Remains::Common || !drained.is_whole {

@@ -52,8 +52,9 @@ pub(crate) enum Sharing {
     OfNode { is_one_of_several: bool },
 }
 
+#[cfg(test)]
 impl Sharing {
-    /// With nobody, before more is known.
+    /// With nobody, on a machine with one node.
     pub(crate) const NEW: Sharing = Sharing::Nobody(1);
 }
 

@@ -104,11 +104,11 @@ impl Heap {
     /// Whether its slow paths, `epoch` so far, have stood still for so many generations. For the
     /// keeper, which so remembers when it saw what.
     fn is_idle(&self, epoch: u32, generations: u32) -> bool {
-        if self.seen.swap(epoch, Relaxed) != epoch {
-            self.seen_at.store(self.mm().pages().generation(), Relaxed);
+        if self.keeper.seen.swap(epoch, Relaxed) != epoch {
+            self.keeper.seen_at.store(self.mm().pages().generation(), Relaxed);
             return false;
         }
-        self.has_passed(&self.seen_at, generations)
+        self.has_passed(&self.keeper.seen_at, generations)
     }
 
     fn has_passed(&self, since: &AtomicU32, generations: u32) -> bool {
@@ -121,12 +121,15 @@ impl Heap {
     /// owner that opens them for hits keeps what they hold. Always true.
     fn close_if_idle(&self, generations: u32) -> bool {
         let epoch = self.epoch();
-        let was_seen =
-            self.seen.load(Relaxed) == epoch && self.has_passed(&self.seen_at, generations);
-        if was_seen && self.closed.load(Relaxed) != epoch && !self.is_closed() && self.close_bins()
+        let was_seen = self.keeper.seen.load(Relaxed) == epoch
+            && self.has_passed(&self.keeper.seen_at, generations);
+        if was_seen
+            && self.keeper.closed.load(Relaxed) != epoch
+            && !self.is_closed()
+            && self.close_bins()
         {
-            self.closed.store(epoch, Relaxed);
-            self.closed_at.store(self.mm().pages().generation(), Relaxed);
+            self.keeper.closed.store(epoch, Relaxed);
+            self.keeper.closed_at.store(self.mm().pages().generation(), Relaxed);
         }
         true
     }
@@ -135,8 +138,9 @@ impl Heap {
     /// does not end keeps them: it may have been left by a jump.
     fn may_close_bins(&self, generations: u32) -> bool {
         self.can_close()
-            && self.closed.load(Relaxed) != self.epoch()
-            && !self.has_passed(&self.seen_at, generations.max(1).saturating_mul(LONGEST_CALL))
+            && self.keeper.closed.load(Relaxed) != self.epoch()
+            && !self
+                .has_passed(&self.keeper.seen_at, generations.max(1).saturating_mul(LONGEST_CALL))
     }
 }
 
@@ -160,7 +164,7 @@ impl Entered<'_> {
         let holes = self.purge_holes(sweep.how, sweep.next_pages());
         // An idle heap is done when its slabs were old enough to be looked at.
         if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.up_to) {
-            heap.drained.store(epoch, Relaxed);
+            heap.keeper.drained.store(epoch, Relaxed);
         }
         holes.nr_pages
     }
@@ -172,7 +176,7 @@ impl Entered<'_> {
         if !self.has_bins() {
             return !(self.is_visitor() && heap.may_close_bins(sweep.idle_for));
         }
-        if !heap.has_passed(&heap.closed_at, sweep.idle_for.max(1)) {
+        if !heap.has_passed(&heap.keeper.closed_at, sweep.idle_for.max(1)) {
             return false;
         }
         let mm = heap.mm();
@@ -185,7 +189,7 @@ impl Entered<'_> {
         }
         if is_whole {
             // What comes into them from now on is for another time.
-            heap.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
+            heap.keeper.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
         }
         is_whole
     }

@@ -106,7 +106,7 @@ impl Heap {
     /// Owner only: goes inside the gate, however long a visitor takes to leave. Not for what a program
     /// does all the time.
     pub(crate) fn enter(&self) -> Entered<'_> {
-        if !self.gate.try_enter(self.barrier) {
+        if !self.gate.try_enter(self.kind.barrier) {
             self.wait_for_visitor();
         }
         self.note_entry()
@@ -126,11 +126,11 @@ impl Heap {
     fn wait_for_visitor(&self) {
         if cfg!(zonal_loom) {
             // The heaps of models belong to no instance that could count.
-            return self.gate.enter(self.barrier);
+            return self.gate.enter(self.kind.barrier);
         }
         let machine = self.mm.machine();
         let since = machine.now_ns();
-        self.gate.enter(self.barrier);
+        self.gate.enter(self.kind.barrier);
         let left_at = self.left_at.load(Relaxed);
         self.mm.vmstat().note_blocked(left_at.saturating_sub(since));
     }
@@ -138,25 +138,18 @@ impl Heap {
     /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.
     #[inline]
     pub(crate) fn try_enter(&self) -> Option<Entered<'_>> {
-        self.gate.try_enter(self.barrier).then(|| self.note_entry())
+        self.gate.try_enter(self.kind.barrier).then(|| self.note_entry())
     }
 
     /// The same for who leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
     pub(crate) fn try_look_in(&self) -> Option<Entered<'_>> {
-        self.gate.try_enter(self.barrier).then(|| Entered { heap: self, who: Who::Owner })
+        self.gate.try_enter(self.kind.barrier).then(|| Entered { heap: self, who: Who::Owner })
     }
 
     #[inline]
     fn note_entry(&self) -> Entered<'_> {
         self.note_use();
         Entered { heap: self, who: Who::Owner }
-    }
-
-    /// Something happens to the heap.
-    #[inline]
-    pub(crate) fn note_use(&self) {
-        // Relaxed: one writer; the keeper only compares for change.
-        self.epoch.store(self.epoch.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// First half of a visit, see [`crate::gate`]. The caller issues the heavy barrier for all heaps of
@@ -175,7 +168,7 @@ impl Heap {
     pub(crate) fn can_close(&self) -> bool {
         // SAFETY: as above.
         let mark = unsafe { &*self.hot() }.mark();
-        mark::CAN_CLOSE && self.barrier == Barrier::Asymmetric && mark != Mark::ABSENT
+        mark::CAN_CLOSE && self.kind.barrier == Barrier::Asymmetric && mark != Mark::ABSENT
     }
 
     /// The same for fork, which goes without no heap.

@@ -4,7 +4,8 @@ use core::ptr;
 
 use zonal_stats::HeapEvents;
 
-use crate::class::NR_CLASSES;
+use super::Heap;
+use crate::class::{NR_CLASSES, SizeClass};
 use crate::large_cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::misuse::checked::Quarantine;
@@ -127,5 +128,18 @@ impl Inner {
             (&raw mut (*place).fault).write(None);
             (&raw mut (*place).events).write(HeapEvents::default());
         }
+    }
+}
+
+impl Heap {
+    /// Objects in the bin of `class`. Owner only; others get an estimate.
+    pub(crate) fn bin_len(&self, class: SizeClass, state: &ClassState) -> usize {
+        if state.array.is_null() {
+            return 0;
+        }
+        // SAFETY: `top` points into the array, above slot 0. A stale read by another thread still
+        // points into some array of this bin; the caller only counts.
+        let top = unsafe { (&raw const (*self.hot()).bins[class.index()].top).read() };
+        (top.addr().saturating_sub(state.array.addr()) / size_of::<*mut u8>()).saturating_sub(1)
     }
 }

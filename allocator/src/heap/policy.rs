@@ -11,74 +11,69 @@ use crate::policy::turns::Turns;
 impl Heap {
     /// The owner's memory policy, as last read.
     pub(crate) fn policy(&self) -> MemPolicy {
-        self.policy.get()
+        self.owner.policy.get()
     }
 
     /// A thread takes the heap that asked for `asked` and so has that policy.
-    pub(crate) fn take_over(&self, policy: MemPolicy, asked: Option<MemPolicy>) {
-        self.policy.set(policy);
-        self.strays.set(0);
-        self.asked.set(asked);
+    pub(crate) fn adopt_policy(&self, policy: MemPolicy, asked: Option<MemPolicy>) {
+        self.owner.policy.set(policy);
+        self.owner.strays.set(0);
+        self.owner.asked.set(asked);
         self.prepare_turns();
     }
 
     /// The owner of `heap` borrows this one for a request: it goes by the same policy and the same turns.
-    /// Gives the turns that it had, for [`Heap::take_back`].
+    /// Gives the turns that it had, for [`Heap::end_lending`].
     pub(crate) fn lend_to(&self, heap: &Heap) -> *const Turns {
-        self.policy.set(heap.policy());
-        self.asked.set(heap.asked_policy());
-        self.turns.replace(heap.turns.get())
+        self.owner.policy.set(heap.policy());
+        self.owner.asked.set(heap.asked_policy());
+        self.owner.turns.replace(heap.owner.turns.get())
     }
 
-    /// It has its own turns again.
-    pub(crate) fn take_back(&self, turns: *const Turns) {
-        self.turns.set(turns);
+    /// The heap has its own turns again, which [`Heap::lend_to`] gave.
+    pub(crate) fn end_lending(&self, turns: *const Turns) {
+        self.owner.turns.set(turns);
     }
 
     /// The owner asks for a policy, or for none of its own. Owner only.
     pub(crate) fn ask_for(&self, asked: Option<MemPolicy>) {
-        self.asked.set(asked);
+        self.owner.asked.set(asked);
         self.prepare_turns();
         self.read_policy();
     }
 
     /// The policy that the owner asked for by itself. Owner only.
     pub fn asked_policy(&self) -> Option<MemPolicy> {
-        self.asked.get()
+        self.owner.asked.get()
     }
 
     fn prepare_turns(&self) {
-        if self.turns.get().is_null() && self.asked.get().is_some_and(is_in_turn) {
+        if self.owner.turns.get().is_null() && self.owner.asked.get().is_some_and(is_in_turn) {
             let memory = self.mm.meta().alloc(self.mm.machine(), size_of::<Turns>());
             // Without memory it goes by the turns of the process.
             let Some(place) = memory.map(NonNull::cast::<Turns>) else { return };
             // SAFETY: a fresh block of that size, aligned to it, for as long as the heap.
             unsafe { place.write(Turns::new()) };
-            self.turns.set(place.as_ptr());
+            self.owner.turns.set(place.as_ptr());
         }
     }
 
     /// Whose turn it is, where the owner has turns of its own. Owner only.
     pub(crate) fn turns(&self) -> Option<&Turns> {
-        self.asked.get()?;
+        self.owner.asked.get()?;
         // SAFETY: null or made by `prepare_turns`, for ever.
-        unsafe { self.turns.get().as_ref() }
+        unsafe { self.owner.turns.get().as_ref() }
     }
 
     /// Whether all its memory is of its node.
     pub(crate) fn is_pinned(&self) -> bool {
-        self.is_pinned.get()
-    }
-
-    /// From here on all its memory is of its node. Only for who made it, before others see it.
-    pub(crate) fn pin(&self) {
-        self.is_pinned.set(true);
+        self.kind.is_pinned
     }
 
     /// Reads the owner's memory policy again. Owner only.
     pub(crate) fn read_policy(&self) {
         if !self.mm.is_one_node() {
-            self.policy.set(self.mm.policy_now(self.asked.get()));
+            self.owner.policy.set(self.mm.policy_now(self.owner.asked.get()));
         }
     }
 
@@ -90,19 +85,19 @@ impl Heap {
             return true;
         }
         // A policy of zonal's is not the kernel's.
-        if self.is_pinned() || self.asked.get().or(mm.placing().policy).is_some() {
+        if self.is_pinned() || self.owner.asked.get().or(mm.placing().policy).is_some() {
             return false;
         }
         self.read_policy();
-        self.policy() == MemPolicy::LOCAL && mm.machine().current_node() == self.node
+        self.policy() == MemPolicy::LOCAL && mm.machine().current_node() == self.kind.node
     }
 
     /// Whether the owner's memory should come from another node: at the second slow path in a row
     /// that finds it there. Owner only.
     pub(crate) fn is_astray(&self) -> bool {
         let here = self.mm.home_for(self.policy(), self.mm.machine().current_node());
-        let strays = if here == self.node { 0 } else { self.strays.get() + 1 };
-        self.strays.set(strays % 2);
+        let strays = if here == self.kind.node { 0 } else { self.owner.strays.get() + 1 };
+        self.owner.strays.set(strays % 2);
         strays == 2
     }
 }

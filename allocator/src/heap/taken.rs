@@ -97,13 +97,13 @@ impl Heap {
     /// Where the slow path stands that the owner is in, if it is in one.
     #[inline]
     pub fn slow_place(&self) -> usize {
-        self.slow_place.get()
+        self.owner.slow_place.get()
     }
 
     /// Notes that. Not in the mark, to which hits of handlers add.
     #[inline]
     pub fn set_slow_place(&self, place: usize) {
-        self.slow_place.set(place);
+        self.owner.slow_place.set(place);
     }
 
     /// Whether a call of the owner has to do without the bins, until it has been inside the gate.
@@ -141,7 +141,7 @@ impl Heap {
     pub(crate) fn take_mark_of(&self, old: &Heap) {
         // SAFETY: fields of heaps; this one's is the caller's, and no visitor closes what is absent.
         unsafe { (*self.hot()).set_mark((*old.hot()).mark().opened()) };
-        self.slow_place.set(old.slow_place.get());
+        self.owner.slow_place.set(old.owner.slow_place.get());
     }
 }
 
@@ -150,7 +150,7 @@ impl Entered<'_> {
     pub(crate) fn open_bins(&self) {
         let heap = self.heap();
         if heap.is_closed() {
-            if heap.drained.load(Relaxed) == heap.epoch() {
+            if heap.keeper.drained.load(Relaxed) == heap.epoch() {
                 // They were emptied: the keeper shall look what comes into them.
                 heap.note_use();
             }

@@ -121,13 +121,14 @@ impl Heap {
     /// Keeps a misuse until [`Heap::take_fault`]. Owner only.
     #[cold]
     pub(crate) fn note_fault(&self, bad: BadPointer) {
-        self.noted.set(self.noted.get().or(Some(bad)));
+        let noted = &self.owner.noted;
+        noted.set(noted.get().or(Some(bad)));
     }
 
     /// The misuse that a slow path came upon, once. Owner only.
     #[inline]
     pub fn take_fault(&self) -> Option<BadPointer> {
         // A look is no use: calls that open their bins end with it.
-        self.noted.take().or_else(|| self.try_look_in()?.fault.take())
+        self.owner.noted.take().or_else(|| self.try_look_in()?.fault.take())
     }
 }

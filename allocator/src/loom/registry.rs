@@ -16,7 +16,8 @@ use zonal_numa::{Machine, NodeId};
 use super::{check, reached};
 use crate::class::SizeClass;
 use crate::gate::Barrier;
-use crate::heap::{Entered, Heap, HeapId};
+use crate::group::Sharing;
+use crate::heap::{Entered, Heap, HeapId, HeapKind};
 use crate::mm::Mm;
 use crate::registry::{Registry, Remains};
 
@@ -37,7 +38,13 @@ pub(super) fn publish(registry: &Registry) -> NonNull<Heap> {
     let place = NonNull::from(Box::leak(Box::<Heap>::new_uninit())).cast();
     // SAFETY: room for a heap, of which nobody else knows.
     unsafe {
-        Heap::init(place, mm(), NodeId::new(0).unwrap(), Barrier::Asymmetric);
+        let kind = HeapKind {
+            node: NodeId::ZERO,
+            barrier: Barrier::Asymmetric,
+            is_pinned: false,
+            sharing: Sharing::NEW,
+        };
+        Heap::init(place, mm(), kind);
         assert!(registry.publish(machine(), place));
     }
     place

@@ -7,7 +7,7 @@ use zonal_numa::{MemPolicy, NodeId, NodeMask};
 use super::Mm;
 use crate::error::AllocError;
 use crate::group::Sharing;
-use crate::heap::Heap;
+use crate::heap::{Heap, HeapKind};
 use crate::registry::Remains;
 
 /// Heaps of ended threads that wait whole for the next ones; where more threads end than begin, what
@@ -32,7 +32,7 @@ impl Mm {
         self.pages.note_thread();
         self.prepare_commons(node);
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
-        unsafe { heap.as_ref() }.take_over(policy, asked);
+        unsafe { heap.as_ref() }.adopt_policy(policy, asked);
         Ok(heap)
     }
 
@@ -52,7 +52,7 @@ impl Mm {
         self.pages.note_thread();
         // SAFETY: heaps are never unmapped, and this one is the caller's now.
         let h = unsafe { heap.as_ref() };
-        h.take_over(policy, Some(policy));
+        h.adopt_policy(policy, Some(policy));
         h.set_held(held);
         self.bound_from_now_on(policy);
         Ok(heap)
@@ -73,7 +73,7 @@ impl Mm {
         let other = unsafe { borrowed.as_ref() };
         let turns = other.lend_to(heap);
         let done = work(other);
-        other.take_back(turns);
+        other.end_lending(turns);
         // The bins of commons are empty, and those of this one may not be any more. No thread left it whole,
         // though: it does not count among those heaps.
         let is_common = remains == Remains::Common;
@@ -100,13 +100,11 @@ impl Mm {
     pub(crate) fn make_heap(&'static self, node: NodeId, pinned: bool) -> Option<NonNull<Heap>> {
         let block = self.meta.alloc(self.machine(), size_of::<Heap>())?;
         let place = block.cast::<Heap>();
+        let sharing = self.sharing_of(pinned);
+        let kind = HeapKind { node, barrier: self.barrier, is_pinned: pinned, sharing };
         // SAFETY: a fresh block of that size, aligned to its size, which nobody else knows.
         let is_published = unsafe {
-            Heap::init(place, self, node, self.barrier);
-            if pinned {
-                place.as_ref().pin();
-            }
-            place.as_ref().share(self.sharing_of(pinned));
+            Heap::init(place, self, kind);
             self.registry.publish(self.machine(), place)
         };
         if !is_published {

@@ -14,7 +14,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 /// the first is not in the pool.
 const MAX_COMMONS: usize = 8;
 
-/// The heaps in the pool, on lists through `next_dead`.
+/// The heaps in the pool, on lists through `next`.
 #[derive(Debug)]
 pub(super) struct Pool {
     /// Heaps without a thread, by what remains of them; last ended first.
@@ -228,9 +228,9 @@ impl Registry {
         let pool = self.pool.lock();
         for mut next in pool.dead {
             while let Some(heap) = NonNull::new(next) {
-                // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+                // SAFETY: heaps are never unmapped; `next` belongs to the pool's holder.
                 let h = unsafe { heap.as_ref() };
-                next = h.next_dead.get();
+                next = h.pool.next.get();
                 if !h.is_torn() {
                     visit(h);
                 }
@@ -259,9 +259,9 @@ impl Pool {
     fn commons(&self, node: NodeId) -> impl Iterator<Item = &'static Heap> + use<> {
         let mut next = self.dead[Remains::Common as usize];
         let all = core::iter::from_fn(move || {
-            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            // SAFETY: heaps are never unmapped; `next` belongs to the pool's holder.
             let heap: &'static Heap = unsafe { next.as_ref() }?;
-            next = heap.next_dead.get();
+            next = heap.pool.next.get();
             Some(heap)
         });
         all.filter(move |heap| !heap.is_torn() && heap.node() == node)
@@ -271,31 +271,31 @@ impl Pool {
         let mut previous: *mut Heap = ptr::null_mut();
         let mut current = self.dead[of as usize];
         while let Some(heap) = NonNull::new(current) {
-            // SAFETY: heaps are never unmapped; `next_dead` belongs to the pool's holder.
+            // SAFETY: heaps are never unmapped; `next` belongs to the pool's holder.
             let h = unsafe { heap.as_ref() };
             if !h.is_torn() && fits(h) {
                 match NonNull::new(previous) {
                     _ if fault("registry_take_shared") => (),
                     // SAFETY: as above.
-                    Some(p) => unsafe { p.as_ref() }.next_dead.set(h.next_dead.get()),
-                    None => self.dead[of as usize] = h.next_dead.get(),
+                    Some(p) => unsafe { p.as_ref() }.pool.next.set(h.pool.next.get()),
+                    None => self.dead[of as usize] = h.pool.next.get(),
                 }
-                h.next_dead.set(ptr::null_mut());
-                h.dead.store(false, Relaxed);
+                h.pool.next.set(ptr::null_mut());
+                h.pool.dead.store(false, Relaxed);
                 self.nr_dead[of as usize] -= 1;
                 return Some(heap);
             }
             previous = current;
-            current = h.next_dead.get();
+            current = h.pool.next.get();
         }
         None
     }
 
     fn put(&mut self, heap: &Heap, remains: Remains) {
         heap.leave_bins();
-        heap.next_dead.set(self.dead[remains as usize]);
+        heap.pool.next.set(self.dead[remains as usize]);
         // Relaxed: a hint for rounds over all heaps, which may see it late.
-        heap.dead.store(true, Relaxed);
+        heap.pool.dead.store(true, Relaxed);
         self.dead[remains as usize] = ptr::from_ref(heap).cast_mut();
         self.nr_dead[remains as usize] += 1;
     }

@@ -17,7 +17,7 @@ fn a_thread_may_end_beside_a_visitor() {
         mm.drain_own(own.0, Patience::Wait, None);
     }
     // As if the keeper had been there since: it left the heap as drained.
-    own.heap().drained.store(own.heap().epoch(), core::sync::atomic::Ordering::Relaxed);
+    own.heap().keeper.drained.store(own.heap().epoch(), core::sync::atomic::Ordering::Relaxed);
     let visitor = visit(own);
     // Hits, all of them.
     blocks.into_iter().for_each(|block| own.free(block));

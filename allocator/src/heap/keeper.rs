@@ -1,0 +1,61 @@
+//! What the keeper knows of a heap: how it tells an owner that works from one that sleeps.
+
+use super::Heap;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+
+/// The keeper's words, and the one that it watches. Relaxed everywhere: they carry nothing but themselves. The keeper
+/// only compares for change, and what it misses now it sees next time.
+///
+/// | word        | written by                          | says                                               |
+/// |-------------|-------------------------------------|----------------------------------------------------|
+/// | `epoch`     | owner, at each slow path; who       | another value: something happened to the heap      |
+/// |             | buries or drains the heap           |                                                    |
+/// | `seen`      | keeper, as it looks                 | `epoch` then                                       |
+/// | `seen_at`   | keeper, as it finds another `epoch` | the generation of that                             |
+/// | `closed`    | keeper, as it closes the bins       | `epoch` then; another one once they are empty      |
+/// | `closed_at` | keeper, as it closes the bins       | the generation of that                             |
+/// | `drained`   | keeper, or who drains the dead,     | `epoch` then: there is no more to do until another |
+/// |             | inside the gate                     |                                                    |
+#[derive(Debug)]
+pub(crate) struct KeeperState {
+    epoch: AtomicU32,
+    pub(crate) seen: AtomicU32,
+    pub(crate) seen_at: AtomicU32,
+    pub(crate) closed: AtomicU32,
+    pub(crate) closed_at: AtomicU32,
+    pub(crate) drained: AtomicU32,
+}
+
+impl KeeperState {
+    pub(super) fn new() -> KeeperState {
+        KeeperState {
+            epoch: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
+            seen_at: AtomicU32::new(0),
+            closed: AtomicU32::new(0),
+            closed_at: AtomicU32::new(0),
+            drained: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Heap {
+    /// Something happens to the heap. For its owner, or who has it from the pool.
+    #[inline]
+    pub(crate) fn note_use(&self) {
+        // One writer, so this needs no read-modify-write.
+        self.keeper.epoch.store(self.epoch().wrapping_add(1), Relaxed);
+    }
+
+    /// Counts what happens to the heap.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.keeper.epoch.load(Relaxed)
+    }
+
+    /// Whether nothing happened since it was drained: neither its owner did anything, nor has
+    /// anybody sent objects back.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.epoch() == self.keeper.drained.load(Relaxed) && self.inbox.is_empty()
+    }
+}
