@@ -88,7 +88,7 @@ impl Inner {
         }
         registry.ask_commons(heap.node(), class, |commons| {
             // No use of the commons that a keeper should come for, or wait for the end of.
-            let mut theirs = commons.try_look_in()?;
+            let mut theirs = commons.try_enter_unnoted()?;
             let is_collected = theirs.collect_some(commons, MOST_OPENED);
             if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {
                 self.adopt(heap, slab, &mut theirs);

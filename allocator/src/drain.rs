@@ -45,7 +45,7 @@ impl Mm {
             is_claimed
         };
         self.visit_heaps_by(&begin, own, Patience::PassBy, |entered| {
-            if entered.has_bins() {
+            if entered.visitor_has_bins() {
                 entered.flush_closed_bins(|| false);
             }
         });

@@ -126,7 +126,7 @@ impl Heap {
     /// As for [`Heap::free`].
     #[inline(always)]
     pub unsafe fn try_send(&self, Remote { object, word }: Remote) -> bool {
-        let Some(mut inner) = self.try_look_in() else { return false };
+        let Some(mut inner) = self.try_enter_unnoted() else { return false };
         let outbox = &mut inner.outbox;
         let message = *outbox.slot(word.raw());
         // SAFETY: open messages belong to this heap, and we are inside its gate.
@@ -195,7 +195,7 @@ impl Heap {
         if owner != self.id() {
             return self.free_remote(object, owner, class, word);
         }
-        if !self.has_bins() {
+        if !self.claim_bins() {
             self.put_aside_or_defer(object, class);
             return Ok(());
         }
@@ -218,7 +218,7 @@ impl Heap {
     /// see for a visitor shows when the object comes to its slab.
     fn is_newest(&self, class: SizeClass, object: NonNull<u8>) -> bool {
         // SAFETY: the caller owns the heap, and has its bins.
-        self.has_bins() && unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) }
+        self.claim_bins() && unsafe { HeapHot::is_newest(self.hot(), class, object.as_ptr()) }
     }
 
     /// Collects an object for its owner and posts the message when it is full.

@@ -173,7 +173,7 @@ impl Entered<'_> {
     /// `flush_ns`; whether there is nothing more to do about them: they are empty, or its own.
     fn empty_closed_bins(&mut self, sweep: Sweep, flush_ns: &mut u64) -> bool {
         let heap = self.heap();
-        if !self.has_bins() {
+        if !self.visitor_has_bins() {
             return !(self.is_visitor() && heap.may_close_bins(sweep.idle_for));
         }
         if !heap.has_passed(&heap.keeper.closed_at, sweep.idle_for.max(1)) {

@@ -1,5 +1,23 @@
 //! Who is inside the gate of a heap: its owner on a slow path, or one visitor.
 //!
+//! | way in                                     | for whom      | where somebody else is inside     | barrier |
+//! |--------------------------------------------|---------------|-----------------------------------|---------|
+//! | [`Heap::try_enter`]                        | owner         | does not go in                    | light   |
+//! | [`Heap::try_enter_unnoted`]                | owner, who    | does not go in                    | light   |
+//! |                                            | leaves no use |                                   |         |
+//! | [`Heap::enter`]                            | owner         | sleeps until the visitor has left | light   |
+//! | [`Heap::enter_with`]                       | owner         | as its [`Patience`] says          | light   |
+//! | [`Heap::begin_visit`], then                | visitor       | does not go in; looks for the     | heavy   |
+//! | [`Heap::finish_visit`]                     |               | owner to leave so many times      |         |
+//! | [`Heap::begin_visit_by_all_means`], then   | fork, of all  | sleeps until another visitor has  | heavy   |
+//! | [`Heap::is_settled`], [`Heap::leave_open`] | heaps         | left; looks for the owner         |         |
+//! | [`Heap::visit_dead`]                       | holder of the | does not go in                    | none    |
+//! |                                            | pool's lock   |                                   |         |
+//!
+//! The visitor itself issues the heavy barrier between the two halves of its visits, one for all heaps of a round. An
+//! owner that goes in counts as a use of the heap, by which the keeper knows that its thread does not sleep; but for
+//! who goes in unnoted, and leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
+//!
 //! A heap in the pool has no owner. Who visits it there is alone with all of it, bins too, until the visit
 //! ends: [`crate::registry::Registry::visit_dead`].
 
@@ -37,13 +55,13 @@ pub enum Patience {
 }
 
 impl<'a> Entered<'a> {
-    /// Whether the owner may be at work on the bins meanwhile.
+    /// Whether a visitor is inside, and the owner may be at work on the bins meanwhile.
     pub(crate) fn is_visitor(&self) -> bool {
         self.who == Who::Visitor
     }
 
-    /// Whether a visitor has the bins, too, since they are closed to the owner's hits.
-    pub(crate) fn has_bins(&self) -> bool {
+    /// Whether a visitor is inside and has the bins, too, since they are closed to the owner's hits.
+    pub(crate) fn visitor_has_bins(&self) -> bool {
         // SAFETY: a field of the heap.
         self.is_visitor() && mark::is_closed(unsafe { &*self.heap.hot() }.mark_word())
     }
@@ -55,7 +73,10 @@ impl<'a> Entered<'a> {
 
     /// The owner, to be asked whether it came while the heap is worked on.
     pub(crate) fn owner(&self) -> Owner<'a> {
-        Owner((self.who != Who::Owner).then_some(self.heap))
+        match self.who {
+            Who::Owner => Owner::IsInside,
+            Who::Visitor | Who::VisitorOfDead => Owner::MayCome(self.heap),
+        }
     }
 
     /// The heap, for what is not behind the gate.
@@ -64,14 +85,22 @@ impl<'a> Entered<'a> {
     }
 }
 
-/// Who may come to a heap that is visited, its owner as a rule; none where that is there itself.
+/// Where the owner of a heap is in which somebody is at work.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner<'a>(Option<&'a Heap>);
+pub(crate) enum Owner<'a> {
+    /// It is at work there itself.
+    IsInside,
+    /// Outside, as far as it lives. It may come to this heap, or a fork that has to have it.
+    MayCome(&'a Heap),
+}
 
 impl Owner<'_> {
-    /// Whether it came while the visitor was there.
+    /// Whether it, or a fork, came while the visitor was there.
     pub(crate) fn waits(self) -> bool {
-        self.0.is_some_and(|heap| heap.gate.is_wanted())
+        match self {
+            Owner::IsInside => false,
+            Owner::MayCome(heap) => heap.gate.is_wanted(),
+        }
     }
 }
 
@@ -103,8 +132,8 @@ impl Drop for Entered<'_> {
 }
 
 impl Heap {
-    /// Owner only: goes inside the gate, however long a visitor takes to leave. Not for what a program
-    /// does all the time.
+    /// Goes inside the gate, however long a visitor takes to leave: not for what a program does all the time. Owner
+    /// only.
     pub(crate) fn enter(&self) -> Entered<'_> {
         if !self.gate.try_enter(self.kind.barrier) {
             self.wait_for_visitor();
@@ -112,7 +141,7 @@ impl Heap {
         self.note_entry()
     }
 
-    /// The same with so much patience.
+    /// Goes inside the gate; if a visitor is there, after it has left or not at all. Owner only.
     pub(crate) fn enter_with(&self, patience: Patience) -> Option<Entered<'_>> {
         match patience {
             Patience::Wait => Some(self.enter()),
@@ -135,14 +164,14 @@ impl Heap {
         self.mm.vmstat().note_blocked(left_at.saturating_sub(since));
     }
 
-    /// Owner only: goes inside the gate unless a visitor is there. Makes no system call.
+    /// Goes inside the gate unless a visitor is there. Makes no system call. Owner only.
     #[inline]
     pub(crate) fn try_enter(&self) -> Option<Entered<'_>> {
         self.gate.try_enter(self.kind.barrier).then(|| self.note_entry())
     }
 
-    /// The same for who leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
-    pub(crate) fn try_look_in(&self) -> Option<Entered<'_>> {
+    /// Goes inside the gate unless a visitor is there, and does not count as a use of the heap. Owner only.
+    pub(crate) fn try_enter_unnoted(&self) -> Option<Entered<'_>> {
         self.gate.try_enter(self.kind.barrier).then(|| Entered { heap: self, who: Who::Owner })
     }
 
@@ -152,10 +181,15 @@ impl Heap {
         Entered { heap: self, who: Who::Owner }
     }
 
-    /// First half of a visit, see [`crate::gate`]. The caller issues the heavy barrier for all heaps of
-    /// its round, then calls [`Heap::finish_visit`].
+    /// First half of a visit, see [`crate::gate`]: claims the gate, unless another visitor has. The caller issues the
+    /// heavy barrier for all heaps of its round, then calls [`Heap::finish_visit`].
     pub(crate) fn begin_visit(&self) -> bool {
         self.gate.begin_visit()
+    }
+
+    /// First half of a visit for fork, which goes without no heap: claims the gate as soon as no other visitor has.
+    pub(crate) fn begin_visit_by_all_means(&self) {
+        self.gate.begin_visit_by_all_means();
     }
 
     /// Between the two halves: closes the bins to the owner's hits, unless one is under way.
@@ -171,12 +205,8 @@ impl Heap {
         mark::CAN_CLOSE && self.kind.barrier == Barrier::Asymmetric && mark != Mark::ABSENT
     }
 
-    /// The same for fork, which goes without no heap.
-    pub(crate) fn begin_visit_by_all_means(&self) {
-        self.gate.begin_visit_by_all_means();
-    }
-
-    /// Second half: the heap, or none when its owner stayed inside for too long.
+    /// Second half of a visit: goes inside, after `patience` looks at an owner that is there; none, and the visit is
+    /// over, when it stayed for longer.
     pub(crate) fn finish_visit(&self, patience: u32) -> Option<Entered<'_>> {
         if self.gate.settle(patience) {
             return Some(Entered { heap: self, who: Who::Visitor });
@@ -185,13 +215,14 @@ impl Heap {
         None
     }
 
-    /// A visit of a heap in the pool, by the holder of its lock: no owner can be inside, so that needs no
-    /// barrier. None when another visitor is there.
+    /// Goes inside a heap in the pool, for the holder of the pool's lock: no owner can be there, so that needs no
+    /// barrier. None when another visitor is.
     pub(crate) fn visit_dead(&self) -> Option<Entered<'_>> {
         self.gate.begin_visit().then(|| Entered { heap: self, who: Who::VisitorOfDead })
     }
 
-    /// Second half of a visit for fork: whether the owner is out. The visit goes on.
+    /// Second half of a visit for fork: whether the owner is out, after so many looks. The visit goes on in either
+    /// case, until [`Heap::leave_open`].
     pub(crate) fn is_settled(&self, patience: u32) -> bool {
         self.gate.settle(patience)
     }

@@ -1,5 +1,25 @@
 //! How the owner takes its heap for a call and gives it back: by [`Heap::hot`], or by
 //! [`Heap::detour`] when all its hits shall miss.
+//!
+//! The detour is a heap of its own to hits, with a mark of its own ([`crate::mark`]): so there are two, and a slow path
+//! has both in its hands. `x` stands for the place of the call.
+//!
+//! | the owner's thread                   | mark of `hot`    | mark of `detour` | `slow_place` |
+//! |--------------------------------------|------------------|------------------|--------------|
+//! | is in no call                        | free, or closed  | free             | stale        |
+//! | is in a hit                          | x                | free             | stale        |
+//! | is in a hit on the detour            | free, or closed  | x                | stale        |
+//! | misses: [`Heap::from_taken`]         | x, or x closed   | free             | stale        |
+//! | the same on the detour               | x, or x closed   | x                | stale        |
+//! | is in a slow path                    | x slow, or the   | free, or x       | x            |
+//! |                                      | same closed      |                  |              |
+//! | ends it: first half of               | as before        | free             | x            |
+//! | [`Heap::release`], then the second   | free, or closed  | free             | stale        |
+//!
+//! The two halves of the end come in that order. A handler that comes between them takes the heap by the detour, if
+//! that is what it finds, over the mark of a call that has nothing left to do. Once both are free a handler may give
+//! the heap away, so that nothing of it is touched afterwards. In a slow path the bins are the call's, unless they are
+//! closed and a visitor is inside: [`Heap::claim_bins`].
 
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -49,7 +69,8 @@ impl Heap {
                 }
                 None => NonNull::new_unchecked(taken.cast()),
             };
-            heap.as_ref().has_bins();
+            // If a visitor is there, whoever needs them asks again.
+            heap.as_ref().claim_bins();
             heap
         }
     }
@@ -67,7 +88,7 @@ impl Heap {
             } else {
                 taken.byte_add(offset_of!(Heap, detour))
             };
-            // The bins last: from then on a handler may give the heap away.
+            // The bins last, see above.
             (*detour).end();
             (*detour.byte_sub(offset_of!(Heap, detour))).end();
         }
@@ -100,7 +121,7 @@ impl Heap {
         self.owner.slow_place.get()
     }
 
-    /// Notes that. Not in the mark, to which hits of handlers add.
+    /// Notes where the slow path stands that begins. Not in the mark, to which hits of handlers add.
     #[inline]
     pub fn set_slow_place(&self, place: usize) {
         self.owner.slow_place.set(place);
@@ -113,16 +134,16 @@ impl Heap {
         unsafe { &*self.hot() }.is_closed()
     }
 
-    /// Whether the bins are the calling owner's: if they are closed, it opens them, unless a visitor is in
-    /// the heap.
+    /// Makes the bins the calling owner's until its call ends: opens them if they are closed. False, and they are not,
+    /// while they are closed and a visitor is in the heap.
     #[inline]
-    pub(crate) fn has_bins(&self) -> bool {
+    pub(crate) fn claim_bins(&self) -> bool {
         !self.is_closed() || self.open_bins()
     }
 
     #[cold]
     fn open_bins(&self) -> bool {
-        let Some(entered) = self.try_look_in() else { return false };
+        let Some(entered) = self.try_enter_unnoted() else { return false };
         entered.open_bins();
         true
     }

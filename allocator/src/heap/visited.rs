@@ -129,6 +129,6 @@ impl Heap {
     #[inline]
     pub fn take_fault(&self) -> Option<BadPointer> {
         // A look is no use: calls that open their bins end with it.
-        self.owner.noted.take().or_else(|| self.try_look_in()?.fault.take())
+        self.owner.noted.take().or_else(|| self.try_enter_unnoted()?.fault.take())
     }
 }

@@ -121,7 +121,7 @@ impl Rig {
     fn adopt(&self) -> bool {
         let class = SizeClass::of(16).unwrap();
         self.registry.ask_commons(NodeId::ZERO, class, |commons| {
-            let entered = commons.try_look_in()?;
+            let entered = commons.try_enter_unnoted()?;
             self.work(&entered);
             let cell = &self.bins[commons.id().index()];
             // SAFETY: nobody has a heap of the pool.

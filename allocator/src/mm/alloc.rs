@@ -126,7 +126,7 @@ impl Heap {
         (size, align): (usize, usize),
         from: Attempt,
     ) -> Result<Option<Block>, AllocError> {
-        if !self.has_bins() {
+        if !self.claim_bins() {
             return Ok(None);
         }
         loop {

@@ -80,7 +80,7 @@ impl Marker {
 
     /// Free objects in its bins.
     fn nr_in_bins(&self) -> usize {
-        let inner = self.heap().try_look_in().unwrap();
+        let inner = self.heap().try_enter_unnoted().unwrap();
         SizeClass::all()
             .map(|class| self.heap().bin_len(class, &inner.classes[class.index()]))
             .sum()
@@ -179,7 +179,7 @@ fn what_others_own_goes_home() {
     foreign.into_iter().for_each(|object| asleep.free(object));
     let nr_foreign = asleep.nr_in_bins();
     assert!(nr_foreign > 100);
-    let nr_home = || owner.heap().try_look_in().unwrap().events.remote_free as usize;
+    let nr_home = || owner.heap().try_enter_unnoted().unwrap().events.remote_free as usize;
     (0..2).for_each(|_| sweep(mm));
     let before = nr_home();
     assert_eq!((asleep.mark(), asleep.nr_in_bins()), (Mark::CLOSED, nr_foreign));
@@ -244,7 +244,7 @@ fn the_owner_waits_for_nobody_who_is_at_its_bins() {
     let heap = own.heap();
     assert!(heap.begin_visit() && heap.close_bins() && mm.heavy_barrier());
     let visitor = heap.finish_visit(1).unwrap();
-    assert!(visitor.has_bins());
+    assert!(visitor.visitor_has_bins());
     let objects: Vec<_> = (0..300).map(|_| own.alloc()).collect();
     assert!(visitor.is_wanted(), "it may make haste");
     objects.iter().take(100).for_each(|&object| own.free(object));

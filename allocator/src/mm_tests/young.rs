@@ -165,7 +165,7 @@ fn what_comes_home_is_handed_out_again() {
     let nr = SizeClass::of(1024).unwrap().objects();
     owners.extend((0..nr).map(|_| Owner::attach(mm)));
     let blocks: Vec<_> = owners.iter().take(nr).map(|owner| owner.alloc(1024, 8)).collect();
-    let nr_common = || commons(mm).try_look_in().unwrap().events.slab_alloc;
+    let nr_common = || commons(mm).try_enter_unnoted().unwrap().events.slab_alloc;
     assert_eq!(nr_common(), 1);
     assert!(!commons(mm).is_drained(), "a keeper looks at what nobody took of it");
     owners[0].free(blocks[0]);
@@ -183,7 +183,7 @@ fn holes_of_the_commons_stay_holes() {
     let mm = fake_mm(1);
     let (owners, last) = many(mm);
     let holes = || -> u16 {
-        let inner = commons(mm).try_look_in().unwrap();
+        let inner = commons(mm).try_enter_unnoted().unwrap();
         let slab = inner.classes[SizeClass::of(SIZE).unwrap().index()].partial.head;
         // SAFETY: list members are live, and we are inside the gate.
         unsafe { (*slab).holes }
@@ -200,6 +200,6 @@ fn holes_of_the_commons_stay_holes() {
     let next = last.alloc(SIZE, 8);
     assert_eq!(next.addr().get() / PAGE_SIZE, first.addr().get() / PAGE_SIZE);
     assert_eq!((holes(), mm.pages().charged()), (0xFE, charged));
-    assert_eq!(commons(mm).try_look_in().unwrap().events.slab_alloc, 1);
+    assert_eq!(commons(mm).try_enter_unnoted().unwrap().events.slab_alloc, 1);
     mm.validate(Some(last.0)).unwrap();
 }

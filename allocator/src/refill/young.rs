@@ -137,7 +137,7 @@ fn ask_for_lines(
     let registry = &heap.mm().registry;
     let mut found = None;
     registry.ask_commons(heap.node(), class, |commons| {
-        let mut theirs = commons.try_look_in()?;
+        let mut theirs = commons.try_enter_unnoted()?;
         let mut nr = theirs.lines_of_listed(commons, class, out);
         if nr == 0 {
             theirs.collect_some(commons, MOST_OPENED);

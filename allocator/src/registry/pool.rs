@@ -131,7 +131,7 @@ impl Registry {
         let commons = pool.commons(h.node()).next();
         let share = || {
             // No use of it, or who drains the dead would never be done.
-            let mut from = h.try_look_in()?;
+            let mut from = h.try_enter_unnoted()?;
             let classes = worthy(&from);
             if let Some(commons) = commons.filter(|_| classes != 0) {
                 give(&mut from, &mut commons.try_enter()?);

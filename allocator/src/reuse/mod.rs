@@ -87,7 +87,7 @@ impl Heap {
         class: SizeClass,
         may: impl FnOnce(&Inner) -> bool,
     ) -> Option<NonNull<u8>> {
-        let mut inner = self.try_look_in()?;
+        let mut inner = self.try_enter_unnoted()?;
         let has_own = !inner.classes[class.index()].partial.head.is_null()
             || !inner.received.is_null()
             || !self.inbox.is_empty();
