@@ -1,14 +1,28 @@
 //! The slow side of `free`: whose is this pointer, and what becomes of it.
+//!
+//! A bin that did not take a pointer leaves it to these, from the shortest way to the one that always ends:
+//!
+//! | way                      | takes                                 | looks for misuse       | gate, calls          |
+//! |--------------------------|---------------------------------------|------------------------|----------------------|
+//! | [`Heap::send_to_open`]   | an object of another heap, for which  | none but where it      | owner's, unnoted     |
+//! |                          | a message is open and has room        | begins                 | until it is sent     |
+//! | [`Heap::free_to_open`]   | the same, of an address               | and whether it is the  | the same             |
+//! |                          |                                       | newest in its bin      |                      |
+//! | [`Heap::free_opening`]   | the same where a message is to be     | [`Heap::check`]        | owner's; may post    |
+//! |                          | opened, and there is one, or posted   |                        |                      |
+//! | [`Heap::free`]           | anything                              | all, and tells         | any; system calls    |
+//!
+//! The first three answer false, and have changed nothing, where they do not take it. [`Heap::free`] finds large blocks
+//! by their word, own objects a place in the bin, which it spills, or in the slab, and others a message; what nothing
+//! takes, for want of memory or since a visitor is in the heap, it puts aside or defers ([`crate::deferred`]).
 
 use core::ptr::NonNull;
 
-use crate::hot::{Found, HeapHot};
 use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId};
+use crate::hot::{Found, HeapHot};
 use crate::misuse::{BadKind, BadPointer};
 use crate::outbox::OUTBOX_BYTES;
-use crate::pfn::Pfn;
-use crate::slab::Slab;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 
@@ -85,7 +99,7 @@ impl Heap {
         let word = PageWord::from_raw(map.word(pfn).load(Relaxed));
         match word.kind() {
             Kind::Slab if word.is_nothing() => Err(BadPointer::new(addr, mm.kind_of_nothing(pfn))),
-            Kind::Slab => self.free_small(object, pfn, word),
+            Kind::Slab => self.free_small(object, word),
             Kind::Large => {
                 // The next one takes the short way.
                 self.sync_hot();
@@ -97,20 +111,19 @@ impl Heap {
         }
     }
 
-    /// The common case of a remote free: the open message for its owner has room.
-    /// False, and nothing changed, in every other case. Makes no system call.
+    /// Adds an object of another heap to the open message for its owner; false, and nothing changed, when it is none,
+    /// or there is no such message, or the object would be the last one there. Makes no system call.
     ///
     /// # Safety
     /// As for [`Heap::free`].
-    pub unsafe fn try_free_remote(&self, object: NonNull<u8>) -> bool {
+    pub unsafe fn free_to_open(&self, object: NonNull<u8>) -> bool {
         // SAFETY: the caller's promise.
-        unsafe {
-            HeapHot::word_of(self.hot(), object.as_ptr())
-                .filter(|word| {
-                    !word.as_slab().is_some_and(|(_, class)| self.is_newest(class, object))
-                })
-                .is_some_and(|word| self.try_send(Remote { object: object.as_ptr(), word }))
-        }
+        let Some(word) = (unsafe { HeapHot::word_of(self.hot(), object.as_ptr()) }) else {
+            return false;
+        };
+        let is_twice = word.as_slab().is_some_and(|(_, class)| self.is_newest(class, object));
+        // SAFETY: the caller's promise.
+        !is_twice && unsafe { self.send_to_open(Remote { object: object.as_ptr(), word }) }
     }
 
     /// `object` as one that may be another heap's, after a push that missed.
@@ -119,13 +132,12 @@ impl Heap {
         Remote { object, word: found.word() }
     }
 
-    /// Adds the object to the open message for its owner; false, and nothing changed, when there is
-    /// none or it would be the last one there.
+    /// [`Heap::free_to_open`] of what a push has found, and not in its bin.
     ///
     /// # Safety
     /// As for [`Heap::free`].
     #[inline(always)]
-    pub unsafe fn try_send(&self, Remote { object, word }: Remote) -> bool {
+    pub unsafe fn send_to_open(&self, Remote { object, word }: Remote) -> bool {
         let Some(mut inner) = self.try_enter_unnoted() else { return false };
         let outbox = &mut inner.outbox;
         let message = *outbox.slot(word.raw());
@@ -148,27 +160,21 @@ impl Heap {
         true
     }
 
-    /// The less common case: its message is to be opened, or posted. False, and nothing changed, in
-    /// every other case. Makes no system call.
+    /// Sends an object of another heap where its message is to be opened, for which there is one, or posted; false, and
+    /// nothing changed, in every other case. Makes no system call.
     ///
     /// # Safety
     /// As for [`Heap::free`].
-    pub unsafe fn try_free_remote_at_end(&self, object: NonNull<u8>) -> bool {
-        let mm = self.mm();
+    pub unsafe fn free_opening(&self, object: NonNull<u8>) -> bool {
         // SAFETY: the caller's promise.
         let Some(word) = (unsafe { HeapHot::word_of(self.hot(), object.as_ptr()) }) else {
             return false;
         };
-        let Some((owner, class)) = word.as_slab() else { return false };
-        let offset = Slicing::of(class).offset_of(object.addr().get());
-        if owner == self.id()
-            || self.is_newest(class, object)
-            || mm.object_at(class, offset).is_none()
-            || mm.heap(owner).is_none()
-            || mm.is_checked()
-        {
+        let is_own = word.as_slab().is_some_and(|(owner, _)| owner == self.id());
+        if is_own || self.mm().is_checked() {
             return false;
         }
+        let Ok((_, class)) = self.check(object, word) else { return false };
         let Some(mut inner) = self.try_enter() else { return false };
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         let open = unsafe { (*inner.outbox.slot(word.raw())).as_ref() };
@@ -178,40 +184,58 @@ impl Heap {
         has_message && !inner.reuse.is_crowded && inner.send(self, object, class, word)
     }
 
-    fn free_small(&self, object: NonNull<u8>, pfn: Pfn, word: PageWord) -> Result<(), BadPointer> {
-        let addr = object.addr().get();
+    /// Whose object that is and of which class, on a page with this word; what is wrong with it, as far as that shows
+    /// without a look at its slab. Owner only.
+    fn check(
+        &self,
+        object: NonNull<u8>,
+        word: PageWord,
+    ) -> Result<(HeapId, SizeClass), BadPointer> {
         let mm = self.mm();
-        let map = &mm.pages().map;
-        let Some((owner, class)) = word.as_slab() else {
-            return Err(BadPointer::new(addr, BadKind::NotAllocated));
-        };
-        if mm.object_at(class, Slab::offset_of(map, pfn, class, addr)).is_none() {
-            return Err(BadPointer::new(addr, BadKind::Interior));
+        let bad = |kind| Err(BadPointer::new(object.addr().get(), kind));
+        let Some((owner, class)) = word.as_slab() else { return bad(BadKind::NotAllocated) };
+        let offset = Slicing::of(class).offset_of(object.addr().get());
+        if mm.object_at(class, offset).is_none() {
+            bad(BadKind::Interior)
+        } else if self.is_newest(class, object) {
+            bad(BadKind::DoubleFree)
+        } else if owner != self.id() && mm.heap(owner).is_none() {
+            bad(BadKind::NotAllocated)
+        } else {
+            Ok((owner, class))
         }
+    }
+
+    fn free_small(&self, object: NonNull<u8>, word: PageWord) -> Result<(), BadPointer> {
         self.sync_hot();
-        if self.is_newest(class, object) {
-            return Err(BadPointer::new(addr, BadKind::DoubleFree));
-        }
-        if owner != self.id() {
-            return self.free_remote(object, owner, class, word);
-        }
-        if !self.claim_bins() {
-            self.put_aside_or_defer(object, class);
-            return Ok(());
-        }
-        // SAFETY: the caller owns the heap and gave the object away.
-        if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
-            self.spill(class);
-            // SAFETY: as above.
-            if unsafe { !HeapHot::push(self.hot(), object.as_ptr()) } {
-                // No memory for the bin's array: straight back to the slab.
-                match self.try_enter() {
-                    Some(mut inner) => inner.put_object(self, class, object.as_ptr()),
-                    None => self.put_aside_or_defer(object, class),
-                }
-            }
+        let (owner, class) = self.check(object, word)?;
+        if owner == self.id() {
+            self.free_own(object, class);
+        } else {
+            self.free_remote(object, class, word);
         }
         Ok(())
+    }
+
+    /// Takes an object of this heap back: into its bin, which may have to be spilled.
+    fn free_own(&self, object: NonNull<u8>, class: SizeClass) {
+        if !self.claim_bins() {
+            return self.put_aside_or_defer(object, class);
+        }
+        // SAFETY: the caller owns the heap and gave the object away.
+        let push = || unsafe { HeapHot::push(self.hot(), object.as_ptr()) };
+        if push() {
+            return;
+        }
+        self.spill(class);
+        if push() {
+            return;
+        }
+        // No memory for the bin's array: straight back to the slab.
+        match self.try_enter() {
+            Some(mut inner) => inner.put_object(self, class, object.as_ptr()),
+            None => self.put_aside_or_defer(object, class),
+        }
     }
 
     /// Whether it is the object of its class that was freed last, of whatever heap. Owner only; what it cannot
@@ -222,26 +246,14 @@ impl Heap {
     }
 
     /// Collects an object for its owner and posts the message when it is full.
-    fn free_remote(
-        &self,
-        object: NonNull<u8>,
-        owner: HeapId,
-        class: SizeClass,
-        word: PageWord,
-    ) -> Result<(), BadPointer> {
-        if self.mm().heap(owner).is_none() {
-            return Err(BadPointer::new(object.addr().get(), BadKind::NotAllocated));
+    fn free_remote(&self, object: NonNull<u8>, class: SizeClass, word: PageWord) {
+        let Some(mut inner) = self.try_enter() else {
+            return self.put_aside_or_defer(object, class);
+        };
+        if !inner.send(self, object, class, word) {
+            drop(inner);
+            self.defer(object);
         }
-        match self.try_enter() {
-            Some(mut inner) => {
-                if !inner.send(self, object, class, word) {
-                    drop(inner);
-                    self.defer(object);
-                }
-            }
-            None => self.put_aside_or_defer(object, class),
-        }
-        Ok(())
     }
 
     /// What becomes of an object that is freed while a visitor is in the heap.

@@ -145,7 +145,7 @@ impl Heap {
         // SAFETY: the caller gives the old object up.
         let freed = unsafe {
             HeapHot::push(self.hot(), object.as_ptr())
-                || self.try_free_remote(object)
+                || self.free_to_open(object)
                 || self.free_now(object).is_ok()
         };
         if freed {

@@ -203,8 +203,8 @@ fn a_second_free_in_a_row_is_told_at_once() {
         let again = unsafe {
             let missed = HeapHot::try_push(other.heap().hot(), twice.as_ptr());
             assert!(matches!(missed, crate::Push::Unknown));
-            assert!(!other.heap().try_free_remote(twice));
-            assert!(!other.heap().try_free_remote_at_end(twice));
+            assert!(!other.heap().free_to_open(twice));
+            assert!(!other.heap().free_opening(twice));
             other.heap().free(twice)
         };
         assert_eq!(again.err(), bad_of(twice, BadKind::DoubleFree));
@@ -231,8 +231,8 @@ fn large_blocks_are_no_objects() {
             // SAFETY: the test's thread owns the heap.
             unsafe {
                 assert!(!HeapHot::push(other.heap().hot(), block.as_ptr()));
-                assert!(!other.heap().try_free_remote(block), "{size}");
-                assert!(!other.heap().try_free_remote_at_end(block), "{size}");
+                assert!(!other.heap().free_to_open(block), "{size}");
+                assert!(!other.heap().free_opening(block), "{size}");
             }
             other.free(block);
         }

@@ -72,7 +72,7 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
 unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
     short_of_visit(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
-        let is_sent = || unsafe { own.try_free_remote_at_end(object) };
+        let is_sent = || unsafe { own.free_opening(object) };
         (!kswapd::is_look_due(own.mm()) && is_sent()).then_some(())
     })
     .is_some()
@@ -90,7 +90,7 @@ unsafe fn send(heap: *mut HeapHot, remote: Remote) -> bool {
     let own = unsafe { Heap::from_hot(heap) };
     jump::begin_short_path(heap);
     // SAFETY: as above.
-    let is_sent = unsafe { own.as_ref().try_send(remote) };
+    let is_sent = unsafe { own.as_ref().send_to_open(remote) };
     if is_sent {
         tls::unmark(heap);
         jump::resume();
@@ -122,7 +122,7 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
             }
         };
         // SAFETY: as above.
-        if is_hit || unsafe { own.as_ref().try_free_remote(object) } {
+        if is_hit || unsafe { own.as_ref().free_to_open(object) } {
             leave(own);
             return;
         }
