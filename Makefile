@@ -104,6 +104,7 @@ install: build
 gate: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 gate: build
 	cd benches && $(CARGO) build --release --quiet --package loads
+	cd benches && $(CARGO) build --release --quiet --package rust-zonal
 	benches/gate.py
 
 # The rows whose memory huge pages change most, with and without them.

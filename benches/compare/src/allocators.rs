@@ -16,6 +16,8 @@ pub struct Allocator {
     pub name: String,
     /// The library; none means what the C library gives.
     pub library: Option<PathBuf>,
+    /// The major version that its library has to say it is.
+    pub major: Option<&'static str>,
     /// There is no library of it: it takes part in the Rust rows only.
     pub rust_only: bool,
     /// Environment that goes with it.
@@ -23,14 +25,15 @@ pub struct Allocator {
 }
 
 /// Packages `peer-*` of this workspace. A package a build: Cargo would unite the features of v2 and v3.
-/// The flag says whether it takes part unasked; what does not takes minutes to build.
-const CRATES: [(&str, bool); 6] = [
-    ("mimalloc3", true),
-    ("mimalloc2", true),
-    ("snmalloc", true),
-    ("jemalloc", true),
-    ("rpmalloc", true),
-    ("tcmalloc-google", false),
+/// The flag says whether it takes part unasked; what does not takes minutes to build. Last the version that it has to
+/// say it is.
+const CRATES: [(&str, bool, Option<&str>); 6] = [
+    ("mimalloc3", true, Some("3")),
+    ("mimalloc2", true, Some("2")),
+    ("snmalloc", true, None),
+    ("jemalloc", true, None),
+    ("rpmalloc", true, None),
+    ("tcmalloc-google", false, None),
 ];
 
 /// Packages `rust-*`: the Rust loads on that allocator.
@@ -70,12 +73,12 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
     for also in &options.also {
         found.push(parse_also(also)?);
     }
-    for (name, _) in CRATES.into_iter().filter(|&(name, unasked)| wanted(name, unasked)) {
+    for (name, _, major) in CRATES.into_iter().filter(|&(name, by, _)| wanted(name, by)) {
         if !options.no_build && is_run {
             build(&format!("peer-{name}"));
         }
         let file = format!("libpeer_{}.so", name.replace('-', "_"));
-        found.push(plain(name, bench.folder.join(file)));
+        found.push(Allocator { major, ..plain(name, bench.folder.join(file)) });
     }
     for (name, file, package, quick) in SYSTEM {
         if wanted(name, quick || !options.quick) {
@@ -103,20 +106,31 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         RUST.into_iter().filter(|name| own.clone().any(|own| own == *name)).for_each(build_rust);
         build_rust("system");
     }
-    if is_run {
-        found.retain(|allocator| match bench.serves(allocator) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("without {}: {error}", allocator.name);
-                false
-            }
-        });
+    if !is_run {
+        return Ok(found);
     }
-    Ok(found)
+    let mut serving = Vec::new();
+    for allocator in found {
+        match bench.serves(&allocator) {
+            Ok(()) => serving.push(allocator),
+            // What was asked for by name, and what all ratios refer to, is not left out in silence.
+            Err(error) if options.needs(&allocator.name) => {
+                return Err(io::Error::other(format!("{}: {error}", allocator.name)));
+            }
+            Err(error) => eprintln!("without {}: {error}", allocator.name),
+        }
+    }
+    Ok(serving)
 }
 
 fn plain(name: &str, library: PathBuf) -> Allocator {
-    Allocator { name: name.into(), library: Some(library), rust_only: false, settings: Vec::new() }
+    Allocator {
+        name: name.into(),
+        library: Some(library),
+        major: None,
+        rust_only: false,
+        settings: Vec::new(),
+    }
 }
 
 fn zonal(options: &Options) -> PathBuf {

@@ -67,6 +67,14 @@ pub struct Options {
     list: bool,
 }
 
+impl Options {
+    /// Whether there is no comparison without this allocator.
+    fn needs(&self, name: &str) -> bool {
+        let is_named = self.allocators.iter().any(|named| named == name);
+        is_named || name == "zonal" || name == self.base
+    }
+}
+
 fn main() -> ExitCode {
     match compare(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +92,7 @@ fn home() -> &'static Path {
 
 fn compare(options: &Options) -> io::Result<()> {
     let bench = Bench::new()?;
-    let rows = rows::select(options, &bench);
+    let mut rows = rows::select(options, &bench);
     let mut allocators = allocators::select(options, &bench)?;
     if options.list {
         for row in &rows {
@@ -101,10 +109,13 @@ fn compare(options: &Options) -> io::Result<()> {
         let samples: Vec<Sample> =
             csv::Reader::from_path(&raw)?.deserialize().collect::<Result<_, _>>()?;
         allocators.retain(|a| samples.iter().any(|sample| sample.allocator == a.name));
+        rows.retain(|row| samples.iter().any(|sample| sample.row == row.name));
         samples
     } else {
         let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
-        let samples = measure(&bench, &rows, &allocators, rounds, options.scale);
+        let idle_rounds = if options.quick { 1 } else { 3 };
+        let times = (rounds, idle_rounds);
+        let samples = measure(&bench, &rows, &allocators, times, options.scale);
         let mut writer = csv::Writer::from_path(&raw)?;
         samples.iter().try_for_each(|sample| writer.serialize(sample))?;
         writer.flush()?;
@@ -118,24 +129,25 @@ fn compare(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Every row on every allocator, round after round; the last turn idles instead of being timed.
+/// Every row on every allocator, round after round; the last turns idle instead of being timed.
 fn measure(
     bench: &Bench,
     rows: &[Row],
     allocators: &[Allocator],
-    rounds: usize,
+    (rounds, idle_rounds): (usize, usize),
     scale: f64,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut random = fastrand::Rng::with_seed(0);
     let mut order: Vec<_> = allocators.iter().collect();
-    for round in 0..=rounds {
-        let idle = round == rounds;
+    let all = rounds + idle_rounds;
+    for round in 0..all {
+        let idle = round >= rounds;
         for row in rows {
             if round >= row.max_rounds && !idle || idle && !row.idle {
                 continue;
             }
-            eprint!("\r\x1b[Kround {} of {rounds}: {}", (round + 1).min(rounds), row.name);
+            eprint!("\r\x1b[Kround {} of {all}: {}", round + 1, row.name);
             random.shuffle(&mut order);
             for &allocator in &order {
                 if allocator.rust_only && !matches!(row.kind, Kind::Rust { .. }) {

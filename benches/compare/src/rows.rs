@@ -45,28 +45,33 @@ pub enum Kind {
 /// Pattern, thread counts of the quick run, of the full run, further options, idling.
 type Plan = (&'static str, &'static [usize], &'static [usize], &'static [&'static str], bool);
 
+/// Threads of the full run.
+const ALL: &[usize] = &[1, 2, 4, 8, 64];
+/// The same where threads work in pairs: one would be two.
+const PAIRS: &[usize] = &[2, 4, 8, 64];
+
 const PLANS: &[Plan] = &[
-    ("pairs", &[1], &[1, 2, 64], &[], false),
-    ("pairs", &[1], &[1], &["-b", "64"], false),
-    ("random", &[1, 2, 64], &[1, 2, 4, 8, 64], &[], true),
-    ("larson", &[2, 8], &[1, 2, 4, 8, 64], &[], true),
-    ("prodcons", &[2, 8], &[2, 4, 8, 64], &[], true),
-    ("exchange", &[2], &[2, 4, 8, 64], &[], false),
-    ("mstress", &[2, 8], &[1, 2, 4, 8, 64], &[], true),
-    ("burst", &[1], &[1, 2, 4, 8, 64], &[], true),
-    ("frag", &[1], &[1, 2, 8], &[], true),
-    ("realloc", &[1], &[1, 2, 8], &[], false),
-    ("calloc", &[1], &[1, 2, 8], &[], false),
-    ("aligned", &[1], &[1, 2, 8], &[], false),
-    ("blocks", &[1], &[1, 2, 8], &[], true),
-    ("falseshare", &[2], &[2, 8], &[], false),
-    ("passive", &[2], &[2, 8], &[], false),
-    ("churn", &[2], &[1, 2, 8], &[], true),
-    ("touch", &[1], &[1, 2], &[], false),
-    ("stack", &[1], &[1, 2], &[], true),
-    ("tree", &[2], &[1, 2, 8], &[], false),
-    ("json", &[1], &[1, 2, 8], &[], false),
-    ("onoff", &[1], &[1, 2], &[], true),
+    ("pairs", &[1], ALL, &[], false),
+    ("pairs", &[1], ALL, &["-b", "64"], false),
+    ("random", &[1, 2, 64], ALL, &[], true),
+    ("larson", &[2, 8], ALL, &[], true),
+    ("prodcons", &[2, 8], PAIRS, &[], true),
+    ("exchange", &[2], PAIRS, &[], false),
+    ("mstress", &[2, 8], ALL, &[], true),
+    ("burst", &[1], ALL, &[], true),
+    ("frag", &[1], ALL, &[], true),
+    ("realloc", &[1], ALL, &[], false),
+    ("calloc", &[1], ALL, &[], false),
+    ("aligned", &[1], ALL, &[], false),
+    ("blocks", &[1], ALL, &[], true),
+    ("falseshare", &[2], ALL, &[], false),
+    ("passive", &[2], ALL, &[], false),
+    ("churn", &[2], ALL, &[], true),
+    ("touch", &[1], ALL, &[], false),
+    ("stack", &[1], ALL, &[], true),
+    ("tree", &[2], ALL, &[], false),
+    ("json", &[1], ALL, &[], false),
+    ("onoff", &[1], ALL, &[], true),
 ];
 
 /// Pattern of the Rust loads, operations, threads.

@@ -70,11 +70,12 @@ impl Bench {
         Ok(Self { folder, scratch, operations })
     }
 
-    /// Whether a process with this allocator preloaded really gets its `malloc` from there.
+    /// Whether a process with this allocator preloaded really gets its `malloc` from there, and the version that its
+    /// name promises.
     pub fn serves(&self, allocator: &Allocator) -> io::Result<()> {
+        let own = self.rust_binary(allocator);
         if allocator.rust_only {
-            let binary = self.rust_binary(allocator);
-            return fs::metadata(&binary).map(drop);
+            return fs::metadata(&own).map(drop);
         }
         let mut command = Command::new(self.folder.join("loads"));
         command.arg("served");
@@ -83,16 +84,21 @@ impl Bench {
                 .map_err(|error| io::Error::other(format!("{}: {error}", library.display())))?;
             command.env("LD_PRELOAD", library);
         }
-        let output = command.output()?;
-        if !output.status.success() {
-            return Err(io::Error::other(format!("a program fails on it: {}", output.status)));
-        }
-        let server = String::from_utf8_lossy(&output.stdout);
+        let answer = said(command)?;
+        let mut lines = answer.lines();
+        let server = lines.next().unwrap_or_default().trim();
         let expected = allocator.library.as_deref().unwrap_or(Path::new("libc.so.6"));
-        if Path::new(server.trim()).ends_with(expected) {
-            return Ok(());
+        if !Path::new(server).ends_with(expected) {
+            return Err(io::Error::other(format!("malloc is served by {server}")));
         }
-        Err(io::Error::other(format!("malloc is served by {}", server.trim())))
+        let Some(major) = allocator.major else { return Ok(()) };
+        check_version(expected, major, lines.next())?;
+        if own.exists() {
+            let mut command = Command::new(&own);
+            command.arg("version");
+            check_version(&own, major, said(command).ok().as_deref())?;
+        }
+        Ok(())
     }
 
     /// The Rust loads with that allocator as `GlobalAlloc`, if it was built so.
@@ -174,6 +180,32 @@ impl Bench {
             voluntary_switches: get("voluntary"),
             involuntary_switches: get("involuntary"),
         })
+    }
+}
+
+/// What a command prints.
+fn said(mut command: Command) -> io::Result<String> {
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let last = errors.lines().last().unwrap_or("without a word");
+    // The loader ends a program so.
+    let what = if output.status.code() == Some(127) { "does not load" } else { "fails" };
+    Err(io::Error::other(format!("it {what} ({}): {last}", output.status)))
+}
+
+/// Whether what an allocator says begins with the version that it is taken for. A build of several packages at once
+/// unites what they ask of a crate that they share, and what is built then is not what is asked for.
+fn check_version(file: &Path, major: &str, says: Option<&str>) -> io::Result<()> {
+    match says.map(str::trim) {
+        Some(version) if version.starts_with(major) => Ok(()),
+        says => Err(io::Error::other(format!(
+            "{} says that it is version {}, not {major}: build it by itself, as `compare` does",
+            file.display(),
+            says.unwrap_or("none")
+        ))),
     }
 }
 

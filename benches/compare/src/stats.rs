@@ -59,7 +59,7 @@ pub fn summarise(
             cpu_ms: scaled(figure(|s| s.cpu_us), 1e-3),
             wall_ms: scaled(figure(|s| s.wall_us), 1e-3),
             peak_kb: figure(|s| s.peak_kb),
-            idle_kb: idle.first().map_or(0.0, |s| s.idle_kb as f64),
+            idle_kb: median_idle(&idle),
             faults: figure(|s| s.minor_faults).median,
             switches: figure(|s| s.voluntary_switches + s.involuntary_switches).median,
         })
@@ -83,6 +83,12 @@ fn figure(values: Vec<f64>) -> Figure {
     let median = data.median();
     let half = (data.upper_quartile() - data.lower_quartile()) / 2.0;
     Figure { median, spread: if median > 0.0 { half / median } else { 0.0 } }
+}
+
+/// 0 where the row does not idle.
+fn median_idle(samples: &[&Sample]) -> f64 {
+    let values: Vec<f64> = samples.iter().map(|s| s.idle_kb as f64).collect();
+    if values.is_empty() { 0.0 } else { figure(values).median }
 }
 
 /// What a table shows.

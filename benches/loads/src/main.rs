@@ -19,7 +19,7 @@ use crate::patterns::{PATTERNS, Params};
 const USAGE: &str =
     "usage: loads PATTERN [-t THREADS] [-n OPERATIONS] [-s BYTES] [-b BATCH] [-i IDLE_MS]
        loads list
-       loads served                               print the file that malloc comes from
+       loads served                               print the file that malloc comes from, and its version if it says one
        loads measure FILE PROGRAM [ARGUMENT]...   run a program and write its resource use to FILE";
 
 fn main() -> ExitCode {
@@ -48,6 +48,9 @@ fn run() -> Result<(), String> {
         }
         "served" => {
             println!("{}", measure::serving_library());
+            if let Some(version) = measure::serving_version() {
+                println!("{version}");
+            }
             return Ok(());
         }
         "measure" => return measure::program(args),

@@ -87,6 +87,18 @@ pub fn serving_library() -> String {
     name.to_string_lossy().into_owned()
 }
 
+/// What the preloaded peer says it is, if it does.
+pub fn serving_version() -> Option<i32> {
+    // SAFETY: looks a name up.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"peer_version".as_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: the function of that name in `benches/peers`.
+    let version: extern "C" fn() -> i32 = unsafe { core::mem::transmute(found) };
+    Some(version())
+}
+
 fn empty_usage() -> libc::rusage {
     // SAFETY: plain integers, for which zero is a value.
     unsafe { core::mem::zeroed() }
