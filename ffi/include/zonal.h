@@ -27,8 +27,8 @@ int zonal_stats_print(int fd, int format);
 
 /* Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes
  * given back, which may be more or less. SIZE_MAX for all, as malloc_trim(0) does. The kernel is asked
- * (mincore) what it has of what goes, so that memory that was never touched does not count. Where it does
- * not say, or a seccomp filter came after the start, which may kill who asks, it does count. */
+ * (mincore) what it has of what goes, so that memory that was never touched does not count. It does
+ * count where the kernel does not say, under a seccomp filter, which may kill who asks, and with pressure:off. */
 size_t zonal_reclaim(size_t bytes);
 
 /* Starts a heap profile of what is allocated from now on: one sample in `rate` bytes on average, the

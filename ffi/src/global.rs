@@ -22,11 +22,7 @@ const MALLOC_ALIGN: usize = 8;
 unsafe impl GlobalAlloc for Zonal {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.align() <= MALLOC_ALIGN {
-            hot::malloc(layout.size())
-        } else {
-            aligned(layout)
-        }
+        if layout.align() <= MALLOC_ALIGN { hot::malloc(layout.size()) } else { aligned(layout) }
     }
 
     /// The layout saves nothing: whose the object is stands in the word of its page, and beside that its class. To

@@ -132,10 +132,10 @@ pub fn trim() -> usize {
 
 /// Gives about `bytes` of free memory back to the system, cold or not, of all threads; returns the bytes given
 /// back, which may be more or less. The kernel is asked (`mincore`) what it has of what goes, so that memory that
-/// was never touched does not count. Where it does not say, or a seccomp filter came after the start, which may
-/// kill who asks, it does count. It waits for threads that are inside the allocator just then.
+/// was never touched does not count. It does count where the kernel does not say, under a seccomp filter, which may
+/// kill who asks, and with `pressure:off`. It waits for threads that are inside the allocator just then.
 pub fn reclaim(bytes: usize) -> usize {
-    slow::inspect(|mm, own| zonal_reclaim::trim(mm, own, bytes)).unwrap_or(0)
+    slow::inspect(|mm, own| zonal_reclaim::trim(mm, own, bytes, kswapd::may_look())).unwrap_or(0)
 }
 
 /// Compares counters and lists of the core with each other. Other threads should not allocate

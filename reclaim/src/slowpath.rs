@@ -291,16 +291,21 @@ pub unsafe fn free(heap: NonNull<Heap>, block: NonNull<u8>) -> Result<(), BadPoi
 }
 
 /// Gives back to the system all that no live block needs, until `goal_bytes` are back. Returns the
-/// bytes that went back: what the kernel had of it, unless a seccomp filter that came after the start may kill who
-/// asks, or the kernel does not say.
-pub fn trim(mm: &'static Mm, own: Option<NonNull<Heap>>, goal_bytes: usize) -> usize {
+/// bytes that went back: what the kernel had of it if it may be asked and answers, which is not done under a seccomp
+/// filter, since that may kill who asks; otherwise what the accounts have.
+pub fn trim(
+    mm: &'static Mm,
+    own: Option<NonNull<Heap>>,
+    goal_bytes: usize,
+    may_ask: bool,
+) -> usize {
     mm.drain_bins(own);
     mm.drain_all(own);
     if let Some(own) = own {
         // SAFETY: `own` is the calling thread's heap.
         unsafe { mm.drain_own(own, Patience::Wait, None) };
     }
-    let how = PurgeHow { asks_kernel: !mm.machine().is_confined_since_start(), ..PurgeHow::ALL };
+    let how = PurgeHow { asks_kernel: may_ask && !mm.machine().is_filtered(), ..PurgeHow::ALL };
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);
     let mut bytes = mm.trim_huge(goal_bytes, how.asks_kernel);
     let left = goal_pages.saturating_sub(bytes / PAGE_SIZE);

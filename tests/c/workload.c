@@ -1,6 +1,7 @@
 /* The program that runs under hard conditions: small, large and huge blocks with checked contents, by one thread and by
  * several, before and after something is taken away.
  *
+ *   trim=1   malloc_trim behind the filter
  *   early=FILTER   seccomp filter before any constructor      late=FILTER   after the first half
  *   threads=N      worker threads (0: none may be made)       mib=N         live memory of the workload
  *   rlimit_as=N, rlimit_data=N (MiB)   set after the first half, on top of what is in use
@@ -239,6 +240,8 @@ int main(int argc, char **argv)
 		VERIFY(p, MIB(20), 3);
 		free(p);
 	}
+	if (t_long(argv, "trim", 0))
+		CHECK(malloc_trim(0) == 1);
 	if (t_long(argv, "dd", 0)) {
 		static const size_t sizes[] = { 8, 500, 9000, 40000, KIB(200), MIB(1), MIB(3), MIB(64) };
 		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {

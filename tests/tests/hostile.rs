@@ -233,6 +233,19 @@ fn killing_filter_after_the_start() {
     ]);
 }
 
+/// What a trim gave back is told without asking where that may kill.
+#[test]
+fn trims_under_filters_that_kill() {
+    let _shared = MACHINE.read().unwrap();
+    let program = || Program::c("workload.c").args(["mib=8", "threads=0", "trim=1"]);
+    program().arg("late=KILL:mincore").run().success().quiet();
+    let conf = ("ZONAL_CONF", "pressure:off");
+    program().arg("late=KILL:mincore,prctl").env(conf.0, conf.1).run().success().quiet();
+    let workload = compile("workload.c");
+    let before = Program::filtered("KILL:mincore", workload).args(["mib=8", "threads=0", "trim=1"]);
+    before.run().success().quiet();
+}
+
 /// Publishing statistics asks the kernel nothing. What it takes to remove the page at the end depends
 /// on whether there is a filter, so that question must be allowed.
 #[test]

@@ -79,6 +79,9 @@ pub fn is_past(generation: u32, border: u32) -> bool {
     border.wrapping_sub(generation).cast_signed() >= 0
 }
 
+/// Where the kernel is asked, it may have little of what is taken: a batch has so many pages at least.
+const LEAST_ASKED: usize = PAGEBLOCK_PAGES;
+
 /// What the system refused to take counts as used for so many generations: ten seconds.
 const REFUSED_REST: u32 = 600;
 
@@ -91,7 +94,8 @@ impl Pages {
         let mut search = Search::Pageblocks;
         while done < goal_pages {
             let mut batch = Batch::new();
-            let next = self.isolate_batch(home, search, &mut batch, goal_pages - done, how);
+            let left = (goal_pages - done).max(if how.asks_kernel { LEAST_ASKED } else { 0 });
+            let next = self.isolate_batch(home, search, &mut batch, left, how);
             if batch.nr_blocks > 0 {
                 // Locked or forbidden, and so probably all the rest.
                 let Some(purged) = self.purge_batch(home, &batch, how) else { break };

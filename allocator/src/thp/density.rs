@@ -15,7 +15,7 @@
 //! * A forked child looks at nothing that it may have inherited, as that may be missing in it
 //!   (`MADV_DONTFORK`): at no runs, and only at mappings of its own.
 //!
-//! The kernel, which knows about live blocks, too (`mincore`), is not asked by calls of the program, since
+//! The kernel, which knows about live blocks, too (`mincore`), is not asked in requests and frees, since
 //! a seccomp filter may kill who asks. So what a program never frees stays in small pages.
 //!
 //! Nothing is looked at where the answer is of no use, or zeros are zonal's own (level 2): there large blocks

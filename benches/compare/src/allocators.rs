@@ -61,7 +61,7 @@ const FOLDERS: [&str; 5] = [
 
 /// Finds, builds and checks those asked for; says what is left out and why.
 pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
-    let is_run = !options.list && options.from.is_none();
+    let is_run = !options.list;
     let wanted = |name: &str, by_default: bool| match options.allocators.as_slice() {
         [] => by_default,
         names => names.iter().any(|n| n == name),
@@ -121,6 +121,17 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         }
     }
     Ok(serving)
+}
+
+/// Where an allocator stands in tables; behind zonal what was added to the run.
+pub fn place(name: &str) -> usize {
+    let known = CRATES.map(|(name, ..)| name).into_iter();
+    let known = known.chain(SYSTEM.map(|(name, ..)| name)).chain(["glibc"]);
+    let mut known = known.chain(RUST_ONLY.map(|(name, _)| name));
+    match name {
+        "zonal" => 0,
+        _ => known.position(|other| other == name).map_or(1, |place| place + 2),
+    }
 }
 
 fn plain(name: &str, library: PathBuf) -> Allocator {

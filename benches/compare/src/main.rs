@@ -91,42 +91,41 @@ fn home() -> &'static Path {
 }
 
 fn compare(options: &Options) -> io::Result<()> {
-    let bench = Bench::new()?;
-    let mut rows = rows::select(options, &bench);
-    let mut allocators = allocators::select(options, &bench)?;
-    if options.list {
-        for row in &rows {
-            println!("{}", row.name);
-        }
-        return Ok(());
-    }
     let results = home().join("results");
     std::fs::create_dir_all(&results)?;
     let name = options.from.as_deref().or(options.name.as_deref());
     let name = name.unwrap_or(if options.quick { "quick" } else { "full" });
     let raw = results.join(format!("{name}.csv"));
-    let samples = if options.from.is_some() {
-        let samples: Vec<Sample> =
-            csv::Reader::from_path(&raw)?.deserialize().collect::<Result<_, _>>()?;
-        allocators.retain(|a| samples.iter().any(|sample| sample.allocator == a.name));
-        rows.retain(|row| samples.iter().any(|sample| sample.row == row.name));
-        samples
-    } else {
-        let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
-        let idle_rounds = if options.quick { 1 } else { 3 };
-        let times = (rounds, idle_rounds);
-        let samples = measure(&bench, &rows, &allocators, times, options.scale);
-        let mut writer = csv::Writer::from_path(&raw)?;
-        samples.iter().try_for_each(|sample| writer.serialize(sample))?;
-        writer.flush()?;
-        samples
-    };
-    let summary = stats::summarise(&rows, &allocators, &samples, &options.base);
+    if options.from.is_none() && !run_all(options, &raw)? {
+        return Ok(());
+    }
+    let samples: Vec<Sample> =
+        csv::Reader::from_path(&raw)?.deserialize().collect::<Result<_, _>>()?;
+    let summary = stats::summarise(&samples, &options.base);
     table::print(&summary);
     let picture = results.join(format!("{name}.svg"));
     plot::draw(&summary, &picture).map_err(|error| io::Error::other(error.to_string()))?;
-    println!("\nwritten: {} and {}", raw.display(), picture.display());
+    println!("\nfrom {}: {}", raw.display(), picture.display());
     Ok(())
+}
+
+/// Runs what is asked for and writes the samples; false where only a list is wanted.
+fn run_all(options: &Options, raw: &Path) -> io::Result<bool> {
+    let bench = Bench::new()?;
+    let rows = rows::select(options, &bench);
+    let allocators = allocators::select(options, &bench)?;
+    if options.list {
+        rows.iter().for_each(|row| println!("{}", row.name));
+        return Ok(false);
+    }
+    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 }).max(1);
+    let idle_rounds = if options.quick { 1 } else { 3 };
+    let times = (rounds, idle_rounds);
+    let samples = measure(&bench, &rows, &allocators, times, options.scale);
+    let mut writer = csv::Writer::from_path(raw)?;
+    samples.iter().try_for_each(|sample| writer.serialize(sample))?;
+    writer.flush()?;
+    Ok(true)
 }
 
 /// Every row on every allocator, round after round; the last turns idle instead of being timed.

@@ -2,8 +2,7 @@
 
 use statrs::statistics::{Data, Distribution, OrderStatistics};
 
-use crate::allocators::Allocator;
-use crate::rows::Row;
+use crate::allocators::place;
 use crate::run::Sample;
 
 /// Rows whose base stays below this are left out of the memory means: code and libraries dominate them.
@@ -43,15 +42,12 @@ pub struct Summary {
 }
 
 /// Reduces samples to medians.
-pub fn summarise(
-    rows: &[Row],
-    allocators: &[Allocator],
-    samples: &[Sample],
-    base: &str,
-) -> Summary {
-    let names: Vec<String> = allocators.iter().map(|a| a.name.clone()).collect();
-    let cell = |row: &Row, allocator: &Allocator| {
-        let all = samples.iter().filter(|s| s.row == row.name && s.allocator == allocator.name);
+pub fn summarise(samples: &[Sample], base: &str) -> Summary {
+    let rows = names(samples.iter().map(|s| &s.row));
+    let mut names = names(samples.iter().map(|s| &s.allocator));
+    names.sort_by_key(|name| place(name));
+    let cell = |row: &str, allocator: &str| {
+        let all = samples.iter().filter(|s| s.row == row && s.allocator == allocator);
         let (idle, timed): (Vec<_>, Vec<_>) = all.partition(|s| s.idle);
         let figure =
             |value: fn(&Sample) -> u64| figure(timed.iter().map(|s| value(s) as f64).collect());
@@ -66,12 +62,23 @@ pub fn summarise(
     };
     Summary {
         rows: rows
-            .iter()
-            .map(|r| (r.name.clone(), allocators.iter().map(|a| cell(r, a)).collect()))
+            .into_iter()
+            .map(|row| (row.clone(), names.iter().map(|name| cell(&row, name)).collect()))
             .collect(),
         base: names.iter().position(|n| n == base).unwrap_or(0),
         allocators: names,
     }
+}
+
+/// Each once, as they first come.
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in all {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn scaled(figure: Figure, by: f64) -> Figure {

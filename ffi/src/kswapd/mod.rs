@@ -93,6 +93,11 @@ pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: 
     }
 }
 
+/// Whether calls of the program may find out whether there is a seccomp filter, and look at more where there is none.
+pub(crate) fn may_look() -> bool {
+    LOOKS_FROM.load(Relaxed) != Lookout::NEVER
+}
+
 /// In a forked child: the thread stayed in the parent.
 pub(crate) fn after_fork() {
     note_process();

@@ -183,6 +183,13 @@ impl Machine {
             || self.confinement.is_some_and(|before| before != os::confinement())
     }
 
+    /// Whether the calling thread is under any seccomp filter: one that may kill who makes a call that the program
+    /// itself never makes.
+    pub fn is_filtered(&self) -> bool {
+        let now = || os::confinement().is_filtered();
+        self.hooks.is_confined() || self.confinement.is_some_and(|then| then.is_filtered() || now())
+    }
+
     /// Gives the calling thread, which may have been started by any other one, the main thread's rights to
     /// processors besides its own, but no realtime class. Calls that memory does not need: made under no seccomp
     /// filter, which may kill for them. What cannot be changed stays.

@@ -46,7 +46,7 @@ fn purged_pages_of_slabs_come_again_only_where_the_node_has_some() {
             give(heap, object);
         }
     }
-    trim(mm, Some(heap), usize::MAX);
+    trim(mm, Some(heap), usize::MAX, true);
     assert!(machine.pages_used(node(1)) < SMALL / 4, "there are holes");
     // Others take what was given back, but for 2 MiB.
     let left = machine.pages_used(node(1)) + 512;
@@ -195,7 +195,7 @@ proptest! {
                     blocks = kept;
                 }
                 Step::Trim => {
-                    trim(mm, Some(heap), usize::MAX);
+                    trim(mm, Some(heap), usize::MAX, true);
                 }
                 Step::Room(all, files) => {
                     machine.set_limit(node(1), all);

@@ -202,23 +202,25 @@ fn trim_tells_what_it_gave_back() {
     };
     for size in [50_000, 1 << 20, 10 << 20] {
         let before = fill(size);
-        let back = trim(mm, Some(heap), usize::MAX);
+        let back = trim(mm, Some(heap), usize::MAX, true);
         let by_accounts = (before - mm.pages().charged()) * PAGE_SIZE;
         assert!(back > 45 << 20 && back <= by_accounts, "{back} bytes of {by_accounts}");
-        assert_eq!(trim(mm, Some(heap), usize::MAX), 0);
+        assert_eq!(trim(mm, Some(heap), usize::MAX, true), 0);
     }
     // Where the kernel does not say, it is what the accounts have.
     machine.fail_from(Call::Resident, 0, Errno::EPERM);
     let before = fill(50_000);
-    let back = trim(mm, Some(heap), usize::MAX);
+    let back = trim(mm, Some(heap), usize::MAX, true);
     assert_eq!(back / PAGE_SIZE, before - mm.pages().charged());
     machine.fail_no_more();
-    // A filter that came after the start may kill.
-    machine.confine();
-    fill(50_000);
-    let asked = machine.calls(Call::Resident);
-    assert!(trim(mm, Some(heap), usize::MAX) > 45 << 20);
-    assert_eq!(machine.calls(Call::Resident), asked);
+    // The user may forbid to ask, and a filter kill who does.
+    for is_confined in [false, true] {
+        fill(50_000);
+        let asked = machine.calls(Call::Resident);
+        assert!(trim(mm, Some(heap), usize::MAX, is_confined) > 45 << 20);
+        assert_eq!(machine.calls(Call::Resident), asked);
+        machine.confine();
+    }
 }
 
 /// The accounts have what was handed out; the kernel does not have what nobody touched.
@@ -233,11 +235,27 @@ fn trim_counts_no_page_that_was_never_touched() {
         let blocks: Vec<_> = blocks.collect();
         blocks.into_iter().for_each(|block| give(heap, block));
         let before = mm.pages().charged();
-        let back = trim(mm, Some(heap), usize::MAX);
+        let back = trim(mm, Some(heap), usize::MAX, true);
         assert!((before - mm.pages().charged()) * PAGE_SIZE > 24 << 20, "blocks of {size}");
         // A few are looked at as they are freed.
         assert!(back < 256 << 10, "{back} bytes in blocks of {size}");
     }
+}
+
+/// What the system refuses to take is not told.
+#[test]
+fn trim_counts_no_page_that_stays() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let blocks: Vec<_> = (0..800).map(|_| take(heap, 64 << 10).unwrap()).collect();
+    blocks.into_iter().for_each(|block| give(heap, block));
+    let before = mm.pages().charged();
+    // As where some of it is locked.
+    machine.fail(Call::Purge, 0, Errno::EINVAL);
+    let back = trim(mm, Some(heap), usize::MAX, true);
+    let by_accounts = (before - mm.pages().charged()) * PAGE_SIZE;
+    assert!(back > 0 && back <= by_accounts && by_accounts < before * PAGE_SIZE);
+    assert!(mm.pages().charged() > 0, "nothing was refused");
 }
 
 /// Whoever wants a little keeps the rest.
@@ -249,10 +267,14 @@ fn trim_stops_at_its_goal() {
         blocks.into_iter().for_each(|block| give(heap, block));
         for goal in [1 << 20, 5 << 20, 17 << 20] {
             let before = mm.pages().charged();
-            let back = trim(mm, Some(heap), goal);
+            let back = trim(mm, Some(heap), goal, true);
             let most = goal + (4 << 20);
             assert!((goal..most).contains(&back), "{back} of {goal}, blocks of {size}");
             assert!((before - mm.pages().charged()) * PAGE_SIZE < most, "blocks of {size}");
+            mm.validate(Some(heap)).unwrap();
+            // What is left serves again.
+            let block = take(heap, size).unwrap();
+            give(heap, block);
         }
     }
 }

@@ -59,7 +59,7 @@ fn a_regret_makes_nothing_whole_that_was_holed_later() {
     let advises = || load.machine.calls(Call::AdviseHuge);
     let before = advises();
     load.mm.pages().set_generation(10);
-    trim(load.mm, Some(load.heap), usize::MAX);
+    trim(load.mm, Some(load.heap), usize::MAX, true);
     let holed = advises();
     assert!(holed > before);
     Regret { at_ns: 0, generation: 9 }.unhole(load.mm);
