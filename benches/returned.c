@@ -1,30 +1,56 @@
 /*
  * How much memory a process gives back by itself, without a call of the program.
  *
- *   scatter  300,000 objects of 512 B, 1 KiB and 2 KiB, 19 of 20 freed in random order; the thread sleeps
- *   worker   256 MiB in blocks of 64 B to 64 KiB, all freed by a worker, which then sleeps
+ *   returned LOAD [AFTERWARDS] [SECONDS]...
  *
- * Prints the peak and, after each pause, the share of it that is no longer resident. Numbers behind the load are
- * further pauses, in seconds.
+ *   scatter  300,000 objects of 512 B, 1 KiB and 2 KiB, 19 of 20 freed in random order
+ *   worker   256 MiB in blocks of 64 B to 64 KiB, all freed by a worker
+ *
+ * What the thread that freed them does afterwards:
+ *
+ *   sleeps    nothing (this is the default)
+ *   rests     nothing, nor does any other thread: another process looks from outside
+ *   spins     works on without a call of the allocator
+ *   hits      allocates 48 bytes and frees them, again and again
+ *   replaces  has 2,000 blocks of up to 4 KiB, and replaces them in random order
+ *
+ * Prints the peak and, after each pause, the share of it that is no longer resident. Numbers are further pauses,
+ * in seconds.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
-static long base_kib, peak_kib;
-static volatile int done;
+/* What the load tells who looks, in another process maybe. */
+struct told {
+	volatile long peak_kib;
+	volatile int done;
+};
 
-static long resident_kib(void)
+static struct told *told;
+static const char *afterwards = "sleeps";
+
+static long resident_kib(pid_t pid)
 {
 	long size, resident;
-	FILE *f = fopen("/proc/self/statm", "r");
+	char path[32], line[128];
+	ssize_t len;
+	int fd;
 
-	if (!f || fscanf(f, "%ld %ld", &size, &resident) != 2)
+	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+	fd = open(path, O_RDONLY);
+	len = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+	close(fd);
+	line[len < 0 ? 0 : len] = 0;
+	if (sscanf(line, "%ld %ld", &size, &resident) != 2)
 		abort();
-	fclose(f);
 	return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
@@ -35,6 +61,32 @@ static void *filled(size_t size)
 	if (!p)
 		abort();
 	return memset(p, 1, size);
+}
+
+static void go_on(void)
+{
+	void *volatile blocks[2000] = { NULL };
+	unsigned seed = 1;
+
+	told->done = 1;
+	if (!strcmp(afterwards, "spins"))
+		for (volatile unsigned long spun = 0;; spun++)
+			;
+	if (!strcmp(afterwards, "hits"))
+		for (;;) {
+			blocks[0] = malloc(48);
+			free(blocks[0]);
+		}
+	if (!strcmp(afterwards, "replaces"))
+		for (;;) {
+			unsigned i = (seed >> 8) % 2000;
+
+			free(blocks[i]);
+			blocks[i] = malloc(seed >> 16 & 4095);
+			seed = seed * 1103515245 + 12345;
+		}
+	for (;;)
+		pause();
 }
 
 static void *scatter(void *unused)
@@ -55,12 +107,11 @@ static void *scatter(void *unused)
 		all[i] = all[j];
 		all[j] = t;
 	}
-	peak_kib = resident_kib();
+	told->peak_kib = resident_kib(getpid());
 	for (int i = 0; i < COUNT; i++)
 		if (i % 20)
 			free(all[i]);
-	done = 1;
-	pause();
+	go_on();
 	return unused;
 }
 
@@ -76,38 +127,62 @@ static void *worker(void *unused)
 		all[n++] = filled(size);
 		total += size;
 	}
-	peak_kib = resident_kib();
+	told->peak_kib = resident_kib(getpid());
 	while (n > 0)
 		free(all[--n]);
 	free(all);
-	done = 1;
-	pause();
+	go_on();
 	return unused;
+}
+
+static void report(pid_t pid, char **further)
+{
+	static const int pauses_ms[] = { 100, 400, 500, 1000 };
+	double peak;
+	int at = 0;
+
+	while (!told->done)
+		usleep(100);
+	peak = told->peak_kib;
+	printf("peak %5ld MiB, back after", told->peak_kib / 1024);
+	for (size_t i = 0; i < sizeof pauses_ms / sizeof *pauses_ms; i++) {
+		usleep(pauses_ms[i] * 1000);
+		at += pauses_ms[i];
+		printf("  %4d ms %5.1f %%", at, 100.0 * (peak - resident_kib(pid)) / peak);
+	}
+	for (; *further; further++) {
+		for (int s = atoi(*further); s > 0; s--)
+			sleep(1);
+		printf("  then %s s %5.1f %%", *further, 100.0 * (peak - resident_kib(pid)) / peak);
+	}
+	printf("\n");
+	fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-	static const int pauses_ms[] = { 100, 400, 500, 1000 };
+	const char *load = argc > 1 ? argv[1] : "scatter";
+	char **further = argv + (argc < 2 ? argc : 2);
 	pthread_t thread;
-	int at = 0;
+	pid_t pid = getpid();
 
-	base_kib = resident_kib();
-	if (pthread_create(&thread, NULL, argc > 1 && !strcmp(argv[1], "worker") ? worker : scatter, NULL))
+	if (*further && !strspn(*further, "0123456789"))
+		afterwards = *further++;
+	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told == MAP_FAILED)
 		abort();
-	while (!done)
-		usleep(100);
-	printf("peak %5ld MiB, back after", peak_kib / 1024);
-	for (size_t i = 0; i < sizeof pauses_ms / sizeof *pauses_ms; i++) {
-		usleep(pauses_ms[i] * 1000);
-		at += pauses_ms[i];
-		printf("  %4d ms %5.1f %%", at, 100.0 * (peak_kib - resident_kib()) / peak_kib);
+	if (!strcmp(afterwards, "rests"))
+		pid = fork();
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!pid || pid == getpid()) {
+		if (pthread_create(&thread, NULL, !strcmp(load, "worker") ? worker : scatter, NULL))
+			abort();
+		if (!pid)
+			pthread_join(thread, NULL);
 	}
-	for (int i = 2; i < argc; i++) {
-		for (int s = atoi(argv[i]); s > 0; s--)
-			sleep(1);
-		printf("  then %s s %5.1f %%", argv[i], 100.0 * (peak_kib - resident_kib()) / peak_kib);
-	}
-	printf("\n");
-	fflush(stdout);
+	report(pid, further);
+	if (pid != getpid())
+		kill(pid, SIGKILL);
 	_exit(0);
 }

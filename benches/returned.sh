@@ -3,6 +3,7 @@
 #
 #   returned.sh [LIBRARY]...     default: zonal, then every peer that is built or installed, then glibc
 #   SECONDS_MORE=60 returned.sh  looks once more after that time (khugepaged must not undo it)
+#   AFTERWARDS='sleeps spins'    what the thread does that freed the memory (returned.c); default: all there is
 set -eu
 
 home=$(cd "$(dirname "$0")" && pwd)
@@ -20,8 +21,11 @@ if [ $# -eq 0 ]; then
     set -- "$@" ''
 fi
 for load in scatter worker; do
-    for library in "$@"; do
-        printf '%-8s %-26s ' "$load" "$(basename "${library:-glibc}")"
-        LD_PRELOAD="$library" "$scratch/returned" "$load" ${SECONDS_MORE:-} || echo "did not finish"
+    for afterwards in ${AFTERWARDS:-sleeps rests spins hits replaces}; do
+        for library in "$@"; do
+            printf '%-8s %-9s %-24s ' "$load" "$afterwards" "$(basename "${library:-glibc}")"
+            LD_PRELOAD="$library" "$scratch/returned" "$load" "$afterwards" ${SECONDS_MORE:-} ||
+                echo "did not finish"
+        done
     done
 done

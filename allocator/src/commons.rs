@@ -159,7 +159,7 @@ impl Inner {
             let (class, head) = ((*slab).class(), (*slab).head());
             let is_empty = (*slab).is_empty();
             let word = heap.slab_word(class).raw();
-            from.classes[class.index()].partial.remove(slab);
+            from.unlist(slab);
             // Both heaps are of one node.
             from.count_slabs(heap, class, -1);
             for i in 0..Slab::pages(class) {

@@ -170,8 +170,8 @@ impl Gate {
     }
 
     /// Whether somebody sleeps until the visitor leaves.
-    #[cfg(test)]
     pub(crate) fn is_awaited(&self) -> bool {
+        // Relaxed: as above.
         self.claim.load(Relaxed) == AWAITED
     }
 

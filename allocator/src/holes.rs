@@ -1,25 +1,29 @@
 //! Holes: pages inside partly used slabs that no live object touches.
 //!
 //! The bitmap of a slab tells which of its pages are free from end to end. They are purged one by
-//! one, inside the gate of the heap, so that nobody can hand out an object of them meanwhile, and
-//! in batches that keep a waiting owner waiting for a fraction of a millisecond. The slab remembers
-//! its holes only for the accounts: objects on them can be handed out as they are, and the next
+//! one, inside the gate of the heap, so that nobody can hand out an object of them meanwhile. The slab
+//! remembers its holes only for the accounts: objects on them can be handed out as they are, and the next
 //! refill from that slab charges the pages again.
+//!
+//! An owner that comes meanwhile does not wait, but works beside its heap ([`crate::heap`]), with objects of
+//! another one. That costs it something, and new memory, so the visitor then leaves after a short turn. It does
+//! not leave at once: owners that miss all the time come all the time, and would keep their garbage for ever.
+//! The next turn goes on where this one ended ([`crate::walk`]). Where somebody sleeps until the visitor leaves,
+//! as a fork does, it leaves before the next slab.
 //!
 //! In a section of huge pages a hole costs a huge page, so only slabs that are half empty have
 //! them purged there, and the kernel is told not to fill them again.
 
-use core::ptr::NonNull;
-
 use zonal_numa::{PAGE_SIZE, Span};
 
-use crate::class::SizeClass;
 use crate::heap::Entered;
 use crate::purge::PurgeHow;
 use crate::slab::Slab;
 
 /// Ranges given to one call.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
+/// How long a visitor stays, at least, while the owner works beside it; beyond that for one slab and one call.
+pub(crate) const TURN_NS: u64 = 200_000;
 
 struct Batch {
     spans: [Span; BATCH],
@@ -38,14 +42,33 @@ pub struct HolesPurged {
     /// The owner wanted its heap, the goal was reached, or a section is not worth it yet: there may
     /// be more.
     pub is_partial: bool,
+    /// It ended since the owner wanted its heap.
+    pub is_cut: bool,
 }
 
 impl Entered<'_> {
-    /// Purges holes of this heap's slabs as `how` says, until `goal_pages` are back or the owner
-    /// waits.
+    /// Purges holes of this heap's slabs as `how` says, until `goal_pages` are back, or for a turn if the owner
+    /// wants in: goes on where the last look ended. One for all, whatever its age, looks at all slabs.
     pub(crate) fn purge_holes(&mut self, how: PurgeHow, goal_pages: usize) -> HolesPurged {
-        let mm = self.heap().mm();
         let mut done = HolesPurged::default();
+        if goal_pages == 0 {
+            return HolesPurged { is_partial: true, ..done };
+        }
+        let mut is_from_start = self.walk.is_at_start();
+        while self.purge_holes_on(how, goal_pages, &mut done) && !is_from_start {
+            if how.up_to.is_some() {
+                done.is_partial = true;
+                break;
+            }
+            is_from_start = true;
+        }
+        done
+    }
+
+    /// The same to the end of the walk that is under way; whether it came there.
+    fn purge_holes_on(&mut self, how: PurgeHow, goal_pages: usize, done: &mut HolesPurged) -> bool {
+        let mm = self.heap().mm();
+        let nr_before = done.nr_pages;
         let mut batch = Batch {
             spans: [Span::EMPTY; BATCH],
             owners: [(core::ptr::null_mut(), 0, 0); BATCH],
@@ -53,29 +76,36 @@ impl Entered<'_> {
             nr_pages: 0,
             how,
         };
-        if goal_pages == 0 {
-            return HolesPurged { is_partial: true, ..done };
-        }
-        for class in SizeClass::all() {
-            let mut slab = self.classes[class.index()].partial.head;
-            while let Some(mut s) = NonNull::new(slab) {
-                // SAFETY: list members are live, and we are inside the gate.
-                let s = unsafe { s.as_mut() };
-                slab = s.next;
-                if how.up_to.is_none_or(|border| s.is_cold(border)) {
-                    self.collect_holes(s, how, &mut batch, &mut done);
-                }
-                let is_over = mm.is_over(how.deadline_ns);
-                let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
-                if is_enough || is_over || self.is_wanted() {
-                    self.flush(&mut batch, &mut done);
-                    done.is_partial = true;
-                    return done;
-                }
+        let mut turn_end = None;
+        let mut is_over = false;
+        while !is_over && let Some(mut slab) = self.walk_on() {
+            // SAFETY: list members are live, and we are inside the gate.
+            let s = unsafe { slab.as_mut() };
+            if how.up_to.is_none_or(|border| s.is_cold(border)) {
+                self.collect_holes(s, how, &mut batch, done);
             }
+            done.is_cut = self.is_turn_over(&mut turn_end);
+            let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
+            is_over = done.is_cut || is_enough || mm.is_over(how.deadline_ns);
         }
-        self.flush(&mut batch, &mut done);
-        done
+        self.flush(&mut batch, done);
+        self.walk.note_gain(done.nr_pages - nr_before);
+        if is_over {
+            done.is_partial = true;
+        } else {
+            self.walk.end(mm.pages().generation(), mm.pages().has_wishes());
+        }
+        !is_over
+    }
+
+    /// Whether the visitor has to go: it has been here for a turn since it first saw that the owner wants in, or
+    /// somebody sleeps until it does.
+    fn is_turn_over(&self, turn_end: &mut Option<u64>) -> bool {
+        if !self.is_wanted() {
+            return false;
+        }
+        let now = self.heap().mm().machine().now_ns();
+        self.is_awaited() || now >= *turn_end.get_or_insert(now + TURN_NS)
     }
 
     fn collect_holes(

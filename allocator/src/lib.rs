@@ -59,6 +59,7 @@ mod dead;
 mod registry;
 mod sweep;
 mod visit;
+mod walk;
 
 // Large blocks: runs of pages.
 mod kept_hits;
@@ -142,6 +143,6 @@ pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
 pub use pages::{Lruvec, PageConfig, Pages, Placement};
 pub use policy::{NodeReclaimLock, NodeReclaimMode};
 pub use purge::{PurgeHow, Reclaimer, is_past};
-pub use sweep::Sweep;
+pub use sweep::{Sweep, Swept};
 pub use thp::Thp;
 pub use zonal_numa::PAGE_SIZE;

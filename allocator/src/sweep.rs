@@ -39,10 +39,19 @@ pub struct Sweep {
     pub max_pages: usize,
 }
 
+/// What a sweep did.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Swept {
+    /// Pages given back to the system.
+    pub nr_pages: usize,
+    /// The look for holes ended in some heap since its owner wanted it: [`Mm::sweep_on`].
+    pub is_cut: bool,
+}
+
 impl Sweep {
-    /// What is left of it after so many pages.
-    fn after(self, nr_purged: usize) -> Sweep {
-        Sweep { max_pages: self.max_pages.saturating_sub(nr_purged), ..self }
+    /// What is left of it after that.
+    fn after(self, swept: &Swept) -> Sweep {
+        Sweep { max_pages: self.max_pages.saturating_sub(swept.nr_pages), ..self }
     }
 
     /// Pages to purge in the next heap.
@@ -55,48 +64,62 @@ impl Mm {
     /// One sweep, for the single keeper. Heaps in which nothing happened since they were drained
     /// are passed over without a visit; those whose owner was active since the last sweep only
     /// lose cold holes. Bins are closed in one sweep, and emptied in a later one if they still are. `own`
-    /// is the heap of the calling thread, if it has one. Returns the pages given back to the system.
-    pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> usize {
+    /// is the heap of the calling thread, if it has one.
+    pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> Swept {
         let pages = self.pages();
         pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
-        let mut purged = 0;
+        let mut swept = Swept::default();
         let mut flush_ns = LONGEST_FLUSHES_NS;
         if let Some(own) = own {
             // SAFETY: the caller's heap.
-            let entered = unsafe { own.as_ref() }.try_enter();
-            purged += entered.map_or(0, |mut entered| entered.sweep(sweep, &mut flush_ns));
+            if let Some(mut entered) = unsafe { own.as_ref() }.try_enter() {
+                entered.sweep(sweep, &mut flush_ns, &mut swept);
+            }
         }
-        purged += self.drain_dead(Some(sweep.after(purged)), Patience::PassBy, None).purged;
+        let dead = self.drain_dead(Some(sweep.after(&swept)), Patience::PassBy, None);
+        swept.nr_pages += dead.purged;
+        let is_due = |heap: &&Heap| {
+            let is_own = Some(NonNull::from(*heap)) == own;
+            !(is_own || heap.is_drained() || heap.is_torn() || heap.is_dead())
+        };
+        let begin = |heap: &Heap| heap.begin_visit() && heap.close_if_idle(sweep.idle_for);
+        self.visit_each(self.registry.all().filter(is_due), &begin, &mut |entered| {
+            entered.sweep(sweep.after(&swept), &mut flush_ns, &mut swept);
+        });
+        swept
+    }
+
+    /// Goes on with the last sweep in the heaps where the look for holes ended since the owner wanted in: it has had
+    /// its heap meanwhile.
+    pub fn sweep_on(&self, sweep: Sweep) -> Swept {
+        let mut swept = Swept::default();
+        // Relaxed: the keeper's own.
+        let is_due =
+            |heap: &&Heap| heap.keeper.is_cut.load(Relaxed) && !heap.is_torn() && !heap.is_dead();
+        self.visit_each(self.registry.all().filter(is_due), &Heap::begin_visit, &mut |entered| {
+            entered.sweep_holes(sweep.after(&swept), &mut swept);
+        });
+        swept
+    }
+
+    /// Visits these heaps, so many with one barrier.
+    fn visit_each(
+        &self,
+        heaps: impl Iterator<Item = &'static Heap>,
+        begin: &dyn Fn(&Heap) -> bool,
+        visit: &mut dyn FnMut(&mut Entered<'_>),
+    ) {
         let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
         let mut nr = 0;
-        for heap in self.registry.all() {
-            let is_own = Some(NonNull::from(heap)) == own;
-            let is_done = heap.is_drained();
-            if is_own || is_done || heap.is_torn() || heap.is_dead() {
-                continue;
-            }
+        for heap in heaps {
             round[nr] = Some(heap);
             nr += 1;
             if nr == ROUND {
-                purged += self.sweep_round(&round, sweep.after(purged), &mut flush_ns);
+                self.visit_round(&round, begin, visit);
                 nr = 0;
             }
         }
-        purged + self.sweep_round(&round[..nr], sweep.after(purged), &mut flush_ns)
-    }
-
-    fn sweep_round(
-        &self,
-        heaps: &[Option<&'static Heap>],
-        sweep: Sweep,
-        flush_ns: &mut u64,
-    ) -> usize {
-        let mut purged = 0;
-        let begin = |heap: &Heap| heap.begin_visit() && heap.close_if_idle(sweep.idle_for);
-        self.visit_round(heaps, &begin, &mut |entered| {
-            purged += entered.sweep(sweep.after(purged), flush_ns);
-        });
-        purged
+        self.visit_round(&round[..nr], begin, visit);
     }
 }
 
@@ -145,7 +168,7 @@ impl Heap {
 }
 
 impl Entered<'_> {
-    fn sweep(&mut self, sweep: Sweep, flush_ns: &mut u64) -> usize {
+    fn sweep(&mut self, sweep: Sweep, flush_ns: &mut u64, swept: &mut Swept) {
         let heap = self.heap();
         let epoch = heap.epoch();
         let mut is_idle = heap.is_idle(epoch, sweep.idle_for);
@@ -161,12 +184,23 @@ impl Entered<'_> {
                 self.send_reused(heap, || owner.waits());
             }
         }
-        let holes = self.purge_holes(sweep.how, sweep.next_pages());
+        if !is_idle && !self.walk.is_due(heap.mm().pages().generation()) {
+            return;
+        }
+        let is_partial = self.sweep_holes(sweep, swept);
         // An idle heap is done when its slabs were old enough to be looked at.
-        if is_idle && !holes.is_partial && !self.has_young_slabs(sweep.how.up_to) {
+        if is_idle && !is_partial && !self.has_young_slabs(sweep.how.up_to) {
             heap.keeper.drained.store(epoch, Relaxed);
         }
-        holes.nr_pages
+    }
+
+    /// Purges cold holes as far as the sweep goes, and as the owner lets it; whether there may be more.
+    fn sweep_holes(&mut self, sweep: Sweep, swept: &mut Swept) -> bool {
+        let holes = self.purge_holes(sweep.how, sweep.next_pages());
+        self.heap().keeper.is_cut.store(holes.is_cut, Relaxed);
+        swept.nr_pages += holes.nr_pages;
+        swept.is_cut |= holes.is_cut;
+        holes.is_partial
     }
 
     /// Empties the bins of an owner that slept since they were closed, as far as that goes in what is left of

@@ -109,8 +109,8 @@ impl Mm {
     pub(crate) fn visit_round(
         &self,
         heaps: &[Option<&'static Heap>],
-        begin: &impl Fn(&Heap) -> bool,
-        visit: &mut impl FnMut(&mut Entered<'_>),
+        begin: &dyn Fn(&Heap) -> bool,
+        visit: &mut dyn FnMut(&mut Entered<'_>),
     ) {
         // A process with one thread never gets further: no call that it did not ask for.
         if heaps.is_empty() {
@@ -140,8 +140,8 @@ impl Mm {
     fn visit_late(
         &self,
         heap: &[Option<&'static Heap>],
-        begin: &impl Fn(&Heap) -> bool,
-        visit: &mut impl FnMut(&mut Entered<'_>),
+        begin: &dyn Fn(&Heap) -> bool,
+        visit: &mut dyn FnMut(&mut Entered<'_>),
     ) {
         for _ in 1..VISIT_TRIES {
             yield_now();
@@ -161,8 +161,8 @@ impl Mm {
     fn visit_some(
         &self,
         heaps: &[Option<&'static Heap>],
-        begin: &impl Fn(&Heap) -> bool,
-        visit: &mut impl FnMut(&mut Entered<'_>),
+        begin: &dyn Fn(&Heap) -> bool,
+        visit: &mut dyn FnMut(&mut Entered<'_>),
     ) -> Seen {
         let mut claimed = [false; ROUND];
         for (heap, claimed) in heaps.iter().flatten().zip(&mut claimed) {

@@ -8,29 +8,32 @@ use zonal_allocator::{Heap, Mm};
 const COST_SHARE: u64 = 100;
 /// Work that may be done at once after a quiet time, in nanoseconds.
 const BURST_NS: u64 = 100_000_000;
+/// What was taken too much counts up to here: two seconds without a round are enough.
+const MOST_OWED_NS: u64 = BURST_NS / 5;
 /// To purge a page takes less, in nanoseconds.
-const PAGE_NS: u64 = 500;
+const PAGE_NS: usize = 500;
 
-/// The time that rounds may still take.
+/// The time that rounds may still take; below 0 what they took too much, since each heap had its turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Credit {
-    ns: u64,
+    ns: i64,
 }
 
 impl Credit {
     /// As after a quiet time.
     pub(crate) fn full() -> Credit {
-        Credit { ns: BURST_NS }
+        Credit { ns: BURST_NS as i64 }
     }
 
     /// Adds what rounds may take of the time that passed.
     pub(crate) fn earn(&mut self, passed_ns: u64) {
-        self.ns = (self.ns + passed_ns / COST_SHARE).min(BURST_NS);
+        let earned = (passed_ns / COST_SHARE).min(2 * BURST_NS) as i64;
+        self.ns = (self.ns + earned).min(BURST_NS as i64);
     }
 
     /// Takes off what a round took.
     pub(crate) fn spend(&mut self, ns: u64) {
-        self.ns = self.ns.saturating_sub(ns);
+        self.ns = self.ns.saturating_sub_unsigned(ns).max(-(MOST_OWED_NS as i64));
     }
 
     /// Whether a round may cost anything.
@@ -40,12 +43,12 @@ impl Credit {
 
     /// Whether more is left for a round that took so long already.
     pub(crate) fn exceeds(self, spent_ns: u64) -> bool {
-        spent_ns < self.ns
+        (spent_ns as i64) < self.ns
     }
 
     /// The pages that can be purged for it, at least.
     pub(crate) fn nr_pages(self) -> usize {
-        (self.ns / PAGE_NS) as usize
+        self.ns.max(0) as usize / PAGE_NS
     }
 }
 
@@ -83,12 +86,29 @@ mod tests {
         let mut credit = Credit::full();
         assert!(credit.exceeds(BURST_NS - 1) && !credit.exceeds(BURST_NS));
         credit.earn(u64::from(u32::MAX));
-        assert_eq!(credit.nr_pages() as u64, BURST_NS / PAGE_NS);
-        credit.spend(2 * BURST_NS);
+        assert_eq!(credit.nr_pages(), BURST_NS as usize / PAGE_NS);
+        credit.spend(BURST_NS);
         assert!(!credit.is_left() && !credit.exceeds(0));
         credit.earn(COST_SHARE - 1);
         assert!(!credit.is_left());
         credit.earn(COST_SHARE);
         assert!(credit.exceeds(0) && !credit.exceeds(1));
+    }
+
+    #[test]
+    fn what_a_round_took_too_much_is_saved_again_first() {
+        let mut credit = Credit::full();
+        credit.spend(BURST_NS + 7);
+        credit.earn(7 * COST_SHARE);
+        assert!(!credit.is_left() && credit.nr_pages() == 0);
+        credit.earn(COST_SHARE);
+        assert!(credit.is_left());
+        // Not for ever.
+        credit.spend(u64::MAX);
+        credit.earn((MOST_OWED_NS + 1) * COST_SHARE);
+        assert!(credit.is_left());
+        credit.spend(u64::MAX);
+        credit.earn(u64::MAX);
+        assert!(credit.exceeds(BURST_NS - 1));
     }
 }

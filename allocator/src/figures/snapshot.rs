@@ -193,6 +193,8 @@ impl Entered<'_> {
         for class in SizeClass::all() {
             let state = &self.classes[class.index()];
             let (mut listed, mut empty) = (0, 0);
+            let place = self.walk.place().filter(|(_, index)| *index == class.index());
+            let mut is_place_listed = place.is_none();
             let mut slab = state.partial.head;
             while let Some(s) = NonNull::new(slab) {
                 // SAFETY: list members are live.
@@ -208,10 +210,12 @@ impl Entered<'_> {
                 Mismatch::check("slab: owner", at, id, owner)?;
                 listed += 1;
                 empty += usize::from(s.is_empty());
+                is_place_listed |= place.is_some_and(|(slab, _)| slab == NonNull::from(s));
                 slab = s.next;
             }
             let at = crate::pfn::Pfn::NONE;
             Mismatch::check("class: empty slabs", at, empty, state.nr_empty as usize)?;
+            Mismatch::check("class: place of the walk", at, 1, usize::from(is_place_listed))?;
             empty_bytes += empty * class.slab_order().nr_pages() * PAGE_SIZE;
             if listed > state.nr_slabs as usize {
                 Mismatch::check("class: slabs", at, listed, state.nr_slabs as usize)?;

@@ -71,6 +71,11 @@ impl<'a> Entered<'a> {
         self.owner().waits()
     }
 
+    /// Whether somebody sleeps until the visitor leaves.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.who != Who::Owner && self.heap.gate.is_awaited()
+    }
+
     /// The owner, to be asked whether it came while the heap is worked on.
     pub(crate) fn owner(&self) -> Owner<'a> {
         match self.who {

@@ -15,6 +15,7 @@ use crate::pcp::Pcp;
 use crate::remote::Message;
 use crate::reuse::Reuse;
 use crate::slab::SlabList;
+use crate::walk::Walk;
 
 /// What a heap keeps for one class besides its bin.
 #[derive(Debug)]
@@ -93,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) deep: u64,
     /// Bytes of the slabs on lists of which all objects are free.
     pub(crate) empty_bytes: usize,
+    /// How far the look for holes has come.
+    pub(crate) walk: Walk,
     /// The first misuse found here, where it could not be returned.
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
@@ -125,6 +128,7 @@ impl Inner {
             (&raw mut (*place).bin_bytes).write(0);
             (&raw mut (*place).deep).write(0);
             (&raw mut (*place).empty_bytes).write(0);
+            (&raw mut (*place).walk).write(Walk::NEW);
             (&raw mut (*place).fault).write(None);
             (&raw mut (*place).events).write(HeapEvents::default());
         }

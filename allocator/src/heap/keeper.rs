@@ -1,8 +1,8 @@
 //! What the keeper knows of a heap: how it tells an owner that works from one that sleeps.
 
 use super::Heap;
-use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
 
 /// The keeper's words, and the one that it watches. Relaxed everywhere: they carry nothing but themselves. The keeper
 /// only compares for change, and what it misses now it sees next time.
@@ -17,6 +17,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 /// | `closed_at` | keeper, as it closes the bins       | the generation of that                             |
 /// | `drained`   | keeper, or who drains the dead,     | `epoch` then: there is no more to do until another |
 /// |             | inside the gate                     |                                                    |
+/// | `is_cut`    | keeper, as it ends a look for holes | it ended since the owner wanted in                 |
 #[derive(Debug)]
 pub(crate) struct KeeperState {
     epoch: AtomicU32,
@@ -25,6 +26,7 @@ pub(crate) struct KeeperState {
     pub(crate) closed: AtomicU32,
     pub(crate) closed_at: AtomicU32,
     pub(crate) drained: AtomicU32,
+    pub(crate) is_cut: AtomicBool,
 }
 
 impl KeeperState {
@@ -36,6 +38,7 @@ impl KeeperState {
             closed: AtomicU32::new(0),
             closed_at: AtomicU32::new(0),
             drained: AtomicU32::new(0),
+            is_cut: AtomicBool::new(false),
         }
     }
 }

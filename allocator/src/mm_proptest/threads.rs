@@ -72,8 +72,10 @@ fn run_thread(
         });
         keepers.lock().unwrap().push(keeper);
     };
+    // Each failure comes once: one that another thread asked for may come here.
+    let attached = core::iter::repeat_with(|| mm.attach()).find_map(Result::ok).unwrap();
     // SAFETY: heaps are never unmapped.
-    let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+    let heap: &'static Heap = unsafe { attached.as_ref() };
     let own = Some(NonNull::from(heap));
     let free = |(start, size, byte): (usize, usize, u8)| {
         let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();

@@ -4,6 +4,8 @@ use zonal_numa::Errno;
 use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::*;
+use crate::heap::Inner;
+use crate::holes::{BATCH, TURN_NS};
 use crate::sweep::Sweep;
 
 /// Makes a heap of 5,000 pages of small objects, of which one in fifty is left: about every sixth
@@ -70,10 +72,10 @@ fn a_sweep_goes_as_far_as_it_may_in_all_heaps_together() {
     };
     // A slab is purged whole.
     let slack = 16;
-    let first = sweep(STEP * 2);
+    let first = sweep(STEP * 2).nr_pages;
     assert!((STEP..=STEP * 2 + 2 * slack).contains(&first), "{first} pages");
-    assert_eq!(sweep(0), 0);
-    let second = sweep(usize::MAX);
+    assert_eq!(sweep(0).nr_pages, 0);
+    let second = sweep(usize::MAX).nr_pages;
     assert!((STEP * 2..=(STEP + slack) * 3).contains(&second), "{second} pages");
     for (owner, blocks) in owners.into_iter().zip(survivors) {
         blocks.into_iter().for_each(|block| block.release(owner));
@@ -161,4 +163,100 @@ fn holes_that_the_kernel_filled_and_keeps_count_again() {
     assert_eq!(mm.pages().charged(), charged);
     mm.validate(Some(owner.0)).unwrap();
     kept.into_iter().for_each(|block| block.release(owner));
+}
+
+/// An owner that comes in all the time: each visit is a short turn, which is used, and no hole is left.
+#[test]
+fn holes_go_back_in_turns_beside_an_owner_at_work() {
+    const PURGE_NS: u64 = 1000;
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    let survivors = sparse(owner);
+    let heap = owner.heap();
+    machine.slow(Call::Purge, PURGE_NS);
+    machine.during(Call::Purge, move || {
+        let owner = Owner(NonNull::from(heap));
+        owner.free(owner.alloc_missed(3000, 8));
+    });
+    let calls_before = machine.calls(Call::Purge);
+    let how = PurgeHow { up_to: Some(mm.pages().generation()), ..PurgeHow::ALL };
+    let sweep = Sweep { how, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
+    let mut swept = mm.sweep(None, sweep);
+    let (mut nr_pages, mut nr_turns) = (swept.nr_pages, 1);
+    while swept.is_cut {
+        let since = mm.machine().now_ns();
+        swept = mm.sweep_on(sweep);
+        let took = mm.machine().now_ns() - since;
+        // What is collected at its end is one call's, and that of one slab another's.
+        assert!(took <= TURN_NS + 2 * BATCH as u64 * PURGE_NS, "{took} ns");
+        (nr_pages, nr_turns) = (nr_pages + swept.nr_pages, nr_turns + 1);
+        assert!(nr_turns < 1000, "it comes to an end");
+    }
+    let nr_calls = machine.calls(Call::Purge) - calls_before;
+    assert!(nr_turns > 1 && nr_turns <= 2 + nr_calls * PURGE_NS / TURN_NS, "{nr_turns} turns");
+    assert!(nr_pages > 3500, "{nr_pages} pages");
+    machine.during_no_more(Call::Purge);
+    mm.validate(Some(owner.0)).unwrap();
+    survivors.into_iter().for_each(|block| block.release(owner));
+}
+
+/// Nobody who sleeps until the visitor has left sleeps for a turn.
+#[test]
+fn a_look_for_holes_ends_for_a_fork() {
+    let mm = fake_mm(1);
+    let owner = Owner::attach(mm);
+    let survivors = sparse(owner);
+    assert!(owner.heap().begin_visit());
+    let mut visitor = owner.heap().finish_visit(1).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            mm.prefork(None);
+            mm.postfork_parent(None);
+        });
+        while !visitor.is_awaited() {
+            std::thread::yield_now();
+        }
+        let holes = visitor.purge_holes(PurgeHow::ALL, usize::MAX);
+        assert!(holes.is_cut && holes.is_partial && holes.nr_pages <= 16, "{holes:?}");
+        drop(visitor);
+    });
+    survivors.into_iter().for_each(|block| block.release(owner));
+    mm.validate(Some(owner.0)).unwrap();
+}
+
+/// It may leave its list just when the walk is there.
+#[test]
+fn a_walk_comes_by_each_slab_once() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let survivors = sparse(owner);
+    let mut inner = owner.heap().enter();
+    let walk = |inner: &mut Inner| -> Vec<_> { core::iter::from_fn(|| inner.walk_on()).collect() };
+    let all = walk(&mut inner);
+    inner.walk.end(0, false);
+    assert!(all.len() > 500);
+    let (mut seen, mut gone) = (Vec::new(), Vec::new());
+    while let Some(slab) = inner.walk_on() {
+        seen.push(slab);
+        if seen.len().is_multiple_of(3)
+            && let Some((next, class)) = inner.walk.place()
+        {
+            // SAFETY: it is on that list, and nobody else is here.
+            unsafe {
+                inner.unlist(next.as_ptr());
+                inner.classes[class].partial.push(next.as_ptr());
+            }
+            gone.push(next);
+        }
+    }
+    assert!(gone.len() > 100);
+    let expected: Vec<_> = all.into_iter().filter(|slab| !gone.contains(slab)).collect();
+    assert_eq!(seen, expected, "what came to the front meanwhile is for the next walk");
+    inner.walk.end(0, false);
+    assert_eq!(walk(&mut inner).len(), seen.len() + gone.len());
+    inner.walk.end(0, false);
+    drop(inner);
+    mm.validate(Some(owner.0)).unwrap();
+    survivors.into_iter().for_each(|block| block.release(owner));
 }

@@ -78,7 +78,7 @@ impl Inner {
         }
         if slab.nr_free() == 0 {
             // SAFETY: it is on the list, and we are inside the gate.
-            unsafe { self.classes[class.index()].partial.remove(slab) };
+            unsafe { self.unlist(slab) };
         }
     }
 

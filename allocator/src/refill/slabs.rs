@@ -205,7 +205,7 @@ impl Inner {
                 return 0;
             }
             let order = class.slab_order();
-            self.classes[class.index()].partial.remove(slab);
+            self.unlist(slab);
             self.count_slabs(heap, class, -1);
             self.count_empty(class, -1);
             let (holes, holing) = ((*slab).holes, (*slab).holing());

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
+use super::plan::Hook;
 use super::{FakeMachine, State};
 use crate::{
     Call, Errno, GroupRoom, MemPolicy, NodeId, NodeMask, NodeMemory, Room, Span, ThpMode, Topology,
@@ -75,10 +76,16 @@ impl FakeMachine {
         let mut state = self.state();
         self.advance_ns(state.plan.ns(call));
         let answer = state.plan.before(call);
+        let hook = state.plan.hook(call);
         if state.plan.begin_hold(call) {
             let is_held = |state: &mut State| state.plan.is_holding(call);
             let waited = self.went_on.wait_while(state, is_held);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
+        } else {
+            drop(state);
+        }
+        if let Some(Hook(happens)) = hook {
+            happens();
         }
         answer
     }

@@ -10,6 +10,7 @@
 //!   next `commit`, or [`crate::Machine::fill`]. Metadata (`map_at`) does not count.
 //! - **Failures**: [`FakeMachine::fail`] makes calls of one kind fail.
 //! - **Waits**: [`FakeMachine::hold`] keeps a thread in a call until it is let go.
+//! - **Others**: [`FakeMachine::during`] says what happens while a call is under way.
 //!
 //! ```
 //! use zonal_numa::{Errno, Machine, NodeId, fake::{Call, FakeBuilder}};
@@ -35,14 +36,14 @@ pub use crate::Call;
 pub use builder::FakeBuilder;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use crate::{Errno, GroupRoom, NodeId, NodeMask, Room, os};
 use builder::Shape;
 use ledger::Ledger;
-use plan::Plan;
+use plan::{Hook, Plan};
 
 /// The machine behind [`crate::Machine::fake`]; made by a [`FakeBuilder`].
 #[derive(Debug)]
@@ -139,6 +140,24 @@ impl FakeMachine {
     /// From now on each call of this kind takes so long, by the clock of the machine.
     pub fn slow(&self, call: Call, ns: u64) {
         self.state().plan.slow(call, ns);
+    }
+
+    /// From now on this happens during each call of the kind, on the thread that makes it, but not within itself.
+    pub fn during(&self, call: Call, happens: impl Fn() + Send + Sync + 'static) {
+        let is_within = AtomicBool::new(false);
+        let hook = move || {
+            // Relaxed: of one thread, or of several of which any may do it.
+            if !is_within.swap(true, Relaxed) {
+                happens();
+                is_within.store(false, Relaxed);
+            }
+        };
+        self.state().plan.set_hook(call, Some(Hook(Arc::new(hook))));
+    }
+
+    /// No more.
+    pub fn during_no_more(&self, call: Call) {
+        self.state().plan.set_hook(call, None);
     }
 
     /// The next call of this kind does not come back before [`FakeMachine::let_go`].

@@ -1,6 +1,8 @@
 //! Counts of calls, and which of them fail.
 
+use core::fmt;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Call;
 use crate::Errno;
@@ -12,6 +14,17 @@ pub(super) struct Plan {
     /// How long calls take.
     times_ns: HashMap<Call, u64>,
     holds: HashMap<Call, Hold>,
+    hooks: HashMap<Call, Hook>,
+}
+
+/// What happens meanwhile, while a call is under way.
+#[derive(Clone)]
+pub(super) struct Hook(pub(super) Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// What becomes of a call that is not to come back yet.
@@ -45,6 +58,17 @@ impl Plan {
 
     pub(super) fn ns(&self, call: Call) -> u64 {
         self.times_ns.get(&call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set_hook(&mut self, call: Call, hook: Option<Hook>) {
+        match hook {
+            Some(hook) => self.hooks.insert(call, hook),
+            None => self.hooks.remove(&call),
+        };
+    }
+
+    pub(super) fn hook(&self, call: Call) -> Option<Hook> {
+        self.hooks.get(&call).cloned()
     }
 
     pub(super) fn hold(&mut self, call: Call) {

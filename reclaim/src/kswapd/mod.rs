@@ -34,6 +34,13 @@ const STEP_PAGES: usize = 2048;
 /// Pages of one heap in a round, unless its owner comes: 200 MiB of holes take seven rounds.
 const HEAP_PAGES: usize = 8192;
 
+/// Turns that a round takes in each heap whose owner is at work: some milliseconds in all.
+const TURNS: u32 = 16;
+/// How long owners have their heaps in between, at least.
+const PAUSE_NS: u64 = 200_000;
+/// And how long that goes on, where many of them are.
+const TURNS_NS: u64 = 10_000_000;
+
 /// The state of the reclaimer between rounds.
 #[derive(Debug)]
 pub struct Kswapd {
@@ -170,11 +177,12 @@ impl Kswapd {
         next
     }
 
-    /// What is gained for a watermark costs no credit: requests would have to do it themselves.
+    /// What is gained for a watermark costs no credit: requests would have to do it themselves. So such a round does
+    /// not wait either until what others took too much is saved again; those that gain nothing end by themselves.
     fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) {
         let is_short = is_short(mm);
         let may_work = self.credit.is_left() || self.balance.gains();
-        if is_short && may_work {
+        if is_short {
             self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
         } else {
             self.balance.pass();
@@ -250,8 +258,15 @@ impl Kswapd {
         mm.pages().begin_wishes(self.spared.is_rest());
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
-        let max_pages = most().min(self.credit.nr_pages());
-        purged += mm.sweep(own, Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages });
+        let sweep = || {
+            let max_pages = most().min(self.credit.nr_pages());
+            Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages }
+        };
+        let swept = mm.sweep(own, sweep());
+        purged += swept.nr_pages;
+        if swept.is_cut && own.is_none() {
+            purged += self.sweep_on(mm, sweep, work);
+        }
         for node in nodes(mm) {
             loop {
                 let most = most().min(STEP_PAGES);
@@ -263,6 +278,30 @@ impl Kswapd {
             }
         }
         purged + mm.age_huge(self.age_ns(mm)) / PAGE_SIZE
+    }
+
+    /// Takes further turns in heaps whose owners are at work, and leaves them to these in between. Returns the
+    /// pages.
+    fn sweep_on(&self, mm: &'static Mm, sweep: impl Fn() -> Sweep, work: &Work) -> usize {
+        let hurries = mm.doorbell().hurries();
+        let end = mm.machine().now_ns() + TURNS_NS;
+        let mut purged = 0;
+        for _ in 1..TURNS {
+            if !self.credit.exceeds(work.spent_ns(mm)) || mm.is_over(Some(end)) {
+                break;
+            }
+            mm.doorbell().sleep_unless_hurried(hurries, PAUSE_NS);
+            // For a request in need the round shall end soon.
+            if mm.doorbell().hurries() != hurries {
+                break;
+            }
+            let swept = mm.sweep_on(sweep());
+            purged += swept.nr_pages;
+            if !swept.is_cut {
+                break;
+            }
+        }
+        purged
     }
 }
 

@@ -29,6 +29,42 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// A thread that goes on working, and misses whenever somebody is in its heap, keeps what it freed no longer.
+#[test]
+fn kswapd_returns_what_a_thread_freed_that_goes_on_working() {
+    let machine = FakeBuilder::new().build();
+    // Huge pages would be spared for longer.
+    let pages = PageConfig { thp: Thp::Never, ..PageConfig::default() };
+    let (mm, heap) = start(machine, Config { pages, ..Config::default() });
+    let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    // SAFETY: heaps are never unmapped.
+    let owner: &'static Heap = unsafe { heap.as_ref() };
+    let work = move |nr: usize| {
+        for _ in 0..nr {
+            take(NonNull::from(owner), 64).unwrap();
+        }
+    };
+    machine.slow(Call::Purge, 2000);
+    machine.during(Call::Purge, move || work(3));
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 20 != 0 {
+            give(heap, block);
+        }
+    }
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    for _ in 0..8 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+        work(500);
+    }
+    assert!(mm.vmstat().stats().visited_alloc > 100, "it comes all the time");
+    assert!(mm.pages().charged() * 100 < peak * 30, "{} of {peak}", mm.pages().charged());
+    machine.during_no_more(Call::Purge);
+    mm.validate(Some(heap)).unwrap();
+}
+
 /// Where callers do the rounds, a pause does not age what the program left: it comes back for it.
 #[test]
 fn memory_does_not_age_while_all_sleep() {

@@ -10,7 +10,9 @@ mod page_flags;
 use core::ptr::NonNull;
 use std::vec::Vec;
 
-use zonal_allocator::{AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Patience, Request};
+use zonal_allocator::{
+    AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Patience, Request, Thp,
+};
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
 

@@ -28,7 +28,7 @@ fn rounds_without_patience_pass_by() {
     assert_eq!(unsafe { mm.drain_own(own.0, passing, None) }, 0);
     let sweep =
         Sweep { how: PurgeHow::ALL, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
-    assert_eq!(mm.sweep(Some(own.0), sweep), 0);
+    assert_eq!(mm.sweep(Some(own.0), sweep).nr_pages, 0);
     let mut figures = Box::default();
     mm.snapshot(Some(own.0), passing, &mut figures);
     assert_eq!(figures.process.nr_dead_heaps, 1);

@@ -52,6 +52,35 @@ fn a_limit_of_one_node_leaves_the_others_free() {
     assert!(stats.zone.nr_charged as usize * PAGE_SIZE <= 8 * MIB);
 }
 
+/// What rounds took too much keeps nobody from working for a watermark, only from purging what is cold.
+#[test]
+fn a_watermark_does_not_wait_for_credit() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    machine.set_node_room(node(0), Room { total: 512 * MIB, available: 400 * MIB });
+    let mut keeper = keeper(mm);
+    let mut rounds = |nr| {
+        for _ in 0..nr {
+            machine.advance_ns(20_000_000);
+            keeper.round(mm, None);
+        }
+    };
+    let nr_purged = || mm.pages().zone_stats(node(0)).unwrap().events.pgsteal_kswapd;
+    let block = take(heap, 3_000_000).unwrap();
+    give(heap, block);
+    machine.slow(Call::Purge, 200_000_000);
+    rounds(5);
+    machine.slow(Call::Purge, 0);
+    let before = nr_purged();
+    assert!(before > 0);
+    leave_garbage(heap, 100_000, 200, 2);
+    rounds(20);
+    assert_eq!(nr_purged(), before, "too much was taken");
+    machine.set_node_room(node(0), Room { total: 512 * MIB, available: MIB });
+    rounds(50);
+    assert!(nr_purged() > before, "the node is short");
+}
+
 #[test]
 fn over_the_soft_limit_it_reclaims_then_says_so_once() {
     let machine = FakeBuilder::new().build();
