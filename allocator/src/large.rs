@@ -107,8 +107,11 @@ impl Mm {
             return Ok(run);
         }
         // First, so that it need not grow.
-        if let Some(inner) = heap.try_enter() {
+        if let Some(mut inner) = heap.try_enter() {
             inner.large.note_fetched_none(pages, from.node, nr_pages);
+            if may_be_kept {
+                inner.large.make_way(pages, nr_pages);
+            }
         }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;

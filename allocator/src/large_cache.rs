@@ -42,6 +42,11 @@ const MANY: u16 = 128;
 const FEW: u8 = ((u8::MAX as u16 + 1) / MANY) as u8;
 /// With fewer than that not long ago, nearly all is served.
 const FEW_MISSED: u8 = 4;
+/// With so many about one in eight is not.
+const OFTEN_MISSED: u8 = 32;
+/// What is kept is much from so many pages on, and from one part in so many of a thread's share of what is charged.
+const LEAST_MUCH: usize = 32;
+const MUCH_PART: usize = 8;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
 
@@ -226,6 +231,18 @@ impl LargeCache {
         }
         self.give_back(pages, 0);
         self.make_room(pages, nr_pages)
+    }
+
+    /// Before the zone is asked for a run of `nr_pages` pages: where a good part of the requests finds none here, and
+    /// much is kept beside what is charged, as many of the oldest pages leave at once, for the zone to make it of.
+    /// So what is kept of other lengths makes a small program no larger. In batches few requests miss, and those
+    /// when little is left.
+    pub(crate) fn make_way(&mut self, pages: &Pages, nr_pages: usize) {
+        let nr_kept = self.runs.nr_pages();
+        let share = pages.charged() / pages.nr_threads().max(1);
+        if self.nr_missed >= OFTEN_MISSED && nr_kept >= LEAST_MUCH.max(share / MUCH_PART) {
+            self.give_back(pages, nr_kept.saturating_sub(nr_pages));
+        }
     }
 
     /// The zone gave a run that the cache did not have. Where the cache is large beside what is in use,

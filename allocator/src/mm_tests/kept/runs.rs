@@ -12,6 +12,7 @@ use crate::kept_runs::KeptRuns;
 use crate::lock::FutexLock;
 use crate::mm_tests::Rng;
 use crate::pfn::Pfn;
+use crate::purge::PurgeHow;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;
@@ -201,6 +202,63 @@ fn a_few_misses_cost_nothing_of_much_that_is_kept() {
     };
     assert_eq!(after(before / 8 - 1), before);
     assert!(after(1) < before);
+}
+
+/// Nor where few requests miss, or little is kept beside what is charged.
+#[test]
+fn where_many_requests_miss_the_oldest_leave_before_the_zone_is_asked() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    let pages = heap.mm().pages();
+    let blocks: Vec<_> = (0..15).map(|_| owner.alloc(64 * PAGE_SIZE, 8)).collect();
+    let oldest = blocks[0];
+    blocks.into_iter().for_each(|block| owner.free(block));
+    let before = heap.enter().large.nr_pages();
+    let after = |nr_pages| {
+        let large = &mut heap.enter().large;
+        large.make_way(pages, nr_pages);
+        large.nr_pages()
+    };
+    assert_eq!(after(40), before);
+    (0..32).for_each(|_| heap.enter().large.note_miss(pages, 0, false));
+    let others: Vec<_> = (0..=8 * before / 1024).map(|_| owner.alloc(4 << 20, 8)).collect();
+    assert_eq!(after(40), before);
+    others.into_iter().for_each(|block| owner.free(block));
+    pages.purge(heap.node(), usize::MAX, PurgeHow::ALL);
+    assert_eq!(after(40), before - 64);
+    // The zone makes the next one of it.
+    let block = owner.alloc(40 * PAGE_SIZE, 8);
+    assert!((0..64 * PAGE_SIZE).contains(&block.addr().get().wrapping_sub(oldest.addr().get())));
+    owner.free(block);
+}
+
+/// What is kept of other lengths is not there beside what the zone gives.
+#[test]
+fn a_table_whose_lengths_and_number_change_takes_little_more_than_its_most() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut live: [Option<NonNull<u8>>; 24] = [None; 24];
+    let (mut most, mut most_live) = (0, 0);
+    for _ in 0..8000 {
+        let slot = rng.next() as usize % live.len();
+        if let Some(block) = live[slot].take() {
+            owner.free(block);
+        }
+        if rng.next().is_multiple_of(2) {
+            let size = (33 << 10) << (rng.next() % 3);
+            let size = size + rng.next() as usize % size;
+            let size = size.min(256 << 10);
+            // SAFETY: the test's thread owns the heap.
+            let kept = unsafe { heap.try_alloc_large(size) };
+            live[slot] = Some(kept.unwrap_or_else(|| owner.alloc(size, 8)));
+        }
+        let sizes = live.iter().flatten().map(|&block| heap.mm().capacity(block).unwrap());
+        most_live = most_live.max(sizes.sum::<usize>() / PAGE_SIZE);
+        most = most.max(heap.mm().pages().charged());
+    }
+    assert!(2 * most < 3 * most_live, "{most} pages, {most_live} in use");
+    live.into_iter().flatten().for_each(|block| owner.free(block));
 }
 
 /// Whatever leaves from wherever.
