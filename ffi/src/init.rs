@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
-use crate::{config, env, fork, harden, kswapd, live, loaded, profile, report, thread};
+use crate::{config, env, fork, harden, kswapd, live, profile, report, thread};
 
 const COLD: u32 = 0;
 const BUILDING: u32 = 1;
@@ -79,7 +79,6 @@ pub(crate) fn finish() {
     if STATE.load(Relaxed) == BUILT
         && STATE.compare_exchange(BUILT, READY, Relaxed, Relaxed).is_ok()
     {
-        loaded::stay();
         fork::register();
         report::register();
         harden::register();

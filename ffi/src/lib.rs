@@ -30,15 +30,13 @@
 //! 3. `init::start` finds no core and builds it: settings from the environment, the machine, the
 //!    core itself. Other threads wait.
 //! 4. The core gives a heap; `home` and `current` name it; the exit hook is armed.
-//! 5. `init::finish` has the library stay loaded, registers the fork handlers and, if asked for, the report at
-//!    exit.
+//! 5. `init::finish` registers the fork handlers and, if asked for, the report at exit.
 //! 6. [`zonal_reclaim::alloc`] refills the bin and answers. The heap in `current` is given back: the
 //!    next call of that size is a hit.
 //!
 //! A library that uses [`Zonal`] and is opened with `dlopen` stays loaded when it is closed: threads that used it
-//! run its exit hook when they end. It asks the loader for that in its first allocation, with glibc 2.35 or
-//! later. With an older one, or where another thread may be inside `dlopen` and wait for that allocation, link
-//! it with `-z nodelete`: `cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete` in its build script.
+//! run its exit hook when they end. A constructor of it asks the loader for that, with glibc 2.35 or later. With
+//! an older one link it with `-z nodelete`: `cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete` in its build script.
 #![no_std]
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! A library that holds zonal and was opened by `dlopen` stays loaded.
 //!
 //! `dlclose` would unmap a plugin with [`crate::Zonal`], but threads that used it still run our exit hook when they
-//! end, and the background thread runs in it. So the first allocation asks the loader to keep it, as the linker's
+//! end, and the background thread runs in it. So a constructor asks the loader to keep it, as the linker's
 //! `-z nodelete` does. `libzonal.so` is linked with that, and a program is never unloaded: there the loader is not
 //! called.
 //!
-//! The question takes the loader's lock. The thread that has it may ask, as a constructor does. Another thread
-//! waits; if the one inside the loader waits for it in turn, both do for ever. No call of the loader's own is
-//! ours, since a plugin does not replace `malloc`, and the first thread-local variable with a destructor takes
-//! that lock in every thread of a Rust program.
+//! Why a constructor: it runs in the thread that has the loader's lock, before anybody can call the library. The
+//! first allocation may come in a thread for which another one waits inside the loader, in a signal handler that
+//! interrupted the loader, or in a destructor, when what is unmapped is settled.
 
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::mem;
@@ -23,9 +22,13 @@ type Open = unsafe extern "C" fn(c_long, *const c_char, c_int) -> *mut c_void;
 /// Finds the library by its name among those that are there; no file is opened.
 const FLAGS: c_int = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
 
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = stay;
+
 /// Keeps the file that this code is in, where it could be unloaded.
-pub(crate) fn stay() {
-    let Some(own) = Module::of(stay as fn() as *const () as usize) else { return };
+extern "C" fn stay() {
+    let Some(own) = Module::of(stay as extern "C" fn() as *const () as usize) else { return };
     if own.loaded_as().is_empty() || own.is_never_unloaded() {
         return;
     }
@@ -40,7 +43,7 @@ pub(crate) fn stay() {
     let mut namespace: c_long = 0;
     // SAFETY: a loaded file's handle; the answer is a `c_long`.
     if unsafe { info(own.handle(), libc::RTLD_DI_LMID, (&raw mut namespace).cast()) } == 0 {
-        // SAFETY: the loader's own string. The handle is left open; what `dlerror` had to tell is lost.
+        // SAFETY: the loader's own string. The handle is left open.
         unsafe { open(namespace, own.loaded_as().as_ptr(), FLAGS) };
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use zonal_tests::{Program, compile};
+use zonal_tests::{Program, compile, compile_shared};
 
 #[global_allocator]
 static ZONAL: zonal::Zonal = zonal::Zonal;
@@ -228,10 +228,11 @@ fn preloaded_besides() {
     }
 }
 
-/// Threads that used the plugin end after it was closed.
+/// Threads that used the plugin end after it was closed; one that needs the loader would wait for ever.
 #[test]
 fn a_plugin_is_closed() {
     let plugin = std::env::current_exe().unwrap().with_file_name("libzonal_test_plugin.so");
-    let program = Program::plain(compile("closed.c"));
-    program.arg(format!("plugin={}", plugin.display())).run().success().quiet();
+    let program = Program::plain(compile("closed.c")).arg(format!("plugin={}", plugin.display()));
+    let opening = format!("opening={}", compile_shared("opening.c").display());
+    program.arg(opening).run().success().quiet();
 }
