@@ -56,7 +56,8 @@ impl Bin {
     /// The object that was put there last; null when the bin is empty.
     ///
     /// # Safety
-    /// The caller has the bin: its thread owns the heap and has marked it, or is alone with it.
+    /// The caller has the bin: its thread owns the heap and has marked it, or is alone with it; or it is that of the
+    /// static empty heap, which stays as it is.
     #[inline(always)]
     pub(crate) unsafe fn newest(bin: *mut Bin) -> *mut u8 {
         // SAFETY: the caller's promise. Slot 0 below `top` always exists and holds null.

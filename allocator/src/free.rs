@@ -8,13 +8,16 @@
 //! |                          | a message is open and has room        | begins                 | until it is sent     |
 //! | [`Heap::free_to_open`]   | the same, of an address               | and whether it is the  | the same             |
 //! |                          |                                       | newest in its bin      |                      |
-//! | [`Heap::free_opening`]   | the same where a message is to be     | [`Heap::check`]        | owner's; may post    |
-//! |                          | opened, and there is one, or posted   |                        |                      |
-//! | [`Heap::free`]           | anything                              | all, and tells         | any; system calls    |
+//! | [`Heap::free_opening`]   | the same, also where its message has  | [`Heap::check`]        | owner's; may post    |
+//! |                          | to be opened, and there is one, or    |                        |                      |
+//! |                          | posted                                |                        |                      |
+//! | [`Heap::free`]           | anything                              | all that shows without | any; system calls    |
+//! |                          |                                       | the bitmap, and tells  |                      |
 //!
-//! The first three answer false, and have changed nothing, where they do not take it. [`Heap::free`] finds large blocks
-//! by their word, own objects a place in the bin, which it spills, or in the slab, and others a message; what nothing
-//! takes, for want of memory or since a visitor is in the heap, it puts aside or defers ([`crate::deferred`]).
+//! The first three answer false, and have changed nothing but that bins were opened and a use was counted, where they do
+//! not take it. [`Heap::free`] finds large blocks by their word, own objects a place in the bin, which it spills, or in
+//! the slab, and others a message; what nothing takes, for want of memory or since a visitor is in the heap, it puts aside
+//! or defers ([`crate::deferred`]). Older double frees show in the bitmap, as the bin spills or the message is opened.
 
 use core::ptr::NonNull;
 

@@ -11,6 +11,8 @@
 //! | [`Heap::finish_visit`]                     |               | owner to leave so many times      |         |
 //! | [`Heap::begin_visit_by_all_means`], then   | fork, of all  | sleeps until another visitor has  | heavy   |
 //! | [`Heap::is_settled`], [`Heap::leave_open`] | heaps         | left; looks for the owner         |         |
+//! | [`Heap::finish_visit`], [`Heap::reopen`]   | the child of  | nobody is                         | none    |
+//! | of the visits that fork began              | that fork     |                                   |         |
 //! | [`Heap::visit_dead`]                       | holder of the | does not go in                    | none    |
 //! |                                            | pool's lock   |                                   |         |
 //!

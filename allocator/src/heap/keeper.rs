@@ -9,8 +9,9 @@ use crate::sync::atomic::{AtomicBool, AtomicU32};
 ///
 /// | word        | written by                          | says                                               |
 /// |-------------|-------------------------------------|----------------------------------------------------|
-/// | `epoch`     | owner, at each slow path; who       | another value: something happened to the heap      |
-/// |             | buries or drains the heap           |                                                    |
+/// | `epoch`     | owner, at each slow path; of a heap | another value: something happened to the heap      |
+/// |             | in the pool who has it from there,  |                                                    |
+/// |             | or is at work there under its lock  |                                                    |
 /// | `seen`      | keeper, as it looks                 | `epoch` then                                       |
 /// | `seen_at`   | keeper, as it finds another `epoch` | the generation of that                             |
 /// | `closed`    | keeper, as it closes the bins       | `epoch` then; another one once they are empty      |
@@ -44,10 +45,10 @@ impl KeeperState {
 }
 
 impl Heap {
-    /// Something happens to the heap. For its owner, or who has it from the pool.
+    /// Something happens to the heap. For its owner, who has it from the pool, or who holds the pool's lock.
     #[inline]
     pub(crate) fn note_use(&self) {
-        // One writer, so this needs no read-modify-write.
+        // One writer at a time, so this needs no read-modify-write.
         self.keeper.epoch.store(self.epoch().wrapping_add(1), Relaxed);
     }
 

@@ -46,7 +46,8 @@ impl Heap {
         self.pool.torn.load(Relaxed)
     }
 
-    /// Buries it for good, or not. For a forked child, whose only thread is the caller.
+    /// Its thread may vanish inside it, or did not. For the holder of the registry's lock around a fork; what the lock's
+    /// holder has set when the process forks, the child keeps.
     pub(crate) fn set_torn(&self, torn: bool) {
         // Relaxed: others only pass it over.
         self.pool.torn.store(torn, Relaxed);

@@ -2,24 +2,27 @@
 //! [`Heap::detour`] when all its hits shall miss.
 //!
 //! The detour is a heap of its own to hits, with a mark of its own ([`crate::mark`]): so there are two, and a slow path
-//! has both in its hands. `x` stands for the place of the call.
+//! has both in its hands. `x` stands for the place of the call; "slow" for the bit of the caller's.
 //!
-//! | the owner's thread                   | mark of `hot`    | mark of `detour` | `slow_place` |
-//! |--------------------------------------|------------------|------------------|--------------|
-//! | is in no call                        | free, or closed  | free             | stale        |
-//! | is in a hit                          | x                | free             | stale        |
-//! | is in a hit on the detour            | free, or closed  | x                | stale        |
-//! | misses: [`Heap::from_taken`]         | x, or x closed   | free             | stale        |
-//! | the same on the detour               | x, or x closed   | x                | stale        |
-//! | is in a slow path                    | x slow, or the   | free, or x       | x            |
-//! |                                      | same closed      |                  |              |
-//! | ends it: first half of               | as before        | free             | x            |
-//! | [`Heap::release`], then the second   | free, or closed  | free             | stale        |
+//! | the owner's thread                        | mark of `hot`    | mark of `detour` | `slow_place` |
+//! |-------------------------------------------|------------------|------------------|--------------|
+//! | is in no call                             | free, or closed  | free             | stale        |
+//! | is in a hit                               | x                | free             | stale        |
+//! | is in a hit on the detour                 | free, or closed  | x                | stale        |
+//! | the same, which no sample is taken of     | x                | x                | stale        |
+//! | is in a short path, which needs no visit  | x slow           | free             | near x       |
+//! | is in a slow path: [`Heap::from_taken`]   | x slow, or the   | free             | x, or near   |
+//! |                                           | same closed      |                  |              |
+//! | the same from the detour                  | x slow, or the   | x slow           | x, or near   |
+//! |                                           | same closed      |                  |              |
+//! | ends it: first half of [`Heap::release`]  | as before        | free             | x, or near   |
+//! | second half                               | free, or closed  | free             | stale        |
 //!
 //! The two halves of the end come in that order. A handler that comes between them takes the heap by the detour, if
 //! that is what it finds, over the mark of a call that has nothing left to do. Once both are free a handler may give
-//! the heap away, so that nothing of it is touched afterwards. In a slow path the bins are the call's, unless they are
-//! closed and a visitor is inside: [`Heap::claim_bins`].
+//! the heap away, so that nothing of it is touched afterwards. (A hit on the detour of which no sample is taken ends the
+//! other way round: by the detour, which is what handlers find, it is marked to the last.) In a slow path the bins are the
+//! call's, unless they are closed and a visitor is inside: [`Heap::claim_bins`].
 
 use core::mem::offset_of;
 use core::ptr::NonNull;

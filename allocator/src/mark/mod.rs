@@ -16,18 +16,23 @@
 //! | `FREE`         | no call; what a hit adds carries,          | owner, as a call ends: [`end`], or a hit's own  |
 //! |                | and leaves a place                         | store                                           |
 //! | place          | a call has the bins                        | owner: `FREE` -> place, by one instruction: a   |
-//! |                |                                            | hit's `add`, [`try_take`]; inside the gate,     |
-//! |                |                                            | from place with `CLOSED`: [`open`]              |
+//! |                |                                            | hit's `add`, [`try_take`]; from another's       |
+//! |                |                                            | place: [`replace`], [`seize`]; inside the gate, |
+//! |                |                                            | from place with `CLOSED`: [`open`]; from        |
+//! |                |                                            | `ABSENT`, of a heap it goes on with: [`set`]    |
 //! | `CLOSED`       | no call; hits miss                         | visitor: `FREE` -> `CLOSED`, after its claim    |
 //! |                |                                            | and before its barrier: [`close`];              |
 //! |                |                                            | owner, as a call ends that did without: [`end`] |
 //! | place with     | a call does without the bins: who is       | owner: `CLOSED` -> this: [`try_take`]           |
-//! | `CLOSED`       | inside the gate has them                   |                                                 |
+//! | `CLOSED`       | inside the gate has them                   | from another's place: [`replace`], [`seize`]    |
 //! | `ABSENT`       | no thread has hits there: the heap is in   | whoever owns or buries the heap: [`leave`];     |
 //! |                | the pool, borrowed, or without marks       | its next owner makes it `FREE`: [`end`]         |
 //! | any but        | a hit that failed is about to take back    | owner: a hit's `add`, then [`undo_add`]; else   |
 //! | `FREE`, with   | what it added                              | it counts as the same without these places      |
 //! | places added   |                                            |                                                 |
+//!
+//! Beside its place a call that is slow has a bit, which the owner sets and takes away by [`set`], as nobody else
+//! writes then: [`Mark::is_slow`].
 //!
 //! # The owner
 //!

@@ -26,14 +26,14 @@ pub enum State {
     Closed,
     /// No thread has hits there.
     Absent,
-    /// The call that stands at this place has the heap; or without a call that many places were added to
-    /// [`Closed`](State::Closed), each of which is about to be taken back.
+    /// The call that stands at this place has the heap; or there is no call, and the hit at this place found
+    /// [`Closed`](State::Closed), and is about to take the place back.
     Call {
         /// On the stack of the owner.
         place: usize,
     },
-    /// A call has the heap, and hits that failed were left before they had taken back what they added: from the sum
-    /// of these places nobody can tell where the call stands.
+    /// Hits that failed have not taken back what they added, to the place of a call or to that of each other: from
+    /// the sum of these places nobody can tell where a call stands.
     Sum,
 }
 
