@@ -7,8 +7,8 @@
  * because a process pays for the caches that the one before it left. The table tells the median of the differences to BASE of the same round, of the time
  * until the process is gone and of its processor time, and half the width of their 95 % intervals.
  *
- * PROGRAM `-` is this one: it allocates 1 KiB. `startup -d` says how many KiB of memory are dirty
- * then. The environment of the processes is LD_PRELOAD alone, so that a library is measured as it
+ * PROGRAM `-` is this one: it allocates 1 KiB. `startup -d` says how many KiB of memory are resident
+ * and how many dirty then. The environment of the processes is LD_PRELOAD alone, so that a library is measured as it
  * is without settings.
  */
 #define _GNU_SOURCE
@@ -94,8 +94,8 @@ static double median(double *values, int nr, double *spread)
     return values[nr / 2];
 }
 
-/* In the process under test: one allocation, then what the kernel counts as dirty. No stdio, which
- * would allocate for itself. */
+/* In the process under test: one allocation, then what the kernel counts as resident and as dirty. No stdio,
+ * which would allocate for itself. */
 static int allocate(int tell)
 {
     char *volatile block = malloc(1024);
@@ -108,18 +108,23 @@ static int allocate(int tell)
     if (fd < 0 || nr < 0)
         return 1;
     text[nr] = 0;
-    const char *line = strstr(text, "Private_Dirty:");
-    if (line == NULL)
-        return 1;
-    const char *end = strchr(line, '\n') + 1;
-    return write(1, line, end - line) != end - line;
+    static const char *const keys[] = {"Rss:", "Private_Dirty:"};
+    for (int i = 0; i < 2; i++) {
+        const char *line = strstr(text, keys[i]);
+        if (line == NULL)
+            return 1;
+        size_t length = strchr(line, '\n') - line;
+        if (write(1, line, length) < 0 || write(1, i ? "\n" : "   ", i ? 1 : 3) < 0)
+            return 1;
+    }
+    return 0;
 }
 
 static void dirty(char *self, int nr, char **libraries)
 {
     char *argv[] = {self, "--allocate-and-tell", NULL};
     for (int i = 0; i < nr; i++) {
-        printf("%-44s ", libraries[i]);
+        printf("%-44s ", *libraries[i] ? libraries[i] : "glibc");
         fflush(stdout);
         if (isnan(start(argv, libraries[i]).wall_us))
             puts("the process failed");

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What zonal and its peers add to the start of /bin/true and of a process that allocates 1 KiB, and
-# how much memory is dirty in the latter. The bound: 40 us for /bin/true.
+# how much memory is resident and dirty in the latter. The bound: 40 us for /bin/true.
 #
 #   startup.sh [LIBRARY]...      default: zonal, then every peer that is built or installed
 set -eu
@@ -25,4 +25,4 @@ for program in /bin/true -; do
     echo "program: $program"
     "$scratch/startup" -n "$ROUNDS" -c "$program" "$scratch/empty.so" "$@"
 done
-"$scratch/startup" -d "$scratch/empty.so" "$@"
+"$scratch/startup" -d '' "$scratch/empty.so" "$@"

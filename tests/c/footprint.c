@@ -1,4 +1,5 @@
-/* What a small process costs: prints its threads, and the dirty private memory that is neither stack nor the program.
+/* What a small process costs: prints its threads, the dirty private memory that is neither stack nor the program, and
+ * all that is resident.
  * `bytes=N` is allocated and touched before. */
 #include "t.h"
 
@@ -33,7 +34,12 @@ int main(int argc, char **argv)
 	static char status[8192];
 	CHECK(read(fd, status, sizeof status - 1) > 0);
 	close(fd);
-	dprintf(1, "dirty %zu threads %d\n", dirty, atoi(strstr(status, "Threads:") + 8));
+	CHECK((fd = open("/proc/self/smaps_rollup", O_RDONLY)) >= 0);
+	static char rollup[4096];
+	CHECK(read(fd, rollup, sizeof rollup - 1) > 0);
+	close(fd);
+	dprintf(1, "dirty %zu threads %d resident %d\n", dirty, atoi(strstr(status, "Threads:") + 8),
+		atoi(strstr(rollup, "Rss:") + 4));
 	free(p);
 	return 0;
 }
