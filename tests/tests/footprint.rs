@@ -57,6 +57,34 @@ fn few_system_calls_at_start() {
     assert!(ours - base <= 40, "{ours} system calls against {base} with an empty preload");
 }
 
+/// What the library needs beside a heap, in ten thousandths of it. Below 32 bytes the bit of each object is most of it.
+#[test]
+fn metadata_is_a_small_part_of_a_heap() {
+    if !is_zonal() {
+        return;
+    }
+    for (size, most) in
+        [(8, 210), (16, 125), (32, 80), (64, 65), (1000, 60), (20_000, 40), (300_000, 40)]
+    {
+        let run = Program::c("objects.c")
+            .args([&format!("size={size}"), "mib=128"])
+            .env("ZONAL_CONF", "stats:exit,stats_format:json")
+            .run()
+            .success();
+        // Of the nodes and of the whole there is one each.
+        let all = |key: &str| -> u64 {
+            let figures = run.stderr.split(key).skip(1);
+            let figure = |text: &str| text.split([',', '}']).next().unwrap().trim().parse::<u64>();
+            figures.map(|text| figure(text).unwrap()).max().unwrap()
+        };
+        let heap = all("\"resident_bytes\":");
+        let metadata = all("\"meta_resident_bytes\":");
+        assert!(heap >= 128 << 20, "{heap} bytes are resident");
+        let part = metadata * 10_000 / heap;
+        assert!(part <= most, "objects of {size} bytes: {part} of 10,000, not {most}");
+    }
+}
+
 /// Zeros that nobody touched take no memory, unless they are soon to be read and written by one of many.
 #[test]
 fn new_zeros_are_touched_where_that_saves_faults() {
