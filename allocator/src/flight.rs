@@ -87,7 +87,7 @@ impl Inner {
 
 impl Mm {
     /// Whether what is in flight is much beside what is charged.
-    pub(crate) fn is_crowded(&self) -> bool {
+    pub fn is_crowded(&self) -> bool {
         self.flight().is_much_beside(self.pages().charged())
     }
 }

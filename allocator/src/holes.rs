@@ -22,8 +22,6 @@ use crate::slab::Slab;
 
 /// Ranges given to one call.
 pub(crate) const BATCH: usize = 32;
-/// How long a visitor stays, at least, while the owner works beside it; beyond that for one slab and one call.
-pub(crate) const TURN_NS: u64 = 200_000;
 
 struct Batch {
     spans: [Span; BATCH],
@@ -54,8 +52,9 @@ impl Entered<'_> {
         if goal_pages == 0 {
             return HolesPurged { is_partial: true, ..done };
         }
+        let mut turn_end = None;
         let mut is_from_start = self.walk.is_at_start();
-        while self.purge_holes_on(how, goal_pages, &mut done) && !is_from_start {
+        while self.purge_holes_on(how, goal_pages, &mut turn_end, &mut done) && !is_from_start {
             if how.up_to.is_some() {
                 done.is_partial = true;
                 break;
@@ -66,7 +65,13 @@ impl Entered<'_> {
     }
 
     /// The same to the end of the walk that is under way; whether it came there.
-    fn purge_holes_on(&mut self, how: PurgeHow, goal_pages: usize, done: &mut HolesPurged) -> bool {
+    fn purge_holes_on(
+        &mut self,
+        how: PurgeHow,
+        goal_pages: usize,
+        turn_end: &mut Option<u64>,
+        done: &mut HolesPurged,
+    ) -> bool {
         let mm = self.heap().mm();
         let nr_before = done.nr_pages;
         let mut batch = Batch {
@@ -76,7 +81,6 @@ impl Entered<'_> {
             nr_pages: 0,
             how,
         };
-        let mut turn_end = None;
         let mut is_over = false;
         while !is_over && let Some(mut slab) = self.walk_on() {
             // SAFETY: list members are live, and we are inside the gate.
@@ -84,7 +88,7 @@ impl Entered<'_> {
             if how.up_to.is_none_or(|border| s.is_cold(border)) {
                 self.collect_holes(s, how, &mut batch, done);
             }
-            done.is_cut = self.is_turn_over(&mut turn_end);
+            done.is_cut = self.is_turn_over(how, turn_end);
             let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
             is_over = done.is_cut || is_enough || mm.is_over(how.deadline_ns);
         }
@@ -100,12 +104,12 @@ impl Entered<'_> {
 
     /// Whether the visitor has to go: it has been here for a turn since it first saw that the owner wants in, or
     /// somebody sleeps until it does.
-    fn is_turn_over(&self, turn_end: &mut Option<u64>) -> bool {
+    fn is_turn_over(&self, how: PurgeHow, turn_end: &mut Option<u64>) -> bool {
         if !self.is_wanted() {
             return false;
         }
         let now = self.heap().mm().machine().now_ns();
-        self.is_awaited() || now >= *turn_end.get_or_insert(now + TURN_NS)
+        self.is_awaited() || now >= *turn_end.get_or_insert(now + how.turn_ns)
     }
 
     fn collect_holes(

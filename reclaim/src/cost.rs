@@ -46,9 +46,14 @@ impl Credit {
         (spent_ns as i64) < self.ns
     }
 
-    /// The pages that can be purged for it, at least.
-    pub(crate) fn nr_pages(self) -> usize {
-        self.ns.max(0) as usize / PAGE_NS
+    /// What is left for a round that took so long already.
+    pub(crate) fn left_ns(self, spent_ns: u64) -> u64 {
+        self.ns.saturating_sub_unsigned(spent_ns).max(0) as u64
+    }
+
+    /// The pages that can be purged for that, at least.
+    pub(crate) fn nr_pages(self, spent_ns: u64) -> usize {
+        self.left_ns(spent_ns) as usize / PAGE_NS
     }
 }
 
@@ -86,7 +91,7 @@ mod tests {
         let mut credit = Credit::full();
         assert!(credit.exceeds(BURST_NS - 1) && !credit.exceeds(BURST_NS));
         credit.earn(u64::from(u32::MAX));
-        assert_eq!(credit.nr_pages(), BURST_NS as usize / PAGE_NS);
+        assert_eq!(credit.nr_pages(0), BURST_NS as usize / PAGE_NS);
         credit.spend(BURST_NS);
         assert!(!credit.is_left() && !credit.exceeds(0));
         credit.earn(COST_SHARE - 1);
@@ -100,7 +105,7 @@ mod tests {
         let mut credit = Credit::full();
         credit.spend(BURST_NS + 7);
         credit.earn(7 * COST_SHARE);
-        assert!(!credit.is_left() && credit.nr_pages() == 0);
+        assert!(!credit.is_left() && credit.nr_pages(0) == 0);
         credit.earn(COST_SHARE);
         assert!(credit.is_left());
         // Not for ever.

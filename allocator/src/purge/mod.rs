@@ -44,6 +44,9 @@ pub struct PurgeHow {
     /// What went counts by what the kernel had of it, which costs a call for each range; otherwise by the accounts,
     /// in which pages that nobody touched since they were handed out are resident.
     pub asks_kernel: bool,
+    /// How long a visitor that looks for holes stays, at least, while the owner works beside it; beyond that for
+    /// one slab and one call.
+    pub turn_ns: u64,
 }
 
 impl PurgeHow {
@@ -56,6 +59,7 @@ impl PurgeHow {
         by: Reclaimer::Direct,
         deadline_ns: None,
         asks_kernel: false,
+        turn_ns: 200_000,
     };
 
     /// Whether what was last used in `generation` is old enough.

@@ -169,7 +169,10 @@ impl Kswapd {
         }
 
         if !self.balance.gains() {
-            self.credit.spend(work.spent_ns(mm));
+            let spent_ns = work.spent_ns(mm);
+            // A caller may have lost its processor meanwhile: that is not owed.
+            let most_ns = if own.is_some() { self.credit.left_ns(0) } else { u64::MAX };
+            self.credit.spend(spent_ns.min(most_ns));
         }
         let would_hole = mm.pages().has_wishes() || (nr_spared > 0 && self.spared.is_rest());
         let next = self.next(mm, purged > 0 || would_hole);
@@ -178,11 +181,11 @@ impl Kswapd {
     }
 
     /// What is gained for a watermark costs no credit: requests would have to do it themselves. So such a round does
-    /// not wait either until what others took too much is saved again; those that gain nothing end by themselves.
+    /// not wait either until what others took too much is saved again, unless many of them gained nothing.
     fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) {
         let is_short = is_short(mm);
         let may_work = self.credit.is_left() || self.balance.gains();
-        if is_short {
+        if is_short && (may_work || !mm.doorbell().is_hopeless()) {
             self.balance.reclaim(mm, own, generations(self.age_ns(mm)));
         } else {
             self.balance.pass();
@@ -254,17 +257,22 @@ impl Kswapd {
         // The clock of callers stands still in pauses, so these spare nothing by it.
         let huge_age_ns = if own.is_some() { age_ns } else { self.spared.age_ns(age_ns) };
         let sparing = Some(border(generations(huge_age_ns)));
-        let how = PurgeHow { up_to, sparing, by: Reclaimer::Kswapd, ..PurgeHow::ALL };
+        // The program waits for a round by one of its callers.
+        let turn_ns = if own.is_some() { 0 } else { PurgeHow::ALL.turn_ns };
+        let how = PurgeHow { up_to, sparing, by: Reclaimer::Kswapd, turn_ns, ..PurgeHow::ALL };
         mm.pages().begin_wishes(self.spared.is_rest());
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
         let sweep = || {
-            let max_pages = most().min(self.credit.nr_pages());
+            let max_pages = most().min(self.credit.nr_pages(work.spent_ns(mm)));
             Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages }
         };
         let swept = mm.sweep(own, sweep());
         purged += swept.nr_pages;
-        if swept.is_cut && own.is_none() {
+        // What a round takes that gains for a watermark is not counted. And where owners do not come to run, this
+        // thread may lose its processor in any turn.
+        let may_go_on = own.is_none() && !self.balance.gains() && !mm.is_crowded();
+        if swept.is_cut && may_go_on {
             purged += self.sweep_on(mm, sweep, work);
         }
         for node in nodes(mm) {
@@ -284,7 +292,8 @@ impl Kswapd {
     /// pages.
     fn sweep_on(&self, mm: &'static Mm, sweep: impl Fn() -> Sweep, work: &Work) -> usize {
         let hurries = mm.doorbell().hurries();
-        let end = mm.machine().now_ns() + TURNS_NS;
+        let most_ns = self.credit.left_ns(work.spent_ns(mm)).min(TURNS_NS);
+        let end = mm.machine().now_ns() + most_ns;
         let mut purged = 0;
         for _ in 1..TURNS {
             if !self.credit.exceeds(work.spent_ns(mm)) || mm.is_over(Some(end)) {
@@ -295,7 +304,9 @@ impl Kswapd {
             if mm.doorbell().hurries() != hurries {
                 break;
             }
-            let swept = mm.sweep_on(sweep());
+            let sweep = sweep();
+            let how = PurgeHow { deadline_ns: Some(end), ..sweep.how };
+            let swept = mm.sweep_on(Sweep { how, ..sweep });
             purged += swept.nr_pages;
             if !swept.is_cut {
                 break;
