@@ -107,11 +107,9 @@ impl Mm {
             return Ok(run);
         }
         // First, so that it need not grow.
-        if let Some(mut inner) = heap.try_enter() {
-            inner.large.note_fetched_none(pages, from.node, nr_pages);
-            if may_be_kept {
-                inner.large.make_way(pages, nr_pages);
-            }
+        pages.node_cache(from.node).note_miss(pages, nr_pages);
+        if may_be_kept && let Some(mut inner) = heap.try_enter() {
+            inner.large.make_way(pages, nr_pages);
         }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
@@ -158,7 +156,7 @@ impl Mm {
             let kept = &mut inner.large;
             let run = kept.take(pages, nr_pages).or_else(|| kept.fetch(pages, from.node, nr_pages));
             let refill = || {
-                kept.note_fetched_none(pages, from.node, nr_pages);
+                pages.node_cache(from.node).note_miss(pages, nr_pages);
                 kept.refill(pages, nr_pages, from)
             };
             if let Some(run) = run.or_else(refill) {

@@ -161,12 +161,6 @@ impl LargeCache {
         self.take(pages, nr_pages)
     }
 
-    /// The zone of `node` has to give a run that neither the thread nor others had: these give some of theirs back
-    /// for it.
-    pub(crate) fn note_fetched_none(&self, pages: &Pages, node: NodeId, nr_pages: usize) {
-        pages.node_cache(node).note_miss(pages, nr_pages, self.stripe);
-    }
-
     /// One of those that the threads of `node` left for each other, and some more of them.
     pub(crate) fn fetch(
         &mut self,
@@ -175,9 +169,6 @@ impl LargeCache {
         nr_pages: usize,
     ) -> Option<PageRun> {
         let shared = pages.node_cache(node);
-        if shared.is_empty() {
-            return None;
-        }
         let before = self.runs.nr_pages();
         let room = pages.pcp_share(Order::ZERO).saturating_sub(before) / 2;
         let run = shared.take(pages, nr_pages, &mut self.stripe, (&mut self.runs, room))?;

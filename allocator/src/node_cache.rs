@@ -11,7 +11,7 @@
 //!
 //! What is here is of no use to the zone. So before the zone serves a request that found nothing here, as many
 //! of the oldest pages go back to it, once these are some ([`OWED`]), but for those that pages found here make
-//! up for ([`MADE_UP`](crate::large_cache::MADE_UP)). What nobody needed for a while the keeper gives back.
+//! up for ([`MADE_UP`]). What nobody needed for a while the keeper gives back.
 
 use core::iter;
 
@@ -19,11 +19,14 @@ use crossbeam_utils::CachePadded;
 use zonal_numa::PAGE_SIZE;
 
 use crate::kept_runs::KeptRuns;
+use crate::large_cache::MADE_UP;
 use crate::lock::FutexLock;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::stripe::Stripe;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// Pages that it has at most.
 pub(crate) const MOST: usize = (8 << 20) / PAGE_SIZE;
@@ -31,13 +34,15 @@ pub(crate) const MOST: usize = (8 << 20) / PAGE_SIZE;
 pub(crate) const NR_STRIPES: usize = 4;
 /// Pages that each has at most.
 pub(crate) const STRIPE_MOST: usize = MOST / NR_STRIPES;
-/// So many pages are owed in a stripe before the oldest runs leave for them: fewer misses are chance.
-pub(crate) const OWED: usize = STRIPE_MOST;
+/// So many pages are owed before the oldest runs leave for them: fewer misses are chance.
+pub(crate) const OWED: usize = MOST / 4;
 
 /// What the threads of one node left. **All zeros are one without runs.**
 #[derive(Debug)]
 pub(crate) struct NodeCache {
     stripes: [CachePadded<Stripe>; NR_STRIPES],
+    /// As in [`crate::large_cache::LargeCache`], until [`OWED`]. Relaxed: a matter of taste only.
+    owed: CachePadded<AtomicUsize>,
 }
 
 // Programs that lock all their memory lock this, too.
@@ -80,9 +85,9 @@ impl NodeCache {
                 leave_held(home, at);
                 continue;
             };
-            let run = stripe.take(shared, pages, nr_pages, (&mut *kept, room));
-            if run.is_some() {
-                return run;
+            if let Some(run) = stripe.take(shared, pages, nr_pages, (&mut *kept, room)) {
+                self.pay_off(nr_pages);
+                return Some(run);
             }
         }
         None
@@ -113,22 +118,31 @@ impl NodeCache {
         Err(run)
     }
 
-    /// The zone has to give `nr_pages` pages to who found none here, and looks first in `home`.
-    #[cold]
-    pub(crate) fn note_miss(&self, pages: &Pages, nr_pages: usize, home: StripeIdx) {
+    /// The zone has to give `nr_pages` pages to who found none here.
+    pub(crate) fn note_miss(&self, pages: &Pages, nr_pages: usize) {
         if self.is_empty() {
             return;
         }
-        let mut nr_owed = self.stripe(home).owe(nr_pages);
-        for stripe in home.round().map(|at| self.stripe(at)) {
-            if nr_owed == 0 {
-                break;
-            }
-            if !stripe.is_empty()
-                && let Some(shared) = stripe.try_lock()
-            {
-                nr_owed = nr_owed.saturating_sub(stripe.give_back(shared, pages, nr_owed));
-            }
+        let missed = nr_pages * MADE_UP;
+        if self.owed.fetch_add(missed, Relaxed) + missed < OWED * MADE_UP {
+            return;
+        }
+        // Of two at a time one finds nothing more to do.
+        let mut nr_owed = self.owed.swap(0, Relaxed) / MADE_UP;
+        for _ in 0..NR_STRIPES {
+            let fullest = self.stripes.iter().max_by_key(|stripe| stripe.nr_pages());
+            let Some(stripe) = fullest.filter(|_| nr_owed > 0) else { break };
+            let Some(shared) = stripe.try_lock() else { break };
+            nr_owed = nr_owed.saturating_sub(stripe.give_back(shared, pages, nr_owed));
+        }
+    }
+
+    /// So many pages were found here.
+    fn pay_off(&self, nr_pages: usize) {
+        // Mostly nothing is owed, and nobody writes to what all look at.
+        if self.owed.load(Relaxed) != 0 {
+            let less = |owed: usize| Some(owed.saturating_sub(nr_pages));
+            let _ = self.owed.fetch_update(Relaxed, Relaxed, less);
         }
     }
 

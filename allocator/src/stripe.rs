@@ -9,17 +9,17 @@
 use core::iter;
 
 use crate::kept_runs::{FIT_PART, KeptRuns, MAX_PAGES};
-use crate::large_cache::MADE_UP;
 use crate::lock::{FutexLock, Mutex, MutexGuard};
-use crate::node_cache::{OWED, STRIPE_MOST};
+use crate::node_cache::STRIPE_MOST;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// It has fewer runs than that: with [`STRIPE_MOST`] pages of what is longer than any small object, so many do.
-const PLACES: usize = 64;
+/// It has fewer runs than that: of those that serve large blocks, [`STRIPE_MOST`] pages are fewer. Shorter ones, which
+/// only requests for pages leave, may fill it with less.
+const PLACES: usize = 62;
 /// So many runs go to a thread at most beside the one that it asked for.
 const MORE: usize = 8;
 /// So many generations pass at least before the keeper takes back what nobody needed in them.
@@ -38,8 +38,6 @@ pub(crate) struct Stripe {
 #[derive(Debug)]
 pub(crate) struct Shared {
     runs: KeptRuns<PLACES>,
-    /// As in [`crate::large_cache::LargeCache`], until [`OWED`].
-    owed: usize,
     /// There never were fewer pages than that after the generation `since`: so many nobody needed.
     fewest: usize,
     since: u32,
@@ -73,7 +71,6 @@ impl Stripe {
     ) -> Option<PageRun> {
         let run = shared.runs.take(nr_pages)?;
         self.note_length(&shared, run.nr_pages());
-        shared.owed = shared.owed.saturating_sub(nr_pages);
         shared.used = pages.generation();
         let most = kept.nr_pages() + room;
         for _ in 0..MORE {
@@ -105,17 +102,6 @@ impl Stripe {
         shared.used = pages.generation();
         self.note(shared);
         Ok(())
-    }
-
-    /// Somebody missed `nr_pages` pages; how many are to go back for such, which are told once. None where
-    /// somebody is at it.
-    pub(crate) fn owe(&self, nr_pages: usize) -> usize {
-        let Some(mut shared) = self.try_lock() else { return 0 };
-        shared.owed += nr_pages * MADE_UP;
-        if shared.owed < OWED * MADE_UP {
-            return 0;
-        }
-        core::mem::take(&mut shared.owed) / MADE_UP
     }
 
     /// Gives the runs back that start from `start` up to `end`.

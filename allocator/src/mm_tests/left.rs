@@ -8,7 +8,7 @@ use zonal_numa::PAGE_SIZE;
 use super::{Owner, new_mm};
 use crate::heap::Patience;
 use crate::lock::FutexLock;
-use crate::node_cache::{MOST, NR_STRIPES, NodeCache, OWED, STRIPE_MOST, StripeIdx};
+use crate::node_cache::{MOST, NR_STRIPES, NodeCache, OWED, STRIPE_MOST};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Mm};
 
@@ -185,11 +185,11 @@ fn what_goes_back_is_in_the_zone_before_it_counts_as_gone() {
     let zone = pages.node(left.one.heap().node()).unwrap().raw_lock();
     zone.acquire();
     std::thread::scope(|scope| {
-        let giving = scope.spawn(|| shared.note_miss(pages, OWED, StripeIdx::FIRST));
+        let giving = scope.spawn(|| shared.note_miss(pages, OWED));
         while !zone.is_awaited() {
             std::thread::yield_now();
         }
-        assert!(shared.raw_locks().next().unwrap().is_held());
+        assert!(shared.raw_locks().any(FutexLock::is_held));
         assert_eq!(shared.nr_pages(), before);
         zone.release();
         giving.join().unwrap();
@@ -262,7 +262,6 @@ fn all_stripes_together_have_so_much_and_no_more() {
     assert_eq!(shared.nr_pages(), 0);
 }
 
-/// What a thread misses that looks first in one stripe goes back from the others, too.
 #[test]
 fn pages_for_what_was_missed_come_from_all_stripes() {
     let mm = new_mm();
@@ -271,9 +270,29 @@ fn pages_for_what_was_missed_come_from_all_stripes() {
     blocks.into_iter().for_each(|block| one.free(block));
     let shared = mm.pages().node_cache(one.heap().node());
     assert_eq!(shared.nr_pages(), MOST);
-    shared.note_miss(mm.pages(), STRIPE_MOST + 64, StripeIdx::FIRST);
+    shared.note_miss(mm.pages(), STRIPE_MOST + 64);
     assert_eq!(shared.nr_pages(), MOST - STRIPE_MOST - 64);
     mm.validate(Some(one.0)).unwrap();
+}
+
+/// A 32nd of what is found, whichever stripe has it.
+#[test]
+fn what_is_found_makes_up_for_what_was_missed() {
+    let left = Left::new();
+    let (shared, pages) = (left.shared(), left.mm.pages());
+    shared.note_miss(pages, OWED - 1);
+    let let_go = hold_all_but(shared, 1);
+    let found = left.other.alloc(SIZE, 8);
+    let_go();
+    assert!(left.blocks.contains(&found));
+    let before = shared.nr_pages();
+    assert!(before >= OWED, "{before}");
+    shared.note_miss(pages, SIZE / PAGE_SIZE / 32);
+    assert_eq!(shared.nr_pages(), before);
+    shared.note_miss(pages, 1);
+    assert_eq!(shared.nr_pages(), before - OWED);
+    left.other.free(found);
+    left.end();
 }
 
 #[test]
