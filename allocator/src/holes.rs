@@ -96,6 +96,11 @@ impl Entered<'_> {
         self.walk.note_gain(done.nr_pages - nr_before);
         if is_over {
             done.is_partial = true;
+            if turn_end.is_none() {
+                // Nobody is in the way: the next round looks at all again, since a section of huge pages is holed for
+                // what one round finds in it.
+                self.walk.begin_anew();
+            }
         } else {
             self.walk.end(mm.pages().generation(), mm.pages().has_wishes());
         }

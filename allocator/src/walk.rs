@@ -57,6 +57,11 @@ impl Walk {
         *self = Walk { ended_at: generation, rest: rest as u32, ..Walk::NEW };
     }
 
+    /// The next visit begins at the first slab again.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Walk { ended_at: self.ended_at, rest: self.rest, ..Walk::NEW };
+    }
+
     /// Where it is: the slab and the index of its class.
     pub(crate) fn place(&self) -> Option<(NonNull<Slab>, usize)> {
         Some((NonNull::new(self.next)?, usize::from(self.class)))

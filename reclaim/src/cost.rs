@@ -8,8 +8,8 @@ use zonal_allocator::{Heap, Mm};
 const COST_SHARE: u64 = 100;
 /// Work that may be done at once after a quiet time, in nanoseconds.
 const BURST_NS: u64 = 100_000_000;
-/// What was taken too much counts up to here: two seconds without a round are enough.
-const MOST_OWED_NS: u64 = BURST_NS / 5;
+/// What was taken too much counts up to here: half a second without a purge is enough, also where each takes long.
+const MOST_OWED_NS: u64 = BURST_NS / 20;
 /// To purge a page takes less, in nanoseconds.
 const PAGE_NS: usize = 500;
 

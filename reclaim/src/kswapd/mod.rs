@@ -149,6 +149,8 @@ impl Kswapd {
         }
         self.work_for_watermarks(mm, own);
         let may_purge = self.config.purges_cold && self.credit.is_left();
+        // What others took too much is saved again first: there may be more, and this thread stays for it.
+        let is_owing = self.config.purges_cold && !may_purge;
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
         let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
         if own.is_none() {
@@ -168,14 +170,15 @@ impl Kswapd {
             }
         }
 
-        if !self.balance.gains() {
+        // To wait for credit costs none: on a slow machine that would take more than is earned meanwhile.
+        if !is_owing && !self.balance.gains() {
             let spent_ns = work.spent_ns(mm);
             // A caller may have lost its processor meanwhile: that is not owed.
             let most_ns = if own.is_some() { self.credit.left_ns(0) } else { u64::MAX };
             self.credit.spend(spent_ns.min(most_ns));
         }
         let would_hole = mm.pages().has_wishes() || (nr_spared > 0 && self.spared.is_rest());
-        let next = self.next(mm, purged > 0 || would_hole);
+        let next = self.next(mm, purged > 0 || would_hole || is_owing);
         self.clock.ask(if let Next::Sleep(ns) = next { ns } else { 0 });
         next
     }
@@ -263,11 +266,14 @@ impl Kswapd {
         mm.pages().begin_wishes(self.spared.is_rest());
         // Where what was purged was wanted again, they are left alone for longer, too.
         let idle_for = age - generations(MIN_AGE_NS);
-        let sweep = || {
-            let max_pages = most().min(self.credit.nr_pages(work.spent_ns(mm)));
+        let sweep = |max_pages| {
+            let max_pages = most().min(max_pages);
             Sweep { how, idle_for, step_pages: HEAP_PAGES, max_pages }
         };
-        let swept = mm.sweep(own, sweep());
+        // This thread takes a step in any case, as of each node below: where the look alone costs what was saved,
+        // nothing would ever go.
+        let least = if own.is_some() { 0 } else { STEP_PAGES };
+        let swept = mm.sweep(own, sweep(self.credit.nr_pages(0).max(least)));
         purged += swept.nr_pages;
         // What a round takes that gains for a watermark is not counted. And where owners do not come to run, this
         // thread may lose its processor in any turn.
@@ -290,7 +296,7 @@ impl Kswapd {
 
     /// Takes further turns in heaps whose owners are at work, and leaves them to these in between. Returns the
     /// pages.
-    fn sweep_on(&self, mm: &'static Mm, sweep: impl Fn() -> Sweep, work: &Work) -> usize {
+    fn sweep_on(&self, mm: &'static Mm, sweep: impl Fn(usize) -> Sweep, work: &Work) -> usize {
         let hurries = mm.doorbell().hurries();
         let most_ns = self.credit.left_ns(work.spent_ns(mm)).min(TURNS_NS);
         let end = mm.machine().now_ns() + most_ns;
@@ -304,7 +310,7 @@ impl Kswapd {
             if mm.doorbell().hurries() != hurries {
                 break;
             }
-            let sweep = sweep();
+            let sweep = sweep(self.credit.nr_pages(work.spent_ns(mm)));
             let how = PurgeHow { deadline_ns: Some(end), ..sweep.how };
             let swept = mm.sweep_on(Sweep { how, ..sweep });
             purged += swept.nr_pages;

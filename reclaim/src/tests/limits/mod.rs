@@ -74,7 +74,7 @@ fn a_watermark_does_not_wait_for_credit() {
     let before = nr_purged();
     assert!(before > 0);
     leave_garbage(heap, 100_000, 200, 2);
-    rounds(20);
+    rounds(10);
     assert_eq!(nr_purged(), before, "too much was taken");
     machine.set_node_room(node(0), Room { total: 512 * MIB, available: MIB });
     rounds(50);
