@@ -8,7 +8,6 @@ use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::visit::ROUND;
 
 /// How long the bins of one heap are emptied, before the rest of them waits for the next sweep: others of its round
 /// are claimed meanwhile.
@@ -100,26 +99,6 @@ impl Mm {
             entered.sweep_holes(sweep.after(&swept), &mut swept);
         });
         swept
-    }
-
-    /// Visits these heaps, so many with one barrier.
-    fn visit_each(
-        &self,
-        heaps: impl Iterator<Item = &'static Heap>,
-        begin: &dyn Fn(&Heap) -> bool,
-        visit: &mut dyn FnMut(&mut Entered<'_>),
-    ) {
-        let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
-        let mut nr = 0;
-        for heap in heaps {
-            round[nr] = Some(heap);
-            nr += 1;
-            if nr == ROUND {
-                self.visit_round(&round, begin, visit);
-                nr = 0;
-            }
-        }
-        self.visit_round(&round[..nr], begin, visit);
     }
 }
 

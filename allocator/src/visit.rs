@@ -9,7 +9,7 @@ use crate::registry::DeadVisit;
 use crate::sync::yield_now;
 
 /// Heaps that share one membarrier.
-pub(crate) const ROUND: usize = 16;
+const ROUND: usize = 16;
 /// How long a heap may stay claimed while others of its round are visited.
 const LONGEST_CLAIM_NS: u64 = 200_000;
 /// Attempts to visit a heap before it is left out.
@@ -61,20 +61,8 @@ impl Mm {
     ) {
         let mut turned = Turned { first, had: [0; Turned::HEAPS / u64::BITS as usize] };
         let is_other = |heap: &Heap| Some(NonNull::from(heap)) != own && !heap.is_torn();
-        let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
-        let mut nr = 0;
-        for heap in self.registry.all().filter(|heap| is_other(heap) && !heap.is_dead()) {
-            if !turned.takes(heap) {
-                continue;
-            }
-            round[nr] = Some(heap);
-            nr += 1;
-            if nr == ROUND {
-                self.visit_round(&round[..nr], begin, visit);
-                nr = 0;
-            }
-        }
-        self.visit_round(&round[..nr], begin, visit);
+        let owned = self.registry.all().filter(|heap| is_other(heap) && !heap.is_dead());
+        self.visit_each(owned.filter(|heap| turned.takes(heap)), begin, visit);
         for heap in self.registry.all().filter(|heap| is_other(heap)) {
             // Where a thread has it by now, or borrows it: as those of threads.
             if turned.takes(heap) && !self.visit_dead(heap, patience, visit) {
@@ -105,8 +93,28 @@ impl Mm {
         true
     }
 
-    /// Visits these heaps, each of which `begin` claims.
-    pub(crate) fn visit_round(
+    /// Visits these heaps, each of which `begin` claims, so many with one barrier.
+    pub(crate) fn visit_each(
+        &self,
+        heaps: impl Iterator<Item = &'static Heap>,
+        begin: &dyn Fn(&Heap) -> bool,
+        visit: &mut dyn FnMut(&mut Entered<'_>),
+    ) {
+        let mut round: [Option<&'static Heap>; ROUND] = [None; ROUND];
+        let mut nr = 0;
+        for heap in heaps {
+            round[nr] = Some(heap);
+            nr += 1;
+            if nr == ROUND {
+                self.visit_round(&round, begin, visit);
+                nr = 0;
+            }
+        }
+        self.visit_round(&round[..nr], begin, visit);
+    }
+
+    /// The same for some heaps.
+    fn visit_round(
         &self,
         heaps: &[Option<&'static Heap>],
         begin: &dyn Fn(&Heap) -> bool,

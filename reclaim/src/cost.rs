@@ -43,7 +43,7 @@ impl Credit {
 
     /// Whether more is left for a round that took so long already.
     pub(crate) fn exceeds(self, spent_ns: u64) -> bool {
-        (spent_ns as i64) < self.ns
+        self.left_ns(spent_ns) > 0
     }
 
     /// What is left for a round that took so long already.

@@ -24,6 +24,9 @@ pub(super) const CACHE_NS: u64 = 1_000_000_000;
 /// A cached mapping is cut if more than one eighth of it is too much.
 const FIT_SHIFT: u32 = 3;
 
+/// All bytes that may go, and the kernel is not asked what it has of them.
+const ALL: (usize, bool) = (usize::MAX, false);
+
 impl Huge {
     /// Unmaps cached mappings that were not used for `age_ns`; returns the bytes.
     pub(crate) fn age(&self, pages: &Pages, now: u64, age_ns: u64) -> usize {
@@ -37,7 +40,8 @@ impl Huge {
                 oldest = oldest.min(*since);
             }
         }
-        let bytes = if is_old(oldest) { self.evict(pages, &|_, since| is_old(since)) } else { 0 };
+        let bytes =
+            if is_old(oldest) { self.evict(pages, ALL, &|_, since| is_old(since)) } else { 0 };
         let mut index = self.index.lock();
         index.peak_bytes = index.live_bytes + index.cached_bytes;
         bytes
@@ -45,35 +49,36 @@ impl Huge {
 
     /// Unmaps all cached mappings, as long as it may; returns the bytes.
     pub(crate) fn drain(&self, pages: &Pages, may_go_on: impl Fn() -> bool) -> usize {
-        self.evict(pages, &|_, _| may_go_on())
+        self.evict(pages, ALL, &|_, _| may_go_on())
     }
 
     /// Unmaps cached mappings, the oldest first, until about `goal` bytes are gone: of a longer one its end.
     /// Returns the bytes, counted by what the kernel had of them if it is to be asked and answers.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn trim(&self, pages: &Pages, goal: usize, asks_kernel: bool) -> usize {
-        let mut bytes = 0;
-        while bytes < goal {
-            let Some(mapping) = self.take_oldest(goal - bytes, &|_, _| true) else { break };
-            let nr_held = if asks_kernel { pages.nr_resident(mapping.span) } else { None };
-            bytes += nr_held.map_or(mapping.span.len(), |nr_pages| nr_pages * PAGE_SIZE);
-            unmap(pages, mapping);
-        }
-        bytes
+        self.evict(pages, (goal, asks_kernel), &|_, _| true)
     }
 
     /// Unmaps cached mappings, the oldest first, that would make for a new peak.
     pub(super) fn keep_to_peak(&self, pages: &Pages) {
-        self.evict(pages, &|index, _| index.live_bytes + index.cached_bytes > index.peak_bytes);
+        self.evict(pages, ALL, &|index, _| {
+            index.live_bytes + index.cached_bytes > index.peak_bytes
+        });
     }
 
-    /// Unmaps the oldest cached mapping as long as `may_go`, which gets the time that it was freed.
+    /// Unmaps the oldest cached mapping as long as it `may_go`, which gets the time that it was freed, and fewer bytes
+    /// than the goal are gone: by the lengths, or by what the kernel had of them.
     #[inline(never)]
-    fn evict(&self, pages: &Pages, may_go: &dyn Fn(&Index, u64) -> bool) -> usize {
+    fn evict(
+        &self,
+        pages: &Pages,
+        (goal, asks_kernel): (usize, bool),
+        may_go: &dyn Fn(&Index, u64) -> bool,
+    ) -> usize {
         let mut bytes = 0;
-        while let Some(mapping) = self.take_oldest(usize::MAX, may_go) {
-            bytes += mapping.span.len();
+        while bytes < goal {
+            let Some(mapping) = self.take_oldest(goal - bytes, may_go) else { break };
+            let nr_held = if asks_kernel { pages.nr_resident(mapping.span) } else { None };
+            bytes += nr_held.map_or(mapping.span.len(), |nr_pages| nr_pages * PAGE_SIZE);
             unmap(pages, mapping);
         }
         bytes

@@ -207,8 +207,7 @@ fn a_look_for_holes_ends_for_a_fork() {
     let mm = fake_mm(1);
     let owner = Owner::attach(mm);
     let survivors = sparse(owner);
-    assert!(owner.heap().begin_visit());
-    let mut visitor = owner.heap().finish_visit(1).unwrap();
+    let mut visitor = visit(owner);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             mm.prefork(None);
@@ -268,8 +267,7 @@ fn a_look_for_holes_without_a_turn_ends_when_the_owner_comes() {
     let owner = Owner::attach(mm);
     let survivors = sparse(owner);
     let look = |turn_ns| {
-        assert!(owner.heap().begin_visit());
-        let mut visitor = owner.heap().finish_visit(1).unwrap();
+        let mut visitor = visit(owner);
         owner.free(owner.alloc_missed(3000, 8));
         assert!(visitor.is_wanted());
         visitor.purge_holes(PurgeHow { turn_ns, ..PurgeHow::ALL }, usize::MAX)

@@ -26,10 +26,16 @@ use std::vec::Vec;
 use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, PAGE_SIZE};
 
-use crate::heap::Patience;
+use crate::heap::{Entered, Patience};
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
 use crate::{AllocError, Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
+
+/// Somebody is in the heap of `owner`, who is not.
+fn visit(owner: Owner) -> Entered<'static> {
+    assert!(owner.heap().begin_visit());
+    owner.heap().finish_visit(1).unwrap()
+}
 
 fn new_mm() -> &'static Mm {
     Mm::new(Machine::linux(), Config::default()).unwrap()

@@ -92,8 +92,7 @@ fn checked_blocks_of_others_lie_in_no_bin() {
     assert_eq!(groups[0], groups[1], "one group a node");
     let request = |size| Request { size, align: 8, zeroed: false, grows: false };
     let [foreign, _own] = [owner, other].map(|it| it.alloc_for(request(SIZE - 50)));
-    assert!(other.heap().begin_visit());
-    let visitor = other.heap().finish_visit(1).unwrap();
+    let visitor = visit(other);
     // SAFETY: nobody uses it any more.
     unsafe { other.heap().free(foreign) }.unwrap();
     drop(visitor);

@@ -62,8 +62,7 @@ fn the_wait_for_a_visitor_is_counted() {
     let mm = new_mm();
     let own = Owner::attach(mm);
     let heap = own.heap();
-    assert!(heap.begin_visit());
-    let visitor = heap.finish_visit(1).unwrap();
+    let visitor = visit(own);
     std::thread::scope(|scope| {
         scope.spawn(|| drop(heap.enter()));
         while !visitor.is_wanted() {
@@ -116,8 +115,7 @@ fn a_drain_ends_when_the_owner_waits() {
     blocks.into_iter().for_each(|block| other.free(block));
     other.heap().enter().post_all(other.heap());
     let heap = own.heap();
-    assert!(heap.begin_visit());
-    let mut visitor = heap.finish_visit(1).unwrap();
+    let mut visitor = visit(own);
     std::thread::scope(|scope| {
         scope.spawn(|| drop(heap.enter()));
         while !visitor.is_wanted() {

@@ -61,7 +61,6 @@ const FOLDERS: [&str; 5] = [
 
 /// Finds, builds and checks those asked for; says what is left out and why.
 pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
-    let is_run = !options.list;
     let wanted = |name: &str, by_default: bool| match options.allocators.as_slice() {
         [] => by_default,
         names => names.iter().any(|n| n == name),
@@ -74,7 +73,7 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         found.push(parse_also(also)?);
     }
     for (name, _, major) in CRATES.into_iter().filter(|&(name, by, _)| wanted(name, by)) {
-        if !options.no_build && is_run {
+        if !options.no_build && !options.list {
             build(&format!("peer-{name}"));
         }
         let file = format!("libpeer_{}.so", name.replace('-', "_"));
@@ -101,12 +100,12 @@ pub fn select(options: &Options, bench: &Bench) -> io::Result<Vec<Allocator>> {
         let plain = plain(name, PathBuf::new());
         found.push(Allocator { library: None, rust_only: true, ..plain });
     }
-    if !options.no_build && is_run {
+    if !options.no_build && !options.list {
         let own = found.iter().map(|allocator| allocator.name.as_str());
         RUST.into_iter().filter(|name| own.clone().any(|own| own == *name)).for_each(build_rust);
         build_rust("system");
     }
-    if !is_run {
+    if options.list {
         return Ok(found);
     }
     let mut serving = Vec::new();

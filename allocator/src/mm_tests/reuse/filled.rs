@@ -90,8 +90,7 @@ fn a_thread_may_end_with_them_beside_a_visitor() {
     let mm = new_mm();
     let ([asleep, other], blocks, _) = filled(mm);
     let third = Owner::attach(mm);
-    assert!(other.heap().begin_visit());
-    let visitor = other.heap().finish_visit(1).unwrap();
+    let visitor = visit(other);
     // SAFETY: the thread ends.
     unsafe { mm.detach(other.0) };
     assert!(other.heap().reuses.load(Relaxed));

@@ -8,14 +8,8 @@ use zonal_numa::Errno;
 use zonal_numa::fake::{Call, FakeBuilder};
 
 use super::*;
-use crate::heap::{Entered, Inner};
+use crate::heap::Inner;
 use crate::remote::Message;
-
-/// Somebody is in the heap of `owner`, who is not.
-fn visit(owner: Owner) -> Entered<'static> {
-    assert!(owner.heap().begin_visit());
-    owner.heap().finish_visit(1).unwrap()
-}
 
 /// Heaps, and those of them that belong to nobody.
 fn nr_heaps(mm: &'static Mm) -> (u64, u64) {
