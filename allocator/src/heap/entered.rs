@@ -64,8 +64,7 @@ impl<'a> Entered<'a> {
 
     /// Whether a visitor is inside and has the bins, too, since they are closed to the owner's hits.
     pub(crate) fn visitor_has_bins(&self) -> bool {
-        // SAFETY: a field of the heap.
-        self.is_visitor() && mark::is_closed(unsafe { &*self.heap.hot() }.mark_word())
+        self.is_visitor() && mark::is_closed(self.heap.mark_word())
     }
 
     /// Whether the owner came meanwhile, or somebody who has to have the heap.
@@ -201,15 +200,12 @@ impl Heap {
 
     /// Between the two halves: closes the bins to the owner's hits, unless one is under way.
     pub(crate) fn close_bins(&self) -> bool {
-        // SAFETY: a field of the heap.
-        self.can_close() && mark::close(unsafe { &*self.hot() }.mark_word())
+        self.can_close() && mark::close(self.mark_word())
     }
 
     /// Whether its bins are such that they can be closed, and its owner has hits.
     pub(crate) fn can_close(&self) -> bool {
-        // SAFETY: as above.
-        let mark = unsafe { &*self.hot() }.mark();
-        mark::CAN_CLOSE && self.kind.barrier == Barrier::Asymmetric && mark != Mark::ABSENT
+        mark::CAN_CLOSE && self.kind.barrier == Barrier::Asymmetric && self.mark() != Mark::ABSENT
     }
 
     /// Second half of a visit: goes inside, after `patience` looks at an owner that is there; none, and the visit is

@@ -30,6 +30,7 @@ use core::ptr::NonNull;
 use super::{Entered, Heap};
 use crate::hot::HeapHot;
 use crate::mark::{self, Mark};
+use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 
 impl Heap {
@@ -37,6 +38,20 @@ impl Heap {
     #[inline]
     pub fn hot(&self) -> *mut HeapHot {
         self.hot.get()
+    }
+
+    /// Its mark.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> Mark {
+        // SAFETY: a field of the heap.
+        unsafe { HeapHot::mark_of(self.hot()) }
+    }
+
+    /// The word of its mark, for [`crate::mark`].
+    #[inline(always)]
+    pub(crate) fn mark_word(&self) -> &AtomicU64 {
+        // SAFETY: a field of the heap.
+        unsafe { HeapHot::mark_word_of(self.hot()) }
     }
 
     /// What the owner gives to its hits instead of [`Heap::hot`] to make them all miss.
@@ -113,9 +128,9 @@ impl Heap {
     /// The owner, who has marked the detour, marks `hot` with the same place.
     #[inline]
     fn mark_bins(&self) {
-        // SAFETY: both are fields of the heap.
-        let (hot, call) = unsafe { (&*self.hot(), (*self.detour()).mark()) };
-        mark::seize(hot.mark_word(), call);
+        // SAFETY: a field of the heap.
+        let call = unsafe { HeapHot::mark_of(self.detour()) };
+        mark::seize(self.mark_word(), call);
     }
 
     /// Where the slow path stands that the owner is in, if it is in one.
@@ -133,8 +148,7 @@ impl Heap {
     /// Whether a call of the owner has to do without the bins, until it has been inside the gate.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        // SAFETY: a field of the heap.
-        unsafe { &*self.hot() }.is_closed()
+        self.mark().is_closed()
     }
 
     /// Makes the bins the calling owner's until its call ends: opens them if they are closed. False, and they are not,
@@ -153,18 +167,16 @@ impl Heap {
 
     /// No thread has hits there from now on, until one puts it back: [`Heap::release`].
     pub(crate) fn leave_bins(&self) {
-        // SAFETY: a field of the heap.
-        let hot = unsafe { &*self.hot() };
         // Nobody closes what is absent. Else, closed or not: who is in the heap has its bins in any case.
-        if hot.mark() != Mark::ABSENT {
-            mark::leave(hot.mark_word());
+        if self.mark() != Mark::ABSENT {
+            mark::leave(self.mark_word());
         }
     }
 
     /// The owner goes on with this heap instead of `old`, in the same call.
     pub(crate) fn take_mark_of(&self, old: &Heap) {
-        // SAFETY: fields of heaps; this one's is the caller's, and no visitor closes what is absent.
-        unsafe { (*self.hot()).set_mark((*old.hot()).mark().opened()) };
+        // This one's mark is the caller's, and no visitor closes what is absent.
+        mark::set(self.mark_word(), old.mark().opened());
         self.owner.slow_place.set(old.owner.slow_place.get());
     }
 }
@@ -178,8 +190,7 @@ impl Entered<'_> {
                 // They were emptied: the keeper shall look what comes into them.
                 heap.note_use();
             }
-            // SAFETY: a field of the heap.
-            mark::open(unsafe { &*heap.hot() }.mark_word());
+            mark::open(heap.mark_word());
         }
     }
 }

@@ -15,8 +15,8 @@ impl HeapHot {
     /// What stands there now.
     #[inline(always)]
     pub fn mark(&self) -> Mark {
-        // Relaxed: as in `mark::load`.
-        Mark::from_bits(self.mark.load(Relaxed))
+        // SAFETY: this.
+        unsafe { Self::mark_of(self) }
     }
 
     /// A hit that could not mark it takes back what it added, its stack pointer.
@@ -62,9 +62,31 @@ impl HeapHot {
     /// The word, for [`crate::mark`].
     #[inline(always)]
     pub(crate) fn mark_word(&self) -> &AtomicU64 {
+        // SAFETY: this.
+        unsafe { Self::mark_word_of(self) }
+    }
+
+    /// [`HeapHot::mark`] of a heap whose owner may be changing its bins: no reference to all of it.
+    ///
+    /// # Safety
+    /// `this` is valid.
+    #[inline(always)]
+    pub(crate) unsafe fn mark_of(this: *const Self) -> Mark {
+        // Relaxed: as in `mark::load`.
+        // SAFETY: a field of what the caller gives, an atomic.
+        Mark::from_bits(unsafe { &(*this).mark }.load(Relaxed))
+    }
+
+    /// [`HeapHot::mark_word`] of such a heap.
+    ///
+    /// # Safety
+    /// `this` is valid for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn mark_word_of<'a>(this: *const Self) -> &'a AtomicU64 {
         #[cfg(not(zonal_loom))]
-        return &self.mark;
+        // SAFETY: a field of what the caller gives, an atomic.
+        return unsafe { &(*this).mark };
         #[cfg(zonal_loom)]
-        unreachable!("the heaps of models have no hits");
+        unreachable!("the heaps of models have no hits: {this:p}");
     }
 }
