@@ -61,7 +61,9 @@ pub fn unit(number: u64) -> u64 {
             code.push(Code::Store(*names.entry(to.clone()).or_insert(next)));
         }
         let _ = writeln!(listing, "{}:", function.name);
-        code.iter().for_each(|line| drop(writeln!(listing, "    {line}")));
+        for line in &code {
+            let _ = writeln!(listing, "    {line}");
+        }
     }
     listing.bytes().map(u64::from).sum()
 }
