@@ -10,7 +10,8 @@ program's allocation and free together, its loop included. Slow paths, for each
 million operations (an allocation and a free are two) of some loads: atomic read-modify-writes by
 callgrind, which counts every instruction by its address (x86-64 only); system calls by strace; times
 that a zone lock was taken, by zonal's own report; page faults, which the program of the row prints. Each
-figure is the difference of a run of N and one of 2N operations, so that start-up does not count.
+figure is the difference of a run of N and one of 2N operations, so that start-up does not count. Last, functions
+that the first allocation of a process runs and that do not lie with the others: `layout.py`.
 """
 
 import os
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import layout
 
 HOME = Path(__file__).resolve().parent
 RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", HOME / "target")) / "release"
@@ -53,6 +56,8 @@ SLOW = {
     "blocks to 64 MiB": ("blocks", 3_000, 2, (2_700_000, 8_000, 700_000, 0)),
     "64 KiB to 64 MiB in turn, warm": ("turns", 100, 26, (3_600_000, 2_500, 500_000, 2_500)),
 }
+# Functions of the first allocation that may lie apart from the others.
+APART_BOUND = 3
 # So often a load that is over a bound is run.
 TRIES = 4
 
@@ -242,6 +247,16 @@ def rust(out):
     return show(["zonal, a Box in Rust", "64", f"{spent:.1f} in all", ""], ["both"] if spent > BOX_BOUND else [])
 
 
+def first_allocation():
+    """Whether too much of what a first allocation runs lies apart."""
+    names, length = layout.first_allocation(ZONAL)
+    print(f"\nA first allocation: {len(names)} functions lie apart ({APART_BOUND}), the others in", end=" ")
+    print(f"{length / 1024:.1f} KiB ({layout.START_BOUND / 1024:.0f})")
+    if names:
+        print("not in the group `start` of ffi/preload/layout.txt: " + ", ".join(names))
+    return len(names) > APART_BOUND or length > layout.START_BOUND
+
+
 def main():
     for tool in ("valgrind", "objdump"):
         if not shutil.which(tool):
@@ -295,6 +310,7 @@ def main():
                     for n, most in zip(figures, limits)
                 ]
                 failed |= show([load, name, *cells], over)
+    failed |= first_allocation()
     sys.exit(failed)
 
 

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32};
 use zonal_allocator::Mm;
 use zonal_allocator::sync::{futex_wait, futex_wake};
 
+use crate::kswapd::Modes;
 use crate::{config, env, fork, harden, kswapd, live, profile, report, thread};
 
 const COLD: u32 = 0;
@@ -54,23 +55,31 @@ pub(crate) fn start() -> Option<&'static Mm> {
 #[cold]
 #[inline(never)]
 fn build() -> Option<&'static Mm> {
-    let settings = env::read();
-    let built = config::build(&settings);
-    if let Some(mm) = built {
-        report::prepare(&settings);
-        live::prepare(settings.stats_live);
-        profile::prepare(&settings);
-        thread::create_key();
-        harden::prepare(settings.harden);
-        kswapd::prepare(mm, settings.kswapd, settings.pressure, settings.purge);
+    let built = make().map(|(mm, modes)| {
+        kswapd::prepare(mm, modes);
         // ORDERING: Release, pairs with Acquire in `mm`.
         MM.store(ptr::from_ref(mm).cast_mut(), Release);
-    }
+        mm
+    });
     // ORDERING: Release, pairs with Acquire in `start`.
     if STATE.swap(if built.is_some() { BUILT } else { COLD }, Release) == AWAITED {
         futex_wake(&STATE, i32::MAX);
     }
     built
+}
+
+/// The core by the settings of the process. Not inlined: the 4 KiB of stack that settings take are free again
+/// when what follows reads files.
+#[inline(never)]
+fn make() -> Option<(&'static Mm, Modes)> {
+    let settings = env::read();
+    let mm = config::build(&settings)?;
+    report::prepare(&settings);
+    live::prepare(settings.stats_live);
+    profile::prepare(&settings);
+    thread::create_key();
+    harden::prepare(settings.harden);
+    Some((mm, Modes::of(&settings)))
 }
 
 /// What needs a process whose malloc works: called by each thread once it has a heap, done once.

@@ -1,5 +1,5 @@
 /* What a small process costs: prints its threads, the dirty private memory that is neither stack nor the program, and
- * all that is resident.
+ * all that is resident, also of the library alone.
  * `bytes=N` is allocated and touched before. */
 #include "t.h"
 
@@ -8,7 +8,8 @@ int main(int argc, char **argv)
 	static char line[1024];
 	size_t bytes = t_long(argv, "bytes", 1024), dirty = 0;
 	char *p = malloc(bytes);
-	int fd, n, counted = 0;
+	size_t library = 0;
+	int fd, n, counted = 0, is_library = 0;
 
 	(void)argc;
 	memset(p, 1, bytes);
@@ -23,10 +24,15 @@ int main(int argc, char **argv)
 				n++;
 			continue;
 		}
-		line[n] = n = 0;
+		line[n] = 0;
+		n = 0;
 		if (sscanf(line, "%lx-%lx ", &from, &to) == 2 && strchr(line, '-') - line < 17)
-			counted = !strstr(line, "[stack]") && !strstr(line, "footprint");
-		else if (counted && sscanf(line, "Private_Dirty: %lu kB", &kib) == 1)
+			counted = !strstr(line, "[stack]") && !strstr(line, "footprint"),
+			is_library = !!strstr(line, "libzonal");
+		/* Pages of files that were written just now are dirty, too, and no cost. */
+		else if (is_library && sscanf(line, "Rss: %lu kB", &kib) == 1)
+			library += kib;
+		else if (counted && sscanf(line, "Anonymous: %lu kB", &kib) == 1)
 			dirty += kib;
 	}
 	close(fd);
@@ -38,8 +44,8 @@ int main(int argc, char **argv)
 	static char rollup[4096];
 	CHECK(read(fd, rollup, sizeof rollup - 1) > 0);
 	close(fd);
-	dprintf(1, "dirty %zu threads %d resident %d\n", dirty, atoi(strstr(status, "Threads:") + 8),
-		atoi(strstr(rollup, "Rss:") + 4));
+	dprintf(1, "dirty %zu threads %d resident %d library %zu\n", dirty,
+		atoi(strstr(status, "Threads:") + 8), atoi(strstr(rollup, "Rss:") + 4), library);
 	free(p);
 	return 0;
 }

@@ -117,8 +117,8 @@ impl Heap {
         // whole one.
         // SAFETY: each write goes to a field of `*place`, which the caller gives.
         unsafe {
-            (&raw mut (*heap).hot).write(UnsafeCell::new(HeapHot::EMPTY));
-            (&raw mut (*heap).detour).write(UnsafeCell::new(HeapHot::DETOUR));
+            HeapHot::init(UnsafeCell::raw_get(&raw const (*heap).hot));
+            HeapHot::init_detour(UnsafeCell::raw_get(&raw const (*heap).detour));
             (&raw mut (*heap).id).write(HeapId::FIRST);
             (&raw mut (*heap).kind).write(kind);
             // The heaps of models belong to no instance that could tell.

@@ -51,7 +51,7 @@ unsafe impl Sync for HeapHot {}
 impl HeapHot {
     /// A heap on which every operation misses. A thread's state starts with the address of a static one, so that
     /// hits need no null check.
-    #[expect(clippy::declare_interior_mutable_const, reason = "to make one in place, or a static")]
+    #[expect(clippy::declare_interior_mutable_const, reason = "to make a static")]
     pub const EMPTY: HeapHot = HeapHot {
         base: 0,
         covered: 0,
@@ -60,19 +60,41 @@ impl HeapHot {
         bins: [Bin::EMPTY; NR_STEPS],
     };
 
-    /// The same, for a thread that has a heap and whose hits shall miss. See
-    /// [`crate::Heap::detour`].
-    #[expect(clippy::declare_interior_mutable_const, reason = "to make one in place")]
-    pub(crate) const DETOUR: HeapHot = HeapHot {
-        base: HeapHot::NOWHERE,
-        mark: MarkWord::new(Mark::FREE.bits()),
-        ..HeapHot::EMPTY
-    };
-
     /// Where the window of a detour begins, and no other.
     const NOWHERE: usize = 1;
 
-    /// Whether this is a [`HeapHot::DETOUR`].
+    /// Writes one like [`HeapHot::EMPTY`], bin by bin: a copy of that would be 2 KiB that the dynamic linker
+    /// relocates in each process.
+    ///
+    /// # Safety
+    /// `this` is valid for a `HeapHot`.
+    pub(crate) unsafe fn init(this: *mut HeapHot) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (&raw mut (*this).base).write(0);
+            (&raw mut (*this).covered).write(0);
+            (&raw mut (*this).words).write(ptr::null());
+            (&raw mut (*this).mark).write(MarkWord::new(Mark::ABSENT.bits()));
+            for bin in 0..NR_STEPS {
+                (&raw mut (*this).bins[bin]).write(Bin::EMPTY);
+            }
+        }
+    }
+
+    /// The same for a thread that has a heap and whose hits shall miss. See [`crate::Heap::detour`].
+    ///
+    /// # Safety
+    /// As for [`HeapHot::init`].
+    pub(crate) unsafe fn init_detour(this: *mut HeapHot) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            HeapHot::init(this);
+            (*this).base = HeapHot::NOWHERE;
+            (*this).mark = MarkWord::new(Mark::FREE.bits());
+        }
+    }
+
+    /// Whether this was made by [`HeapHot::init_detour`].
     ///
     /// # Safety
     /// `this` points to a `HeapHot`.

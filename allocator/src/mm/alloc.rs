@@ -99,6 +99,7 @@ impl Heap {
         Ok(block)
     }
 
+    #[inline(never)]
     fn alloc_huge(&self, request: Request, from: Attempt) -> Result<Block, AllocError> {
         let mm = self.mm();
         let Request { size, align, .. } = request;

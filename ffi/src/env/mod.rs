@@ -141,6 +141,8 @@ fn environment() -> Option<*const *const c_char> {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn parse(text: &'static [u8], settings: &mut Settings) {
     for item in text.split(|&byte| byte == b',').filter(|item| !item.is_empty()) {
         let mut parts = item.splitn(2, |&byte| byte == b':');

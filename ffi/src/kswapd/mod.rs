@@ -24,6 +24,7 @@ use zonal_reclaim::pressure;
 
 pub(crate) use self::callers::{attend, is_look_due, is_look_due_after_many};
 pub(crate) use self::thread::{note_detached, note_ended};
+use crate::env::Settings;
 use crate::init;
 
 /// When the thread may exist.
@@ -52,6 +53,21 @@ pub(crate) enum PressureMode {
     Always,
 }
 
+/// What the settings say of rounds.
+#[derive(Clone, Copy)]
+pub(crate) struct Modes {
+    mode: Mode,
+    pressure: PressureMode,
+    purges_cold: bool,
+}
+
+impl Modes {
+    pub(crate) fn of(settings: &Settings) -> Modes {
+        let &Settings { kswapd: mode, pressure, purge: purges_cold, .. } = settings;
+        Modes { mode, pressure, purges_cold }
+    }
+}
+
 /// From how many charged pages on the background thread looks at that.
 static LOOKS_FROM: AtomicUsize = AtomicUsize::new(0);
 /// Whether cold memory goes back without need.
@@ -74,7 +90,7 @@ struct State<T>(UnsafeCell<Option<T>>);
 unsafe impl<T: Send> Sync for State<T> {}
 
 /// Before the first operation.
-pub(crate) fn prepare(mm: &Mm, mode: Mode, pressure: PressureMode, purges_cold: bool) {
+pub(crate) fn prepare(mm: &Mm, Modes { mode, pressure, purges_cold }: Modes) {
     MODE.store(mode as u32, Relaxed);
     if pressure == PressureMode::Off {
         LOOKS_FROM.store(Lookout::NEVER, Relaxed);

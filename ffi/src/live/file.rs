@@ -104,6 +104,8 @@ impl Drop for Fd {
 
 /// Makes the page of this process; none, without a word, where that does not work: `zonal run` asks
 /// for one wherever the program may be, and a reader will say that there is none.
+#[cold]
+#[inline(never)]
 pub(super) fn make() -> Option<NonNull<LivePage>> {
     let pid = u64::from(crate::kswapd::process());
     // SAFETY: takes nothing and cannot fail.
