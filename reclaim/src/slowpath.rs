@@ -50,7 +50,7 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
             return done;
         }
     }
-    let zonelist = mm.zonelist(h.node());
+    let zonelist = mm.zonelist(first);
     let nr_pages = request.size.div_ceil(PAGE_SIZE);
     if mm.node_reclaim_mode().is_on() {
         // SAFETY: the caller owns the heap.

@@ -153,6 +153,17 @@ fn interleave_takes_turns() {
 }
 
 #[test]
+fn a_node_that_is_full_in_its_turn_spills_to_the_threads_own() {
+    let machine = four_nodes().limit(1, 2048).build();
+    machine.run_on(node(0));
+    let (mm, heap) = start(machine, with_policy(PolicyMode::Interleave, &[0, 1]));
+    // 32 MiB, of which node 1 has 8.
+    let nodes = spread(mm, heap, 100_000, 320);
+    assert!(nodes[1] > 40, "{nodes:?}");
+    assert_eq!(nodes[0] + nodes[1], 320, "{nodes:?}");
+}
+
+#[test]
 fn a_policy_of_missing_nodes_is_no_policy() {
     let machine = four_nodes().build();
     let (mm, heap) = start(machine, with_policy(PolicyMode::Bind, &[17, 40]));
