@@ -11,24 +11,34 @@
 //! |---------|------------------|---------|------------------------------------------------|
 //! | `base`  | first user (CAS) | all     | the arena's mapping                            |
 //! | `state` | all (CAS)        | all     | next free offset << 24, live blocks            |
+//! | `tag`   | who has the block; frees (CAS) | all | whether a live block starts behind it: of several frees one counts |
 //! | `stack` | all (CAS, swap)  | all     | blocks waiting to be freed, linked through their first word |
 //!
 //! The stack is the one place where zonal writes into a free object. It is only ever taken whole.
+//!
+//! Tags are Relaxed: whoever frees a block got its address from whoever wrote the tag, and what a tag's place holds
+//! once the arena is rewound is ordered by `state`. A wrong address meets any bytes in that place, but for the one
+//! value that a live block has there.
 
 use core::ptr::{self, NonNull};
 
 use zonal_numa::{Machine, PAGE_SIZE};
 
 use crate::fault::weakened_by;
+use crate::misuse::{BadKind, BadPointer};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::sync::program::AtomicU64 as ProgramU64;
 
 /// Bytes of the arena; only what is used becomes resident.
 const ARENA_BYTES: usize = if cfg!(zonal_loom) { PAGE_SIZE } else { 16 << 20 };
 const LIVE_BITS: u32 = 24;
 const LIVE_MASK: u64 = (1 << LIVE_BITS) - 1;
-/// In front of each block: its size.
-const HEADER: usize = 16;
+/// In front of each block.
+const HEADER: usize = size_of::<Header>();
+/// What tags of live blocks and of freed ones are, but for the address.
+const LIVE: u64 = 0x5a6f_6e61_6c2e_4c69;
+const FREED: u64 = 0x5a6f_6e61_6c2e_4672;
 
 /// The arena and the stack.
 #[derive(Debug)]
@@ -36,6 +46,13 @@ pub(crate) struct Deferred {
     base: AtomicPtr<u8>,
     state: AtomicU64,
     stack: AtomicPtr<Link>,
+}
+
+#[derive(Debug)]
+#[repr(C, align(16))]
+struct Header {
+    size: ProgramU64,
+    tag: ProgramU64,
 }
 
 #[derive(Debug)]
@@ -67,7 +84,7 @@ impl Deferred {
             let used = (state >> LIVE_BITS) as usize;
             let start =
                 (base.addr() + used + HEADER).checked_next_multiple_of(align)? - base.addr();
-            let end = start.checked_add(size)?;
+            let end = start.checked_add(size.max(1))?;
             if end > ARENA_BYTES || state & LIVE_MASK == LIVE_MASK {
                 return None;
             }
@@ -76,12 +93,11 @@ impl Deferred {
             // done with them.
             match self.state.compare_exchange_weak(state, next, Acquire, Relaxed) {
                 Ok(_) => {
-                    // SAFETY: `start - HEADER..end` lies in the arena and is this call's alone.
-                    unsafe {
-                        let block = base.add(start);
-                        block.sub(HEADER).cast::<usize>().write(size);
-                        return NonNull::new(block);
-                    }
+                    let block = base.wrapping_add(start);
+                    let header = self.header(block.addr()).ok()?;
+                    header.size.store(size as u64, Relaxed);
+                    header.tag.store(LIVE ^ block.addr() as u64, Relaxed);
+                    return NonNull::new(block);
                 }
                 Err(now) => state = now,
             }
@@ -106,22 +122,48 @@ impl Deferred {
         }
     }
 
-    /// Whether `addr` lies in the arena; then the size of the block.
-    pub(crate) fn size_of(&self, addr: usize) -> Option<usize> {
+    /// Whether `addr` lies in the arena.
+    pub(crate) fn contains(&self, addr: usize) -> bool {
         // ORDERING: Acquire, as in `arena`.
         let base = self.base.load(Acquire);
-        if base.is_null() || addr < base.addr() + HEADER || addr >= base.addr() + ARENA_BYTES {
-            return None;
-        }
-        // SAFETY: inside the arena, above the first header.
-        Some(unsafe { base.add(addr - base.addr() - HEADER).cast::<usize>().read_unaligned() })
+        !base.is_null() && addr.wrapping_sub(base.addr()) < ARENA_BYTES
     }
 
-    /// Gives back a block of the arena; the last one rewinds it.
-    pub(crate) fn free(&self) {
+    /// What would be the header if a block started at this address of the arena.
+    fn header(&self, addr: usize) -> Result<&Header, BadPointer> {
+        // ORDERING: Acquire, as in `arena`.
+        let base = self.base.load(Acquire);
+        let offset = addr.wrapping_sub(base.addr());
+        if !addr.is_multiple_of(HEADER) || !(HEADER..ARENA_BYTES).contains(&offset) {
+            return Err(BadPointer::new(addr, BadKind::Interior));
+        }
+        // SAFETY: inside the arena, which is never unmapped, above the first header; aligned, as the base is.
+        Ok(unsafe { &*base.add(offset - HEADER).cast::<Header>() })
+    }
+
+    /// Bytes of the live block at this address of the arena.
+    pub(crate) fn size_of(&self, addr: usize) -> Result<usize, BadPointer> {
+        let header = self.header(addr)?;
+        match header.tag.load(Relaxed) ^ addr as u64 {
+            LIVE => Ok(header.size.load(Relaxed) as usize),
+            other => Err(no_block(addr, other)),
+        }
+    }
+
+    /// Gives back the block at this address of the arena; the last one rewinds it.
+    pub(crate) fn free(&self, addr: usize) -> Result<(), BadPointer> {
+        let (tag, key) = (&self.header(addr)?.tag, addr as u64);
+        tag.compare_exchange(LIVE ^ key, FREED ^ key, Relaxed, Relaxed)
+            .map_err(|found| no_block(addr, found ^ key))?;
+        self.leave();
+        Ok(())
+    }
+
+    /// A block fewer is in use.
+    fn leave(&self) {
         let mut state = self.state.load(Relaxed);
         loop {
-            let live = (state & LIVE_MASK).saturating_sub(1);
+            let live = (state & LIVE_MASK) - 1;
             let next = if live == 0 { 0 } else { (state & !LIVE_MASK) | live };
             // ORDERING: Release, pairs with Acquire in `alloc`.
             let order = weakened_by("deferred_free_relaxed", Release);
@@ -166,4 +208,10 @@ impl Deferred {
             free(block.cast());
         }
     }
+}
+
+/// What an address of the arena is that has such a tag.
+#[cold]
+fn no_block(addr: usize, tag: u64) -> BadPointer {
+    BadPointer::new(addr, if tag == FREED { BadKind::DoubleFree } else { BadKind::Interior })
 }

@@ -83,11 +83,12 @@ impl Arena {
     /// Uses a block from its allocation to its end; returns its place.
     fn use_block(&self) -> usize {
         let block = self.deferred.alloc(machine(), STEP / 2, 1).unwrap();
-        assert_eq!(self.deferred.size_of(block.addr().get()), Some(STEP / 2));
-        let place = block.addr().get() % PAGE_SIZE / STEP;
+        let addr = block.addr().get();
+        assert_eq!(self.deferred.size_of(addr), Ok(STEP / 2));
+        let place = addr % PAGE_SIZE / STEP;
         // SAFETY: the block is this thread's.
         self.places[place].with_mut(|n| unsafe { *n += 1 });
-        self.deferred.free();
+        self.deferred.free(addr).unwrap();
         place
     }
 }

@@ -14,17 +14,20 @@ impl Mm {
     }
 
     /// Frees for a call that interrupted zonal on its own thread. Async-signal-safe.
-    pub fn deferred_free(&self, block: NonNull<u8>) {
-        if self.deferred.size_of(block.addr().get()).is_some() {
-            self.deferred.free();
-        } else {
-            self.deferred.push(block);
+    ///
+    /// # Errors
+    /// A [`BadPointer`] into the signal arena at which no live block starts. Others show when they are freed.
+    pub fn deferred_free(&self, block: NonNull<u8>) -> Result<(), BadPointer> {
+        if self.is_deferred(block.addr().get()) {
+            return self.deferred.free(block.addr().get());
         }
+        self.deferred.push(block);
+        Ok(())
     }
 
-    /// Whether it is a block of the signal arena.
+    /// Whether it lies in the signal arena.
     pub(crate) fn is_deferred(&self, addr: usize) -> bool {
-        self.deferred.size_of(addr).is_some()
+        self.deferred.contains(addr)
     }
 
     pub(crate) fn defer(&self, block: NonNull<u8>) {
@@ -55,9 +58,8 @@ impl Mm {
 
     /// Frees a block outside the window: a huge one, a fenced one, or one of the signal arena.
     pub(crate) fn free_outside(&self, addr: usize) -> Result<(), BadPointer> {
-        if self.deferred.size_of(addr).is_some() {
-            self.deferred.free();
-            return Ok(());
+        if self.is_deferred(addr) {
+            return self.deferred.free(addr);
         }
         if self.fence.contains(addr) {
             return self.fence.free(addr);

@@ -34,10 +34,10 @@ impl Mm {
         let addr = block.addr().get();
         let map = &self.pages.map;
         let Some(pfn) = map.pfn_of(addr) else {
-            return match self.deferred.size_of(addr) {
-                Some(size) => Ok(size),
-                None if self.fence.contains(addr) => self.fence.size_of(addr),
-                None => self.huge.size_of(addr),
+            return match addr {
+                _ if self.is_deferred(addr) => self.deferred.size_of(addr),
+                _ if self.fence.contains(addr) => self.fence.size_of(addr),
+                _ => self.huge.size_of(addr),
             };
         };
         let word = map.word_at(pfn);
@@ -69,9 +69,7 @@ impl Mm {
     /// Whether [`Mm::usable_size`] of `block` takes no lock: all but huge blocks.
     pub fn is_sized_without_lock(&self, block: NonNull<u8>) -> bool {
         let addr = block.addr().get();
-        self.pages.map.pfn_of(addr).is_some()
-            || self.deferred.size_of(addr).is_some()
-            || self.fence.contains(addr)
+        self.pages.map.pfn_of(addr).is_some() || self.is_deferred(addr) || self.fence.contains(addr)
     }
 
     /// What a page without a word means for a pointer into it.

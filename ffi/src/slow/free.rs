@@ -132,10 +132,7 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
         Some(visit) => release(&visit, object, is_short),
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
-            Some(mm) => {
-                mm.deferred_free(object);
-                Ok(())
-            }
+            Some(mm) => mm.deferred_free(object).map_err(Some),
             None => Err(None),
         },
     };
@@ -219,11 +216,8 @@ fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Opti
             // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
             unsafe { heap.as_ref().free(object) }.map_err(Some)
         }
-        // Whether it is a live block shows when the next ordinary call frees it: to find out
-        // may take a lock.
-        Seat::Interrupted => {
-            visit.mm().deferred_free(object);
-            Ok(())
-        }
+        // Whether what is no block for handlers is a live one shows when the next ordinary call frees it: to
+        // find out may take a lock.
+        Seat::Interrupted => visit.mm().deferred_free(object).map_err(Some),
     }
 }

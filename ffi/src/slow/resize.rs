@@ -115,7 +115,7 @@ unsafe fn resize(
             };
             // SAFETY: both objects have that many bytes and differ.
             unsafe { ptr::copy_nonoverlapping(object.as_ptr(), moved.as_ptr(), size.min(usable)) };
-            mm.deferred_free(object);
+            mm.deferred_free(object).map_err(Some)?;
             Ok(Some(moved))
         }
     }

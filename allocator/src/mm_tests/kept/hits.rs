@@ -43,7 +43,7 @@ fn what_is_freed_at_once_is_a_whole_block_of_the_size_that_is_told() {
         unsafe { byte.write(filled) };
     }
     let other = owner.alloc(SIZE, 8);
-    mm.deferred_free(other);
+    mm.deferred_free(other).unwrap();
     refused(start, None);
     mm.run_deferred(heap);
     let before = kept();

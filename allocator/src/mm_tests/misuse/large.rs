@@ -113,7 +113,7 @@ fn a_link_of_a_deferred_free_is_no_overrun() {
         use_all(first, size);
         use_all(second, size);
         for p in [first, second] {
-            mm.deferred_free(p);
+            mm.deferred_free(p).unwrap();
             assert_eq!(mm.usable_size(p), Ok(size.max(8)), "{size}");
         }
         mm.run_deferred(owner.heap());
@@ -126,7 +126,7 @@ fn a_link_of_a_deferred_free_is_no_overrun() {
             use_all(p, size);
         }
     }
-    mm.deferred_free(p);
+    mm.deferred_free(p).unwrap();
     mm.run_deferred(owner.heap());
     assert_eq!(owner.heap().take_fault(), None);
 }
@@ -202,7 +202,7 @@ fn a_second_free_of_a_large_block_is_told_from_one_that_waits() {
     let [first, second] = [(); 2].map(|()| owner.alloc(40_000, 8));
     // SAFETY: the test's thread owns the heap; the block is live.
     assert!(unsafe { owner.heap().try_free_large(second, None) });
-    mm.deferred_free(first);
+    mm.deferred_free(first).unwrap();
     // SAFETY: as above; what is no live block is left alone.
     unsafe {
         assert_eq!(owner.heap().try_alloc_large(40_000), None, "the one that waits comes first");

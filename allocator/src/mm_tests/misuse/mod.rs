@@ -3,6 +3,7 @@
 mod large;
 
 use super::*;
+use crate::BadPointer;
 
 #[test]
 fn misuse_is_told_apart() {
@@ -26,6 +27,36 @@ fn misuse_is_told_apart() {
     let p = owner.alloc(9 << 20, 8);
     owner.free(p);
     assert!(matches!(kind(p), BadKind::DoubleFree | BadKind::NotAllocated));
+}
+
+/// What calls in signal handlers got goes back once, and a wrong free leaves the other blocks as they are.
+#[test]
+fn misuse_of_the_signal_arena_is_told_apart() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let bad = |p: NonNull<u8>, kind| {
+        let bad = Err(BadPointer { addr: p.addr().get(), kind });
+        assert_eq!(mm.deferred_free(p), bad);
+        // SAFETY: a wrong pointer must be refused.
+        assert_eq!(unsafe { owner.heap().free(p) }, bad);
+        assert_eq!(mm.usable_size(p).err(), bad.err());
+    };
+    let [first, second] = [24, 100].map(|size| mm.deferred_alloc(size, 8).unwrap());
+    assert_eq!(mm.usable_size(second), Ok(100));
+    // SAFETY: all of the second block.
+    unsafe { second.write_bytes(0xa5, 100) };
+    for offset in [1, 8, 16, 32] {
+        // SAFETY: inside the block.
+        bad(unsafe { second.add(offset) }, BadKind::Interior);
+    }
+    mm.deferred_free(first).unwrap();
+    bad(first, BadKind::DoubleFree);
+    let third = mm.deferred_alloc(100, 8).unwrap();
+    assert!(third > second, "the second block is in use");
+    owner.free(third);
+    bad(third, BadKind::DoubleFree);
+    mm.deferred_free(second).unwrap();
+    assert_eq!(mm.deferred_alloc(24, 8), Some(first), "nothing is in use any more");
 }
 
 /// Whatever a hit lets into a bin, and told once.
