@@ -12,7 +12,7 @@ use core::ptr;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::tls::Block;
 use crate::{fork, profile, report, signal, tls};
 
@@ -92,7 +92,7 @@ pub(crate) fn is_owed() -> bool {
 #[cold]
 pub(crate) fn pay() {
     let owed = OWED.swap(0, Relaxed);
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     for debt in [Debt::StartProfile, Debt::StopProfile, Debt::WriteProfile, Debt::Report] {
         if owed & debt as u32 != 0 {
             match debt {
@@ -101,5 +101,4 @@ pub(crate) fn pay() {
             }
         }
     }
-    before.restore();
 }

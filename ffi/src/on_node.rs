@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 use zonal_allocator::{AllocError, Block, Mm, Request};
 use zonal_numa::NodeId;
 
-use crate::errno::{self, Errno};
+use crate::errno::SavedErrno;
 use crate::thread::{Seat, Visit};
 use crate::{abort, tls};
 
@@ -24,7 +24,7 @@ pub enum Spill {
 /// `size` bytes on `node`, aligned as those of malloc; null with `ENOMEM`, or with `EINVAL` for a
 /// node that there is not.
 pub fn alloc_on_node(size: usize, node: usize, spill: Spill) -> *mut u8 {
-    let before = Errno::save();
+    let errno = SavedErrno::save();
     let request = Request { size, align: 16, zeroed: false, grows: false };
     let block = Visit::begin(tls::Block::get().take()).ok_or(libc::ENOMEM).and_then(|visit| {
         let (mm, Seat::Heap(_)) = (visit.mm(), visit.seat()) else { return Err(libc::ENOMEM) };
@@ -33,12 +33,9 @@ pub fn alloc_on_node(size: usize, node: usize, spill: Spill) -> *mut u8 {
         allocate(mm, node.ok_or(libc::EINVAL)?, request, spill).ok_or(libc::ENOMEM)
     });
     match block {
-        Ok(block) => {
-            before.restore();
-            block.start.as_ptr()
-        }
+        Ok(block) => block.start.as_ptr(),
         Err(number) => {
-            errno::set(number);
+            errno.fail(number);
             ptr::null_mut()
         }
     }
@@ -153,11 +150,9 @@ impl Drop for Heap {
 
 /// Works while the calling thread has no heap that a signal handler could use.
 fn visiting<R>(work: impl FnOnce(&'static Mm) -> Option<R>) -> Option<R> {
-    let before = Errno::save();
-    let result = Visit::begin(tls::Block::get().take()).and_then(|visit| match visit.seat() {
+    let _errno = SavedErrno::save();
+    Visit::begin(tls::Block::get().take()).and_then(|visit| match visit.seat() {
         Seat::Heap(_) => work(visit.mm()),
         Seat::Interrupted => None,
-    });
-    before.restore();
-    result
+    })
 }

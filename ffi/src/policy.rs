@@ -18,7 +18,7 @@ use core::marker::PhantomData;
 
 pub use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
 
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::thread::{Seat, Visit};
 use crate::tls;
 
@@ -51,13 +51,11 @@ impl core::error::Error for PolicyError {}
 /// # Errors
 /// Nothing is changed then.
 pub fn set(policy: Option<MemPolicy>) -> Result<(), PolicyError> {
-    let before = Errno::save();
-    let result = match Visit::begin(tls::Block::get().take()) {
+    let _errno = SavedErrno::save();
+    match Visit::begin(tls::Block::get().take()) {
         Some(mut visit) => set_in(&mut visit, policy),
         None => Err(PolicyError::Unavailable),
-    };
-    before.restore();
-    result
+    }
 }
 
 fn set_in(visit: &mut Visit, policy: Option<MemPolicy>) -> Result<(), PolicyError> {

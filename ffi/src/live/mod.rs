@@ -29,7 +29,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use zonal_allocator::{Heap, Mm, PAGE_SIZE, Patience};
 use zonal_stats::{LivePage, Snapshot};
 
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::{init, report};
 
 /// The page of this process; null while there is none.
@@ -101,9 +101,8 @@ pub(crate) fn register() {
 
 extern "C" fn at_exit() {
     if let Some(page) = page().filter(|page| is_own(page) && !is_confined()) {
-        let before = Errno::save();
+        let _errno = SavedErrno::save();
         file::remove(page);
-        before.restore();
     }
 }
 

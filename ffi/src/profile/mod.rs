@@ -29,7 +29,7 @@ use zonal_allocator::profile::{Countdown, MAX_DEPTH, Profile, Weight};
 
 use crate::detour::{self, Watcher};
 use crate::env::Settings;
-use crate::errno::{self, Errno};
+use crate::errno::{self, SavedErrno};
 use crate::foreign::Alone;
 use crate::unwind::{self, Module};
 use crate::{hot, init, tls};
@@ -99,13 +99,12 @@ fn sample(countdown: &Countdown, object: NonNull<u8>, size: usize) {
     if !countdown.draw(size, period, || mm.machine().random()) {
         return;
     }
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     let mut frames = [0; MAX_DEPTH];
     let own = (OWN_START.load(Relaxed), OWN_END.load(Relaxed));
     let nr = unwind::walk(&mut frames, own);
     let frames = frames.get(..nr).unwrap_or_default();
     profile.sampled(object.addr().get(), size, Weight::of(size, period), frames);
-    before.restore();
 }
 
 /// Starts a profile of what is allocated from now on, one sample in `rate` bytes on average, more than 16 MiB

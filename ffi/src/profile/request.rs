@@ -9,7 +9,7 @@ use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::{ON, file, start, stop};
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::handler::{self, Debt};
 
 /// Sets the handler.
@@ -32,7 +32,7 @@ fn request(info: &libc::siginfo_t) -> Option<Debt> {
 }
 
 extern "C" fn on_signal(_: c_int, info: *const libc::siginfo_t, _: *const c_void) {
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     // SAFETY: the kernel passes a structure to handlers of this kind.
     let asked = request(unsafe { &*info });
     match asked {
@@ -40,7 +40,6 @@ extern "C" fn on_signal(_: c_int, info: *const libc::siginfo_t, _: *const c_void
         Some(debt) => handler::owe(debt),
         None => {}
     }
-    before.restore();
 }
 
 /// Does what was asked for.

@@ -7,7 +7,7 @@
 
 use core::ffi::{c_int, c_void};
 
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::handler::{self, Debt};
 use crate::signal;
 
@@ -17,11 +17,10 @@ pub(super) fn prepare(number: c_int) {
 }
 
 extern "C" fn on_signal(_: c_int, _: *const libc::siginfo_t, _: *const c_void) {
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     if handler::is_inside() || !signal::on_ordinary_stack() {
         handler::owe(Debt::Report);
     } else {
         super::write_now();
     }
-    before.restore();
 }

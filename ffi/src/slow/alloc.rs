@@ -10,7 +10,7 @@ use super::large::take_kept;
 use super::{MIN_ALIGN, leave, no_memory, sampled_heap, short_of_visit};
 use crate::abort;
 use crate::detour;
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::init;
 use crate::jump;
 use crate::thread::{Seat, Visit};
@@ -110,18 +110,17 @@ fn serve_large(size: usize, align: usize, zeroed: bool, heap: *mut HeapHot) -> *
 
 #[inline(never)]
 fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
-    let before = Errno::save();
+    let errno = SavedErrno::save();
     let mut block = hit_on_detour(request, heap);
     if block.is_none() {
         block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
     }
     let Some(block) = block else {
-        return no_memory();
+        return no_memory(errno);
     };
     if request.zeroed {
         zero(block, request.size);
     }
-    before.restore();
     block.start.as_ptr()
 }
 
@@ -214,13 +213,11 @@ pub(crate) fn pages(
     nr_pages: usize,
     flags: PageFlags,
 ) -> Option<NonNull<u8>> {
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     let mut visit = Visit::begin(tls::Block::get().take())?;
     visit.follow_thread();
     let Seat::Heap(heap) = visit.seat() else { return None };
     // SAFETY: the visit makes this thread the owner of `heap`.
-    let block = unsafe { zonal_reclaim::alloc_pages(heap, node, nr_pages, flags) }.ok();
-    drop(visit);
-    before.restore();
-    block.map(|block| block.start)
+    let block = unsafe { zonal_reclaim::alloc_pages(heap, node, nr_pages, flags) }.ok()?;
+    Some(block.start)
 }

@@ -8,7 +8,7 @@ use super::large::free_large;
 use super::{is_foreign, leave, sampled_heap, short_of_visit};
 use crate::abort;
 use crate::detour;
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::harden;
 use crate::init;
@@ -127,7 +127,7 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
             return;
         }
     }
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     let outcome = match Visit::of_free::<F>(heap) {
         Some(visit) => release(&visit, object, is_short),
         // No memory for a heap of this thread's own: the block waits for one that has.
@@ -142,7 +142,6 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
             abort::bad_pointer("free", object, bad);
         }
     }
-    before.restore();
 }
 
 /// # Safety
@@ -199,9 +198,8 @@ fn look_at_size(object: *mut u8, heap: *mut HeapHot, size: usize, align: usize) 
         if detour::is_checked() {
             abort::wrong_size(block, size);
         } else if is_first {
-            let before = Errno::save();
+            let _errno = SavedErrno::save();
             abort::tell_wrong_size(block, size);
-            before.restore();
         }
     }
 }

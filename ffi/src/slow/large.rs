@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{Heap, HeapHot, Kept, Remote};
 
 use super::free::{free_sized_unsent, free_unsent};
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::thread::Visit;
 use crate::{detour, init, jump, kswapd, signal, tls};
@@ -99,9 +99,8 @@ unsafe fn free_large_at_length<F: Foreign, const IS_TOLD: bool>(
 fn look_around<F: Foreign>() {
     jump::resume();
     if init::mm().is_some_and(kswapd::is_look_due_after_many) {
-        let before = Errno::save();
+        let _errno = SavedErrno::save();
         drop(Visit::of_free::<F>(tls::Block::get().take()));
-        before.restore();
     }
 }
 

@@ -6,7 +6,7 @@ use zonal_allocator::{BadPointer, Heap, Mm};
 
 use super::is_foreign;
 use crate::abort;
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::init;
 use crate::thread::{Seat, Visit};
@@ -40,28 +40,22 @@ fn size_of(mm: &Mm, object: NonNull<u8>) -> Result<usize, BadPointer> {
     if mm.is_sized_without_lock(object) {
         return mm.usable_size(object);
     }
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     let visit = Visit::begin(tls::Block::get().take());
-    let size = match visit.as_ref().map(Visit::seat) {
+    match visit.as_ref().map(Visit::seat) {
         Some(Seat::Heap(_)) => mm.usable_size(object),
         Some(Seat::Interrupted) | None => mm.usable_size_interrupted(object).unwrap_or(Ok(0)),
-    };
-    drop(visit);
-    before.restore();
-    size
+    }
 }
 
 /// Calls `work` with the core, if there is one, and the calling thread's heap, if it may be used.
 pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<NonNull<Heap>>) -> R) -> Option<R> {
     let mm = init::mm()?;
-    let before = Errno::save();
+    let _errno = SavedErrno::save();
     let visit = Visit::begin(tls::Block::get().take());
     let own = match visit.as_ref().map(Visit::seat) {
         Some(Seat::Heap(heap)) => Some(heap),
         _ => None,
     };
-    let result = work(mm, own);
-    drop(visit);
-    before.restore();
-    Some(result)
+    Some(work(mm, own))
 }

@@ -19,7 +19,7 @@ pub(crate) use self::free::{free, free_sized, free_sized_unsent, free_unsent};
 pub(crate) use self::look::{inspect, usable_size};
 pub(crate) use self::resize::realloc;
 use crate::detour;
-use crate::errno;
+use crate::errno::SavedErrno;
 use crate::jump;
 use crate::signal;
 use crate::tls;
@@ -65,8 +65,8 @@ fn leave(own: NonNull<Heap>) {
     jump::resume();
 }
 
-fn no_memory() -> *mut u8 {
-    errno::set(libc::ENOMEM);
+fn no_memory(errno: SavedErrno) -> *mut u8 {
+    errno.fail(libc::ENOMEM);
     ptr::null_mut()
 }
 

@@ -8,7 +8,7 @@ use zonal_reclaim::ReallocError;
 use super::{MIN_ALIGN, is_foreign, malloc, no_memory};
 use crate::abort;
 use crate::detour;
-use crate::errno::Errno;
+use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::jump;
 use crate::profile;
@@ -28,7 +28,7 @@ pub(crate) unsafe fn realloc<F: Foreign>(
     let Some(object) = NonNull::new(object) else {
         return malloc(size, heap);
     };
-    let before = Errno::save();
+    let errno = SavedErrno::save();
     let is_unseen = |own: &Heap| {
         !detour::is_on()
             || (detour::is_sampling()
@@ -48,7 +48,8 @@ pub(crate) unsafe fn realloc<F: Foreign>(
                 own.countdown().spend(size);
             }
             tls::Block::get().put(heap);
-            before.restore();
+            // It may not return.
+            drop(errno);
             jump::resume();
             return object.as_ptr();
         }
@@ -67,11 +68,8 @@ pub(crate) unsafe fn realloc<F: Foreign>(
         }
     });
     match moved {
-        Some(moved) => {
-            before.restore();
-            moved.as_ptr()
-        }
-        None => no_memory(),
+        Some(moved) => moved.as_ptr(),
+        None => no_memory(errno),
     }
 }
 
