@@ -43,6 +43,8 @@ pub struct Sweep {
 pub struct Swept {
     /// Pages given back to the system.
     pub nr_pages: usize,
+    /// Of these, what ended threads had left, which counts as cold whatever its age.
+    pub nr_dead: usize,
     /// The look for holes ended in some heap since its owner wanted it: [`Mm::sweep_on`].
     pub is_cut: bool,
 }
@@ -77,6 +79,7 @@ impl Mm {
         }
         let dead = self.drain_dead(Some(sweep.after(&swept)), Patience::PassBy, None);
         swept.nr_pages += dead.purged;
+        swept.nr_dead += dead.purged;
         let is_due = |heap: &&Heap| {
             let is_own = Some(NonNull::from(*heap)) == own;
             !(is_own || heap.is_drained() || heap.is_torn() || heap.is_dead())

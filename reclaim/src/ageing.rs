@@ -42,6 +42,8 @@ pub(crate) struct Ageing {
     owed: Shadows,
     /// and those that went with some that turned out to be a mistake.
     regretted: Shadows,
+    /// Pages that went whatever their age, and were not wanted since: they say nothing about it.
+    ageless: Shadows,
     /// Pages that were wanted again soon after they were purged, not long ago, since the age changed,
     refaults: u64,
     /// and how long ago they had been used then, added up.
@@ -72,6 +74,7 @@ impl Ageing {
             age_ns: MIN_AGE_NS,
             owed: Shadows::default(),
             regretted: Shadows::default(),
+            ageless: Shadows::default(),
             refaults: 0,
             idle_ns: 0,
             faulted_at: now,
@@ -93,13 +96,22 @@ impl Ageing {
         }
     }
 
+    /// Tells of pages that were purged though they may have been used just now, which no age would have kept.
+    pub(crate) fn note_purged_in_any_case(&mut self, nr_pages: u64, now: u64) {
+        if nr_pages > 0 {
+            self.ageless.add(nr_pages, now);
+        }
+    }
+
     /// Tells of pages without memory that were handed out since the last call, before anything else is
     /// purged: the age for that is judged by them.
     pub(crate) fn note_faults(&mut self, nr_pages: u64, now: u64) -> Judgement {
         self.forget(now);
-        let (back, idle_ns) = self.owed.take(nr_pages, now);
-        let (late, _) = self.regretted.take(nr_pages - back, now);
-        let mut judgement = Judgement { refaults: back + late, is_regret: false, dear: late };
+        let (ageless, _) = self.ageless.take(nr_pages, now);
+        let (back, idle_ns) = self.owed.take(nr_pages - ageless, now);
+        let (late, _) = self.regretted.take(nr_pages - ageless - back, now);
+        let refaults = ageless + back + late;
+        let mut judgement = Judgement { refaults, is_regret: false, dear: late };
         if judgement.refaults * TOLERATED >= nr_pages {
             self.refaults += back;
             self.idle_ns += idle_ns;
@@ -132,6 +144,7 @@ impl Ageing {
         let since = now.saturating_sub(MAX_AGE_NS + self.age_ns);
         self.owed.forget(since);
         self.regretted.forget(since);
+        self.ageless.forget(since);
         let halves = now.saturating_sub(self.faulted_at) / JUDGE_NS;
         self.refaults >>= halves.min(63);
         self.idle_ns >>= halves.min(127);
@@ -207,6 +220,19 @@ mod tests {
             let judged = ageing.note_faults(late, 130 * MS);
             assert_eq!(judged, Judgement { refaults: counts, is_regret: false, dear: counts });
         }
+    }
+
+    /// No age would have kept them, however soon they are wanted again.
+    #[test]
+    fn what_goes_in_any_case_teaches_nothing() {
+        let mut ageing = Ageing::new(0);
+        for i in 1..50 {
+            ageing.note_purged(1000, 0);
+            ageing.note_purged_in_any_case(1000, i * 20 * MS);
+            let judged = ageing.note_faults(1000, (i * 20 + 10) * MS);
+            assert_eq!(judged, Judgement { refaults: 1000, is_regret: false, dear: 0 });
+        }
+        assert_eq!(ageing.age_ns(), MIN_AGE_NS);
     }
 
     #[test]

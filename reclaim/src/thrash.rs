@@ -25,6 +25,8 @@ const SLACK_PART: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Thrashing {
     owed_ns: u64,
+    /// Since when there is.
+    since_ns: u64,
     /// When something was wanted again.
     at_ns: u64,
     /// The pages that the program had then.
@@ -35,6 +37,9 @@ impl Thrashing {
     /// So many purged pages were wanted again, and a longer age would have kept them.
     pub(crate) fn note_refaults(&mut self, nr_pages: u64, now: u64) {
         if nr_pages > 0 {
+            if !self.is_on() {
+                self.since_ns = now;
+            }
             self.owed_ns = self.owed_ns.saturating_add(nr_pages.saturating_mul(PAGE_NS * SHARE));
             self.at_ns = now;
         }
@@ -67,6 +72,11 @@ impl Thrashing {
         if self.is_on() { age_ns.max(MIN_TTL_NS) } else { age_ns }
     }
 
+    /// For how long nobody used what was kept and goes now that all is paid: it was of `age_ns` when it began.
+    pub(crate) fn kept_ns(&self, age_ns: u64, now: u64) -> u64 {
+        (now.saturating_sub(self.since_ns) + age_ns).min(MIN_TTL_NS)
+    }
+
     /// Of so many pages, in use or free and resident, those that nobody keeps: they go at the usual age.
     pub(crate) fn excess(&self, nr_pages: usize) -> usize {
         if self.is_on() { nr_pages.saturating_sub(self.working_set) } else { usize::MAX }
@@ -93,6 +103,19 @@ mod tests {
         thrashing.note_work(1 << 40, 5);
         thrashing.note_refaults(1, 5);
         assert!(thrashing.is_on() && thrashing.excess(7) == 7);
+    }
+
+    /// What goes once it is paid lay there no longer than that took.
+    #[test]
+    fn what_was_kept_is_as_old_as_the_debt() {
+        let mut thrashing = Thrashing::default();
+        thrashing.note_refaults(1, 1000);
+        thrashing.note_refaults(1, 1400);
+        thrashing.note_work(u64::MAX, 1500);
+        assert_eq!(thrashing.kept_ns(40, 1500), 540);
+        assert_eq!(thrashing.kept_ns(40, MIN_TTL_NS + 1000), MIN_TTL_NS);
+        thrashing.note_refaults(1, 2000);
+        assert_eq!(thrashing.kept_ns(40, 2007), 47);
     }
 
     #[test]

@@ -156,6 +156,17 @@ fn a_trim_says_what_went() {
     }
 }
 
+/// Also where the background thread had gone, and where what had gone was wanted again; but not where there never
+/// was a thread.
+#[test]
+fn what_ended_threads_left_goes_back_while_all_rest() {
+    if is_zonal() {
+        for how in ["late", "again", "alone"] {
+            Program::c("rests.c").arg(how).run().success().quiet();
+        }
+    }
+}
+
 #[test]
 fn over_the_soft_limit_there_is_one_line() {
     if !is_zonal() {

@@ -1,7 +1,7 @@
 //! The thread of the background reclaimer: when there is one, and who does the rounds where there is none.
 //!
-//! It is started by the slow path that finds work left and nobody on duty, only in a process that
-//! already has threads (a second thread takes abilities away from a single-threaded process, such
+//! It is started by the slow path that finds work left and nobody on duty, or by a thread that ends so, only in a
+//! process that already has threads (a second thread takes abilities away from a single-threaded process, such
 //! as `unshare(CLONE_NEWUSER)`), never in a vfork child, and after the operation is over, so that
 //! no lock or gate of ours is held; nor in a `free` of the C library, which may hold a lock of its own
 //! ([`crate::caller`]). It ends by itself when nothing is left to do. Where no thread can be started, and
@@ -18,12 +18,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 use zonal_allocator::{Lookout, Mm};
-use zonal_numa::weak_symbol;
+use zonal_numa::{PAGE_SIZE, weak_symbol};
 use zonal_reclaim::kswapd::KswapdConfig;
 use zonal_reclaim::pressure;
 
 pub(crate) use self::callers::{attend, is_look_due, is_look_due_after_many};
-pub(crate) use self::thread::{note_detached, note_ended};
+pub(crate) use self::thread::note_detached;
 use crate::env::Settings;
 use crate::init;
 
@@ -79,6 +79,8 @@ static PROCESS: AtomicU32 = AtomicU32::new(0);
 static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 /// After a failure the next try waits this long.
 const RETRY_NS: u64 = 10_000_000_000;
+/// For less than that, in use or free, no thread is started when another one ends.
+const WORTH_PAGES: usize = (4 << 20) / PAGE_SIZE;
 /// The terms of duty that have ended, by the thread or because a fork left it behind. Callers who do the
 /// rounds again count the time since their last one for nobody's age.
 static TERMS: AtomicU32 = AtomicU32::new(0);
@@ -162,6 +164,20 @@ pub(crate) fn start(mm: &'static Mm) {
         NOT_BEFORE.store(mm.machine().now_ns() + RETRY_NS, Relaxed);
         // Sticky: the work is still there for callers.
         mm.doorbell().retire_unserved();
+    }
+}
+
+/// A thread ends and gave its heap back. Its last calls need not be many enough that one of them looked, and nobody
+/// may come after it: so it sees to it that what it leaves has somebody, unless that is little.
+pub(crate) fn note_ended(mm: &'static Mm) {
+    thread::note_ended(mm);
+    if mm.doorbell().wants_keeper()
+        && mm.pages().charged() >= WORTH_PAGES
+        && !thread::is_deserted(mm)
+        && may_start(mm.machine().now_ns())
+        && is_own_process()
+    {
+        start(mm);
     }
 }
 

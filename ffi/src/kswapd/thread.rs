@@ -107,13 +107,13 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
 }
 
 /// Whether the process waits for this thread to end.
-fn is_deserted(mm: &Mm) -> bool {
+pub(super) fn is_deserted(mm: &Mm) -> bool {
     // Relaxed: two ends at one time may both overlook the other. The next round finds out.
     MAIN_LEFT.load(Relaxed) && mm.pages().nr_threads() == 0
 }
 
 /// The calling thread ends and gave its heap back.
-pub(crate) fn note_ended(mm: &Mm) {
+pub(super) fn note_ended(mm: &Mm) {
     if MAIN.load(Relaxed) == signal::this_thread() {
         MAIN_LEFT.store(true, Relaxed);
     }

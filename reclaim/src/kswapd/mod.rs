@@ -7,7 +7,8 @@
 //! watermark does not count. When there is nothing left to do for a while it asks to be dismissed.
 //!
 //! `clock` tells the time as it passes for memory, `ageing` what is cold: it judges by what is wanted again,
-//! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. `cost` bounds what rounds
+//! which `shadow` counts, and `thrash` keeps what a program cannot afford to get anew. Both make a `lesson`, and
+//! `crew` tells whether that of work counts or that of rest. `cost` bounds what rounds
 //! take, `pace` says when the next one comes, `balance` works for watermarks, `regain` gives huge pages back.
 
 mod pace;
@@ -17,15 +18,16 @@ use core::ptr::NonNull;
 use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::PAGE_SIZE;
 
-use crate::ageing::{Ageing, MIN_AGE_NS};
+use crate::ageing::MIN_AGE_NS;
 use crate::balance::{Balance, is_short, reclaim_boost};
 use crate::clock::{Clock, generations};
 use crate::cost::{Credit, Work};
+use crate::crew::Crew;
+use crate::lesson::{Lesson, Purged};
 use crate::nodes;
 use crate::pressure::Pressure;
 use crate::regain::{Regret, collapse};
 use crate::spare::Spared;
-use crate::thrash::{MIN_TTL_NS, Thrashing};
 
 pub use self::pace::Next;
 
@@ -44,8 +46,11 @@ const TURNS_NS: u64 = 10_000_000;
 /// The state of the reclaimer between rounds.
 #[derive(Debug)]
 pub struct Kswapd {
-    ageing: Ageing,
-    thrashing: Thrashing,
+    /// What counts while the program works,
+    at_work: Lesson,
+    /// and once the threads that did have ended and the others rest.
+    at_rest: Lesson,
+    crew: Crew,
     clock: Clock,
     credit: Credit,
     /// Since when nobody rang, by the clock of ages.
@@ -83,8 +88,9 @@ impl Kswapd {
     pub fn new(mm: &Mm, config: KswapdConfig, asleep_ns: u64) -> Kswapd {
         let now = mm.machine().now_ns();
         Kswapd {
-            ageing: Ageing::new(now),
-            thrashing: Thrashing::default(),
+            at_work: Lesson::new(now),
+            at_rest: Lesson::new(now),
+            crew: Crew::new(mm.pages().nr_threads(), now),
             clock: Clock::new(now, asleep_ns),
             credit: Credit::full(),
             quiet_since: now,
@@ -151,17 +157,21 @@ impl Kswapd {
         let may_purge = self.config.purges_cold && self.credit.is_left();
         // What others took too much is saved again first: there may be more, and this thread stays for it.
         let is_owing = self.config.purges_cold && !may_purge;
-        let purged = if may_purge { self.purge_cold(mm, own, &work) } else { 0 };
+        let age_ns = self.age_ns(mm);
+        let purged = if may_purge { self.purge_cold(mm, own, &work) } else { Purged::default() };
         let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
         if own.is_none() {
             mm.doorbell().end_round();
         }
         // What went was used last when somebody rang last, or the age ago, if that is longer: what was kept
         // until now went at the longer age.
-        let kept_ns = if has_paid { MIN_TTL_NS } else { 0 };
-        let age_ns = self.age_ns(mm).max(kept_ns);
-        let used_at = self.quiet_since.min(awake.saturating_sub(age_ns));
-        self.ageing.note_purged(purged as u64, used_at);
+        let kept_ns = if has_paid { self.lesson().kept_ns(age_ns, awake) } else { 0 };
+        let used_at = self.quiet_since.min(awake.saturating_sub(age_ns.max(kept_ns)));
+        self.at_work.note_purged(purged, used_at, awake);
+        if self.crew.is_over(awake) {
+            self.at_rest.note_purged(purged, used_at, awake);
+        }
+        let purged = purged.nr_pages();
         self.spared.note(nr_spared, purged, was_rung);
         if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
             regret.unhole(mm);
@@ -202,56 +212,59 @@ impl Kswapd {
     /// wanted again before has been paid for since then.
     fn judge(&mut self, mm: &Mm, in_caller: bool) -> bool {
         let now = self.clock.awake_ns();
-        let was_thrashing = self.thrashing.is_on();
-        self.pay(mm, in_caller);
         let faults = faults(mm);
-        let judged = self.ageing.note_faults(faults.saturating_sub(self.faults_seen), now);
+        let wanted = faults.saturating_sub(self.faults_seen);
         self.faults_seen = faults;
+        self.crew.note(mm.pages().nr_threads(), wanted, now);
+        let has_paid = self.pay(mm, in_caller);
+        let charged = mm.pages().charged();
+        let judged = self.at_work.judge(wanted, charged, now);
+        self.at_rest.judge(wanted, charged, now);
         mm.vmstat().note_refaults(judged.refaults);
-        self.thrashing.note_refaults(judged.dear, now);
         if judged.is_regret {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
-        self.thrashing.note_pages(mm.pages().charged(), now);
-        was_thrashing && !self.thrashing.is_on()
+        has_paid && !self.lesson().is_owing()
     }
 
     /// What the program worked since the last round pays for what it wanted again. Where nobody can or
-    /// should ask for that, to be awake counts for as much.
-    fn pay(&mut self, mm: &Mm, in_caller: bool) {
-        if !self.thrashing.is_on() {
+    /// should ask for that, to be awake counts for as much. Whether all is paid that counts now.
+    fn pay(&mut self, mm: &Mm, in_caller: bool) -> bool {
+        if !self.at_work.is_owing() && !self.at_rest.is_owing() {
             self.paid_until = None;
-            return;
+            return false;
         }
         let awake = self.clock.awake_ns();
         let is_silent = in_caller || mm.machine().is_confined_since_start();
         let process_time_ns = if is_silent { None } else { mm.machine().process_time_ns() };
         let until = process_time_ns.unwrap_or(awake);
         let since = self.paid_until.replace(until).unwrap_or(until);
-        self.thrashing.note_work(until.saturating_sub(since), awake);
+        let worked_ns = until.saturating_sub(since);
+        let [work, rest] =
+            [&mut self.at_work, &mut self.at_rest].map(|lesson| lesson.pay(worked_ns, awake));
+        if self.crew.is_over(awake) { rest } else { work }
+    }
+
+    /// What counts now of what was learnt.
+    fn lesson(&self) -> &Lesson {
+        if self.crew.is_over(self.clock.awake_ns()) { &self.at_rest } else { &self.at_work }
     }
 
     /// At which age free memory goes now.
     fn age_ns(&self, mm: &Mm) -> u64 {
-        let is_all_kept = self.thrashing.excess(mm.pages().charged()) == 0;
-        if is_all_kept { self.kept_age_ns() } else { self.ageing.age_ns() }
-    }
-
-    /// The same for what is kept because it was wanted again.
-    fn kept_age_ns(&self) -> u64 {
-        self.thrashing.kept_age_ns(self.ageing.age_ns())
+        self.lesson().age_ns(mm.pages().charged())
     }
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
-    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> usize {
+    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> Purged {
         let age_ns = self.age_ns(mm);
         let age = generations(age_ns);
         let border = |age: u32| mm.pages().generation().wrapping_sub(age.max(1));
         let up_to = Some(border(age));
         // Once only what is kept is left, just what is cold by its longer age goes.
-        let most = || match self.thrashing.excess(mm.pages().charged()) {
-            0 if age < generations(self.kept_age_ns()) => 0,
+        let most = || match self.lesson().excess(mm.pages().charged()) {
+            0 if age < generations(self.lesson().kept_age_ns()) => 0,
             0 => usize::MAX,
             excess => excess,
         };
@@ -274,7 +287,8 @@ impl Kswapd {
         // nothing would ever go.
         let least = if own.is_some() { 0 } else { STEP_PAGES };
         let swept = mm.sweep(own, sweep(self.credit.nr_pages(0).max(least)));
-        purged += swept.nr_pages;
+        let in_any_case = swept.nr_dead;
+        purged += swept.nr_pages - in_any_case;
         // What a round takes that gains for a watermark is not counted. And where owners do not come to run, this
         // thread may lose its processor in any turn.
         let may_go_on = own.is_none() && !self.balance.gains() && !mm.is_crowded();
@@ -291,7 +305,7 @@ impl Kswapd {
                 }
             }
         }
-        purged + mm.age_huge(self.age_ns(mm)) / PAGE_SIZE
+        Purged { cold: purged + mm.age_huge(self.age_ns(mm)) / PAGE_SIZE, in_any_case }
     }
 
     /// Takes further turns in heaps whose owners are at work, and leaves them to these in between. Returns the

@@ -39,9 +39,12 @@ impl Kswapd {
         let idle = awake.saturating_sub(self.quiet_since);
         let until = self.spared.until(self.quiet_since).filter(|&until| until > awake);
         let slowest = until.map_or(slowest, |until| slowest.min(until - awake + GENERATION_NS));
+        // What is kept for those who work goes when they do not any more.
+        let over_at = self.crew.over_at().filter(|&at| at > awake);
+        let slowest = over_at.map_or(slowest, |at| slowest.min(at - awake));
         if is_busy || self.balance.gains() {
             Next::Sleep(self.busy_tick_ns().min(slowest))
-        } else if idle < TURNS * self.kept_age_ns() + 2 * TICK_NS {
+        } else if idle < TURNS * self.lesson().kept_age_ns() + 2 * TICK_NS {
             Next::Sleep(self.busy_tick_ns().max(idle / AGE_TICKS).min(slowest))
         } else if idle < LINGER_NS || self.may_take_more(mm) {
             // Who comes after a long rest may wait a little longer to be seen.
@@ -61,6 +64,6 @@ impl Kswapd {
     /// Time between rounds while there is work: what is not yet cold need not be looked at often, but what is
     /// used between two rounds counts as used at the first.
     pub(super) fn busy_tick_ns(&self) -> u64 {
-        TICK_NS.max(self.ageing.age_ns() / AGE_TICKS)
+        TICK_NS.max(self.lesson().usual_age_ns() / AGE_TICKS)
     }
 }

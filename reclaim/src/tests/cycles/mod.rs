@@ -1,6 +1,7 @@
 //! Loads that free and allocate in cycles, with a simulated clock: what they pay for purging.
 
 mod clock;
+mod ends;
 mod huge;
 mod owed;
 

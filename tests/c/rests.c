@@ -1,0 +1,91 @@
+/* Threads end and the main one rests: what they left goes back, without a call.
+ *
+ * `late`: it was used until long after anybody looked, and freed by so few calls that none of them does.
+ * `again`: before, it was wanted again soon after it had gone, many times, so that it is kept for longer.
+ * `alone`: there never was another thread, and there is none now either. */
+#include "t.h"
+
+enum { WORKERS = 4, BLOCKS = 3, ROUNDS = 12 };
+
+static void *late(void *unused)
+{
+	char *block[BLOCKS];
+
+	for (int i = 0; i < BLOCKS; i++) {
+		CHECK((block[i] = malloc(MIB(4))) != NULL);
+		memset(block[i], 1, MIB(4));
+	}
+	usleep(3000000);
+	for (int i = 0; i < BLOCKS; i++)
+		free(block[i]);
+	return unused;
+}
+
+static void *again(void *unused)
+{
+	static __thread char *block[4000];
+	uint64_t seed = 1 + (uintptr_t)&seed;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		size_t nr = 0;
+
+		for (size_t bytes = 0; bytes < MIB(8); nr++) {
+			size_t size = KIB(2) + t_next(&seed) % KIB(62);
+
+			CHECK(nr < 4000 && (block[nr] = malloc(size)) != NULL);
+			memset(block[nr], 1, size);
+			bytes += size;
+		}
+		while (nr > 0)
+			free(block[--nr]);
+		/* The last one is no pause. */
+		usleep(round < ROUNDS - 1 ? 20000 + 20000 * round : 0);
+	}
+	return unused;
+}
+
+static int nr_threads(void)
+{
+	char text[4096] = "", *line;
+	int fd = open("/proc/self/status", O_RDONLY);
+
+	CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0 && !close(fd));
+	CHECK((line = strstr(text, "Threads:")) != NULL);
+	return atoi(line + 8);
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t thread[WORKERS];
+	const char *how = argc > 1 ? argv[1] : "";
+	void *(*work)(void *) = strcmp(how, "late") ? again : late;
+	int is_alone = !strcmp(how, "alone");
+
+	for (int i = 0; i < WORKERS && !is_alone; i++)
+		CHECK(!pthread_create(&thread[i], NULL, work, NULL));
+	if (is_alone)
+		again(NULL);
+	for (int i = 0; i < WORKERS && !is_alone; i++)
+		CHECK(!pthread_join(thread[i], NULL));
+	size_t before = t_rss(), after = before;
+	int nr = 0;
+
+	/* A second, and as much again for a machine that is busy. */
+	for (int ms = 0; ms < 2000 && after > MIB(12); ms += 20) {
+		usleep(20000);
+		after = t_rss();
+		nr = nr_threads();
+		CHECK(!is_alone || nr == 1);
+	}
+	if (is_alone)
+		return 0;
+	CHECK(before > MIB(16));
+	if (after > MIB(12))
+		FAIL("%zu of %zu KiB are left with %d threads", after >> 10, before >> 10, nr);
+	/* Nobody stays who has nothing to do. */
+	for (int i = 0; nr_threads() > 1; i++) {
+		CHECK(i < 600);
+		usleep(100000);
+	}
+	return 0;
+}
