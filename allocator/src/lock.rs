@@ -120,7 +120,8 @@ impl FutexLock {
         }
     }
 
-    /// Lets all who sleep look whether what they came for is done. The caller holds the lock.
+    /// Lets all who sleep look whether what they came for is done. Who sleeps just now may miss it where the
+    /// caller does not hold the lock.
     pub(crate) fn wake_all(&self) {
         if self.state.load(Relaxed) == CONTENDED {
             futex_wake(&self.state, i32::MAX);

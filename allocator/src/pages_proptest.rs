@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use zonal_numa::fake::{Call, FakeBuilder};
 use zonal_numa::{Errno, PAGE_SIZE};
 
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::PageConfig;
 use crate::pages_tests::{N0, Rig};
 use crate::pfn::Pfn;
@@ -102,7 +102,15 @@ impl Oracle {
         let mut longest = 0;
         for (_, section) in rig.pages.sections.iter() {
             let (mut at, end) = (section.start(), section.start().add(section.nr_committed()));
-            for (&start, &(nr_pages, _)) in self.live.range(at.get()..end.get()) {
+            let live = self.live.range(at.get()..end.get());
+            // What the system refused to commit.
+            let is_refused = |pfn: &Pfn| rig.pages.map.word_at(*pfn).as_isolated().is_some();
+            let refused = section.pageblocks().filter(is_refused);
+            let mut taken: Vec<_> =
+                live.map(|(&start, &(nr_pages, _))| (start, nr_pages)).collect();
+            taken.extend(refused.map(|pfn| (pfn.get(), PAGEBLOCK_PAGES)));
+            taken.sort_unstable();
+            for (start, nr_pages) in taken {
                 longest = longest.max((start - at.get()) as usize);
                 at = Pfn::new(start).add(nr_pages);
             }

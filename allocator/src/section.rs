@@ -7,8 +7,8 @@
 //! # Synchronisation
 //!
 //! Entries are added under the window lock; `len` is stored last. `nr_committed` grows under the
-//! window lock and the lock of the section's zone; either suffices to read it. All else is
-//! constant once added.
+//! lock of the section's zone. `holed` changes under the window lock and, but for `REFUSED`, that of the
+//! zone; either suffices to read it. All else is constant once added.
 
 use zonal_numa::{NodeId, PAGE_SIZE, Span};
 
@@ -72,11 +72,12 @@ impl Section {
         self.nr_pages.load(Relaxed) as usize
     }
 
+    /// Pages that are committed, or claimed by whoever commits them ([`crate::zone`]).
     pub(crate) fn nr_committed(&self) -> usize {
         self.nr_committed.load(Relaxed) as usize
     }
 
-    /// Pages not committed yet.
+    /// Pages that nobody claimed yet.
     pub(crate) fn nr_left(&self) -> usize {
         self.nr_pages() - self.nr_committed()
     }
@@ -103,16 +104,13 @@ impl Section {
         self.holed.load(Relaxed) == WHOLE
     }
 
-    /// Marks it as holed in `generation`; false when that was done or refused before. For the holder
-    /// of the window lock.
-    pub(crate) fn begin_holing(&self, generation: u32) -> bool {
-        let is_first = self.holed.compare_exchange(WHOLE, HOLED, Relaxed, Relaxed).is_ok();
-        if is_first {
-            self.holed_at.store(generation, Relaxed);
-            self.nr_holings.fetch_add(1, Relaxed);
-            self.end_collapse();
-        }
-        is_first
+    /// Marks it as holed in `generation`. For the holder of the window lock and the zone's.
+    pub(crate) fn begin_holing(&self, generation: u32) {
+        debug_assert!(self.may_be_holed());
+        self.holed.store(HOLED, Relaxed);
+        self.holed_at.store(generation, Relaxed);
+        self.nr_holings.fetch_add(1, Relaxed);
+        self.end_collapse();
     }
 
     /// Notes that `nr_pages` could be had if it was holed. Whether there were enough in the last round:
@@ -164,7 +162,7 @@ impl Section {
         self.nr_holings.load(Relaxed)
     }
 
-    /// Marks a holed section as whole again. For the holder of the window lock.
+    /// Marks a holed section as whole again. For the holder of the window lock and the zone's.
     pub(crate) fn end_holing(&self) {
         self.holed.store(WHOLE, Relaxed);
     }
@@ -192,7 +190,7 @@ impl Section {
         self.to_collapse.store(0, Relaxed);
     }
 
-    /// Takes the mark off for good. For the one who set it.
+    /// It is not to be holed, for good. For the holder of the window lock.
     pub(crate) fn refuse_holing(&self) {
         self.holed.store(REFUSED, Relaxed);
     }

@@ -9,6 +9,7 @@
 use zonal_numa::{Errno, MAX_NODES, Machine, Span};
 
 use crate::pagemap::{Layout, PageMap};
+use crate::pfn::Pfn;
 use crate::section::{FIRST_SECTION, LARGEST_SECTION, SECTION_ALIGN};
 
 const GIB: usize = 1 << 30;
@@ -40,14 +41,19 @@ pub(crate) struct Window {
 /// How a node grows in one kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Growing {
-    /// The section being committed.
-    pub(crate) section: Option<u16>,
+    /// What the last growth brought; known only where memory is bound to the node.
+    pub(crate) last: Option<Step>,
     /// Doublings of the next section's length.
     doublings: u8,
-    /// Pages that the last growth committed.
-    pub(crate) last_step: u32,
+}
+
+/// Pages that came with one growth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) start: Pfn,
+    pub(crate) nr_pages: usize,
     /// OS pages of them that are known to be on another node and could not be moved.
-    pub(crate) strays: u32,
+    pub(crate) strays: usize,
 }
 
 impl Growing {
@@ -56,15 +62,8 @@ impl Growing {
         (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
     }
 
-    /// From here on memory is committed in that section.
-    fn goes_on_in(&mut self, section: u16) {
-        (self.section, self.last_step, self.strays) = (Some(section), 0, 0);
-    }
-
-    /// A section was added, of which nothing is committed; the next one is `doublings` times twice as
-    /// large.
-    pub(crate) fn advance(&mut self, section: u16, doublings: u8) {
-        self.goes_on_in(section);
+    /// A section was added; the next one is `doublings` times twice as large.
+    pub(crate) fn advance(&mut self, doublings: u8) {
         self.doublings =
             (self.doublings + doublings).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
     }
@@ -76,8 +75,7 @@ impl Window {
             layout: None,
             next: 0,
             mapped: [0; 2],
-            growing: [[Growing { section: None, doublings: 0, last_step: 0, strays: 0 }; 2];
-                MAX_NODES],
+            growing: [[Growing { last: None, doublings: 0 }; 2]; MAX_NODES],
         }
     }
 
@@ -91,14 +89,6 @@ impl Window {
 
     pub(crate) fn growing(&mut self, node: usize, huge: bool) -> &mut Growing {
         &mut self.growing[node][usize::from(huge)]
-    }
-
-    /// From here on the node grows in that section as in one of the kind. It may have grown there as in
-    /// one of the other kind, if it was holed or made whole between.
-    pub(crate) fn go_on_in(&mut self, node: usize, huge: bool, section: u16) {
-        let other = self.growing(node, !huge);
-        other.section = other.section.filter(|&index| index != section);
-        self.growing(node, huge).goes_on_in(section);
     }
 
     /// Reserves a section of `len` bytes and maps its metadata; all or nothing.

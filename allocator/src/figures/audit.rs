@@ -79,7 +79,8 @@ impl Pages {
         }
         let none = Pfn::NONE;
         let out = truth.managed - truth.free - truth.isolated;
-        Mismatch::check("pages managed", none, truth.managed, zone.nr_managed)?;
+        let claimed = zone.claims.nr_pages();
+        Mismatch::check("pages managed", none, truth.managed, zone.nr_managed + claimed)?;
         Mismatch::check("pages free", none, truth.free, zone.nr_free)?;
         Mismatch::check(
             "pages free and resident",
@@ -87,7 +88,7 @@ impl Pages {
             truth.free_resident,
             zone.nr_free_resident,
         )?;
-        Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated)?;
+        Mismatch::check("pages isolated", none, truth.isolated, zone.nr_isolated + claimed)?;
         Mismatch::check("pages handed out", none, out, zone.nr_out)?;
         Mismatch::check("pageblocks in reserve", none, truth.highatomic, zone.nr_highatomic)?;
         Mismatch::check("rest of holed sections", none, truth.holed_rest, zone.nr_holed_rest)?;
@@ -96,7 +97,10 @@ impl Pages {
         Mismatch::check("pages charged", none, charged, node.budget.charged())?;
         let listed = self.validate_lists(zone)?;
         Mismatch::check("free blocks listed", none, truth.blocks, listed)?;
-        let isolated = self.walk(&zone.isolated, |word| word.as_isolated().is_some())?;
+        let mut isolated = 0;
+        for list in [&zone.isolated, &zone.claims.committing, &zone.claims.refused] {
+            isolated += self.walk(list, |word| word.as_isolated().is_some())?;
+        }
         Mismatch::check("isolated blocks listed", none, truth.isolated_blocks, isolated)?;
         Ok(charged)
     }

@@ -64,6 +64,37 @@ fn errands() {
     }
 }
 
+/// Who did the errand does not hold the lock, as a thread that grew a zone while another one adds a section.
+#[test]
+fn errands_of_others() {
+    check("lock:others", &["sleep", "served", "left"], || {
+        let shared = Arc::new((FutexLock::new(), AtomicBool::new(false)));
+        shared.0.acquire();
+        let client = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                if shared.0.acquire_unless(|| shared.1.load(Relaxed)) {
+                    reached("served");
+                    shared.0.release();
+                } else {
+                    reached("left");
+                }
+            })
+        };
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                shared.1.store(true, Relaxed);
+                shared.0.wake_all();
+            })
+        };
+        shared.0.release();
+        client.join().unwrap();
+        other.join().unwrap();
+        assert!(!shared.0.is_held());
+    });
+}
+
 #[test]
 fn try_acquire() {
     check("lock:try", &["taken", "refused"], || {

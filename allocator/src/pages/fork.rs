@@ -2,7 +2,7 @@
 //!
 //! The parent's thread takes every lock of the layer before the fork, so the child finds no
 //! half-done change. What it may find is blocks that another thread of the parent isolated for a
-//! purge: nobody in the child would ever put them back.
+//! purge, or claimed for growth: nobody in the child would ever put them back.
 
 use crate::lock::FutexLock;
 use crate::node::Node;
@@ -45,6 +45,7 @@ impl Pages {
             node.reclaiming.store(false, Relaxed);
             let env = self.env(node);
             let mut zone = node.lock();
+            zone.refuse_all(&self.map);
             while let Some(pfn) = zone.isolated.head() {
                 zone.putback(&env, pfn, Isolated::Kept);
             }

@@ -1,4 +1,8 @@
 //! Growth of a zone: commits the next step of its section, or adds a section.
+//!
+//! Nobody holds a lock while the system commits: pages are claimed first ([`crate::zone`]), and who finds the
+//! zone short meanwhile commits some of its own. A section is added under the window's lock, and so is all
+//! that is done for nodes that memory is bound to.
 
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
@@ -6,13 +10,14 @@ use crate::lock::lock_unless;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::{Pages, Placement};
+use crate::pfn::Pfn;
 use crate::policy::bound::Footing;
 use crate::policy::is_in_turn;
 use crate::policy::turns::Weights;
 use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::window::Window;
-use crate::zone::Request;
+use crate::window::{Step, Window};
+use crate::zone::{Request, Zone};
 
 /// The largest step of committing, in pages: 32 MiB.
 const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
@@ -28,6 +33,15 @@ pub(crate) enum Growth {
     Own,
     /// Another thread was faster.
     Others,
+}
+
+/// Why nothing was committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NotCommitted {
+    /// No section of the kind has any pages left.
+    NoneLeft,
+    /// The OS, or a node that is full, gave no memory for them.
+    Refused,
 }
 
 /// How a section grows.
@@ -51,6 +65,55 @@ impl Pages {
     pub(crate) fn grow(&self, id: NodeId, huge: bool, req: &Request, seen: u32) -> Growth {
         let Some(node) = self.node(id) else { return Growth::Refused };
         let has_grown = || node.grown() != seen;
+        if has_grown() {
+            return Growth::Others;
+        }
+        if node.is_bound() {
+            return self.grow_bound(id, huge, req, has_grown);
+        }
+        self.refresh_allowed();
+        if self.footing(id, BOUND_STEP * PAGE_SIZE, req.level) == Footing::Full {
+            return Growth::Refused;
+        }
+        let how = How { huge, firm: false };
+        match self.commit_next(id, how, req) {
+            Ok(_) => return Growth::Own,
+            Err(NotCommitted::Refused) => return self.commit_other(id, how, req),
+            Err(NotCommitted::NoneLeft) => {}
+        }
+        let window = lock_unless(&self.window, has_grown).filter(|_| !has_grown());
+        let Some(mut window) = window else { return Growth::Others };
+        if self.add_section(&mut window, id, huge).is_err() {
+            drop(window);
+            return self.commit_other(id, how, req);
+        }
+        // Who waits finds something to commit.
+        node.note_growth();
+        self.window_lock().wake_all();
+        drop(window);
+        match self.commit_next(id, how, req) {
+            Err(NotCommitted::Refused) => self.commit_other(id, how, req),
+            // They may have been faster.
+            Ok(_) | Err(NotCommitted::NoneLeft) => Growth::Own,
+        }
+    }
+
+    /// What is left of a section of the other kind is better than nothing.
+    fn commit_other(&self, id: NodeId, how: How, req: &Request) -> Growth {
+        let came = self.commit_next(id, How { huge: !how.huge, ..how }, req);
+        if came.is_ok() { Growth::Own } else { Growth::Refused }
+    }
+
+    /// The same for a node that memory is bound to: one after the other, since each looks at what is left
+    /// there, and at what came the last time.
+    fn grow_bound(
+        &self,
+        id: NodeId,
+        huge: bool,
+        req: &Request,
+        has_grown: impl Fn() -> bool + Copy,
+    ) -> Growth {
+        let node = &self.nodes[id.index()];
         let window = lock_unless(&self.window, has_grown).filter(|_| !has_grown());
         let Some(mut window) = window else { return Growth::Others };
         self.refresh_allowed();
@@ -72,76 +135,89 @@ impl Pages {
         };
         // A node that is near full has no huge pages any more.
         let how = How { huge: huge && !firm, firm };
-        // What is left of a section of the other kind is better than nothing.
-        let grown = self.commit_or_add(&mut window, id, how, req)
-            || (!firm && self.commit_next(&mut window, id, How { huge: !huge, firm }, req));
-        if grown {
-            node.note_growth();
-            self.window_lock().wake_all();
-            Growth::Own
-        } else {
-            Growth::Refused
-        }
-    }
-
-    fn commit_or_add(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
-        self.commit_next(window, id, how, req)
-            // A node that gave nothing gives nothing to a new section.
-            || ((!how.firm || self.section_to_grow(window, id, how.huge).is_none())
-                && self.add_section(window, id, how.huge).is_ok()
-                && self.commit_next(window, id, how, req))
+        let came = match self.commit_next(id, how, req) {
+            Err(NotCommitted::NoneLeft) if self.add_section(&mut window, id, how.huge).is_ok() => {
+                self.commit_next(id, how, req)
+            }
+            came => came,
+        };
+        let other = How { huge: !huge, firm };
+        let came = match came {
+            Ok(step) => Some((how, step)),
+            Err(_) if firm => None,
+            Err(_) => self.commit_next(id, other, req).ok().map(|step| (other, step)),
+        };
+        let Some((how, step)) = came else { return Growth::Refused };
+        window.growing(id.index(), how.huge).last = Some(step);
+        Growth::Own
     }
 
     /// The section that grows, or another one of the kind of which something is left: address space
     /// may be short. Of one that was holed the rest is as good as base pages.
-    fn section_to_grow(&self, window: &mut Window, id: NodeId, huge: bool) -> Option<u16> {
+    fn section_to_grow(&self, zone: &mut Zone, huge: bool) -> Option<u16> {
+        let node = zone.node.index();
         let serves = |section: &Section| {
             let is_huge = section.is_huge() && !section.is_holed();
-            section.node() == id.index() && is_huge == huge && section.nr_left() > 0
+            section.node() == node && is_huge == huge && section.nr_left() > 0
         };
-        let current = window.growing(id.index(), huge).section;
-        if let Some(index) = current.filter(|&index| serves(self.sections.get(index))) {
-            return Some(index);
+        let current = &mut zone.claims.sections[usize::from(huge)];
+        if !current.is_some_and(|index| serves(self.sections.get(index))) {
+            *current = self.sections.iter().find(|(_, section)| serves(section)).map(|(i, _)| i);
         }
-        let (index, _) = self.sections.iter().find(|(_, section)| serves(section))?;
-        window.go_on_in(id.index(), huge, index);
-        Some(index)
+        *current
     }
 
-    /// Commits the next step of a section of the kind. False when there is none that is not full, or
-    /// the OS refuses.
-    fn commit_next(&self, window: &mut Window, id: NodeId, how: How, req: &Request) -> bool {
-        let How { huge, firm } = how;
-        let Some(index) = self.section_to_grow(window, id, huge) else { return false };
+    /// Takes the next pages to commit: what was refused before, or the next step of a section of the
+    /// kind. How many there are, and how few would do.
+    fn claim_next(&self, node: &Node, how: How, req: &Request) -> Option<(Pfn, usize, usize)> {
+        let env = self.env(node);
+        let mt = req.mt.for_pageblock();
+        let mut zone = node.lock();
+        if let Some(start) = zone.claim_refused(&self.map, how.huge, mt) {
+            return Some((start, PAGEBLOCK_PAGES, PAGEBLOCK_PAGES));
+        }
+        let index = self.section_to_grow(&mut zone, how.huge)?;
         let section = self.sections.get(index);
         let (done, left) = (section.nr_committed(), section.nr_left());
         // Up to the next border that the block needs: a pageblock, or two for the largest order.
         let block = req.order.max(Order::PAGEBLOCK).nr_pages();
         let least = (done + block).next_multiple_of(block).min(section.nr_pages()) - done;
-        let node = &self.nodes[id.index()];
         let largest = if node.is_bound() { BOUND_STEP } else { LARGEST_STEP };
-        let step = (node.lock().nr_managed / 8).clamp(PAGEBLOCK_PAGES, largest);
-        let step = if firm { least } else { (step & !(PAGEBLOCK_PAGES - 1)).max(least).min(left) };
-        let committed = [step, least]
-            .into_iter()
-            .find(|&nr_pages| self.machine.commit(section.span(&self.map, done, nr_pages)).is_ok());
-        let Some(nr_pages) = committed else { return false };
-        let span = section.span(&self.map, done, nr_pages);
-        if firm && !self.fill(id, span) {
+        let step = (zone.nr_managed / 8).clamp(PAGEBLOCK_PAGES, largest) & !(PAGEBLOCK_PAGES - 1);
+        // More is on its way where others are at it.
+        let is_alone = zone.claims.committing.len() == 0;
+        let step = if how.firm || !is_alone { least } else { step.max(least).min(left) };
+        Some((zone.claim(&env, (index, section), step, mt), step, least))
+    }
+
+    /// Commits the next pages of the kind.
+    fn commit_next(&self, id: NodeId, how: How, req: &Request) -> Result<Step, NotCommitted> {
+        let node = &self.nodes[id.index()];
+        let claim = self.claim_next(node, how, req).ok_or(NotCommitted::NoneLeft)?;
+        let (start, claimed, least) = claim;
+        let commit = |&nr_pages: &usize| self.machine.commit(self.span_of(start, nr_pages)).is_ok();
+        let mut nr_pages = [claimed, least].into_iter().find(commit).unwrap_or(0);
+        let span = self.span_of(start, nr_pages);
+        let is_full = how.firm && nr_pages > 0 && !self.fill(id, span);
+        if is_full {
             // Nobody has seen these pages: they are as they were before, or cost no more than that.
             let _ = self.machine.purge(&[span]);
             let _ = self.machine.protect_none(span);
             self.mark_full(id);
-            return false;
+            nr_pages = 0;
         }
-        let start = section.start().add(done);
+        let env = self.env(node);
         let mut zone = node.lock();
-        section.set_committed(done + nr_pages);
-        let mt = req.mt.for_pageblock();
-        zone.online(&self.env(node), (index, section), (start, nr_pages), firm, mt);
-        let growing = window.growing(id.index(), huge);
-        (growing.last_step, growing.strays) = (nr_pages as u32, 0);
-        true
+        zone.refuse(&self.map, start.add(nr_pages), claimed - nr_pages);
+        if nr_pages == 0 {
+            return Err(NotCommitted::Refused);
+        }
+        zone.online(&env, start, nr_pages, how.firm);
+        drop(zone);
+        node.note_growth();
+        // Also of those who wait for a section that somebody adds.
+        self.window_lock().wake_all();
+        Ok(Step { start, nr_pages, strays: 0 })
     }
 
     /// Adds a section; where address space is short, a smaller one.
@@ -170,7 +246,8 @@ impl Pages {
         let index = self.sections.add(id, huge, start, span.len() / PAGE_SIZE);
         // Where every node has sections of its own, fewer and larger ones keep mappings few.
         let doublings = if self.online.count() > 1 { 2 } else { 1 };
-        window.growing(id.index(), huge).advance(index, doublings);
+        window.growing(id.index(), huge).advance(doublings);
+        node.lock().claims.sections[usize::from(huge)] = Some(index);
         Ok(())
     }
 

@@ -5,9 +5,10 @@ use std::vec::Vec;
 use zonal_numa::fake::{Call, FakeBuilder};
 use zonal_numa::{Errno, Machine, NodeId};
 
-use super::{Rig, exhausted};
+use super::{N0, Rig, exhausted};
 use crate::order::Order;
 use crate::pages::PageConfig;
+use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
@@ -62,6 +63,72 @@ fn a_refused_commit_changes_nothing() {
     rig.fake.fail_no_more();
     assert!(rig.alloc(1).is_ok());
     rig.pages.free_run(run);
+    rig.check();
+}
+
+/// Claims the rest of the first section, as a thread that then commits it.
+fn claim_rest(rig: &Rig) -> (Pfn, usize) {
+    let node = rig.pages.node(N0).unwrap();
+    let (index, section) = rig.pages.sections.iter().next().unwrap();
+    let nr_pages = section.nr_left();
+    let mut zone = node.lock();
+    let start = zone.claim(&rig.pages.env(node), (index, section), nr_pages, Migratetype::Slab);
+    (start, nr_pages)
+}
+
+#[test]
+fn while_one_thread_commits_others_grow_behind_it() {
+    let rig = Rig::plain();
+    let first = rig.alloc(512).unwrap();
+    let (start, nr_pages) = claim_rest(&rig);
+    assert_eq!(nr_pages, 512);
+    rig.check();
+    let others: Vec<PageRun> = (0..4).map(|_| rig.alloc(512).unwrap()).collect();
+    rig.check();
+    assert!(others.iter().all(|run| run.head() != start));
+    let node = rig.pages.node(N0).unwrap();
+    rig.pages.machine.commit(rig.pages.span_of(start, nr_pages)).unwrap();
+    node.lock().online(&rig.pages.env(node), start, nr_pages, false);
+    rig.check();
+    let runs: Vec<PageRun> = others.into_iter().chain([first]).collect();
+    rig.pages.free_bulk(runs.into_iter());
+    rig.check();
+    assert_eq!(rig.zone().nr_free, rig.zone().nr_managed);
+}
+
+#[test]
+fn what_the_os_refused_is_asked_for_again_before_anything_else() {
+    let rig = Rig::plain();
+    let mut held: Vec<PageRun> = (0..32).map(|_| rig.alloc(512).unwrap()).collect();
+    let covered = rig.pages.map.covered();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    held.extend(core::iter::from_fn(|| rig.alloc(512).ok()));
+    for _ in 0..8 {
+        assert!(exhausted(rig.alloc(512)));
+        rig.check();
+    }
+    rig.fake.fail_no_more();
+    assert_eq!(rig.pages.map.covered(), covered);
+    let more: Vec<PageRun> = (0..4).map(|_| rig.alloc(512).unwrap()).collect();
+    assert_eq!(rig.pages.map.covered(), covered);
+    more.iter().for_each(|run| rig.touch(run, 1));
+    rig.pages.free_bulk(held.into_iter().chain(more));
+    rig.check();
+}
+
+#[test]
+fn a_child_commits_what_a_fork_interrupted() {
+    let rig = Rig::plain();
+    let first = rig.alloc(512).unwrap();
+    let (start, _) = claim_rest(&rig);
+    rig.pages.lock_all();
+    // SAFETY: nobody else uses this instance.
+    unsafe { rig.pages.child_after_fork() };
+    rig.check();
+    let run = rig.alloc(512).unwrap();
+    assert_eq!(run.head(), start);
+    rig.touch(&run, 1);
+    rig.pages.free_bulk([first, run].into_iter());
     rig.check();
 }
 

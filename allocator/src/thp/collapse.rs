@@ -81,7 +81,7 @@ impl Pages {
     }
 
     fn unhole_section(&self, section: &Section) -> bool {
-        // No more is committed to it, and nobody holes it, from here on.
+        // Nobody else holes it, or makes it whole, from here on.
         let _window = self.window.lock();
         let home = &self.nodes[section.node()];
         let has_room = |nr_pages| self.levels(home).have_room(nr_pages, WatermarkLevel::High);

@@ -63,9 +63,9 @@ impl Pages {
         if self.thp == Thp::Always || !section.may_be_holed() {
             return false;
         }
-        // No more is committed to it, and nobody makes it whole again, from here on.
+        // Nobody else holes it, or makes it whole again, from here on.
         let _window = self.window.lock();
-        if !section.begin_holing(self.generation()) {
+        if !section.may_be_holed() {
             return false;
         }
         let span = section.span(&self.map, 0, section.nr_pages());
@@ -75,6 +75,7 @@ impl Pages {
             return false;
         }
         let mut zone = self.nodes[section.node()].lock();
+        section.begin_holing(self.generation());
         zone.nr_holed_rest += section.nr_left();
         section.pageblocks().for_each(|start| self.map.chunk(start).set_holed(true));
         section.pageblocks().for_each(|start| zone.relist(&self.map, start));

@@ -5,6 +5,7 @@
 //!            row: blocks side by side
 //!   highatomic: a reserve for urgent requests
 //!   isolate: blocks off the lists while something is done to them without the lock
+//!   grow: new memory, before it is on the lists
 //! ```
 //!
 //! Everything here runs under the zone lock, calls nothing that sleeps, and changes nothing when
@@ -13,6 +14,7 @@
 mod charging;
 mod cut;
 mod find;
+mod grow;
 mod highatomic;
 mod isolate;
 mod row;
@@ -22,16 +24,16 @@ use zonal_stats::ZoneEvents;
 
 use crate::buddy::{BlockList, Buddy};
 use crate::charge::Levels;
-use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;
 use crate::purge::Reclaimer;
 use crate::run::PageRun;
-use crate::section::Section;
 use crate::sync::atomic::AtomicUsize;
 use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
+use grow::Claims;
 
 /// What a zone works on: shared by all zones.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,7 @@ pub(crate) struct Zone {
     pub(crate) node: NodeId,
     pub(crate) buddy: Buddy,
     pub(crate) isolated: BlockList,
+    pub(crate) claims: Claims,
     /// Committed pages.
     pub(crate) nr_managed: usize,
     pub(crate) nr_free: usize,
@@ -103,7 +106,7 @@ pub(crate) struct Zone {
     pub(crate) nr_huge: usize,
     /// Handed out, but purged while their slab does not use them.
     pub(crate) nr_holes: usize,
-    /// Not committed yet, in sections that are holed.
+    /// Not claimed for growth yet, in sections that are holed.
     pub(crate) nr_holed_rest: usize,
     /// Pageblocks in the high-atomic reserve.
     pub(crate) nr_highatomic: usize,
@@ -119,6 +122,7 @@ impl Zone {
             node,
             buddy: Buddy::new(),
             isolated: BlockList::EMPTY,
+            claims: Claims::new(),
             nr_managed: 0,
             nr_free: 0,
             nr_free_resident: 0,
@@ -192,36 +196,6 @@ impl Zone {
         probe::mm_page_free(env.map.addr_of(head).addr(), nr_pages, self.node.index());
         self.add_free(env, head, nr_pages, nr_resident);
         self.free_blocks(env.map, head, nr_pages);
-    }
-
-    /// Takes newly committed memory into service, which is resident already or not.
-    pub(crate) fn online(
-        &mut self,
-        env: &Env<'_>,
-        (index, section): (u16, &Section),
-        (start, nr_pages): (Pfn, usize),
-        resident: bool,
-        mt: Migratetype,
-    ) {
-        for (chunk, lo, hi) in env.map.pieces(start, nr_pages) {
-            chunk.online(self.node, index, section.is_huge(), mt);
-            chunk.set_holed(section.is_holed());
-            if resident {
-                chunk.resident.set(lo, hi);
-            }
-        }
-        if section.is_holed() {
-            self.nr_holed_rest -= nr_pages;
-        }
-        self.nr_managed += nr_pages;
-        let nr_resident = if resident { nr_pages } else { 0 };
-        env.levels.charge(nr_resident);
-        self.add_free(env, start, nr_pages, nr_resident);
-        // From the top down: lists are taken from the end that was filled last, so that zones grow
-        // upwards and runs meet the tail that the one before left.
-        for i in (0..nr_pages / PAGEBLOCK_PAGES).rev() {
-            self.buddy.free(env.map, start.add(i * PAGEBLOCK_PAGES), Order::PAGEBLOCK);
-        }
     }
 
     fn add_free(&mut self, env: &Env<'_>, head: Pfn, nr_pages: usize, nr_resident: usize) {

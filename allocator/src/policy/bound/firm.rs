@@ -143,8 +143,8 @@ impl Pages {
         }
     }
 
-    fn span_of(&self, head: Pfn, nr_pages: usize) -> Span {
-        // SAFETY: pages of a section, which are the caller's: free, isolated or just handed out.
+    pub(crate) fn span_of(&self, head: Pfn, nr_pages: usize) -> Span {
+        // SAFETY: pages of a section, which are the caller's: free, isolated, just claimed or handed out.
         unsafe { Span::new(self.map.addr_of(head).addr(), nr_pages * PAGE_SIZE) }
     }
 }

@@ -24,17 +24,12 @@ impl Pages {
     /// since not all of it was touched the last time.
     pub(crate) fn bring_home(&self, window: &mut Window, id: NodeId, huge: bool) {
         let Some(node) = self.bound_node(id) else { return };
-        let growing = window.growing(id.index(), huge);
-        let Some(section) = growing.section.map(|index| self.sections.get(index)) else { return };
-        let nr_pages = growing.last_step as usize;
-        if nr_pages == 0 {
-            return;
-        }
-        let span = section.span(&self.map, section.nr_committed() - nr_pages, nr_pages);
+        let Some(step) = &mut window.growing(id.index(), huge).last else { return };
+        let span = self.span_of(step.start, step.nr_pages);
         // Where the kernel does not tell, there is nothing to count.
         let Ok((came, stayed)) = self.machine.bring_home(span, id) else { return };
-        let new = stayed.saturating_sub(growing.strays as usize);
-        growing.strays += new as u32;
+        let new = stayed.saturating_sub(step.strays);
+        step.strays += new;
         self.note_strays(node, came, new);
     }
 
