@@ -26,6 +26,7 @@
 //!
 //! Page words are Relaxed: whoever may rely on one got the page from its writer.
 
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
@@ -178,10 +179,16 @@ impl PageMap {
     #[inline]
     pub(crate) fn cold_area(&self, head: Pfn) -> NonNull<u8> {
         debug_assert!(self.covers(head));
-        let chunk = self.chunks.load(Relaxed).wrapping_sub(head.pageblock() + 1);
-        // SAFETY: as in `word`; raw all the way, so that the pointer reaches the words of the
-        // pages that follow.
-        unsafe { NonNull::new_unchecked(&raw mut (*chunk).cold[head.in_pageblock()]).cast() }
+        let place = self.cold_places().at(head.index() << PAGE_SHIFT, Order::ZERO);
+        // SAFETY: as in `word`.
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
+    /// Where cold words lie, for who looks up many.
+    #[inline(always)]
+    pub(crate) fn cold_places(&self) -> ColdPlaces {
+        let first = self.chunks.load(Relaxed).wrapping_sub(1);
+        ColdPlaces { first: first.wrapping_byte_add(offset_of!(Chunk, cold)).cast() }
     }
 
     /// The chunk of the pageblock that holds the page.
@@ -209,6 +216,24 @@ impl PageMap {
             done += len;
             Some((self.chunk(at), lo, lo + len))
         })
+    }
+}
+
+/// Where the cold words of pages lie: those of page 0, from which others are found by arithmetic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ColdPlaces {
+    first: *mut u8,
+}
+
+impl ColdPlaces {
+    /// Those of the first page of the block of `order` in which the byte lies that is so many behind the base. Raw all
+    /// the way, so that the pointer reaches the words of the pages that follow.
+    #[inline(always)]
+    pub(crate) fn at(self, offset: usize, order: Order) -> *mut u8 {
+        let in_block = (offset >> PAGE_SHIFT) & (PAGEBLOCK_PAGES - order.nr_pages());
+        self.first
+            .wrapping_byte_sub(offset / Layout::BLOCK * size_of::<Chunk>())
+            .wrapping_byte_add(in_block * size_of::<Cold>())
     }
 }
 

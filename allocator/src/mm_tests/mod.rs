@@ -11,6 +11,7 @@ mod kept;
 mod left;
 mod misuse;
 mod moves;
+mod orders;
 mod reuse;
 mod rows;
 mod shared;

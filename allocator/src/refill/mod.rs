@@ -8,6 +8,7 @@
 //! the cache.
 
 mod depth;
+mod home;
 mod inbox;
 mod objects;
 mod slabs;

@@ -1,17 +1,14 @@
 //! Objects between bins and slabs: which slab serves a refill, and where what comes back belongs.
 
-use zonal_numa::PAGE_SHIFT;
-
 use super::Refilled;
 use super::depth::refill_of;
-use crate::class::{SizeClass, Slicing};
+use super::home::Home;
+use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Attempt;
-use crate::pfn::Pfn;
 use crate::slab::Slab;
-use crate::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
     pub(super) fn take_from_slabs(
@@ -105,58 +102,50 @@ impl Inner {
         self.put_objects(heap, class, &[object]);
     }
 
-    /// Puts objects back into their slabs, and those of other heaps into messages. Neighbours in
-    /// `objects` are mostly neighbours in memory, so a slab is looked up once for all that follow each
-    /// other. A misuse is kept for the report, and the object passed over.
+    /// Puts objects back into their slabs, and those of other heaps into messages. A misuse is kept for the report,
+    /// and the object passed over.
     pub(super) fn put_objects(&mut self, heap: &Heap, class: SizeClass, mut objects: &[*mut u8]) {
-        let pages = heap.mm().pages();
-        let map = &pages.map;
-        let expected = heap.slab_word(class).raw();
-        let slicing = Slicing::of(class);
-        let generation = pages.generation();
-        let map_base = map.base();
-        while let [first, rest @ ..] = objects {
-            let addr = first.addr();
-            let offset = addr - map_base;
-            let pfn = Pfn::new((offset >> PAGE_SHIFT) as u32);
-            // Relaxed: pages of this heap's slabs change their word inside this gate only.
-            if map.word(pfn).load(Relaxed) != expected {
-                self.put_foreign(heap, class, *first);
-                objects = rest;
-                continue;
-            }
-            let mut slab = Slab::of(map, pfn, class);
-            // SAFETY: the word says a slab of this heap and class lies here; we are inside the gate.
-            let slab = unsafe { slab.as_mut() };
-            let offset = slicing.offset_of(addr);
-            if rest.first().is_none_or(|next| !slicing.is_same_slab(addr, next.addr())) {
-                // As a rule where objects come back in random order: the short way.
-                objects = rest;
-                match slab.put_one(slicing, offset) {
-                    Ok(()) => self.note_put(heap, slab, generation),
-                    Err(kind) => self.note_bad(addr, kind),
-                }
-                continue;
-            }
-            let (nr, bad) = slab.put(slicing, addr - offset, objects);
-            if nr > 0 {
-                self.note_put(heap, slab, generation);
-            }
+        let home = Home::of(heap, class);
+        while !objects.is_empty() {
+            // SAFETY: we are inside the gate, and who calls this took them from a bin or from the way there.
+            let (nr, slab) = unsafe { home.put(objects) };
             objects = &objects[nr..];
-            if let Some(kind) = bad {
-                self.note_bad(objects[0].addr(), kind);
-                objects = &objects[1..];
+            if let Some(mut slab) = slab {
+                // SAFETY: a slab of this heap's.
+                self.note_freed(heap, unsafe { slab.as_mut() });
+            } else if nr == 0 {
+                objects = self.put_elsewhere(heap, class, &home, objects);
             }
         }
     }
 
-    /// Objects came back into `slab` now.
-    #[inline(always)]
-    fn note_put(&mut self, heap: &Heap, slab: &mut Slab, generation: u32) {
-        slab.touch(generation);
-        if !slab.listed || slab.is_empty() {
-            self.note_freed(heap, slab);
+    /// Puts the first of `objects`, which does not come back to the slabs of this heap, where it belongs. Returns what
+    /// else there is to put back.
+    #[inline(never)]
+    fn put_elsewhere<'a>(
+        &mut self,
+        heap: &Heap,
+        class: SizeClass,
+        home: &Home<'_>,
+        mut objects: &'a [*mut u8],
+    ) -> &'a [*mut u8] {
+        if let [first, rest @ ..] = objects
+            && home.has(*first)
+        {
+            // SAFETY: as above.
+            if let Some(kind) = unsafe { home.kind_of(*first) } {
+                self.note_bad(first.addr(), kind);
+            }
+            return rest;
         }
+        // As a rule several in a row.
+        while let [first, rest @ ..] = objects
+            && !home.has(*first)
+        {
+            self.put_foreign(heap, class, *first);
+            objects = rest;
+        }
+        objects
     }
 
     #[cold]

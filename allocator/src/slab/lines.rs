@@ -58,7 +58,7 @@ impl Slab {
             }
         }
         let nr = out.len() - slots;
-        self.nr_free -= nr as u16;
+        self.nr_used += nr as u16;
         nr
     }
 }

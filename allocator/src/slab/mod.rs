@@ -32,6 +32,9 @@ pub(crate) use self::list::SlabList;
 
 const INLINE_WORDS: usize = 4;
 const BITS: usize = u64::BITS as usize;
+/// Objects that come back of which it is looked at once how they lie. Trees leave pairs and threes side by side, for
+/// which a look of their own costs more than it saves.
+pub(crate) const AT_ONCE: usize = 8;
 
 /// The header of a slab.
 #[derive(Debug)]
@@ -43,8 +46,10 @@ pub(crate) struct Slab {
     class: SizeClass,
     /// On the partial list of its class.
     pub(crate) listed: bool,
-    nr_free: u16,
-    /// No word before this one has a free bit.
+    /// Objects that are handed out, or in bins and messages.
+    nr_used: u16,
+    /// No word before this one has a free bit. Where objects come back is not worth a look at each, so that sets it to
+    /// 0: who looks for free ones passes over empty words quickly.
     hint: u8,
     /// How often the section had been holed when the holes were made, modulo 256.
     holing: u8,
@@ -118,7 +123,7 @@ impl Slab {
                 head,
                 class,
                 listed: false,
-                nr_free: nr_objects as u16,
+                nr_used: 0,
                 hint: 0,
                 holing: 0,
                 holes: 0,
@@ -163,11 +168,17 @@ impl Slab {
     }
 
     pub(crate) fn nr_free(&self) -> usize {
-        usize::from(self.nr_free)
+        usize::from(self.nr_objects - self.nr_used)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.nr_free == self.nr_objects
+        self.nr_used == 0
+    }
+
+    /// Whether the lists have to know that objects came back: the slab was full before, or is empty now.
+    #[inline(always)]
+    pub(crate) fn is_to_list(&self) -> bool {
+        !self.listed || self.is_empty()
     }
 
     fn words_mut(&mut self) -> &mut [u64] {
@@ -233,7 +244,7 @@ impl Slab {
             w += usize::from(!out.is_empty());
         }
         self.hint = w as u8;
-        self.nr_free -= nr as u16;
+        self.nr_used += nr as u16;
         nr
     }
 

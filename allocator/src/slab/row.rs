@@ -1,27 +1,24 @@
 //! Objects that come back in a row: side by side in memory, as a list, a tree or a vector frees them.
 //! Their bits are set a word at a time.
 
-use super::BITS;
+use super::{AT_ONCE, BITS};
 use crate::class::Slicing;
-
-/// Objects of a row that is worth a look. Trees leave pairs and threes, for which it costs more than it saves.
-pub(super) const SHORTEST: usize = 8;
 
 /// Whether `objects` may begin with a row: the third and the last of so many lie where they would.
 #[inline(always)]
 pub(super) fn begins(objects: &[*mut u8], slicing: Slicing) -> bool {
-    objects.len() >= SHORTEST && {
+    objects.len() >= AT_ONCE && {
         let from_first = |nr: usize| objects[nr].addr().wrapping_sub(objects[0].addr());
-        let last = from_first(SHORTEST - 1);
-        let span = (SHORTEST - 1) * slicing.size();
+        let last = from_first(AT_ONCE - 1);
+        let span = (AT_ONCE - 1) * slicing.size();
         (last == span || last == span.wrapping_neg())
-            && from_first(2).wrapping_mul(SHORTEST - 1) == last.wrapping_mul(2)
+            && from_first(2).wrapping_mul(AT_ONCE - 1) == last.wrapping_mul(2)
     }
 }
 
 /// Puts back the objects at the front of `objects` that lie side by side, upward or downward, in the slab
-/// whose first byte is at `base`. Returns how many, and the lowest index: none if there is but one, if one of
-/// them was freed twice, or if the first is no object of the slab.
+/// whose first byte is at `base`. Returns how many: none if there is but one, if one of them was freed twice,
+/// or if the first is no object of the slab.
 ///
 /// # Safety
 /// `words` is the bitmap of a slab that is cut so.
@@ -31,9 +28,9 @@ pub(super) unsafe fn put(
     slicing: Slicing,
     base: usize,
     objects: &[*mut u8],
-) -> (usize, usize) {
-    let [first, second, ..] = objects else { return (0, 0) };
-    let Some(index) = slicing.object_at(first.addr().wrapping_sub(base)) else { return (0, 0) };
+) -> usize {
+    let [first, second, ..] = objects else { return 0 };
+    let Some(index) = slicing.object_at(first.addr().wrapping_sub(base)) else { return 0 };
     let is_up = second > first;
     let (step, room) = if is_up {
         (slicing.size(), slicing.nr_objects() - index)
@@ -42,7 +39,7 @@ pub(super) unsafe fn put(
     };
     let run = length(&objects[..objects.len().min(room)], step);
     if run < 2 {
-        return (0, index);
+        return 0;
     }
     let lowest = if is_up { index } else { index + 1 - run };
     // The bits of the run in each word that it reaches into.
@@ -61,13 +58,13 @@ pub(super) unsafe fn put(
         true
     };
     if !pieces(&mut |word, mask| *word & mask == 0) {
-        return (0, index);
+        return 0;
     }
     pieces(&mut |word, mask| {
         *word |= mask;
         true
     });
-    (run, lowest)
+    run
 }
 
 /// How many of `objects` lie `step` bytes after the one before.
