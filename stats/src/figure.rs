@@ -38,13 +38,25 @@ pub struct Figure {
 /// A struct of figures.
 pub trait Figures {
     /// The figures in the order of the fields.
-    const TABLE: &'static [Figure];
+    fn table() -> impl Iterator<Item = Figure>;
 
     /// Each figure with its value.
-    fn values(&self) -> impl Iterator<Item = (&'static Figure, u64)>;
+    fn values(&self) -> impl Iterator<Item = (Figure, u64)>;
 
     /// Adds the figures of another one.
     fn add(&mut self, other: &Self);
+}
+
+/// The figures of a struct: a line for each name and one for its help text. In one piece, since of each text by itself
+/// the dynamic linker would write the address in every process.
+pub(crate) fn table(
+    texts: &'static str,
+    kinds: &'static [(Kind, Unit)],
+) -> impl Iterator<Item = Figure> {
+    let mut lines = texts.split('\n');
+    kinds.iter().map_while(move |&(kind, unit)| {
+        Some(Figure { name: lines.next()?, kind, unit, help: lines.next()? })
+    })
 }
 
 /// Defines a struct of `u64` and its table. The documentation of a field is its help text.
@@ -63,17 +75,14 @@ macro_rules! figures {
         }
 
         impl $crate::figure::Figures for $name {
-            const TABLE: &'static [$crate::figure::Figure] = &[
-                $($crate::figure::Figure {
-                    name: stringify!($field),
-                    kind: $crate::figure::Kind::$kind,
-                    unit: $crate::figure::Unit::$unit,
-                    help: concat!($($help),+),
-                },)*
-            ];
+            fn table() -> impl Iterator<Item = $crate::figure::Figure> {
+                let texts = concat!($(stringify!($field), "\n", $($help,)+ "\n"),*);
+                let kinds = &[$(($crate::figure::Kind::$kind, $crate::figure::Unit::$unit)),*];
+                $crate::figure::table(texts, kinds)
+            }
 
-            fn values(&self) -> impl Iterator<Item = (&'static $crate::figure::Figure, u64)> {
-                Self::TABLE.iter().zip([$(self.$field),*])
+            fn values(&self) -> impl Iterator<Item = ($crate::figure::Figure, u64)> {
+                Self::table().zip([$(self.$field),*])
             }
 
             fn add(&mut self, other: &Self) {

@@ -51,7 +51,7 @@ fn group<'a, W: Write, T: 'a, F: Figures + 'a, L: Display>(
     part: impl Fn(&'a T) -> &'a F,
     labels: impl Fn(&T) -> L,
 ) -> fmt::Result {
-    for (i, figure) in F::TABLE.iter().enumerate() {
+    for (i, figure) in F::table().enumerate() {
         let name = Name { group, figure };
         head(out, &name, figure.kind, figure.help)?;
         for item in items.clone() {
@@ -102,12 +102,12 @@ fn head<W: Write>(out: &mut W, name: &dyn Display, kind: Kind, help: &str) -> fm
 /// The name of a figure by the conventions.
 struct Name<'a> {
     group: &'a str,
-    figure: &'static Figure,
+    figure: Figure,
 }
 
 impl Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Figure { name, kind, unit, .. } = self.figure;
+        let Figure { name, kind, unit, .. } = self.figure;
         let name = name.strip_prefix("nr_").unwrap_or(name);
         let name = name.strip_suffix("_bytes").or(name.strip_suffix("_ns")).unwrap_or(name);
         let unit = match unit {
@@ -121,7 +121,7 @@ impl Display for Name<'_> {
 }
 
 /// A value in the base unit.
-struct Value(&'static Figure, u64);
+struct Value(Figure, u64);
 
 impl Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
