@@ -22,7 +22,7 @@ mod taken;
 mod visited;
 
 use core::cell::UnsafeCell;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
@@ -64,8 +64,6 @@ pub(crate) struct HeapKind {
 #[repr(C)]
 pub struct Heap {
     hot: UnsafeCell<HeapHot>,
-    /// What the owner has instead of `hot` when all its hits shall miss.
-    detour: UnsafeCell<HeapHot>,
     id: HeapId,
     kind: HeapKind,
     /// See [`Heap::keeps_large`].
@@ -81,13 +79,16 @@ pub struct Heap {
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
+    /// What the owner has instead of `hot` when all its hits shall miss. Last, since most never have it: written when
+    /// it is asked for, see [`Heap::detour`].
+    detour: UnsafeCell<MaybeUninit<HeapHot>>,
 }
 
-// A thread that keeps no large runs touches three pages of it.
+// A thread that keeps no large runs, and is not watched, touches two pages of it.
 const _: () = assert!(
     cfg!(zonal_loom)
         || offset_of!(Heap, inner) + offset_of!(Inner, large) + LargeCache::WRITTEN
-            <= 3 * PAGE_SIZE
+            <= 2 * PAGE_SIZE
 );
 
 // What others write of it, or look at all the time, begins a line: owners write what lies before at each slow path.
@@ -118,7 +119,6 @@ impl Heap {
         // SAFETY: each write goes to a field of `*place`, which the caller gives.
         unsafe {
             HeapHot::init(UnsafeCell::raw_get(&raw const (*heap).hot));
-            HeapHot::init_detour(UnsafeCell::raw_get(&raw const (*heap).detour));
             (&raw mut (*heap).id).write(HeapId::FIRST);
             (&raw mut (*heap).kind).write(kind);
             // The heaps of models belong to no instance that could tell.
@@ -137,7 +137,6 @@ impl Heap {
         // SAFETY: written above. A field that was forgotten there is missing here, too.
         let Heap {
             hot: _,
-            detour: _,
             id: _,
             kind: _,
             keeps_large: _,
@@ -150,6 +149,7 @@ impl Heap {
             gate: _,
             inbox: _,
             inner: _,
+            detour: _,
         } = unsafe { &*heap };
     }
 

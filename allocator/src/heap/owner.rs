@@ -29,6 +29,8 @@ pub(super) struct OwnerState {
     signals: Cell<u64>,
     /// Where its stack stood as its slow path began: the caller's word.
     pub(super) slow_place: Cell<usize>,
+    /// The heap's detour is written.
+    pub(super) has_detour: Cell<bool>,
     /// The first misuse that it found where it could not be returned.
     pub(super) noted: Cell<Option<BadPointer>>,
 }
@@ -50,6 +52,7 @@ impl OwnerState {
             misses: Countdown::new(),
             signals: Cell::new(0),
             slow_place: Cell::new(0),
+            has_detour: Cell::new(false),
             noted: Cell::new(None),
         }
     }

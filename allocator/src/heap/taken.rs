@@ -54,10 +54,17 @@ impl Heap {
         unsafe { HeapHot::mark_word_of(self.hot()) }
     }
 
-    /// What the owner gives to its hits instead of [`Heap::hot`] to make them all miss.
+    /// What the owner gives to its hits instead of [`Heap::hot`] to make them all miss. Owner only.
     #[inline]
     pub fn detour(&self) -> *mut HeapHot {
-        self.detour.get()
+        let detour = self.detour.get().cast();
+        if !self.owner.has_detour.get() {
+            // SAFETY: a field of the heap, of which nobody has the address yet. A handler that comes before the word
+            // is set finds the heap taken, and asks for no detour.
+            unsafe { HeapHot::init_detour(detour) };
+            self.owner.has_detour.set(true);
+        }
+        detour
     }
 
     /// The heap with that `hot`.
@@ -101,14 +108,12 @@ impl Heap {
     pub unsafe fn release(taken: *mut HeapHot) {
         // SAFETY: both are fields of a repr(C) struct, `hot` the first; the caller owns the heap.
         unsafe {
-            let detour = if HeapHot::is_detour(taken) {
-                taken
-            } else {
-                taken.byte_add(offset_of!(Heap, detour))
-            };
+            let heap = Heap::from_detour(taken).unwrap_or(Heap::from_hot(taken)).as_ref();
             // The bins last, see above.
-            (*detour).end();
-            (*detour.byte_sub(offset_of!(Heap, detour))).end();
+            if heap.owner.has_detour.get() {
+                (*heap.detour()).end();
+            }
+            (*heap.hot()).end();
         }
     }
 
