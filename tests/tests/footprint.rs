@@ -38,8 +38,7 @@ fn a_thread_stays_small() {
         return;
     }
     let cost = |sizes: u32| -> i64 {
-        let run =
-            Program::c("thread_cost.c").arg(&format!("sizes={sizes}")).run().success().quiet();
+        let run = Program::c("thread_cost.c").arg(format!("sizes={sizes}")).run().success().quiet();
         run.stdout.trim().parse().unwrap()
     };
     let idle = cost(0);
