@@ -1,9 +1,7 @@
 //! Draining: what heaps hold free goes back to the zones.
 
-use core::ptr::NonNull;
-
 use crate::class::SizeClass;
-use crate::heap::{Entered, Heap, Patience};
+use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::refill::Drained;
@@ -11,14 +9,14 @@ use crate::refill::Drained;
 impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
     /// that have ended also the bins. Returns the pages that went back.
-    pub fn drain_all(&self, own: Option<NonNull<Heap>>) -> usize {
+    pub fn drain_all(&self, own: Option<OwnHeap>) -> usize {
         self.drain_all_until(own, Patience::Wait, None)
     }
 
     /// The same with so much patience, and as far as it goes until `deadline_ns`, if there is one.
     pub fn drain_all_until(
         &self,
-        own: Option<NonNull<Heap>>,
+        own: Option<OwnHeap>,
         patience: Patience,
         deadline_ns: Option<u64>,
     ) -> usize {
@@ -36,7 +34,7 @@ impl Mm {
 
     /// Empties the bins of all other threads that are in no call just now, as far as they do not begin one
     /// meanwhile. The objects are in their slabs then, or on their way to the heaps that have these.
-    pub fn drain_bins(&self, own: Option<NonNull<Heap>>) {
+    pub fn drain_bins(&self, own: Option<OwnHeap>) {
         let begin = |heap: &Heap| {
             let is_claimed = heap.begin_visit();
             if is_claimed {
@@ -65,17 +63,8 @@ impl Mm {
 
     /// Gives the calling thread's caches back, bins too, and what threads left for each other, until
     /// `deadline_ns` if there is one. Returns the pages that went back.
-    ///
-    /// # Safety
-    /// The calling thread owns `own`.
-    pub unsafe fn drain_own(
-        &self,
-        own: NonNull<Heap>,
-        patience: Patience,
-        deadline_ns: Option<u64>,
-    ) -> usize {
-        // SAFETY: the caller's promise.
-        let entered = unsafe { own.as_ref() }.enter_with(patience);
+    pub fn drain_own(&self, own: OwnHeap, patience: Patience, deadline_ns: Option<u64>) -> usize {
+        let entered = own.enter_with(patience);
         let drained = entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages);
         drained + self.drain_node_caches(deadline_ns)
     }
@@ -84,7 +73,7 @@ impl Mm {
     /// the pages that went back.
     pub fn purge_holes(
         &self,
-        own: Option<NonNull<Heap>>,
+        own: Option<OwnHeap>,
         patience: Patience,
         how: PurgeHow,
         goal_pages: usize,

@@ -132,7 +132,7 @@ pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;
-pub use heap::{Heap, HeapId, Patience};
+pub use heap::{Heap, HeapId, OwnHeap, Patience};
 pub use holes::HolesPurged;
 pub use hot::{Found, HeapHot, Push};
 pub use kept_hits::Kept;

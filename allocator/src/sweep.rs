@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::class::SizeClass;
-use crate::heap::{Entered, Heap, Patience};
+use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::sync::atomic::AtomicU32;
@@ -66,23 +66,19 @@ impl Mm {
     /// are passed over without a visit; those whose owner was active since the last sweep only
     /// lose cold holes. Bins are closed in one sweep, and emptied in a later one if they still are. `own`
     /// is the heap of the calling thread, if it has one.
-    pub fn sweep(&self, own: Option<NonNull<Heap>>, sweep: Sweep) -> Swept {
+    pub fn sweep(&self, own: Option<OwnHeap>, sweep: Sweep) -> Swept {
         let pages = self.pages();
         pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
         let mut swept = Swept::default();
         let mut flush_ns = LONGEST_FLUSHES_NS;
-        if let Some(own) = own {
-            // SAFETY: the caller's heap.
-            if let Some(mut entered) = unsafe { own.as_ref() }.try_enter() {
-                entered.sweep(sweep, &mut flush_ns, &mut swept);
-            }
+        if let Some(mut entered) = own.as_ref().and_then(|own| own.try_enter()) {
+            entered.sweep(sweep, &mut flush_ns, &mut swept);
         }
         let dead = self.drain_dead(Some(sweep.after(&swept)), Patience::PassBy, None);
         swept.nr_pages += dead.purged;
         swept.nr_dead += dead.purged;
         let is_due = |heap: &&Heap| {
-            let is_own = Some(NonNull::from(*heap)) == own;
-            !(is_own || heap.is_drained() || heap.is_torn() || heap.is_dead())
+            !(OwnHeap::is(own, heap) || heap.is_drained() || heap.is_torn() || heap.is_dead())
         };
         let begin = |heap: &Heap| heap.begin_visit() && heap.close_if_idle(sweep.idle_for);
         self.visit_each(self.registry.all().filter(is_due), &begin, &mut |entered| {

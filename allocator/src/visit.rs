@@ -1,9 +1,9 @@
 //! Rounds over all heaps, those of sleeping threads too: who visits which, and in what order.
 
-use core::ptr::{self, NonNull};
+use core::ptr;
 
 use crate::gate::{self, Barrier};
-use crate::heap::{Entered, Heap, Patience};
+use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::registry::DeadVisit;
 use crate::sync::yield_now;
@@ -21,7 +21,7 @@ impl Mm {
     /// waits for others in that heap and in those of ended threads.
     pub(crate) fn visit_heaps(
         &self,
-        own: Option<NonNull<Heap>>,
+        own: Option<OwnHeap>,
         patience: Patience,
         visit: impl FnMut(&mut Entered<'_>),
     ) {
@@ -32,13 +32,12 @@ impl Mm {
     pub(crate) fn visit_heaps_by(
         &self,
         begin: &impl Fn(&Heap) -> bool,
-        own: Option<NonNull<Heap>>,
+        own: Option<OwnHeap>,
         patience: Patience,
         mut visit: impl FnMut(&mut Entered<'_>),
     ) {
         if let Some(own) = own {
-            // SAFETY: the caller's heap.
-            match unsafe { own.as_ref() }.enter_with(patience) {
+            match own.enter_with(patience) {
                 Some(mut entered) => visit(&mut entered),
                 None => self.vmstat().note_skipped(),
             }
@@ -54,13 +53,13 @@ impl Mm {
     fn visit_others(
         &self,
         begin: &impl Fn(&Heap) -> bool,
-        own: Option<NonNull<Heap>>,
+        own: Option<OwnHeap>,
         first: usize,
         patience: Patience,
         visit: &mut impl FnMut(&mut Entered<'_>),
     ) {
         let mut turned = Turned { first, had: [0; Turned::HEAPS / u64::BITS as usize] };
-        let is_other = |heap: &Heap| Some(NonNull::from(heap)) != own && !heap.is_torn();
+        let is_other = |heap: &Heap| !OwnHeap::is(own, heap) && !heap.is_torn();
         let owned = self.registry.all().filter(|heap| is_other(heap) && !heap.is_dead());
         self.visit_each(owned.filter(|heap| turned.takes(heap)), begin, visit);
         for heap in self.registry.all().filter(|heap| is_other(heap)) {

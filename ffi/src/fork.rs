@@ -14,11 +14,11 @@
 //! vfork, `posix_spawn` and `_Fork` run no handlers. A vfork child borrows its parent's memory and
 //! heap while the parent sleeps, which works as it is.
 
-use core::ptr::{self, NonNull};
+use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicPtr, AtomicU64};
 
-use zonal_allocator::{Heap, Mm};
+use zonal_allocator::{Mm, OwnHeap};
 
 use crate::signal::{self, JUMPERS, this_thread};
 use crate::tls::{BUSY, Block, empty};
@@ -54,7 +54,7 @@ unsafe extern "C" fn before() {
     }
     if let Some(mm) = init::mm() {
         let mask = signal::set_mask(JUMPERS);
-        mm.prefork(own);
+        mm.prefork(own_of(block));
         MASK.store(mask, Relaxed);
         HOLDER.store(this_thread(), Relaxed);
     }
@@ -73,7 +73,13 @@ unsafe extern "C" fn in_child() {
     crate::live::after_fork(is_inside);
 }
 
-fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
+/// The heap of the thread that forks, which took it away, so that no call of it is under way.
+fn own_of(block: Block) -> Option<OwnHeap> {
+    // SAFETY: this thread's; as above.
+    block.heap().map(|heap| unsafe { OwnHeap::new(heap) })
+}
+
+fn after(resume: fn(&'static Mm, Option<OwnHeap>)) {
     if !is_under_way() {
         return;
     }
@@ -82,7 +88,7 @@ fn after(resume: fn(&'static Mm, Option<NonNull<Heap>>)) {
     let block = Block::get();
     let own = block.heap();
     if let Some(mm) = init::mm() {
-        resume(mm, own);
+        resume(mm, own_of(block));
     }
     block.put(own.map_or(empty(), detour::resting));
     signal::set_mask(mask);

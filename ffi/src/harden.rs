@@ -13,11 +13,10 @@
 //!
 //! What each of them finds, and what it does not, stands in SECURITY.md.
 
-use core::ptr::NonNull;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
-use zonal_allocator::{Heap, Mm};
+use zonal_allocator::{Mm, OwnHeap};
 
 use crate::{abort, detour, fault, slow};
 
@@ -64,7 +63,7 @@ pub(crate) fn register() {
 
 extern "C" fn at_exit() {
     // Without a heap of its own the call interrupted another one of this thread.
-    let look = |mm: &'static Mm, own: Option<NonNull<Heap>>| own.and_then(|_| mm.check_bins(own));
+    let look = |mm: &'static Mm, own: Option<OwnHeap>| own.and_then(|_| mm.check_bins(own));
     if let Some(bad) = slow::inspect(look).flatten() {
         abort::bad_pointer_late(bad);
     }

@@ -5,7 +5,7 @@
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
-use zonal_allocator::{AllocError, Block, Mm, Request};
+use zonal_allocator::{AllocError, Block, Mm, OwnHeap, Request};
 use zonal_numa::NodeId;
 
 use crate::errno::SavedErrno;
@@ -50,26 +50,18 @@ fn allocate(mm: &'static Mm, node: NodeId, request: Request, spill: Spill) -> Op
         Spill::ThisNode => near.get(..1).filter(|first| first[0] == node)?,
     };
     nodes.iter().find_map(|&node| {
-        let heap = mm.attach_on(node, false).ok()?;
-        // SAFETY: the heap is this thread's until it is given back.
-        unsafe {
-            let block = take(heap, request);
-            mm.detach(heap);
-            block.ok()
-        }
+        let own = mm.attach_on(node, false).ok()?;
+        let block = take(own, request);
+        // SAFETY: not used any more.
+        unsafe { mm.detach(own) };
+        block.ok()
     })
 }
 
-/// # Safety
-/// The calling thread owns `heap` and is on a visit.
-unsafe fn take(
-    heap: NonNull<zonal_allocator::Heap>,
-    request: Request,
-) -> Result<Block, AllocError> {
-    // SAFETY: the caller's promise.
-    let block = unsafe { zonal_reclaim::alloc(heap, request) };
-    // SAFETY: heaps are never unmapped.
-    if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
+/// The calling thread is on a visit.
+fn take(own: OwnHeap, request: Request) -> Result<Block, AllocError> {
+    let block = zonal_reclaim::alloc(own, request);
+    if let Some(bad) = own.take_fault() {
         abort::bad_pointer_late(bad);
     }
     block
@@ -104,7 +96,7 @@ impl Heap {
     /// no memory.
     pub fn on_node(node: NodeId) -> Option<Heap> {
         visiting(|mm| {
-            let heap = mm.attach_on(node, true).ok()?;
+            let heap = mm.attach_on(node, true).ok()?.as_non_null();
             Some(Heap { heap, mm, node })
         })
     }
@@ -112,6 +104,12 @@ impl Heap {
     /// The node.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// For a call of the holder's.
+    fn own(&self) -> OwnHeap {
+        // SAFETY: the holder of the handle owns the heap, and is one thread at a time.
+        unsafe { OwnHeap::new(self.heap) }
     }
 
     /// A block on the node; none if the node has no memory left ([`Spill::ThisNode`]).
@@ -122,8 +120,7 @@ impl Heap {
             zeroed: false,
             grows: false,
         };
-        // SAFETY: the holder of the handle owns the heap.
-        visiting(|_| unsafe { take(self.heap, request) }.ok()).map(|block| block.start)
+        visiting(|_| take(self.own(), request).ok()).map(|block| block.start)
     }
 
     /// Frees a block of any heap of zonal.
@@ -141,8 +138,8 @@ impl Drop for Heap {
         let mm = self.mm;
         // In a signal handler that interrupted this thread it is lost, with what it caches.
         visiting(|_| {
-            // SAFETY: the holder owns the heap and gives it away.
-            unsafe { mm.detach(self.heap) };
+            // SAFETY: the holder gives it away.
+            unsafe { mm.detach(self.own()) };
             Some(())
         });
     }

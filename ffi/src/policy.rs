@@ -59,22 +59,18 @@ pub fn set(policy: Option<MemPolicy>) -> Result<(), PolicyError> {
 }
 
 fn set_in(visit: &mut Visit, policy: Option<MemPolicy>) -> Result<(), PolicyError> {
-    let Seat::Heap(heap) = visit.seat() else { return Err(PolicyError::Unavailable) };
+    let Seat::Heap(own) = visit.seat() else { return Err(PolicyError::Unavailable) };
     if visit.is_borrowed() {
         return Err(PolicyError::Unavailable);
     }
-    // SAFETY: the visit makes this thread the owner of the heap, which is never unmapped.
-    unsafe { visit.mm().set_policy(heap.as_ref(), policy) }.map_err(|_| PolicyError::Invalid)?;
+    visit.mm().set_policy(own, policy).map_err(|_| PolicyError::Invalid)?;
     visit.follow_policy();
     Ok(())
 }
 
 /// The policy that the calling thread was given; none if it has none of its own.
 pub fn get() -> Option<MemPolicy> {
-    crate::slow::inspect(|_, own| {
-        // SAFETY: the calling thread's own heap.
-        own.and_then(|heap| unsafe { heap.as_ref() }.asked_policy())
-    })?
+    crate::slow::inspect(|_, own| own.and_then(|own| own.asked_policy()))?
 }
 
 /// Gives the calling thread a policy until the guard is dropped; then it has the one from before.

@@ -1,8 +1,6 @@
 //! Rounds for a watermark: reclaim up to the high ones, cold or not. After `balance_pgdat`.
 
-use core::ptr::NonNull;
-
-use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer};
+use zonal_allocator::{Mm, OwnHeap, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{PAGE_SIZE, probe};
 
 use crate::nodes;
@@ -40,7 +38,7 @@ impl Balance {
 
     /// Below a low watermark: reclaims up to the high one, unless nothing was gained for too long. `age` is
     /// that of cold memory, in generations.
-    pub(crate) fn reclaim(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>, age: u32) {
+    pub(crate) fn reclaim(&mut self, mm: &'static Mm, own: Option<OwnHeap>, age: u32) {
         let pages = mm.pages();
         self.gains = false;
         if mm.doorbell().is_hopeless() && !self.is_due_again(pages.nr_free_resident()) {

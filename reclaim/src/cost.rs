@@ -1,8 +1,6 @@
 //! What rounds may cost: one hundredth of the time on average, and more at once after a quiet time.
 
-use core::ptr::NonNull;
-
-use zonal_allocator::{Heap, Mm};
+use zonal_allocator::{Mm, OwnHeap};
 
 /// Share of the time that rounds may take: one part in so many.
 const COST_SHARE: u64 = 100;
@@ -66,7 +64,7 @@ pub(crate) struct Work {
 
 impl Work {
     /// A round begins, on the thread that has the heap `own`, or on the background thread.
-    pub(crate) fn begin(mm: &Mm, own: Option<NonNull<Heap>>) -> Work {
+    pub(crate) fn begin(mm: &Mm, own: Option<OwnHeap>) -> Work {
         let work = Work { in_caller: own.is_some(), since: 0 };
         Work { since: work.now_ns(mm), ..work }
     }

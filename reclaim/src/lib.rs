@@ -13,6 +13,8 @@
 //!              +---- act <--- ladder::next(rung)  --- out of memory --> None
 //! ```
 #![cfg_attr(not(test), no_std)]
+// Policy works with numbers and tokens; only what touches a block of the program says otherwise.
+#![cfg_attr(not(test), deny(unsafe_code))]
 
 mod ageing;
 mod balance;
@@ -36,7 +38,7 @@ mod thrash;
 
 pub use ladder::{Action, Context, Rung, next};
 pub use pages::{PageFlags, alloc_pages};
-pub use slowpath::{ReallocError, alloc, free, realloc, trim};
+pub use slowpath::{ReallocError, alloc, realloc, trim};
 pub use zonal_allocator::{AllocError, BadPointer, Block, Request};
 
 use zonal_allocator::Mm;

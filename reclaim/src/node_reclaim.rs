@@ -3,9 +3,7 @@
 //! Off by default, as there: where nodes are near each other, their free memory is worth more than
 //! the time it takes to make some here.
 
-use core::ptr::NonNull;
-
-use zonal_allocator::{Heap, Mm, Patience, PurgeHow, Reclaimer};
+use zonal_allocator::{OwnHeap, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::scan::SWAP_CLUSTER_MAX;
@@ -28,15 +26,8 @@ pub(crate) enum NodeReclaim {
 }
 
 /// Makes room for `nr_pages` pages on `node` out of what is free there, as far as the mode goes.
-///
-/// # Safety
-/// The calling thread owns `heap` and is inside none of its operations.
-pub(crate) unsafe fn node_reclaim(
-    mm: &'static Mm,
-    heap: NonNull<Heap>,
-    node: NodeId,
-    nr_pages: usize,
-) -> NodeReclaim {
+pub(crate) fn node_reclaim(own: OwnHeap, node: NodeId, nr_pages: usize) -> NodeReclaim {
+    let mm = own.mm();
     let (mode, topology) = (mm.node_reclaim_mode(), mm.machine().topology());
     let others = topology.nodes_with_cpus().contains(node) && mm.machine().current_node() != node;
     if !mode.is_on() || others {
@@ -56,8 +47,8 @@ pub(crate) unsafe fn node_reclaim(
         done += mm.drain_huge() / PAGE_SIZE;
     }
     if done < goal && mode.takes_from_threads() {
-        mm.drain_all_until(Some(heap), Patience::PassBy, None);
-        mm.purge_holes(Some(heap), Patience::PassBy, PurgeHow::ALL, goal - done);
+        mm.drain_all_until(Some(own), Patience::PassBy, None);
+        mm.purge_holes(Some(own), Patience::PassBy, PurgeHow::ALL, goal - done);
         done += shrink_node(mm, node, control);
     }
     mm.pages().note_node_reclaim(node, done >= goal);

@@ -1,9 +1,7 @@
 //! Whole pages, with the kernel's flags (`__get_free_pages`, include/linux/gfp_types.h).
 
-use core::ptr::NonNull;
-
 use zonal_allocator::watermark::WatermarkLevel;
-use zonal_allocator::{AllocError, Attempt, Block, Heap};
+use zonal_allocator::{AllocError, Attempt, Block, OwnHeap};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::slowpath::{Climb, Effort, climb};
@@ -33,40 +31,32 @@ const NO_FAIL_WAIT_NS: u64 = 1_000_000;
 ///
 /// # Errors
 /// `Exhausted` as the flags say, `TooLarge` for a number that no zone has.
-///
-/// # Safety
-/// The calling thread owns `heap` and is inside none of its operations.
-pub unsafe fn alloc_pages(
-    heap: NonNull<Heap>,
+pub fn alloc_pages(
+    own: OwnHeap,
     node: Option<NodeId>,
     nr_pages: usize,
     flags: PageFlags,
 ) -> Result<Block, AllocError> {
-    // SAFETY: heaps are never unmapped.
-    let h = unsafe { heap.as_ref() };
-    let mm = h.mm();
-    let first = node.unwrap_or_else(|| mm.next_node(h));
+    let mm = own.mm();
+    let first = node.unwrap_or_else(|| mm.next_node(&own));
     let all = mm.zonelist(first);
     let zonelist = if flags.this_node { &all[..1] } else { all };
     if zonelist.first() != Some(&first) {
         // A node without memory: what is nearest to it is another one.
         return Err(exhausted(first));
     }
-    // SAFETY: the caller owns the heap.
-    let attempt = |from| unsafe { mm.alloc_pages(h, nr_pages, from, false) };
+    let attempt = |from| own.alloc_pages(nr_pages, from, false);
     let mut block = attempt(Attempt { node: first, level: WatermarkLevel::Low });
     if flags.no_wait && is_exhausted(&block) {
         let level = WatermarkLevel::Harder;
         let mut urgent = zonelist.iter().map(|&node| Attempt { node, level });
         block = urgent
-            // SAFETY: the caller owns the heap.
-            .find_map(|from| unsafe { mm.alloc_pages(h, nr_pages, from, true) }.ok())
+            .find_map(|from| own.alloc_pages(nr_pages, from, true).ok())
             .ok_or(exhausted(first));
     }
     let effort = if flags.no_retry { Effort::NoRetry } else { Effort::Usual };
     while !flags.no_wait && is_exhausted(&block) {
-        // SAFETY: the caller's promise.
-        block = unsafe { climb(Climb { mm, heap, first, zonelist, nr_pages, effort }, attempt) };
+        block = climb(Climb { own, first, zonelist, nr_pages, effort }, attempt);
         if !flags.no_fail {
             break;
         }
@@ -78,11 +68,19 @@ pub unsafe fn alloc_pages(
         }
     }
     let block = block?;
-    if flags.zero && !block.known_zero {
+    if flags.zero {
+        clear(block, nr_pages);
+    }
+    Ok(block)
+}
+
+/// Makes a new block of so many pages zeros.
+#[expect(unsafe_code, reason = "the pages are written to")]
+fn clear(block: Block, nr_pages: usize) {
+    if !block.known_zero {
         // SAFETY: the block has that many pages and nobody else knows it.
         unsafe { block.start.write_bytes(0, nr_pages * PAGE_SIZE) };
     }
-    Ok(block)
 }
 
 fn is_exhausted(block: &Result<Block, AllocError>) -> bool {

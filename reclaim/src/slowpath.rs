@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use zonal_allocator::watermark::WatermarkLevel;
 use zonal_allocator::{
-    AllocError, Attempt, BadPointer, Block, Heap, Mm, Patience, PurgeHow, Request,
+    AllocError, Attempt, BadPointer, Block, Mm, OwnHeap, Patience, PurgeHow, Request,
 };
 use zonal_numa::{NodeId, PAGE_SIZE};
 
@@ -31,17 +31,11 @@ pub enum ReallocError {
 ///
 /// # Errors
 /// `Exhausted` only when nothing reclaimable is left, `TooLarge` and `BadAlign` at once.
-///
-/// # Safety
-/// The calling thread owns `heap` and is inside none of its operations.
-pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, AllocError> {
-    // SAFETY: heaps are never unmapped.
-    let h = unsafe { heap.as_ref() };
-    let mm = h.mm();
-    let first = mm.next_node(h);
+pub fn alloc(own: OwnHeap, request: Request) -> Result<Block, AllocError> {
+    let mm = own.mm();
+    let first = mm.next_node(&own);
     let from = Attempt { node: first, level: WatermarkLevel::Low };
-    // SAFETY: the caller owns the heap.
-    match unsafe { h.alloc(request, from) } {
+    match own.alloc(request, from) {
         Err(AllocError::Exhausted { .. }) => {}
         done => {
             if mm.pages().take_boost_wake() {
@@ -53,19 +47,14 @@ pub unsafe fn alloc(heap: NonNull<Heap>, request: Request) -> Result<Block, Allo
     let zonelist = mm.zonelist(first);
     let nr_pages = request.size.div_ceil(PAGE_SIZE);
     if mm.node_reclaim_mode().is_on() {
-        // SAFETY: the caller owns the heap.
-        let answer = unsafe { nearby(mm, heap, first, nr_pages, |from| h.alloc(request, from)) };
-        match answer {
+        match nearby(own, first, nr_pages, |from| own.alloc(request, from)) {
             Err(AllocError::Exhausted { .. }) => {}
             done => return done,
         }
     }
-    // SAFETY: the caller owns the heap.
-    unsafe {
-        climb(Climb { mm, heap, first, zonelist, nr_pages, effort: Effort::Usual }, |from| {
-            h.alloc(request, from)
-        })
-    }
+    climb(Climb { own, first, zonelist, nr_pages, effort: Effort::Usual }, |from| {
+        own.alloc(request, from)
+    })
 }
 
 /// How far a request goes.
@@ -80,8 +69,7 @@ pub(crate) enum Effort {
 /// A request in need.
 #[derive(Clone, Copy)]
 pub(crate) struct Climb<'a> {
-    pub(crate) mm: &'static Mm,
-    pub(crate) heap: NonNull<Heap>,
+    pub(crate) own: OwnHeap,
     /// The node that was asked first.
     pub(crate) first: NodeId,
     pub(crate) zonelist: &'a [NodeId],
@@ -93,28 +81,22 @@ pub(crate) struct Climb<'a> {
 /// all before anybody goes below the low mark.
 ///
 /// Apart, so that a request that succeeds takes no stack for it.
-///
-/// # Safety
-/// The calling thread owns the heap and is inside none of its operations.
 #[cold]
 #[inline(never)]
-unsafe fn nearby<T>(
-    mm: &'static Mm,
-    heap: NonNull<Heap>,
+fn nearby<T>(
+    own: OwnHeap,
     first: NodeId,
     nr_pages: usize,
     attempt: impl Fn(Attempt) -> Result<T, AllocError>,
 ) -> Result<T, AllocError> {
-    // SAFETY: heaps are never unmapped.
-    let h = unsafe { heap.as_ref() };
+    let mm = own.mm();
     let at = |node| attempt(Attempt { node, level: WatermarkLevel::Low });
-    // SAFETY: the caller's promise.
-    let reclaimed = unsafe { node_reclaim(mm, heap, first, nr_pages) };
+    let reclaimed = node_reclaim(own, first, nr_pages);
     let mut answer = Err(AllocError::Exhausted { node: first, order: 0 });
     if matches!(reclaimed, NodeReclaim::Some | NodeReclaim::Success) {
         answer = at(first);
     }
-    let others = mm.zonelist(first).iter().filter(|&&node| node != first && mm.may_use(h, node));
+    let others = mm.zonelist(first).iter().filter(|&&node| node != first && mm.may_use(&own, node));
     for &node in others {
         if !matches!(answer, Err(AllocError::Exhausted { .. })) {
             break;
@@ -125,18 +107,14 @@ unsafe fn nearby<T>(
 }
 
 /// Goes up the ladder after a failed first attempt. Apart, so that a request that succeeds takes no stack for it.
-///
-/// # Safety
-/// The calling thread owns the heap and is inside none of its operations.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn climb<T>(
+pub(crate) fn climb<T>(
     request: Climb<'_>,
     mut attempt: impl FnMut(Attempt) -> Result<T, AllocError>,
 ) -> Result<T, AllocError> {
-    let Climb { mm, heap, first, zonelist, nr_pages, .. } = request;
-    // SAFETY: heaps are never unmapped.
-    let h = unsafe { heap.as_ref() };
+    let Climb { own, first, zonelist, nr_pages, .. } = request;
+    let mm = own.mm();
     let mut stall = Stall::new(mm, first, nr_pages);
     let mut from = Attempt { node: first, level: WatermarkLevel::Low };
     let mut rung = Rung::Low;
@@ -152,7 +130,7 @@ pub(crate) unsafe fn climb<T>(
                 && stall.awaits_round(),
         };
         let Some((action, after, level)) = ladder::next(rung, context) else {
-            return Err(AllocError::Exhausted { node: h.node(), order: 0 });
+            return Err(AllocError::Exhausted { node: own.node(), order: 0 });
         };
         if is_tried {
             stall.nr_loops += 1;
@@ -160,13 +138,12 @@ pub(crate) unsafe fn climb<T>(
         }
         rung = after;
         from.level = level;
-        // SAFETY: the caller owns the heap.
-        unsafe { act(&mut stall, heap, action) };
+        act(&mut stall, own, action);
         from.node = match action {
             Action::OtherNode(n) => zonelist[usize::from(n)],
             _ => first,
         };
-        if !mm.may_use(h, from.node) {
+        if !mm.may_use(&own, from.node) {
             continue;
         }
         match attempt(from) {
@@ -181,9 +158,7 @@ pub(crate) unsafe fn climb<T>(
     }
 }
 
-/// # Safety
-/// The calling thread owns `heap`.
-unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
+fn act(stall: &mut Stall, own: OwnHeap, action: Action) {
     let mm = stall.mm;
     match action {
         // Below the low mark: the background reclaimer shall not wait for its tick.
@@ -194,8 +169,7 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::OtherNode(_) | Action::UseReserve => {}
         Action::DrainOwn => {
             stall.begin();
-            // SAFETY: the caller's promise.
-            unsafe { mm.drain_own(heap, Patience::PassBy, stall.control.deadline_ns) };
+            mm.drain_own(own, Patience::PassBy, stall.control.deadline_ns);
         }
         Action::Purge => {
             let lru = mm.pages().lruvec(stall.node);
@@ -210,12 +184,11 @@ unsafe fn act(stall: &mut Stall, heap: NonNull<Heap>, action: Action) {
         Action::DrainAll => {
             let deadline_ns = stall.control.deadline_ns;
             let patience = stall.patience();
-            // SAFETY: the caller's promise.
-            let own = unsafe { mm.drain_own(heap, patience, deadline_ns) };
-            let drained = own + mm.drain_all_until(Some(heap), patience, deadline_ns);
+            let drained = mm.drain_own(own, patience, deadline_ns)
+                + mm.drain_all_until(Some(own), patience, deadline_ns);
             let huge = mm.drain_huge_until(deadline_ns) / PAGE_SIZE;
             let how = PurgeHow { deadline_ns, ..PurgeHow::ALL };
-            let holes = mm.purge_holes(Some(heap), patience, how, stall.control.goal);
+            let holes = mm.purge_holes(Some(own), patience, how, stall.control.goal);
             stall.note(drained + huge + holes);
         }
         Action::Unreserve => {
@@ -246,64 +219,43 @@ fn throttle(mm: &Mm) {
     }
 }
 
-/// Gives the live block at `block` room for `size` bytes at alignment 16, moving it if it must.
+/// Gives the live block at `block` room for `size` bytes, moving it if it must.
 ///
 /// # Errors
 /// The old block stays as it was.
 ///
 /// # Safety
-/// The calling thread owns `heap`; `block` is not used by anybody else meanwhile.
+/// `block` is not used by anybody else meanwhile.
+#[expect(unsafe_code, reason = "the program's block is copied and given up")]
 pub unsafe fn realloc(
-    heap: NonNull<Heap>,
+    own: OwnHeap,
     block: NonNull<u8>,
     size: usize,
 ) -> Result<NonNull<u8>, ReallocError> {
-    // SAFETY: heaps are never unmapped.
-    let h = unsafe { heap.as_ref() };
-    let mm = h.mm();
-    let usable = mm.usable_size(block).map_err(ReallocError::Bad)?;
-    // SAFETY: the caller owns the heap.
-    if let Some(same) = unsafe { h.resize(block, size) } {
+    let usable = own.mm().usable_size(block).map_err(ReallocError::Bad)?;
+    // SAFETY: the calling thread owns the heap; the block is the caller's.
+    if let Some(same) = unsafe { own.resize(block, size) } {
         return Ok(same);
     }
     let request = Request { size, align: 8, zeroed: false, grows: true };
-    // SAFETY: the caller's promise.
-    let new = unsafe { alloc(heap, request) }.map_err(ReallocError::Alloc)?.start;
+    let new = alloc(own, request).map_err(ReallocError::Alloc)?.start;
     // SAFETY: both blocks are live, distinct, and at least that large; the old one is given up
     // after the copy.
     unsafe {
         new.copy_from_nonoverlapping(block, usable.min(size));
-        h.free(block).map_err(ReallocError::Bad)?;
+        own.free(block).map_err(ReallocError::Bad)?;
     }
     Ok(new)
-}
-
-/// Frees any live block of the instance.
-///
-/// # Errors
-/// The pointer is no live block; nothing is changed.
-///
-/// # Safety
-/// The calling thread owns `heap`; the block is not used any more.
-pub unsafe fn free(heap: NonNull<Heap>, block: NonNull<u8>) -> Result<(), BadPointer> {
-    // SAFETY: the caller's promise; heaps are never unmapped.
-    unsafe { heap.as_ref().free(block) }
 }
 
 /// Gives back to the system all that no live block needs, until `goal_bytes` are back. Returns the
 /// bytes that went back: what the kernel had of it if it may be asked and answers, which is not done under a seccomp
 /// filter, since that may kill who asks; otherwise what the accounts have.
-pub fn trim(
-    mm: &'static Mm,
-    own: Option<NonNull<Heap>>,
-    goal_bytes: usize,
-    may_ask: bool,
-) -> usize {
+pub fn trim(mm: &'static Mm, own: Option<OwnHeap>, goal_bytes: usize, may_ask: bool) -> usize {
     mm.drain_bins(own);
     mm.drain_all(own);
     if let Some(own) = own {
-        // SAFETY: `own` is the calling thread's heap.
-        unsafe { mm.drain_own(own, Patience::Wait, None) };
+        mm.drain_own(own, Patience::Wait, None);
     }
     let how = PurgeHow { asks_kernel: may_ask && !mm.machine().is_filtered(), ..PurgeHow::ALL };
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);

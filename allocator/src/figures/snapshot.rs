@@ -12,7 +12,7 @@ use zonal_stats::{Figures, Snapshot};
 use crate::charge::UNLIMITED;
 use crate::class::SizeClass;
 use crate::error::Mismatch;
-use crate::heap::{Entered, Heap, HeapId, Patience};
+use crate::heap::{Entered, HeapId, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::slab::Slab;
 
@@ -26,12 +26,7 @@ impl Mm {
     /// Writes the figures of this moment into `snapshot`, over older ones. Heaps whose owner is
     /// busy for long are left out and counted in `drain_skipped`. `own` is the calling thread's
     /// heap, which is left out, too, while somebody is there, where there is no `patience`.
-    pub fn snapshot(
-        &self,
-        own: Option<NonNull<Heap>>,
-        patience: Patience,
-        snapshot: &mut Snapshot,
-    ) {
+    pub fn snapshot(&self, own: Option<OwnHeap>, patience: Patience, snapshot: &mut Snapshot) {
         let pages = self.pages();
         snapshot.taken_ns = self.machine().now_ns();
         self.process_figures(snapshot);
@@ -119,7 +114,7 @@ impl Mm {
     ///
     /// # Errors
     /// The first contradiction found.
-    pub fn validate(&self, own: Option<NonNull<Heap>>) -> Result<(), Mismatch> {
+    pub fn validate(&self, own: Option<OwnHeap>) -> Result<(), Mismatch> {
         let mut result = self.pages().validate();
         self.visit_heaps(own, Patience::Wait, |entered| {
             if result.is_ok() {
@@ -127,11 +122,6 @@ impl Mm {
             }
         });
         result
-    }
-
-    /// The nodes in the order in which a request from `node` tries them.
-    pub fn zonelist(&self, node: NodeId) -> &[NodeId] {
-        self.machine().topology().zonelist(node)
     }
 }
 

@@ -15,6 +15,7 @@ mod entered;
 mod id;
 mod inner;
 mod keeper;
+mod own;
 mod owner;
 mod policy;
 mod pooled;
@@ -42,6 +43,7 @@ pub(crate) use entered::Entered;
 pub use entered::Patience;
 pub use id::HeapId;
 pub(crate) use inner::Inner;
+pub use own::OwnHeap;
 
 use keeper::KeeperState;
 use owner::OwnerState;

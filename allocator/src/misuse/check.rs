@@ -10,7 +10,7 @@
 use core::ptr::NonNull;
 
 use crate::class::SizeClass;
-use crate::heap::{Entered, Heap, Patience};
+use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::Mm;
 use crate::slab::Slab;
@@ -19,7 +19,7 @@ impl Mm {
     /// Looks for wrong pointers in everything that is free, of all heaps that can be visited, and
     /// returns the first. `own` is the calling thread's heap, whose bins are empty then; the caller is inside no
     /// gate.
-    pub fn check_bins(&self, own: Option<NonNull<Heap>>) -> Option<BadPointer> {
+    pub fn check_bins(&self, own: Option<OwnHeap>) -> Option<BadPointer> {
         self.visit_heaps(own, Patience::Wait, |entered| {
             let heap = entered.heap();
             // What came for another heap goes on to it, and what lies in its bins.

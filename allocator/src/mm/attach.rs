@@ -7,7 +7,7 @@ use zonal_numa::{MemPolicy, NodeId, NodeMask};
 use super::Mm;
 use crate::error::AllocError;
 use crate::group::Sharing;
-use crate::heap::{Heap, HeapKind};
+use crate::heap::{Heap, HeapKind, OwnHeap};
 use crate::registry::Remains;
 
 /// Heaps of ended threads that wait whole for the next ones; where more threads end than begin, what
@@ -19,21 +19,22 @@ impl Mm {
     ///
     /// # Errors
     /// `Exhausted` when there is no memory for it.
-    pub fn attach(&'static self) -> Result<NonNull<Heap>, AllocError> {
+    pub fn attach(&'static self) -> Result<OwnHeap, AllocError> {
         self.attach_asking(None)
     }
 
     /// The same for a thread that asked for a policy before.
-    fn attach_asking(&'static self, asked: Option<MemPolicy>) -> Result<NonNull<Heap>, AllocError> {
+    fn attach_asking(&'static self, asked: Option<MemPolicy>) -> Result<OwnHeap, AllocError> {
         self.pages.refresh_allowed();
         let policy = self.policy_now(asked);
         let node = self.home_for(policy, self.machine().current_node());
         let (heap, _) = self.heap_on(node, false)?;
         self.pages.note_thread();
         self.prepare_commons(node);
-        // SAFETY: heaps are never unmapped, and this one is the caller's now.
-        unsafe { heap.as_ref() }.adopt_policy(policy, asked);
-        Ok(heap)
+        // SAFETY: taken from the pool, or made, for the calling thread, which has begun no operation of it.
+        let own = unsafe { OwnHeap::new(heap) };
+        own.adopt_policy(policy, asked);
+        Ok(own)
     }
 
     /// A heap whose memory is all of `node`, for whoever holds it: not to be used by two threads at
@@ -41,7 +42,7 @@ impl Mm {
     ///
     /// # Errors
     /// `Exhausted` when there is no memory for it, or the node has none that may be used.
-    pub fn attach_on(&'static self, node: NodeId, held: bool) -> Result<NonNull<Heap>, AllocError> {
+    pub fn attach_on(&'static self, node: NodeId, held: bool) -> Result<OwnHeap, AllocError> {
         self.pages.refresh_allowed();
         let exhausted = AllocError::Exhausted { node, order: 0 };
         let policy = MemPolicy::bind(NodeMask::of(node));
@@ -50,12 +51,12 @@ impl Mm {
         }
         let (heap, _) = self.heap_on(node, true)?;
         self.pages.note_thread();
-        // SAFETY: heaps are never unmapped, and this one is the caller's now.
-        let h = unsafe { heap.as_ref() };
-        h.adopt_policy(policy, Some(policy));
-        h.set_held(held);
+        // SAFETY: as in `attach_asking`.
+        let own = unsafe { OwnHeap::new(heap) };
+        own.adopt_policy(policy, Some(policy));
+        own.set_held(held);
         self.bound_from_now_on(policy);
-        Ok(heap)
+        Ok(own)
     }
 
     /// Lets `work` have another heap for one request of the owner of `heap`, in which a visitor is. No
@@ -133,10 +134,10 @@ impl Mm {
     /// Takes the heap of a thread that ends.
     ///
     /// # Safety
-    /// The calling thread owns `heap` and does not touch it afterwards.
-    pub unsafe fn detach(&'static self, heap: NonNull<Heap>) {
+    /// The calling thread does not use `own` or a copy of it afterwards.
+    pub unsafe fn detach(&'static self, own: OwnHeap) {
         let is_one_too_many = self.registry.nr_whole() >= WHOLE_HEAPS;
-        self.bury(heap, if is_one_too_many { Remains::Empty } else { Remains::Whole });
+        self.bury(own.as_non_null(), if is_one_too_many { Remains::Empty } else { Remains::Whole });
     }
 
     /// Takes a heap that the calling thread owned, as it is or emptied before, unless a visitor is in it:
@@ -168,38 +169,29 @@ impl Mm {
         self.pages.note_thread_end();
     }
 
-    /// Whether the owner of `heap` is to [`Mm::exchange`] it: its thread has moved to another node,
-    /// or its policy has.
-    ///
-    /// # Safety
-    /// The calling thread owns `heap`.
+    /// Whether the calling thread is to [`Mm::exchange`] its heap: it has moved to another node, or its policy
+    /// has.
     #[inline]
-    pub unsafe fn is_astray(&self, heap: NonNull<Heap>) -> bool {
-        // SAFETY: heaps are never unmapped.
-        !self.one_node && unsafe { heap.as_ref() }.is_astray()
+    pub fn is_astray(&self, own: OwnHeap) -> bool {
+        !self.one_node && own.heap().is_astray()
     }
 
     /// A heap of the node where the thread is now, for the thread's old one. That stays behind with
     /// all its slabs, which so remain at home, and goes to another thread of its node.
     ///
     /// # Safety
-    /// The calling thread owns `old` and uses only the answer afterwards.
+    /// The calling thread uses only the answer afterwards, and no copy of `old`.
     #[cold]
-    pub unsafe fn exchange(&'static self, old: NonNull<Heap>) -> NonNull<Heap> {
-        // SAFETY: heaps are never unmapped.
-        let asked = unsafe { old.as_ref() }.asked_policy();
-        let Ok(new) = self.attach_asking(asked) else { return old };
-        // SAFETY: both are the calling thread's own.
-        unsafe {
-            new.as_ref().take_mark_of(old.as_ref());
-            new.as_ref().set_signals(old.as_ref().signals());
-            self.note_migration(new.as_ref().node());
-            if let Some(bad) = old.as_ref().take_fault() {
-                new.as_ref().note_fault(bad);
-            }
+    pub unsafe fn exchange(&'static self, old: OwnHeap) -> OwnHeap {
+        let Ok(new) = self.attach_asking(old.asked_policy()) else { return old };
+        new.take_mark_of(&old);
+        new.set_signals(old.signals());
+        self.note_migration(new.node());
+        if let Some(bad) = old.take_fault() {
+            new.note_fault(bad);
         }
         // Whole, for the next thread there.
-        self.bury(old, Remains::Whole);
+        self.bury(old.as_non_null(), Remains::Whole);
         new
     }
 }

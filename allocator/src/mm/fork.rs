@@ -5,9 +5,7 @@
 //! registry pool -> gates -> huge index -> those of `pages` (node caches, window, zones) -> metadata -> fence.
 //! The fork handlers take all of them in this order; nobody takes an earlier one while holding a later one.
 
-use core::ptr::NonNull;
-
-use crate::heap::Heap;
+use crate::heap::{Heap, OwnHeap};
 use crate::lock::FutexLock;
 use crate::mm::Mm;
 
@@ -25,14 +23,14 @@ impl Mm {
 
     /// Before fork: everybody out, every lock held, so that the child finds all data whole.
     /// `own` is the calling thread's heap; the caller is inside no gate.
-    pub fn prefork(&self, own: Option<NonNull<Heap>>) {
+    pub fn prefork(&self, own: Option<OwnHeap>) {
         self.registry.raw_lock().acquire();
         // The own heap too: another visitor may be at work in it, and must have gone.
         for heap in self.registry.all() {
             heap.begin_visit_by_all_means();
         }
         // The dead have no owner that could be inside, and nobody takes them over now.
-        let is_other = |heap: &Heap| Some(NonNull::from(heap)) != own;
+        let is_other = |heap: &Heap| !OwnHeap::is(own, heap);
         let has_living = self.registry.all().any(|heap| is_other(heap) && !heap.is_dead());
         let is_ordered = !has_living || self.heavy_barrier();
         for heap in self.registry.all().filter(|heap| is_other(heap)) {
@@ -51,7 +49,7 @@ impl Mm {
     }
 
     /// After fork in the parent: everything goes on.
-    pub fn postfork_parent(&self, own: Option<NonNull<Heap>>) {
+    pub fn postfork_parent(&self, own: Option<OwnHeap>) {
         self.fence().raw_lock().release();
         self.meta().raw_locks().for_each(FutexLock::release);
         // SAFETY: `prefork` took them on this thread.
@@ -59,7 +57,7 @@ impl Mm {
         self.huge().raw_lock().release();
         for heap in self.registry.all() {
             // What is dead and torn was torn by a fork before, of which this process is the child.
-            if Some(NonNull::from(heap)) != own && !heap.is_dead() {
+            if !OwnHeap::is(own, heap) && !heap.is_dead() {
                 heap.set_torn(false);
             }
             heap.leave_open();
@@ -68,7 +66,7 @@ impl Mm {
     }
 
     /// After fork in the child: only the calling thread is left; the heaps of the others are dead.
-    pub fn postfork_child(&self, own: Option<NonNull<Heap>>) {
+    pub fn postfork_child(&self, own: Option<OwnHeap>) {
         self.fence().raw_lock().reinit();
         self.fence().after_fork();
         self.meta().raw_locks().for_each(FutexLock::reinit);

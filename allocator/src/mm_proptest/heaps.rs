@@ -8,7 +8,7 @@ use zonal_numa::{Errno, Machine};
 
 use super::{CALLS, HEAPS, Step, start_keeper};
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Config, Heap, Mm, Patience, PurgeHow, Request};
+use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
 
 /// Live blocks: start, then size and the byte that fills them.
 type Live = BTreeMap<usize, (usize, u8)>;
@@ -24,18 +24,15 @@ fn overlaps(live: &Live, start: usize, size: usize) -> bool {
 pub(super) fn run(steps: Vec<Step>, config: Config) {
     let machine = FakeBuilder::new().nodes(2).build();
     let mm = Mm::new(Machine::fake(machine), config).unwrap();
-    let heaps: Vec<&'static Heap> =
-        // SAFETY: heaps are never unmapped.
-        (0..HEAPS).map(|_| unsafe { mm.attach().unwrap().as_ref() }).collect();
-    let own = Some(NonNull::from(heaps[0]));
+    let heaps: Vec<_> = (0..HEAPS).map(|_| mm.attach().unwrap()).collect();
+    let own = Some(heaps[0]);
     let mut live = Live::new();
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Alloc { heap, size, align } => {
                 let request = Request { size, align: 1 << align, zeroed: false, grows: false };
                 let from = Attempt { node: heaps[heap].node(), level: WatermarkLevel::Low };
-                // SAFETY: one thread, which plays the owner of each heap in turn.
-                if let Ok(block) = unsafe { heaps[heap].alloc(request, from) } {
+                if let Ok(block) = heaps[heap].alloc(request, from) {
                     let start = block.start.addr().get();
                     assert_eq!(start % request.align, 0);
                     assert!(!overlaps(&live, start, size), "{size} bytes at {start:#x}");

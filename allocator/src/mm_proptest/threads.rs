@@ -10,7 +10,7 @@ use zonal_numa::{Errno, Machine, NodeId};
 use super::{CALLS, Step, start_keeper};
 use crate::sync::refused;
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Config, Heap, Mm, Patience, PurgeHow, Request};
+use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
 
@@ -39,14 +39,13 @@ pub(super) fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config
     assert!(mm.doorbell().claim());
     mm.doorbell().retire_unserved();
     mm.validate(None).unwrap();
-    // SAFETY: heaps are never unmapped.
-    let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+    let heap = mm.attach().unwrap();
     for (start, ..) in table.into_iter().filter_map(|slot| slot.into_inner().unwrap()) {
         let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
         // SAFETY: live, and no longer used.
         unsafe { heap.free(block) }.unwrap();
     }
-    let own = Some(NonNull::from(heap));
+    let own = Some(heap);
     heap.enter().drain_owned(None);
     mm.drain_all(own);
     mm.validate(own).unwrap();
@@ -73,10 +72,8 @@ fn run_thread(
         keepers.lock().unwrap().push(keeper);
     };
     // Each failure comes once: one that another thread asked for may come here.
-    let attached = core::iter::repeat_with(|| mm.attach()).find_map(Result::ok).unwrap();
-    // SAFETY: heaps are never unmapped.
-    let heap: &'static Heap = unsafe { attached.as_ref() };
-    let own = Some(NonNull::from(heap));
+    let heap = core::iter::repeat_with(|| mm.attach()).find_map(Result::ok).unwrap();
+    let own = Some(heap);
     let free = |(start, size, byte): (usize, usize, u8)| {
         let block = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start)).unwrap();
         for at in [0, size / 2, size.saturating_sub(1)].into_iter().filter(|&at| at < size) {
@@ -94,8 +91,7 @@ fn run_thread(
             Step::Alloc { heap: slot, size, align } => {
                 let request = Request { size, align: 1 << align, zeroed: false, grows: false };
                 let from = Attempt { node: heap.node(), level: WatermarkLevel::Low };
-                // SAFETY: this thread owns the heap.
-                let Ok(block) = (unsafe { heap.alloc(request, from) }) else { continue };
+                let Ok(block) = heap.alloc(request, from) else { continue };
                 // SAFETY: a fresh block of that size.
                 unsafe { block.start.write_bytes(number as u8, size) };
                 let new = (block.start.addr().get(), size, number as u8);
@@ -116,5 +112,5 @@ fn run_thread(
         }
     }
     // SAFETY: this thread's heap, not used from here on.
-    unsafe { mm.detach(NonNull::from(heap)) };
+    unsafe { mm.detach(heap) };
 }

@@ -53,8 +53,7 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     for block in again.into_iter().chain(survivors) {
         block.release(owner);
     }
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+    mm.drain_own(owner.0, Patience::Wait, None);
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
@@ -95,8 +94,7 @@ fn holes_of_slabs_that_are_given_back_stay_without_charge() {
     assert!(purged > 3500, "{purged} pages");
     let charged = mm.pages().charged();
     survivors.into_iter().for_each(|block| block.release(owner));
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+    mm.drain_own(owner.0, Patience::Wait, None);
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
     assert!(mm.pages().charged() <= charged, "{} of {charged}", mm.pages().charged());
@@ -176,7 +174,8 @@ fn holes_go_back_in_turns_beside_an_owner_at_work() {
     let heap = owner.heap();
     machine.slow(Call::Purge, PURGE_NS);
     machine.during(Call::Purge, move || {
-        let owner = Owner(NonNull::from(heap));
+        // SAFETY: the thread that owns the heap, between two of its operations, or so it is to the visitor.
+        let owner = Owner(unsafe { OwnHeap::new(NonNull::from(heap)) });
         owner.free(owner.alloc_missed(3000, 8));
     });
     let calls_before = machine.calls(Call::Purge);

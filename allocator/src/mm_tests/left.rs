@@ -167,11 +167,9 @@ fn what_was_left_is_drained_until_the_deadline() {
     let before = left.shared().nr_pages();
     let over = Some(left.mm.machine().now_ns());
     assert_eq!(left.mm.drain_all_until(Some(left.other.0), Patience::PassBy, over), 0);
-    // SAFETY: the test's thread owns the heap.
-    unsafe { left.mm.drain_own(left.other.0, Patience::PassBy, over) };
+    left.mm.drain_own(left.other.0, Patience::PassBy, over);
     assert_eq!(left.shared().nr_pages(), before);
-    // SAFETY: as above.
-    let drained = unsafe { left.mm.drain_own(left.other.0, Patience::PassBy, None) };
+    let drained = left.mm.drain_own(left.other.0, Patience::PassBy, None);
     assert!(drained >= before);
     left.end();
 }

@@ -30,7 +30,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 use crate::heap::{Entered, Patience};
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
-use crate::{AllocError, Attempt, BadKind, Config, Heap, HeapHot, Mm, Request};
+use crate::{AllocError, Attempt, BadKind, Config, Heap, HeapHot, Mm, OwnHeap, Request};
 
 /// Somebody is in the heap of `owner`, who is not.
 fn visit(owner: Owner) -> Entered<'static> {
@@ -86,7 +86,7 @@ impl Drop for Meeting<'_> {
 
 /// A thread's view: the hit path first, as ffi does it.
 #[derive(Clone, Copy)]
-struct Owner(NonNull<Heap>);
+struct Owner(OwnHeap);
 
 impl Owner {
     fn attach(mm: &'static Mm) -> Owner {
@@ -94,8 +94,7 @@ impl Owner {
     }
 
     fn heap(&self) -> &'static Heap {
-        // SAFETY: heaps are never unmapped.
-        unsafe { self.0.as_ref() }
+        self.0.heap()
     }
 
     fn alloc(&self, size: usize, align: usize) -> NonNull<u8> {
@@ -214,7 +213,7 @@ impl Filled {
     }
 }
 
-pub(crate) fn snapshot(mm: &Mm, own: Option<NonNull<Heap>>) -> Box<zonal_stats::Snapshot> {
+pub(crate) fn snapshot(mm: &Mm, own: Option<OwnHeap>) -> Box<zonal_stats::Snapshot> {
     let mut snapshot = Box::<zonal_stats::Snapshot>::default();
     mm.snapshot(own, Patience::Wait, &mut snapshot);
     snapshot
@@ -246,8 +245,7 @@ fn one_thread_churns_and_everything_adds_up() {
         churn(owner, &mut rng, 40_000);
         mm.validate(Some(owner.0)).unwrap();
     }
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+    mm.drain_own(owner.0, Patience::Wait, None);
     mm.validate(Some(owner.0)).unwrap();
     let stats = snapshot(mm, Some(owner.0));
     assert_eq!(stats.small_bytes(), 0);

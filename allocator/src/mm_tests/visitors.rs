@@ -18,9 +18,11 @@ fn fork_waits_for_a_visitor_in_its_own_heap() {
     let is_forked = || forked.load(std::sync::atomic::Ordering::Relaxed);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            mm.prefork(Some(NonNull::from(heap)));
+            // SAFETY: this thread plays the owner.
+            let own = Some(unsafe { OwnHeap::new(NonNull::from(heap)) });
+            mm.prefork(own);
             forked.store(true, std::sync::atomic::Ordering::Relaxed);
-            mm.postfork_parent(Some(NonNull::from(heap)));
+            mm.postfork_parent(own);
         });
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(!is_forked());

@@ -10,7 +10,7 @@
 
 use zonal_numa::{Errno, MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 
-use crate::heap::Heap;
+use crate::heap::{Heap, OwnHeap};
 use crate::mm::Mm;
 use crate::pages::{Pages, Placement};
 use crate::policy::turns::{Turns, Weights};
@@ -97,21 +97,18 @@ impl Mm {
         own
     }
 
-    /// Gives the owner of `heap` a memory policy of its own, or takes it away. It counts for what
+    /// Gives the calling thread a memory policy of its own, or takes it away. It counts for what
     /// is taken from now on.
     ///
     /// # Errors
     /// `EINVAL` when the policy is not sound, or none of its nodes may be used.
     /// [`PolicyMode::BindStrict`] is for whole processes only.
-    ///
-    /// # Safety
-    /// The calling thread owns `heap`.
-    pub unsafe fn set_policy(&self, heap: &Heap, policy: Option<MemPolicy>) -> Result<(), Errno> {
+    pub fn set_policy(&self, own: OwnHeap, policy: Option<MemPolicy>) -> Result<(), Errno> {
         if let Some(policy) = policy {
             self.check_policy(policy)?;
             self.placing().prepare(policy, self.pages());
         }
-        heap.ask_for(policy);
+        own.ask_for(policy);
         Ok(())
     }
 
@@ -128,14 +125,11 @@ impl Mm {
         if is_sound && (is_local || some_allowed) { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    /// Whether the owner of `heap` should take its memory from another node, by its policy and
-    /// where it runs at this moment.
-    ///
-    /// # Safety
-    /// The calling thread owns `heap`.
-    pub unsafe fn is_away(&self, heap: &Heap) -> bool {
+    /// Whether the calling thread should take its memory from another node, by its policy and where
+    /// it runs at this moment.
+    pub fn is_away(&self, own: OwnHeap) -> bool {
         !self.is_one_node()
-            && self.home_for(heap.policy(), self.machine().current_node()) != heap.node()
+            && self.home_for(own.policy(), self.machine().current_node()) != own.node()
     }
 
     /// The node that a thread running on `here` shall get its memory from.
@@ -190,6 +184,11 @@ impl Mm {
             // Relaxed: statistic only.
             node.numastat.migrations.fetch_add(1, Relaxed);
         }
+    }
+
+    /// The nodes in the order in which a request from `node` tries them.
+    pub fn zonelist(&self, node: NodeId) -> &[NodeId] {
+        self.machine().topology().zonelist(node)
     }
 
     /// Whether pages of `node` may be used for `heap` when the preferred ones are exhausted.

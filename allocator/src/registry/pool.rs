@@ -7,7 +7,7 @@ use zonal_numa::NodeId;
 use super::Registry;
 use crate::class::SizeClass;
 use crate::fault::fault;
-use crate::heap::{Entered, Heap};
+use crate::heap::{Entered, Heap, OwnHeap};
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// Commons beyond this many may become heaps of threads again: a second one of a node comes up when
@@ -239,13 +239,13 @@ impl Registry {
     }
 
     /// A forked child: every heap but `own` has lost its thread. Runs single-threaded.
-    pub(crate) fn bury_all_but(&self, own: Option<NonNull<Heap>>) {
+    pub(crate) fn bury_all_but(&self, own: Option<OwnHeap>) {
         let mut pool = self.pool.lock();
         *pool = Pool::EMPTY;
         // Those of the parent are heaps for threads here.
         self.has_commons.iter().for_each(|has| has.store(false, Relaxed));
         for heap in self.all() {
-            if Some(NonNull::from(heap)) != own && !heap.is_held() {
+            if !OwnHeap::is(own, heap) && !heap.is_held() {
                 pool.put(heap, Remains::Whole);
             }
         }

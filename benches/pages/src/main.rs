@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::ptr::NonNull;
 use std::thread;
 
-use zonal_allocator::Heap;
+use zonal_allocator::OwnHeap;
 use zonal_allocator::mm::{Attempt, Config, Mm};
 use zonal_allocator::order::Order;
 use zonal_allocator::run::PageRun;
@@ -24,20 +24,19 @@ const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 struct Bench {
     mm: &'static Mm,
-    heap: NonNull<Heap>,
+    heap: OwnHeap,
     from: Attempt,
 }
 
 impl Bench {
     fn alloc(&self, nr_pages: usize) -> NonNull<u8> {
-        // SAFETY: the heap is this thread's.
-        let block = unsafe { self.mm.alloc_pages(self.heap.as_ref(), nr_pages, self.from, false) };
+        let block = self.heap.alloc_pages(nr_pages, self.from, false);
         block.unwrap_or_else(|error| panic!("{nr_pages} pages: {error:?}")).start
     }
 
     fn free(&self, pages: NonNull<u8>) {
-        // SAFETY: the heap is this thread's; the pages were allocated here and are given up.
-        unsafe { self.heap.as_ref().free(pages) }.unwrap_or_else(|bad| panic!("free: {bad:?}"));
+        // SAFETY: the pages were allocated here and are given up.
+        unsafe { self.heap.free(pages) }.unwrap_or_else(|bad| panic!("free: {bad:?}"));
     }
 
     /// One page from the cache and back.

@@ -5,11 +5,10 @@
 
 use core::cell::UnsafeCell;
 use core::mem;
-use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-use zonal_allocator::{Heap, Mm};
+use zonal_allocator::{Mm, OwnHeap};
 use zonal_reclaim::kswapd::Kswapd;
 
 use super::{State, TERMS, config, is_own_process, may_start};
@@ -38,7 +37,7 @@ const LOOKS_SAVED: u32 = 8;
 /// At the end of a slow path, while the thread's heap `own` is still taken: does a round if that is
 /// the caller's part. True when a thread is wanted instead: [`super::start`] it once the heap is back.
 #[inline]
-pub(crate) fn attend(mm: &'static Mm, own: NonNull<Heap>) -> bool {
+pub(crate) fn attend(mm: &'static Mm, own: OwnHeap) -> bool {
     mm.doorbell().wants_keeper() && attend_now(mm, own)
 }
 
@@ -90,7 +89,7 @@ fn pause(elapsed_ns: u64, calls: u32) -> u64 {
 }
 
 #[cold]
-fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
+fn attend_now(mm: &'static Mm, own: OwnHeap) -> bool {
     // A look at the clock costs more than most slow paths: only now and then. Relaxed and no exchange:
     // a lost count does not matter.
     let calls = CALLS.load(Relaxed).wrapping_add(1);
@@ -112,7 +111,7 @@ fn attend_now(mm: &'static Mm, own: NonNull<Heap>) -> bool {
 }
 
 /// A round by the caller, if the last one is long enough ago.
-fn round(mm: &'static Mm, own: NonNull<Heap>, now: u64) {
+fn round(mm: &'static Mm, own: OwnHeap, now: u64) {
     // ORDERING: Acquire, pairs with Release below: the state is whole.
     if now < NEXT.load(Relaxed) || BUSY.compare_exchange(false, true, Acquire, Relaxed).is_err() {
         return;

@@ -26,7 +26,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
-use zonal_allocator::{Heap, Mm, PAGE_SIZE, Patience};
+use zonal_allocator::{Mm, OwnHeap, PAGE_SIZE, Patience};
 use zonal_stats::{LivePage, Snapshot};
 
 use crate::errno::SavedErrno;
@@ -149,14 +149,14 @@ pub(crate) fn after_fork(is_inside: bool) {
 
 /// At the end of a slow path with the heap `own`, or of a round.
 #[inline]
-pub(crate) fn attend(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
+pub(crate) fn attend(mm: &'static Mm, own: Option<OwnHeap>, occasion: Occasion) {
     if is_on() {
         attend_now(mm, own, occasion);
     }
 }
 
 #[cold]
-fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
+fn attend_now(mm: &'static Mm, own: Option<OwnHeap>, occasion: Occasion) {
     let Some(page) = page() else { return };
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     CALLS.store(calls, Relaxed);
@@ -190,7 +190,7 @@ fn attend_now(mm: &'static Mm, own: Option<NonNull<Heap>>, occasion: Occasion) {
 }
 
 /// Writes the figures into the page. Only for the holder of `BUSY`.
-fn publish(mm: &'static Mm, own: Option<NonNull<Heap>>, page: &LivePage, now: u64) {
+fn publish(mm: &'static Mm, own: Option<OwnHeap>, page: &LivePage, now: u64) {
     let mut scratch = SCRATCH.load(Relaxed);
     if scratch.is_null() {
         let Ok(span) = mm.machine().map(size_of::<Snapshot>(), PAGE_SIZE) else { return };

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
-use zonal_allocator::{Heap, Mm, PAGE_SIZE, Patience};
+use zonal_allocator::{Mm, OwnHeap, PAGE_SIZE, Patience};
 use zonal_numa::Span;
 use zonal_stats::Snapshot;
 
@@ -40,7 +40,7 @@ impl Stats {
         Stats::taken_by(|mm, own, snapshot| mm.snapshot(own, Patience::Wait, snapshot))
     }
 
-    fn taken_by(work: fn(&Mm, Option<NonNull<Heap>>, &mut Snapshot)) -> Option<Stats> {
+    fn taken_by(work: fn(&Mm, Option<OwnHeap>, &mut Snapshot)) -> Option<Stats> {
         crate::slow::inspect(|mm, own| {
             let mut stats = Stats::map(mm)?;
             // SAFETY: a mapping of this size that nobody else knows; zeros are a snapshot.
@@ -60,7 +60,7 @@ impl Stats {
 /// nodes may be used, if it may be.
 pub(crate) fn fill(
     mm: &Mm,
-    own: Option<NonNull<Heap>>,
+    own: Option<OwnHeap>,
     patience: Patience,
     snapshot: &mut Snapshot,
     may_ask_kernel: bool,

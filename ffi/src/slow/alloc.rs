@@ -182,9 +182,8 @@ fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
 fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
     visit.follow_thread();
     match visit.seat() {
-        Seat::Heap(heap) => {
-            // SAFETY: the visit makes this thread the owner of `heap`.
-            let block = unsafe { zonal_reclaim::alloc(heap, request) }.ok();
+        Seat::Heap(own) => {
+            let block = zonal_reclaim::alloc(own, request).ok();
             if visit.mm().vmstat().take_soft_limit_warning() {
                 warn_over_soft_limit(visit.mm());
             }
@@ -216,8 +215,6 @@ pub(crate) fn pages(
     let _errno = SavedErrno::save();
     let mut visit = Visit::begin(tls::Block::get().take())?;
     visit.follow_thread();
-    let Seat::Heap(heap) = visit.seat() else { return None };
-    // SAFETY: the visit makes this thread the owner of `heap`.
-    let block = unsafe { zonal_reclaim::alloc_pages(heap, node, nr_pages, flags) }.ok()?;
-    Some(block.start)
+    let Seat::Heap(own) = visit.seat() else { return None };
+    zonal_reclaim::alloc_pages(own, node, nr_pages, flags).ok().map(|block| block.start)
 }

@@ -207,12 +207,12 @@ fn look_at_size(object: *mut u8, heap: *mut HeapHot, size: usize, align: usize) 
 /// With `is_seen` somebody who watches has seen it.
 fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Option<BadPointer>> {
     match visit.seat() {
-        Seat::Heap(heap) => {
+        Seat::Heap(own) => {
             if !is_seen {
                 detour::on_free(object);
             }
-            // SAFETY: the visit makes this thread the owner of `heap`; the caller gives `object` up.
-            unsafe { heap.as_ref().free(object) }.map_err(Some)
+            // SAFETY: the heap is this thread's; the caller gives `object` up.
+            unsafe { own.free(object) }.map_err(Some)
         }
         // Whether what is no block for handlers is a live one shows when the next ordinary call frees it: to
         // find out may take a lock.

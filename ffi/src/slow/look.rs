@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{BadPointer, Heap, Mm};
+use zonal_allocator::{BadPointer, Mm, OwnHeap};
 
 use super::is_foreign;
 use crate::abort;
@@ -49,12 +49,12 @@ fn size_of(mm: &Mm, object: NonNull<u8>) -> Result<usize, BadPointer> {
 }
 
 /// Calls `work` with the core, if there is one, and the calling thread's heap, if it may be used.
-pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<NonNull<Heap>>) -> R) -> Option<R> {
+pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<OwnHeap>) -> R) -> Option<R> {
     let mm = init::mm()?;
     let _errno = SavedErrno::save();
     let visit = Visit::begin(tls::Block::get().take());
     let own = match visit.as_ref().map(Visit::seat) {
-        Some(Seat::Heap(heap)) => Some(heap),
+        Some(Seat::Heap(own)) => Some(own),
         _ => None,
     };
     Some(work(mm, own))

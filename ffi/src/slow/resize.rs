@@ -85,11 +85,11 @@ unsafe fn resize(
     visit.follow_thread();
     let mm = visit.mm();
     match visit.seat() {
-        Seat::Heap(heap) => {
+        Seat::Heap(own) => {
             // Before: as soon as it is free, another thread may get it.
             detour::on_free(object);
-            // SAFETY: the visit makes this thread the owner of `heap`; the rest is the caller's.
-            match unsafe { zonal_reclaim::realloc(heap, object, size) } {
+            // SAFETY: the caller's promise.
+            match unsafe { zonal_reclaim::realloc(own, object, size) } {
                 Ok(moved) => {
                     detour::on_alloc(moved, size);
                     Ok(Some(moved))

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use zonal_allocator::{Heap, Mark, MarkState};
+use zonal_allocator::{Heap, Mark, MarkState, OwnHeap};
 
 use super::{Seat, Visit};
 use crate::signal::{self, Blocked};
@@ -75,18 +75,17 @@ pub(super) fn attach(block: Block) -> Option<Visit> {
     let blocked = Blocked::always();
     block.vacate();
     block.set_home(BUSY);
-    let Some((mm, heap)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
+    let Some((mm, own)) = init::start().and_then(|mm| Some((mm, mm.attach().ok()?))) else {
         block.set_home(ptr::null_mut());
         return None;
     };
-    block.set_home(heap.as_ptr());
+    block.set_home(own.as_non_null().as_ptr());
     if let Some(mask) = blocked.mask_before() {
-        // SAFETY: the heap is this thread's.
-        unsafe { heap.as_ref() }.set_signals(mask);
+        own.set_signals(mask);
     }
     // What follows may call malloc (a key above 31 makes glibc allocate): let it hit or miss as
     // any other call.
-    block.put(detour::resting(heap));
+    block.put(detour::resting(own.as_non_null()));
     arm(1);
     init::finish();
     // SAFETY: put there just now, or by a call since: this thread's heap.
@@ -140,7 +139,7 @@ unsafe extern "C" fn hook(round: *mut c_void) {
     block.vacate();
     block.set_home(BUSY);
     // SAFETY: `home` was this thread's heap, and no call of this thread uses it from here on.
-    unsafe { mm.detach(heap) };
+    unsafe { mm.detach(OwnHeap::new(heap)) };
     block.set_home(DEAD);
     kswapd::note_ended(mm);
 }

@@ -25,7 +25,7 @@ mod tests;
 
 use core::ptr::NonNull;
 
-use zonal_allocator::{Heap, HeapHot, Mm};
+use zonal_allocator::{Heap, HeapHot, Mm, OwnHeap};
 
 pub(crate) use self::life::create_key;
 use self::life::{attach, borrow, interrupted, interrupted_with};
@@ -39,7 +39,7 @@ use crate::{abort, caller, detour, handler, init, jump, kswapd};
 #[derive(Clone, Copy)]
 pub(crate) enum Seat {
     /// This heap, as its owner.
-    Heap(NonNull<Heap>),
+    Heap(OwnHeap),
     /// Only what is safe in the middle of another operation of the same thread.
     Interrupted,
 }
@@ -83,13 +83,13 @@ impl Visit {
     /// With the thread's own heap, taken and marked.
     fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
         jump::begin_slow_path(heap);
+        // SAFETY: this thread's, taken and marked: no call of it is under way but this.
+        let own = unsafe { OwnHeap::new(heap) };
         if let Some(before) = blocked.mask_before() {
             // What the thread has unblocked since its first call is blocked in a handler only.
-            // SAFETY: the heap is this thread's and never unmapped.
-            let own = unsafe { heap.as_ref() };
             own.set_signals(own.signals() & before);
         }
-        Visit { mm, seat: Seat::Heap(heap), borrowed: false, may_hold_lock: false, blocked }
+        Visit { mm, seat: Seat::Heap(own), borrowed: false, may_hold_lock: false, blocked }
     }
 
     #[cold]
@@ -109,47 +109,43 @@ impl Visit {
 
     /// For operations that take memory: changes to a heap of the node that the thread has moved to.
     pub(crate) fn follow_thread(&mut self) {
-        let Seat::Heap(heap) = self.seat else { return };
-        // SAFETY: the heap is this thread's.
-        if !self.borrowed && unsafe { self.mm.is_astray(heap) } {
-            self.change_heap_in_no_handler(heap);
+        let Seat::Heap(own) = self.seat else { return };
+        if !self.borrowed && self.mm.is_astray(own) {
+            self.change_heap_in_no_handler(own);
         }
     }
 
     /// The same at once, after a change of the thread's policy, which is for no signal handler.
     pub(crate) fn follow_policy(&mut self) {
-        let Seat::Heap(heap) = self.seat else { return };
-        // SAFETY: the heap is this thread's and never unmapped.
-        if !self.borrowed && unsafe { self.mm.is_away(heap.as_ref()) } {
-            self.change_heap(heap);
+        let Seat::Heap(own) = self.seat else { return };
+        if !self.borrowed && self.mm.is_away(own) {
+            self.change_heap(own);
         }
     }
 
     /// Not in a signal handler: the hit that it may have interrupted works with the old one.
     #[cold]
-    fn change_heap_in_no_handler(&mut self, heap: NonNull<Heap>) {
+    fn change_heap_in_no_handler(&mut self, own: OwnHeap) {
         self.blocked.block();
-        // SAFETY: the heap is this thread's and never unmapped.
-        let word = unsafe { heap.as_ref() };
-        let as_a_rule = word.signals();
+        let as_a_rule = own.signals();
         // What the thread has unblocked meanwhile is blocked in a handler only.
-        word.set_signals(as_a_rule & self.blocked.mask_before().unwrap_or(u64::MAX));
+        own.set_signals(as_a_rule & self.blocked.mask_before().unwrap_or(u64::MAX));
         if !self.blocked.may_be_in_handler(as_a_rule) {
-            self.change_heap(heap);
+            self.change_heap(own);
         }
     }
 
     #[cold]
-    fn change_heap(&mut self, heap: NonNull<Heap>) {
+    fn change_heap(&mut self, own: OwnHeap) {
         self.blocked.block();
         let block = Block::get();
         // Another thread may have the old one soon.
         block.vacate();
         block.set_home(BUSY);
-        // SAFETY: the heap is this thread's, and only the answer is used from here on.
-        let heap = unsafe { self.mm.exchange(heap) };
-        block.set_home(heap.as_ptr());
-        self.seat = Seat::Heap(heap);
+        // SAFETY: only the answer is used from here on.
+        let own = unsafe { self.mm.exchange(own) };
+        block.set_home(own.as_non_null().as_ptr());
+        self.seat = Seat::Heap(own);
     }
 
     /// Whether the heap is this operation's only.
@@ -171,20 +167,19 @@ impl Drop for Visit {
         let block = Block::get();
         let mut wants_thread = false;
         let mut current = empty();
-        if let Seat::Heap(heap) = self.seat {
-            // SAFETY: heaps are never unmapped.
-            if let Some(bad) = unsafe { heap.as_ref() }.take_fault() {
+        if let Seat::Heap(own) = self.seat {
+            if let Some(bad) = own.take_fault() {
                 abort::bad_pointer_late(bad);
             }
             if self.borrowed {
                 // SAFETY: this thread attached the heap in `borrow` and uses it no more.
-                unsafe { self.mm.detach(heap) };
+                unsafe { self.mm.detach(own) };
                 block.set_home(DEAD);
                 kswapd::note_detached(self.mm);
             } else {
-                wants_thread = kswapd::attend(self.mm, heap);
-                live::attend(self.mm, Some(heap), Occasion::Passing);
-                current = detour::resting(heap);
+                wants_thread = kswapd::attend(self.mm, own);
+                live::attend(self.mm, Some(own), Occasion::Passing);
+                current = detour::resting(own.as_non_null());
             }
         }
         block.put(current);

@@ -13,9 +13,7 @@
 
 mod pace;
 
-use core::ptr::NonNull;
-
-use zonal_allocator::{Heap, Mm, PurgeHow, Reclaimer, Sweep};
+use zonal_allocator::{Mm, OwnHeap, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::PAGE_SIZE;
 
 use crate::ageing::MIN_AGE_NS;
@@ -127,7 +125,7 @@ impl Kswapd {
     }
 
     /// One round. `own` is the heap of the calling thread, if it has one.
-    pub fn round(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) -> Next {
+    pub fn round(&mut self, mm: &'static Mm, own: Option<OwnHeap>) -> Next {
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
         let work = Work::begin(mm, own);
@@ -195,7 +193,7 @@ impl Kswapd {
 
     /// What is gained for a watermark costs no credit: requests would have to do it themselves. So such a round does
     /// not wait either until what others took too much is saved again, unless many of them gained nothing.
-    fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<NonNull<Heap>>) {
+    fn work_for_watermarks(&mut self, mm: &'static Mm, own: Option<OwnHeap>) {
         let is_short = is_short(mm);
         let may_work = self.credit.is_left() || self.balance.gains();
         if is_short && (may_work || !mm.doorbell().is_hopeless()) {
@@ -257,7 +255,7 @@ impl Kswapd {
 
     /// Purges what nobody touched for the age, a step at a time while the credit lasts. Returns
     /// the pages.
-    fn purge_cold(&self, mm: &'static Mm, own: Option<NonNull<Heap>>, work: &Work) -> Purged {
+    fn purge_cold(&self, mm: &'static Mm, own: Option<OwnHeap>, work: &Work) -> Purged {
         let age_ns = self.age_ns(mm);
         let age = generations(age_ns);
         let border = |age: u32| mm.pages().generation().wrapping_sub(age.max(1));

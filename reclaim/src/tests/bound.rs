@@ -15,14 +15,13 @@ fn is_at(machine: &FakeMachine, block: NonNull<u8>, size: usize, home: usize) ->
     pages.all(|at| machine.node_of_addr(at) == Some(node(home)))
 }
 
-fn ask(mm: &Mm, heap: NonNull<Heap>, mode: PolicyMode, nodes: &[usize]) {
+fn ask(mm: &Mm, heap: OwnHeap, mode: PolicyMode, nodes: &[usize]) {
     let policy = MemPolicy { mode, nodes: mask(nodes) };
-    // SAFETY: the test's thread owns the heap.
-    unsafe { mm.set_policy(heap.as_ref(), Some(policy)) }.unwrap();
+    mm.set_policy(heap, Some(policy)).unwrap();
 }
 
 /// Takes blocks until there is no more memory; all of them are on node 1.
-fn take_all(machine: &FakeMachine, heap: NonNull<Heap>, size: usize) -> Vec<NonNull<u8>> {
+fn take_all(machine: &FakeMachine, heap: OwnHeap, size: usize) -> Vec<NonNull<u8>> {
     let mut blocks = Vec::new();
     while let Ok(block) = take(heap, size) {
         assert!(is_at(machine, block, size, 1), "block {} of {size} bytes", blocks.len());
@@ -68,7 +67,7 @@ fn free_blocks_that_are_elsewhere_come_home_before_they_are_used() {
     // As when huge pages run out there, and nobody minds.
     machine.divert(node(1), node(0));
     ask(mm, heap, PolicyMode::Preferred, &[1]);
-    // SAFETY: the test's thread owns the heap and uses only the answer.
+    // SAFETY: only the answer is used.
     let heap = unsafe { mm.exchange(heap) };
     let blocks: Vec<_> = (0..20).map(|_| take(heap, 500_000).unwrap()).collect();
     machine.divert(node(1), node(1));

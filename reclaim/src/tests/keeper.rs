@@ -38,11 +38,11 @@ fn kswapd_returns_what_a_thread_freed_that_goes_on_working() {
     let (mm, heap) = start(machine, Config { pages, ..Config::default() });
     let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
     let peak = mm.pages().charged();
-    // SAFETY: heaps are never unmapped.
-    let owner: &'static Heap = unsafe { heap.as_ref() };
+    let owner = heap.heap();
     let work = move |nr: usize| {
         for _ in 0..nr {
-            take(NonNull::from(owner), 64).unwrap();
+            // SAFETY: the owner's part, between two of its operations.
+            take(unsafe { OwnHeap::new(NonNull::from(owner)) }, 64).unwrap();
         }
     };
     machine.slow(Call::Purge, 2000);

@@ -11,13 +11,13 @@ use core::ptr::NonNull;
 use std::vec::Vec;
 
 use zonal_allocator::{
-    AllocError, Config, Heap, Mm, PAGE_SIZE, PageConfig, Patience, Request, Thp,
+    AllocError, Config, Mm, OwnHeap, PAGE_SIZE, PageConfig, Patience, Request, Thp,
 };
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::kswapd::{Kswapd, KswapdConfig, Next};
-use crate::{alloc, free, trim};
+use crate::{alloc, trim};
 
 fn node(number: usize) -> NodeId {
     NodeId::new(number as u8).unwrap()
@@ -36,7 +36,7 @@ fn four_nodes() -> FakeBuilder {
     ])
 }
 
-fn start(machine: &'static FakeMachine, config: Config) -> (&'static Mm, NonNull<Heap>) {
+fn start(machine: &'static FakeMachine, config: Config) -> (&'static Mm, OwnHeap) {
     let mm = Mm::new(Machine::fake(machine), config).unwrap();
     (mm, mm.attach().unwrap())
 }
@@ -50,17 +50,16 @@ fn with_limit(bytes: usize) -> Config {
     Config { pages, ..Config::default() }
 }
 
-fn take(heap: NonNull<Heap>, size: usize) -> Result<NonNull<u8>, AllocError> {
-    // SAFETY: the test's thread owns the heap.
-    let block = unsafe { alloc(heap, Request { size, align: 8, zeroed: false, grows: false }) }?;
+fn take(heap: OwnHeap, size: usize) -> Result<NonNull<u8>, AllocError> {
+    let block = alloc(heap, Request { size, align: 8, zeroed: false, grows: false })?;
     // SAFETY: at least `size` bytes.
     unsafe { block.start.write_bytes(0xa5, size) };
     Ok(block.start)
 }
 
-fn give(heap: NonNull<Heap>, block: NonNull<u8>) {
+fn give(heap: OwnHeap, block: NonNull<u8>) {
     // SAFETY: live, and not used afterwards.
-    unsafe { free(heap, block) }.unwrap();
+    unsafe { heap.free(block) }.unwrap();
 }
 
 fn home(mm: &Mm, block: NonNull<u8>) -> usize {
@@ -69,7 +68,7 @@ fn home(mm: &Mm, block: NonNull<u8>) -> usize {
 }
 
 /// Blocks a node: how many of `size` bytes came from each.
-fn spread(mm: &Mm, heap: NonNull<Heap>, size: usize, count: usize) -> [usize; 4] {
+fn spread(mm: &Mm, heap: OwnHeap, size: usize, count: usize) -> [usize; 4] {
     let mut nodes = [0; 4];
     for _ in 0..count {
         nodes[home(mm, take(heap, size).unwrap())] += 1;
@@ -84,10 +83,9 @@ fn local_memory_follows_the_thread() {
     let (mm, heap) = start(machine, Config::default());
     assert_eq!(spread(mm, heap, 3000, 1000), [0, 0, 1000, 0]);
     machine.run_on(node(1));
-    // SAFETY: the test's thread owns the heap.
-    let moved = || unsafe { mm.is_astray(heap) };
+    let moved = || mm.is_astray(heap);
     assert_eq!([moved(), moved()], [false, true], "at the second look");
-    // SAFETY: as above; the old heap is not used any more.
+    // SAFETY: only the answer is used.
     let heap = unsafe { mm.exchange(heap) };
     assert_eq!(spread(mm, heap, 3000, 1000), [0, 1000, 0, 0]);
     assert_eq!(spread(mm, heap, 100_000, 10)[1], 10);
@@ -243,8 +241,7 @@ fn trim_counts_no_page_that_was_never_touched() {
     for size in [100, 20_000, 64 << 10, 1 << 20, 8 << 20] {
         let request = Request { size, align: 8, zeroed: false, grows: false };
         let nr = (32 << 20) / size;
-        // SAFETY: the test's thread owns the heap.
-        let blocks = (0..nr).map(|_| unsafe { alloc(heap, request) }.unwrap().start);
+        let blocks = (0..nr).map(|_| alloc(heap, request).unwrap().start);
         let blocks: Vec<_> = blocks.collect();
         blocks.into_iter().for_each(|block| give(heap, block));
         let before = mm.pages().charged();
@@ -302,7 +299,7 @@ fn under_a_limit_what_is_free_serves_beside_visitors() {
     assert!(blocks.len() > 10_000);
     for (_, &block) in blocks.iter().enumerate().filter(|(i, _)| i % 4 != 0) {
         // SAFETY: live blocks of this thread.
-        unsafe { free(heap, block).unwrap() };
+        unsafe { heap.free(block).unwrap() };
     }
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -317,12 +314,11 @@ fn under_a_limit_what_is_free_serves_beside_visitors() {
             });
         }
         for _ in 0..1000 {
-            // SAFETY: this thread owns the heap.
-            unsafe { mm.drain_own(heap, Patience::PassBy, None) };
+            mm.drain_own(heap, Patience::PassBy, None);
             let block = take(heap, 1000);
             is_over.store(block.is_err(), Relaxed);
             // SAFETY: just taken.
-            unsafe { free(heap, block.unwrap()).unwrap() };
+            unsafe { heap.free(block.unwrap()).unwrap() };
         }
         is_over.store(true, Relaxed);
     });

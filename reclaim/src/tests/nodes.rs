@@ -9,14 +9,14 @@ use super::*;
 use crate::node_reclaim::{NodeReclaim, node_reclaim};
 
 /// Whether each node's memory may be used, as the figures have it.
-fn usable(mm: &Mm, heap: NonNull<Heap>) -> Vec<u64> {
+fn usable(mm: &Mm, heap: OwnHeap) -> Vec<u64> {
     let mut snapshot = Box::<Snapshot>::default();
     mm.snapshot(Some(heap), Patience::Wait, &mut snapshot);
     snapshot.nodes().iter().map(|node| node.zone.usable).collect()
 }
 
 /// The nodes' figures of placement.
-pub(super) fn numastat(mm: &Mm, heap: NonNull<Heap>) -> Vec<zonal_stats::Numastat> {
+pub(super) fn numastat(mm: &Mm, heap: OwnHeap) -> Vec<zonal_stats::Numastat> {
     // Too large for the stack of a test.
     let mut snapshot = Box::<Snapshot>::default();
     mm.snapshot(Some(heap), Patience::Wait, &mut snapshot);
@@ -55,7 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Walk {
     machine: &'static FakeMachine,
     mm: &'static Mm,
-    heap: NonNull<Heap>,
+    heap: OwnHeap,
     nr_nodes: usize,
     here: NodeId,
     allowed: NodeMask,
@@ -69,14 +69,9 @@ impl Walk {
         Walk { machine, mm, heap, nr_nodes, here: node(0), allowed: machine_nodes(nr_nodes) }
     }
 
-    fn heap(&self) -> &'static Heap {
-        // SAFETY: heaps are never unmapped.
-        unsafe { self.heap.as_ref() }
-    }
-
     /// As a thread does that comes to its slow path again and again.
     fn settle(&mut self) {
-        // SAFETY: the test's thread owns the heap, and uses only the answer.
+        // SAFETY: only the answer is used.
         self.heap = unsafe { self.mm.exchange(self.heap) };
     }
 
@@ -89,8 +84,7 @@ impl Walk {
             }
             Step::Ask(asked) => {
                 let policy = asked.map(|(mode, bits)| self.policy(mode, bits));
-                // SAFETY: the test's thread owns the heap.
-                let answer = unsafe { self.mm.set_policy(self.heap(), policy) };
+                let answer = self.mm.set_policy(self.heap, policy);
                 let is_sound = policy.is_none_or(|p| !(p.nodes & self.allowed).is_empty());
                 prop_assert_eq!(answer.is_ok(), is_sound, "{:?}", policy);
                 self.settle();
@@ -121,7 +115,7 @@ impl Walk {
     /// Nobody is short here, so memory is where the policy says.
     fn take(&mut self, size: usize) -> Result<(), TestCaseError> {
         let on = node(home(self.mm, take(self.heap, size).unwrap()));
-        let asked = self.heap().asked_policy().filter(|p| !(p.nodes & self.allowed).is_empty());
+        let asked = self.heap.asked_policy().filter(|p| !(p.nodes & self.allowed).is_empty());
         let among = asked.map_or(self.allowed, |policy| policy.nodes & self.allowed);
         // Old slabs of a heap stay in use when what is allowed changes, or what was asked for.
         if size <= 32 << 10 {
@@ -202,7 +196,7 @@ fn a_node_that_goes_away_is_left_and_comes_back() {
     assert_eq!(spread(mm, heap, 100_000, 20), [0, 0, 20, 0]);
     // As the kernel does with the mask of a process when the memory of a node goes offline.
     machine.allow(mask(&[0, 1, 3]));
-    // SAFETY: the test's thread owns the heap and uses only the answer.
+    // SAFETY: only the answer is used.
     let heap = unsafe { mm.exchange(heap) };
     assert_eq!(spread(mm, heap, 100_000, 20), [0, 0, 0, 20], "the nearest that is left");
     assert_eq!(usable(mm, heap), [1, 1, 0, 1]);
@@ -246,8 +240,7 @@ fn reclaim_on_a_node_tells_what_came_of_it() {
     let node_reclaim_mode = NodeReclaimMode::from_bits(1).unwrap();
     let pages = PageConfig { node_reclaim: node_reclaim_mode, ..PageConfig::default() };
     let (mm, heap) = start(machine, Config { pages, ..Config::default() });
-    // SAFETY: the test's thread owns the heap.
-    let reclaim = |on, nr_pages| unsafe { node_reclaim(mm, heap, node(on), nr_pages) };
+    let reclaim = |on, nr_pages| node_reclaim(heap, node(on), nr_pages);
     assert_eq!(reclaim(0, 100), NodeReclaim::Full, "nothing is free there");
     let blocks: Vec<_> = (0..200).map(|_| take(heap, 500_000).unwrap()).collect();
     blocks.into_iter().step_by(2).for_each(|block| give(heap, block));

@@ -12,17 +12,16 @@ const ORDINARY: PageFlags =
     PageFlags { no_wait: false, no_retry: false, no_fail: false, this_node: false, zero: false };
 
 fn pages(
-    heap: NonNull<Heap>,
+    heap: OwnHeap,
     on: Option<NodeId>,
     nr_pages: usize,
     flags: PageFlags,
 ) -> Result<NonNull<u8>, AllocError> {
-    // SAFETY: the test's thread owns the heap.
-    unsafe { alloc_pages(heap, on, nr_pages, flags) }.map(|block| block.start)
+    alloc_pages(heap, on, nr_pages, flags).map(|block| block.start)
 }
 
 /// A limit of 16 MiB of which 12 are free and resident in blocks of 8 pages, among used ones.
-fn full_of_garbage() -> (&'static FakeMachine, &'static Mm, NonNull<Heap>) {
+fn full_of_garbage() -> (&'static FakeMachine, &'static Mm, OwnHeap) {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, with_limit(16 << 20));
     let blocks: Vec<_> = core::iter::from_fn(|| pages(heap, None, 8, ORDINARY).ok()).collect();

@@ -110,8 +110,7 @@ mod tests {
     fn a_full_one_takes_no_more() {
         let config = Config { checked: true, ..Config::default() };
         let mm = Mm::new(Machine::linux(), config).unwrap();
-        // SAFETY: heaps are never unmapped.
-        let heap: &'static Heap = unsafe { mm.attach().unwrap().as_ref() };
+        let heap = mm.attach().unwrap().heap();
         let mut words = [0_u64; SLOTS + 1];
         let objects: Vec<_> = words.iter_mut().map(NonNull::from).map(NonNull::cast).collect();
         let mut quarantine = Quarantine::EMPTY;

@@ -24,8 +24,7 @@ fn rounds_without_patience_pass_by() {
     assert_eq!(nr_before, 1 + 2 * 2, "one of the dead, and two rounds over two heaps");
     mm.purge_holes(Some(own.0), passing, PurgeHow::ALL, usize::MAX);
     assert_eq!(nr_skipped(), nr_before + 2);
-    // SAFETY: as above.
-    assert_eq!(unsafe { mm.drain_own(own.0, passing, None) }, 0);
+    assert_eq!(mm.drain_own(own.0, passing, None), 0);
     let sweep =
         Sweep { how: PurgeHow::ALL, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
     assert_eq!(mm.sweep(Some(own.0), sweep).nr_pages, 0);
@@ -61,8 +60,7 @@ fn what_is_free_is_waited_for_before_there_is_no_memory() {
     let blocks: Vec<_> = core::iter::from_fn(|| alloc(WatermarkLevel::Reserve).ok()).collect();
     assert!(blocks.len() > 1000);
     blocks.into_iter().step_by(2).for_each(|block| own.free(block.start));
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(own.0, Patience::Wait, None) };
+    mm.drain_own(own.0, Patience::Wait, None);
     let visitor = visit(own);
     assert!(alloc(WatermarkLevel::Low).is_err(), "elsewhere there is none");
     assert_eq!(mm.vmstat().stats().visited_alloc, 0, "and that is none");
@@ -84,8 +82,7 @@ fn borrowed_heaps_go_by_the_turns_of_the_borrower() {
     let own = Owner::attach(mm);
     let policy = MemPolicy { mode: PolicyMode::Interleave, nodes: mm.pages().allowed() };
     let turns_of = |heap: &Heap| heap.turns().map(core::ptr::from_ref);
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.set_policy(own.heap(), Some(policy)) }.unwrap();
+    mm.set_policy(own.0, Some(policy)).unwrap();
     let turns = turns_of(own.heap());
     assert!(turns.is_some());
     for _ in 0..2 {
@@ -94,8 +91,7 @@ fn borrowed_heaps_go_by_the_turns_of_the_borrower() {
     }
     let next = Owner::attach(mm);
     assert_eq!(nr_heaps(mm), (2, 0), "it has the heap that was borrowed");
-    // SAFETY: this thread owns both heaps.
-    unsafe { mm.set_policy(next.heap(), Some(policy)) }.unwrap();
+    mm.set_policy(next.0, Some(policy)).unwrap();
     assert_ne!(turns_of(next.heap()), turns);
 }
 

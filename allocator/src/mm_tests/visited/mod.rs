@@ -55,8 +55,7 @@ fn the_owner_of_a_visited_heap_goes_on_as_ever() {
     mm.validate(Some(own.0)).unwrap();
     let nr_freed_before = snapshot(mm, Some(own.0)).heap_events.remote_free;
     for owner in [own, other] {
-        // SAFETY: this thread owns both heaps.
-        unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+        mm.drain_own(owner.0, Patience::Wait, None);
     }
     mm.drain_all(Some(own.0));
     assert!(snapshot(mm, Some(own.0)).heap_events.remote_free > nr_freed_before);
@@ -125,8 +124,7 @@ fn only_what_others_sent_counts_as_sent() {
     drop(visitor);
     assert!(mm.vmstat().stats().visited_free > 10_000);
     for owner in [own, other] {
-        // SAFETY: this thread owns both heaps.
-        unsafe { mm.drain_own(owner.0, Patience::Wait, None) };
+        mm.drain_own(owner.0, Patience::Wait, None);
     }
     assert_eq!(snapshot(mm, Some(own.0)).heap_events.remote_free, 300);
     mm.validate(Some(own.0)).unwrap();
@@ -148,8 +146,7 @@ fn what_is_freed_twice_beside_a_visitor_is_found() {
         }
     }
     drop(visitor);
-    // SAFETY: this thread owns the heap.
-    unsafe { mm.drain_own(own.0, Patience::Wait, None) };
+    mm.drain_own(own.0, Patience::Wait, None);
     let bad = own.heap().take_fault().unwrap();
     assert_eq!((bad.addr, bad.kind), (twice.addr().get(), BadKind::DoubleFree));
     mm.validate(Some(own.0)).unwrap();

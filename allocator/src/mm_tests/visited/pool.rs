@@ -174,7 +174,7 @@ fn a_round_sees_each_heap_once() {
         seen.push(id.index());
         if id == other.heap().id() {
             assert!(mm.registry.take_any(|heap| heap.id() == begins.heap().id()).is_some());
-            mm.registry.put_dead(ends.0, Remains::Whole);
+            mm.registry.put_dead(ends.0.as_non_null(), Remains::Whole);
         }
     });
     seen.sort_unstable();

@@ -15,7 +15,7 @@ const WORK: usize = 16 << 20;
 struct Cycles {
     machine: &'static FakeMachine,
     mm: &'static Mm,
-    heap: NonNull<Heap>,
+    heap: OwnHeap,
     keeper: Option<Kswapd>,
     is_on_duty: bool,
     /// When the keeper wakes.

@@ -234,8 +234,6 @@ fn a_sparse_block_larger_than_the_group_is_served() {
     let (mm, heap) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
     keeper(mm).round(mm, None);
-    // SAFETY: the test's thread owns the heap.
-    unsafe { alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false, grows: false }) }
-        .unwrap();
+    alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
     take(heap, 100_000).unwrap();
 }

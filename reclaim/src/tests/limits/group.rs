@@ -154,9 +154,7 @@ fn what_nobody_can_have_touched_is_no_room() {
     take(heap, MIB).unwrap();
     let charged = mm.pages().charged();
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
-    // SAFETY: the test's thread owns the heap.
-    unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }) }
-        .unwrap();
+    alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
     let mut keeper = keeper(mm);
     keeper.round(mm, None);
     assert_eq!(mm.pages().cap().pages, charged + 900 * MIB / PAGE_SIZE);
@@ -177,9 +175,7 @@ fn a_second_charge_of_a_size_is_a_new_one() {
     let mut keeper = keeper(mm);
     let mut before = mm.pages().charged();
     for nr_looks in [1, 2] {
-        // SAFETY: the test's thread owns the heap.
-        unsafe { alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }) }
-            .unwrap();
+        alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
         for _ in 0..nr_looks {
             machine.advance_ns(INTERVAL_NS);
             keeper.round(mm, None);

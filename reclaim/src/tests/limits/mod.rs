@@ -15,7 +15,7 @@ fn keeper(mm: &'static Mm) -> Kswapd {
 }
 
 /// Frees all but every `keep`th of `count` blocks of `size` bytes.
-fn leave_garbage(heap: NonNull<Heap>, size: usize, count: usize, keep: usize) {
+fn leave_garbage(heap: OwnHeap, size: usize, count: usize, keep: usize) {
     let blocks: Vec<_> = (0..count).map(|_| take(heap, size).unwrap()).collect();
     for (i, block) in blocks.into_iter().enumerate() {
         if i % keep != 0 {
