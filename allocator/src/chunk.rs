@@ -106,7 +106,7 @@ impl Bitmap {
 /// Metadata of one pageblock: the unit that reclaim ages and purges.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Chunk {
+pub(crate) struct Chunk {
     nr_free: AtomicU16,
     nr_free_resident: AtomicU16,
     section: AtomicU16,
@@ -146,7 +146,7 @@ impl Chunk {
 
     /// The node of its memory; none while nothing is committed.
     #[inline]
-    pub fn node(&self) -> Option<NodeId> {
+    pub(crate) fn node(&self) -> Option<NodeId> {
         NodeId::new(self.node.load(Relaxed).wrapping_sub(1))
     }
 
@@ -157,19 +157,19 @@ impl Chunk {
     }
 
     /// Index of its section.
-    pub fn section(&self) -> u16 {
+    pub(crate) fn section(&self) -> u16 {
         self.section.load(Relaxed)
     }
 
     /// Whether it lies in a section of huge pages, where residency comes a pageblock at a time.
     #[inline]
-    pub fn is_huge(&self) -> bool {
+    pub(crate) fn is_huge(&self) -> bool {
         self.huge.load(Relaxed) != 0
     }
 
     /// Whether residency comes and goes a pageblock at a time.
     #[inline]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.is_huge() && self.holed.load(Relaxed) == 0
     }
 
@@ -200,17 +200,17 @@ impl Chunk {
     }
 
     /// Free pages, resident or not.
-    pub fn nr_free(&self) -> usize {
+    pub(crate) fn nr_free(&self) -> usize {
         usize::from(self.nr_free.load(Relaxed))
     }
 
     /// Free pages that are resident: what purging gives back.
-    pub fn nr_free_resident(&self) -> usize {
+    pub(crate) fn nr_free_resident(&self) -> usize {
         usize::from(self.nr_free_resident.load(Relaxed))
     }
 
     /// When it last served a request, or first became worth purging.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
     }
 
@@ -225,7 +225,7 @@ impl Chunk {
 
     /// What it is used for.
     #[inline]
-    pub fn migratetype(&self) -> Migratetype {
+    pub(crate) fn migratetype(&self) -> Migratetype {
         Migratetype::from_bits(u32::from(self.migratetype.load(Relaxed)))
     }
 

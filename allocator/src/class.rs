@@ -137,20 +137,24 @@ impl SizeClass {
     /// The smallest class for `size` bytes, none above [`MAX_SMALL`].
     #[inline]
     pub fn of(size: usize) -> Option<SizeClass> {
-        (size <= MAX_SMALL).then(|| SizeClass((Self::offset_of(size) >> CLASS_SHIFT) as u8))
+        // SAFETY: not above it.
+        let offset = (size <= MAX_SMALL).then(|| unsafe { Self::offset_of(size) })?;
+        Some(SizeClass((offset >> CLASS_SHIFT) as u8))
     }
 
-    /// The class offset for `size`, which is at most [`MAX_SMALL`].
+    /// The class offset for `size`.
+    ///
+    /// # Safety
+    /// `size` is at most [`MAX_SMALL`].
     #[inline(always)]
     #[expect(
         clippy::manual_div_ceil,
         reason = "two instructions here, twice as many by `div_ceil`"
     )]
-    pub fn offset_of(size: usize) -> u32 {
+    pub(crate) unsafe fn offset_of(size: usize) -> u32 {
         debug_assert!(size <= MAX_SMALL);
         let granule = (size + (GRANULE - 1)) / GRANULE;
-        // SAFETY: `size <= MAX_SMALL` (the caller's duty, checked in debug), so
-        // `granule < NR_GRANULES`.
+        // SAFETY: the caller's promise, so `granule < NR_GRANULES`.
         u32::from(unsafe { *OFFSETS.get_unchecked(granule) })
     }
 

@@ -61,7 +61,8 @@ impl Remote {
     /// Whether it has the class that a request of `size` bytes would get.
     #[inline]
     pub fn is_of_class_for(&self, size: usize) -> bool {
-        size <= MAX_SMALL && self.word.has_class_offset(SizeClass::offset_of(size))
+        // SAFETY: not above that.
+        size <= MAX_SMALL && self.word.has_class_offset(unsafe { SizeClass::offset_of(size) })
     }
 }
 

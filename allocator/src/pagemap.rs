@@ -41,7 +41,7 @@ use crate::word::{Kind, PageWord};
 
 /// The arrays beside the window. All zeros is the state before the window is placed.
 #[derive(Debug)]
-pub struct PageMap {
+pub(crate) struct PageMap {
     covered: AtomicUsize,
     base: AtomicUsize,
     words: AtomicPtr<AtomicU32>,
@@ -82,26 +82,26 @@ impl PageMap {
 
     /// First address of the window; 0 while there is none.
     #[inline]
-    pub fn base(&self) -> usize {
+    pub(crate) fn base(&self) -> usize {
         self.base.load(Relaxed)
     }
 
     /// How many bytes from the base on have metadata.
     #[inline]
-    pub fn covered(&self) -> usize {
+    pub(crate) fn covered(&self) -> usize {
         // ORDERING: Acquire, as in `pfn_of`: the bases that are read next belong to it.
         self.covered.load(Acquire)
     }
 
     /// The array of page words, for callers that keep their own copy of the bases.
     #[inline]
-    pub fn words(&self) -> *const AtomicU32 {
+    pub(crate) fn words(&self) -> *const AtomicU32 {
         self.words.load(Relaxed)
     }
 
     /// The page that holds `addr`, if it lies in the covered part of the window.
     #[inline]
-    pub fn pfn_of(&self, addr: usize) -> Option<Pfn> {
+    pub(crate) fn pfn_of(&self, addr: usize) -> Option<Pfn> {
         // ORDERING: Acquire, pairs with Release in `cover`.
         let covered = self.covered.load(Acquire);
         let offset = addr.wrapping_sub(self.base.load(Relaxed));
@@ -110,19 +110,19 @@ impl PageMap {
 
     /// The first byte of a page.
     #[inline]
-    pub fn addr_of(&self, pfn: Pfn) -> *mut u8 {
+    pub(crate) fn addr_of(&self, pfn: Pfn) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.base() + pfn.index() * PAGE_SIZE)
     }
 
     /// Whether the page has metadata.
     #[inline]
-    pub fn covers(&self, pfn: Pfn) -> bool {
+    pub(crate) fn covers(&self, pfn: Pfn) -> bool {
         pfn.index() < self.covered() >> PAGE_SHIFT
     }
 
     /// The page word, in place.
     #[inline]
-    pub fn word(&self, pfn: Pfn) -> &AtomicU32 {
+    pub(crate) fn word(&self, pfn: Pfn) -> &AtomicU32 {
         debug_assert!(self.covers(pfn));
         // SAFETY: a `Pfn` comes from `pfn_of` or from the zone that owns the page, so it is
         // covered and the array is mapped there (`cover`).
@@ -131,13 +131,13 @@ impl PageMap {
 
     /// A copy of the page word.
     #[inline]
-    pub fn word_at(&self, pfn: Pfn) -> PageWord {
+    pub(crate) fn word_at(&self, pfn: Pfn) -> PageWord {
         PageWord::from_raw(self.word(pfn).load(Relaxed))
     }
 
     /// Writes the page word. The caller owns the page or holds the zone lock.
     #[inline]
-    pub fn set_word(&self, pfn: Pfn, word: PageWord) {
+    pub(crate) fn set_word(&self, pfn: Pfn, word: PageWord) {
         self.word(pfn).store(word.raw(), Relaxed);
     }
 
@@ -171,7 +171,7 @@ impl PageMap {
 
     /// The cold words of a page.
     #[inline]
-    pub fn cold(&self, pfn: Pfn) -> &Cold {
+    pub(crate) fn cold(&self, pfn: Pfn) -> &Cold {
         &self.chunk(pfn).cold[pfn.in_pageblock()]
     }
 
@@ -193,7 +193,7 @@ impl PageMap {
 
     /// The chunk of the pageblock that holds the page.
     #[inline]
-    pub fn chunk(&self, pfn: Pfn) -> &Chunk {
+    pub(crate) fn chunk(&self, pfn: Pfn) -> &Chunk {
         debug_assert!(self.covers(pfn));
         // SAFETY: as in `word`.
         unsafe { &*self.chunks.load(Relaxed).sub(pfn.pageblock() + 1) }

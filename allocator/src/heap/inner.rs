@@ -141,9 +141,10 @@ impl Heap {
         if state.array.is_null() {
             return 0;
         }
-        // SAFETY: `top` points into the array, above slot 0. A stale read by another thread still
-        // points into some array of this bin; the caller only counts.
-        let top = unsafe { (&raw const (*self.hot()).bins[class.index()].top).read() };
+        // Volatile: the owner may be at work on the bin.
+        // SAFETY: a word of the heap. It points into the array, above slot 0; what is stale, into some array of this
+        // bin; the caller only counts.
+        let top = unsafe { (&raw const (*self.hot()).bins[class.index()].top).read_volatile() };
         (top.addr().saturating_sub(state.array.addr()) / size_of::<*mut u8>()).saturating_sub(1)
     }
 }

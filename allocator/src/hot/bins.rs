@@ -46,7 +46,7 @@ impl HeapHot {
         if size > MAX_SMALL {
             return ptr::null_mut();
         }
-        // SAFETY: the caller's promise; the offset is that of a class.
+        // SAFETY: the caller's promise; not above that, and the offset is that of a class.
         unsafe { Self::pop_at(this, SizeClass::offset_of(size)) }
     }
 

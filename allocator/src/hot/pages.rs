@@ -11,10 +11,11 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::word::PageWord;
 
 impl HeapHot {
-    /// The word of the page of `object`; none where this heap knows of none.
+    /// The word of the page of `object`; none where this heap knows of none. Nothing that this reads is ever torn,
+    /// so it needs no mark.
     ///
     /// # Safety
-    /// As for [`HeapHot::pop`].
+    /// `this` is `EMPTY`, a detour, or a heap that the calling thread owns.
     #[inline(always)]
     pub(crate) unsafe fn word_of(this: *mut HeapHot, object: *mut u8) -> Option<PageWord> {
         // SAFETY: the caller's promise; `words` has a word for every page below `covered`.
@@ -33,7 +34,7 @@ impl HeapHot {
     /// The page that lies at `addr`, of which this heap knows the word.
     ///
     /// # Safety
-    /// As for [`HeapHot::pop`].
+    /// As for [`HeapHot::word_of`].
     #[inline(always)]
     pub(crate) unsafe fn pfn_of(this: *mut HeapHot, addr: usize) -> Pfn {
         // SAFETY: the caller's promise.
@@ -47,7 +48,7 @@ impl HeapHot {
     /// `this` is `EMPTY`, a detour, or a heap that the calling thread owns.
     #[inline(always)]
     pub unsafe fn size_of(this: *mut HeapHot, object: *mut u8) -> Option<usize> {
-        // SAFETY: the caller's promise; nothing that this reads is ever torn, so it needs no mark.
+        // SAFETY: the caller's promise.
         let word = unsafe { Self::word_of(this, object)? };
         let slicing = word.slicing();
         let is_start = slicing.is_start(object.addr());

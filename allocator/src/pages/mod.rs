@@ -60,7 +60,7 @@ pub use lruvec::Lruvec;
 pub struct Pages {
     pub(crate) sections: Sections,
     /// From addresses to metadata.
-    pub map: PageMap,
+    pub(crate) map: PageMap,
     /// The OS below.
     pub machine: Machine,
     pub(crate) thp: Thp,
@@ -166,8 +166,15 @@ impl Pages {
 
     /// The node whose zone a page belongs to.
     #[inline]
-    pub fn node_of(&self, pfn: Pfn) -> NodeId {
+    pub(crate) fn node_of(&self, pfn: Pfn) -> NodeId {
         self.map.chunk(pfn).node().unwrap_or(NodeId::ZERO)
+    }
+
+    /// For tests: the node whose zone the page at `addr` belongs to, and what its pageblock is used for.
+    #[cfg(feature = "fake")]
+    pub fn page_at(&self, addr: usize) -> Option<(NodeId, crate::word::Migratetype)> {
+        let pfn = self.map.pfn_of(addr)?;
+        Some((self.node_of(pfn), self.map.chunk(pfn).migratetype()))
     }
 
     /// Whether a run that starts there may rest in a page cache of `node`: it is at home on it, and not

@@ -63,8 +63,7 @@ fn give(heap: OwnHeap, block: NonNull<u8>) {
 }
 
 fn home(mm: &Mm, block: NonNull<u8>) -> usize {
-    let pfn = mm.pages().map.pfn_of(block.addr().get()).unwrap();
-    mm.pages().node_of(pfn).index()
+    mm.pages().page_at(block.addr().get()).unwrap().0.index()
 }
 
 /// Blocks a node: how many of `size` bytes came from each.

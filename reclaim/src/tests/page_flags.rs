@@ -63,10 +63,8 @@ fn urgent_pages_are_for_others_as_soon_as_they_are_free() {
         pages(heap, None, 8, ORDINARY).unwrap();
     }
     let urgent = core::iter::from_fn(|| pages(heap, None, 8, no_wait).ok());
-    let reserve = |block: &NonNull<u8>| {
-        let pfn = mm.pages().map.pfn_of(block.addr().get()).unwrap();
-        mm.pages().map.chunk(pfn).migratetype() == Migratetype::HighAtomic
-    };
+    let page = |block: &NonNull<u8>| mm.pages().page_at(block.addr().get()).unwrap();
+    let reserve = |block: &NonNull<u8>| page(block).1 == Migratetype::HighAtomic;
     let free = || mm.pages().zone_stats(NodeId::ZERO).unwrap().zone.nr_free;
     let urgent: Vec<_> = urgent.filter(reserve).collect();
     assert!(!urgent.is_empty(), "no reserve was made");
