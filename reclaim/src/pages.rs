@@ -26,7 +26,7 @@ pub struct PageFlags {
 /// Between two climbs of a request that must not fail.
 const NO_FAIL_WAIT_NS: u64 = 1_000_000;
 
-/// `nr_pages` pages (1 to 1024), which go back by [`crate::free`]. From `node`, or from where the
+/// `nr_pages` pages (1 to 1024), which go back by [`zonal_allocator::Heap::free`]. From `node`, or from where the
 /// heap's policy says.
 ///
 /// # Errors
