@@ -80,6 +80,9 @@ mod huge;
 mod buddy;
 mod charge;
 mod chunk;
+#[cfg(zonal_holds)]
+#[expect(unsafe_code, reason = "the processor's clock; text without a heap")]
+mod holds;
 mod holes;
 mod node;
 mod pagemap;

@@ -65,6 +65,8 @@ impl Node {
     pub(crate) fn lock(&self) -> ZoneGuard<'_> {
         let mut guard = ZoneGuard(self.zone.lock());
         guard.events.zone_lock += 1;
+        #[cfg(zonal_holds)]
+        guard.holds.begin();
         guard
     }
 
@@ -113,6 +115,8 @@ impl Node {
             }
         }
         let mut events = zone.events;
+        #[cfg(zonal_holds)]
+        zone.holds.print();
         events.buddy_split = zone.buddy.splits;
         events.buddy_merge = zone.buddy.merges;
         events.bind_fail = u64::from(self.nr_bind_fail.load(Relaxed));
@@ -159,5 +163,12 @@ impl Deref for ZoneGuard<'_> {
 impl DerefMut for ZoneGuard<'_> {
     fn deref_mut(&mut self) -> &mut Zone {
         &mut self.0
+    }
+}
+
+#[cfg(zonal_holds)]
+impl Drop for ZoneGuard<'_> {
+    fn drop(&mut self) {
+        self.holds.end();
     }
 }

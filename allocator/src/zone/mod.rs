@@ -114,6 +114,8 @@ pub(crate) struct Zone {
     pub(crate) purge_cursor: (u32, u32),
     /// Splits and merges are counted by the buddy core.
     pub(crate) events: ZoneEvents,
+    #[cfg(zonal_holds)]
+    pub(crate) holds: crate::holds::Holds,
 }
 
 impl Zone {
@@ -134,6 +136,8 @@ impl Zone {
             nr_highatomic: 0,
             purge_cursor: (0, 0),
             events: ZoneEvents::default(),
+            #[cfg(zonal_holds)]
+            holds: crate::holds::Holds::new(),
         }
     }
 
