@@ -12,11 +12,12 @@
 #   make bench          compare with other allocators: benches/README.md; bench-quick takes five minutes,
 #                       bench-thp has huge pages off and on, bench-pages the page layer alone
 #   make gate           what does not depend on the machine's speed, against its bounds
-#   make install        into PREFIX (default /usr/local); DESTDIR for packaging
+#   make install        what make built, into PREFIX (default /usr/local); DESTDIR for packaging
 
 CARGO   ?= cargo
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
+DOCDIR  ?= $(PREFIX)/share/doc/zonal
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -93,12 +94,20 @@ test-programs: build
 	tests/setup programs
 	$(CARGO) test -p zonal-tests --test programs_more -- --ignored
 
-install: build
+# Needs no cargo once all is built: root's PATH often has none. It does not build again what is there.
+$(RELEASE)/zonal $(RELEASE)/libzonal.so &:
+	$(CARGO) build --release $(ARTEFACTS)
+
+install: $(RELEASE)/zonal $(RELEASE)/libzonal.so
 	install -D -m 755 $(RELEASE)/zonal $(DESTDIR)$(PREFIX)/bin/zonal
 	install -D -m 644 $(RELEASE)/libzonal.so $(DESTDIR)$(LIBDIR)/libzonal.so
 	install -D -m 644 ffi/include/zonal.h $(DESTDIR)$(PREFIX)/include/zonal.h
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|$${prefix}/lib$$|$(LIBDIR)|' ffi/zonal.pc.in \
 	    | install -D -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/zonal.pc
+	install -d $(DESTDIR)$(DOCDIR)/docs/guide
+	install -m 644 README.md LD_PRELOAD.md SECURITY.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
+	install -m 644 docs/*.md docs/stats.schema.json $(DESTDIR)$(DOCDIR)/docs
+	install -m 644 docs/guide/*.md $(DESTDIR)$(DOCDIR)/docs/guide
 
 # Instructions, atomic operations, system calls and zone locks against their bounds.
 gate: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)

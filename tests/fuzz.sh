@@ -9,11 +9,11 @@ export ZONAL_FUZZ_SECONDS=${1:-60}
 targets="
 zonal-numa   --lib        topology::fuzz::sysfs_texts
 zonal-numa   --lib        room::fuzz::cgroup_texts
-zonal        --lib        env::tests::conf_texts
+zonal-settings --lib      tests::conf_texts
 zonal-tests  --test=fuzz  calls
 "
 
-cargo test -q --no-run -p zonal-numa -p zonal --lib
+cargo test -q --no-run -p zonal-numa -p zonal-settings --lib
 cargo test -q --no-run -p zonal-tests --test fuzz
 running=()
 while read -r package where test; do

@@ -4,7 +4,7 @@
 //! that exit status, signals, descriptors and process id are the program's own.
 //!
 //! Rust's runtime would ignore SIGPIPE and open `/dev/null` on closed standard descriptors before
-//! `main`, and the program would inherit both. Hence the C `main` below.
+//! `main`, and the program would inherit both. Hence the C `main` below, and [`standard`].
 
 #![cfg_attr(not(test), no_main)]
 
@@ -15,6 +15,7 @@ mod maps;
 mod profile;
 mod run;
 mod size;
+mod standard;
 mod stats;
 mod style;
 mod system;
@@ -41,7 +42,8 @@ const OWN_FAILURE: u8 = 125;
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Guide by task: docs/README.md. All settings of ZONAL_CONF: docs/CONFIGURATION.md."
+    after_help = "Guide by task: docs/README.md. All settings of ZONAL_CONF: docs/CONFIGURATION.md. \
+                  `make install` puts docs into share/doc/zonal, such as /usr/local/share/doc/zonal."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -80,12 +82,14 @@ extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
 /// Runs the command line and says in one line why it failed.
 #[cfg_attr(test, expect(dead_code, reason = "the test harness brings its own main"))]
 fn start() -> u8 {
+    standard::fill();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
             // Help and version come this way too; a reader that has gone is no failure of ours.
-            let _ = usage.print();
-            return if usage.use_stderr() { OWN_FAILURE } else { 0 };
+            let printed = usage.print().and_then(|()| io::stdout().flush());
+            let is_lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+            return if is_lost || usage.use_stderr() { OWN_FAILURE } else { 0 };
         }
     };
     match execute(cli.command) {

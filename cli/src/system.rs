@@ -123,6 +123,13 @@ impl System {
         (!matches!(state, "Z" | "X")).then_some(start)
     }
 
+    /// Whether the process counts ticks as this command does: the kernel shifts what it tells about any
+    /// process by the time namespace of who reads. Before Linux 5.6 there are none.
+    pub(crate) fn shares_time(&self) -> bool {
+        let of = |system: &Self| fs::read_link(system.path("ns/time")).ok();
+        of(self) == of(&Self { pid: None, ..self.clone() })
+    }
+
     /// The user whose files the process's are.
     pub(crate) fn effective_user(&self) -> Option<u32> {
         self.status("Uid")?.split_whitespace().nth(1)?.parse().ok()

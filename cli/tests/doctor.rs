@@ -123,5 +123,7 @@ fn who_cannot_be_looked_at_is_one_line() {
         let output = doctor(&place, arguments);
         assert_eq!((output.status.code(), stderr(&output)), (Some(status), line.as_str()));
     }
-    assert_eq!(doctor(&place, &["not-a-number"]).status.code(), Some(125));
+    let output = doctor(&place, &["ls"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("zonal doctor -- ls"), "{output:?}");
 }

@@ -152,6 +152,16 @@ fn assert_fails(output: &Output, status: i32, message: &str) {
 }
 
 #[test]
+fn a_program_does_not_start_with_settings_that_have_no_effect() {
+    let place = Place::new();
+    for (conf, message) in [("foo:bar", "stats, "), ("limit:2GB", "512M"), ("stats:on", "live")] {
+        let output = place.run(&["--conf", conf, "--", "echo", "started"]);
+        assert_fails(&output, 125, message);
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
 fn failures_have_the_statuses_of_env() {
     let place = Place::new();
     assert_fails(&place.run(&["--", "no-such-program"]), 127, "no-such-program: program not found");
@@ -165,7 +175,7 @@ fn failures_have_the_statuses_of_env() {
     assert_fails(&output, 126, "plain: found, but not executable");
 
     assert_fails(&place.run(&[]), 125, "PROGRAM");
-    assert_fails(&place.run(&["--conf", "stats", "true"]), 125, "is not KEY:VALUE");
+    assert_fails(&place.run(&["--conf", "stats", "true"]), 125, "no ':' in 'stats'");
     assert_fails(&place.run(&["--nonsense", "true"]), 125, "--nonsense");
 }
 

@@ -2,7 +2,7 @@
 
 use zonal_allocator::pages::{PageConfig, Placement, UNLIMITED};
 use zonal_allocator::{Config, Mm};
-use zonal_numa::{Machine, MemPolicy, NodeMask, PAGE_SIZE, PolicyMode};
+use zonal_numa::{Machine, MemPolicy, NodeId, NodeMask, PAGE_SIZE, PolicyMode};
 
 use crate::env::Settings;
 use crate::fd::Line;
@@ -12,7 +12,9 @@ use crate::harden::Level;
 pub(crate) fn build(settings: &Settings) -> Option<&'static Mm> {
     let minimal = settings.minimal_syscalls;
     let machine = if minimal { Machine::linux_minimal() } else { Machine::linux() };
-    warn_of_policy(settings, machine.allowed_nodes());
+    let allowed = machine.allowed_nodes();
+    warn_of_policy(settings, allowed);
+    warn_of_node_limits(settings, allowed);
     Mm::new(machine, core(settings)).ok()
 }
 
@@ -30,6 +32,18 @@ fn warn_of_policy(settings: &Settings, allowed: NodeMask) {
         return;
     };
     Line::stderr(format_args!("ZONAL_CONF: policy {what}"));
+}
+
+/// One line if a node has a limit and no memory for this process.
+fn warn_of_node_limits(settings: &Settings, allowed: NodeMask) {
+    let limits = settings.node_limits.iter().enumerate();
+    let mut limited = limits.filter(|(_, limit)| limit.is_some()).map(|(node, _)| node);
+    if let Some(node) =
+        limited.find(|&node| !NodeId::from_index(node).is_some_and(|node| allowed.contains(node)))
+    {
+        let what = "which this process may not use: that limit has no effect";
+        Line::stderr(format_args!("ZONAL_CONF: node_limit names node {node}, {what}"));
+    }
 }
 
 fn core(settings: &Settings) -> Config {

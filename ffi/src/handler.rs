@@ -19,20 +19,6 @@ use crate::{fork, profile, report, signal, tls};
 /// A handler with what the kernel knows about the signal.
 pub(crate) type Handler = extern "C" fn(c_int, *const libc::siginfo_t, *const c_void);
 
-/// The signals that may be chosen, besides those from `SIGRTMIN` on: programs leave them to their
-/// users.
-pub(crate) const NAMES: [(&[u8], c_int); 9] = [
-    (b"HUP", libc::SIGHUP),
-    (b"INT", libc::SIGINT),
-    (b"QUIT", libc::SIGQUIT),
-    (b"USR1", libc::SIGUSR1),
-    (b"USR2", libc::SIGUSR2),
-    (b"URG", libc::SIGURG),
-    (b"WINCH", libc::SIGWINCH),
-    (b"IO", libc::SIGIO),
-    (b"PWR", libc::SIGPWR),
-];
-
 /// Sets the handler, unless the program or who started it decided about the signal. Where it cannot
 /// be had it is left.
 pub(crate) fn install(number: c_int, handler: Handler) {

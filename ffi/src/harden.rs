@@ -17,22 +17,9 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
 use zonal_allocator::{Mm, OwnHeap};
+pub(crate) use zonal_settings::Level;
 
 use crate::{abort, detour, fault, slow};
-
-/// How much misuse is looked for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Level {
-    /// What costs nothing.
-    Off,
-    /// What costs next to nothing.
-    Usual,
-    /// All that can be found.
-    Full,
-}
-
-/// One miss in so many is served by a fenced object, after the first ones.
-pub(crate) const FENCE_PERIOD: u64 = 16;
 
 static IS_USUAL: AtomicBool = AtomicBool::new(false);
 

@@ -11,13 +11,13 @@ figures! {
         slab_pages: Gauge Pages,
         /// Slabs.
         nr_slabs: Gauge Count,
-        /// Of these, with free objects.
+        /// Slabs with free objects.
         nr_partial: Gauge Count,
         /// Objects in all slabs.
         nr_objects: Gauge Count,
-        /// Of these, free in their slab.
+        /// Objects that are free in their slab.
         nr_free: Gauge Count,
-        /// Of these, free in a bin or on their way back to their owner.
+        /// Objects that are free in a bin or on their way back to their owner.
         nr_cached: Gauge Count,
         /// Requests whose size was noted: those that found the bin empty.
         sampled: Counter Count,

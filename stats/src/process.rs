@@ -32,13 +32,13 @@ figures! {
         nr_huge_blocks: Gauge Count,
         /// Metadata mapped for heaps, messages and bitmaps.
         meta_mapped_bytes: Gauge Bytes,
-        /// Of these, in use.
+        /// Metadata for heaps, messages and bitmaps that is in use.
         meta_used_bytes: Gauge Bytes,
         /// Metadata mapped for the page map: page words, bitmaps and headers of pageblocks.
         map_mapped_bytes: Gauge Bytes,
         /// Metadata of all kinds that is resident.
         meta_resident_bytes: Gauge Bytes,
-        /// Of these, places of live small objects that are fenced.
+        /// Places of live small objects that are fenced.
         fenced_bytes: Gauge Bytes,
         /// Small objects that other threads freed and sent to their heaps, which have not taken them in yet;
         /// nearly, and in `used_small_bytes`.

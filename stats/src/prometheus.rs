@@ -16,7 +16,7 @@ use crate::{PAGE_SIZE, class::Class};
 /// # Errors
 /// Those of `out`.
 pub fn write<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
-    head(out, &"zonal_info", Kind::Gauge, "The library and the process; always 1.")?;
+    head(out, &"zonal_info", Kind::Gauge, &"The library and the process; always 1.")?;
     let version = Escaped(snapshot.version());
     writeln!(out, "zonal_info{{version=\"{version}\",pid=\"{}\"}} 1", snapshot.pid)?;
     let alone = |_: &Snapshot| "";
@@ -36,7 +36,7 @@ pub fn write<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
     // The size is the label.
     group(out, "slab", classes(), |class| class, |class: &Class| Label("class", class.size))?;
     let name = "zonal_slab_waste_bytes";
-    head(out, &name, Kind::Gauge, "Bytes in live objects that nobody asked for, estimated.")?;
+    head(out, &name, Kind::Gauge, &"Bytes in live objects that nobody asked for, estimated.")?;
     for class in classes() {
         writeln!(out, "{name}{{class=\"{}\"}} {}", class.size, class.waste_bytes())?;
     }
@@ -53,7 +53,9 @@ fn group<'a, W: Write, T: 'a, F: Figures + 'a, L: Display>(
 ) -> fmt::Result {
     for (i, figure) in F::table().enumerate() {
         let name = Name { group, figure };
-        head(out, &name, figure.kind, figure.help)?;
+        let is_in_pages = figure.unit == Unit::Pages;
+        let unit = if is_in_pages { " In bytes." } else { "" };
+        head(out, &name, figure.kind, &format_args!("{}{unit}", figure.help.trim_ascii()))?;
         for item in items.clone() {
             let value = part(item).values().nth(i).map_or(0, |(_, value)| value);
             writeln!(out, "{name}{} {}", labels(item), Value(figure, value))?;
@@ -64,7 +66,7 @@ fn group<'a, W: Write, T: 'a, F: Figures + 'a, L: Display>(
 
 fn free_area<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
     let name = "zonal_free_blocks";
-    head(out, &name, Kind::Gauge, "Free blocks of 2^order pages.")?;
+    head(out, &name, Kind::Gauge, &"Free blocks of 2^order pages.")?;
     for node in snapshot.nodes() {
         for (order, area) in node.free_area.iter().enumerate() {
             for (mt, migratetype) in MIGRATETYPES.into_iter().enumerate() {
@@ -79,7 +81,7 @@ fn free_area<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
     let name = "zonal_extfrag_index";
     let help = "How much a failed request of that order would be due to fragmentation; \
                 -1 when it would not fail.";
-    head(out, &name, Kind::Gauge, help)?;
+    head(out, &name, Kind::Gauge, &help)?;
     for node in snapshot.nodes() {
         for order in 0..NR_ORDERS {
             let index = Thousandths(node.extfrag_index(order));
@@ -89,13 +91,13 @@ fn free_area<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-fn head<W: Write>(out: &mut W, name: &dyn Display, kind: Kind, help: &str) -> fmt::Result {
+fn head<W: Write>(out: &mut W, name: &dyn Display, kind: Kind, help: &dyn Display) -> fmt::Result {
     let kind = match kind {
         Kind::Gauge => "gauge",
         Kind::Counter => "counter",
     };
-    // A quotation mark is none of the escapes here; no help text has one.
-    writeln!(out, "# HELP {name} {}", Escaped(help.trim_ascii()))?;
+    // No help text has anything to be escaped: a test holds it.
+    writeln!(out, "# HELP {name} {help}")?;
     writeln!(out, "# TYPE {name} {kind}")
 }
 

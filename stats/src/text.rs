@@ -66,23 +66,23 @@ fn meminfo<W: Write>(out: &mut W, snapshot: &Snapshot) -> fmt::Result {
 fn zone<W: Write>(out: &mut W, node: &Node) -> fmt::Result {
     writeln!(out, "Node {}, zone   Normal", node.id)?;
     for (figure, value) in node.zone.values() {
-        writeln!(out, "        {:<17}{value}", figure.name)?;
+        writeln!(out, "        {:<16} {value}", figure.name)?;
     }
     writeln!(out, "  pagesets")?;
     for (figure, value) in node.pcp.values() {
-        writeln!(out, "        {:<17}{value}", figure.name)?;
+        writeln!(out, "        {:<16} {value}", figure.name)?;
     }
     writeln!(out, "  memory")?;
     for (figure, value) in node.memory.values() {
-        writeln!(out, "        {:<17}{} kB", stem(figure.name), value / 1024)?;
+        writeln!(out, "        {:<16} {} kB", stem(figure.name), value / 1024)?;
     }
     writeln!(out, "  vmstat")?;
     for (figure, value) in node.events.values() {
-        writeln!(out, "        {:<17}{value}", figure.name)?;
+        writeln!(out, "        {:<16} {value}", figure.name)?;
     }
     writeln!(out, "  numastat")?;
     for (figure, value) in node.numastat.values() {
-        writeln!(out, "        {:<17}{value}", figure.name)?;
+        writeln!(out, "        {:<16} {value}", figure.name)?;
     }
     Ok(())
 }

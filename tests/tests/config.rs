@@ -41,6 +41,16 @@ fn one_line_for_what_is_not_understood() {
     assert_eq!(with(&long).stderr.lines().count(), 1);
 }
 
+/// A node that is not there cannot be kept to a limit.
+#[test]
+fn a_limit_of_a_node_without_memory_is_told() {
+    if is_zonal() {
+        let said = with("node_limit:63=1G").stderr;
+        assert!(said.lines().count() == 1 && said.contains("node 63"), "{said}");
+        with("node_limit:0=1G").quiet();
+    }
+}
+
 /// The first call of this program comes before the C library has set `environ`.
 #[test]
 fn settings_of_a_process_that_allocates_very_early() {
@@ -94,8 +104,11 @@ fn report_at_exit() {
     let settings = format!("stats:exit,stats_format:json,stats_file:{}", path.display());
     with(&settings).quiet();
     let _: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    // A file that cannot be written costs the report, not the program.
-    with("stats:exit,stats_file:/nowhere/at/all");
+    // A file that cannot be had costs one line, and the report is on stderr.
+    let said = with("stats:exit,stats_file:/nowhere/at/all").stderr;
+    let first = said.lines().next().unwrap_or_default();
+    assert!(first.contains("no such folder") && first.contains("/nowhere/at/all"), "{said}");
+    assert!(said.lines().count() > 5, "no report: {said}");
 }
 
 #[test]

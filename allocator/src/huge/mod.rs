@@ -105,7 +105,7 @@ impl Huge {
                 pages.mark_full(node);
             }
         }
-        pages.uncharge_huge(node, len / PAGE_SIZE);
+        pages.take_back_huge(node, len / PAGE_SIZE);
         Err(exhausted)
     }
 

@@ -95,7 +95,7 @@ impl Index {
         // Under the lock: between the move and the update of the index the old address may be
         // somebody else's new mapping.
         let Ok(span) = pages.machine.remap(old.span, len, true) else {
-            pages.uncharge_huge(old.node, more);
+            pages.take_back_huge(old.node, more);
             return None;
         };
         pages.uncharge_huge(old.node, have.saturating_sub(want));

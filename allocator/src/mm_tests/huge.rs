@@ -34,6 +34,26 @@ fn a_huge_block_is_not_resized_to_what_nothing_can_have() {
     owner.free(block);
 }
 
+/// More than there are addresses: refused by the kernel, after it was charged.
+#[test]
+fn what_cannot_be_mapped_leaves_no_faults() {
+    const TOO_MUCH: usize = 1 << 47;
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let block = owner.alloc(8 << 20, 8);
+    let faults = || snapshot(mm, Some(owner.0)).zone_events().pgfault;
+    let before = faults();
+    let from = Attempt { node: owner.heap().node(), level: WatermarkLevel::Low };
+    let request = Request { size: TOO_MUCH, align: 8, zeroed: false, grows: false };
+    // SAFETY: this thread owns the heap.
+    assert!(unsafe { owner.heap().alloc(request, from) }.is_err());
+    assert_eq!(faults(), before);
+    assert_eq!(mm.resize(block, TOO_MUCH), None);
+    assert_eq!(faults(), before);
+    owner.free(block);
+    mm.validate(Some(owner.0)).unwrap();
+}
+
 #[test]
 fn freed_huge_blocks_join_and_are_cut_again() {
     let mm = new_mm();

@@ -22,6 +22,15 @@ impl Pages {
         true
     }
 
+    /// Takes back what [`Pages::charge_huge`] did, for a mapping that could not be had: none of its pages
+    /// became resident.
+    pub(crate) fn take_back_huge(&self, node: NodeId, nr_pages: usize) {
+        self.uncharge_huge(node, nr_pages);
+        if let Some(home) = self.node(node) {
+            home.lock().events.pgfault -= nr_pages as u64;
+        }
+    }
+
     /// Takes off what [`Pages::charge_huge`] charged.
     pub(crate) fn uncharge_huge(&self, node: NodeId, nr_pages: usize) {
         let Some(home) = self.node(node) else { return };

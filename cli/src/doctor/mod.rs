@@ -2,7 +2,7 @@
 //! change.
 //!
 //! Reading order: [`finding`] is what comes out; [`preload`] and [`allocators`] ask whether zonal
-//! serves the program at all, [`statistics`] what it says of itself, [`limits`] what bounds it,
+//! serves the program at all, [`statistics`] what it says of itself, [`settings`] what was asked of it, [`limits`] what bounds it,
 //! [`machine`] how the kernel is set; [`render`] prints. Everything else is read from files of the
 //! kernel ([`crate::system`]); no process is stopped.
 
@@ -12,6 +12,7 @@ mod limits;
 mod machine;
 mod preload;
 mod render;
+mod settings;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -33,10 +34,11 @@ use finding::{Finding, Level};
 #[command(after_help = "\
 Without PID or PROGRAM it looks at the machine and at the limits of this shell.
 
-Exit status: 0 if there is no problem, 1 if there is one, 125 if it cannot look.")]
+Exit status: 0 if there is no problem, 1 if there is one, 125 if it cannot look, 126 or 127 if \
+PROGRAM cannot be executed or is not found.")]
 pub(crate) struct DoctorArgs {
     /// A running process.
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = pid)]
     pid: Option<u32>,
 
     /// A program, before it is started.
@@ -46,6 +48,11 @@ pub(crate) struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Whoever gives the name of a program learns where it belongs.
+fn pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("not a process id; for a program: zonal doctor -- {text}"))
 }
 
 /// Prints the findings; the exit status tells whether there is a problem.
@@ -81,6 +88,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<u8> {
 }
 
 fn examine(system: &System, mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.extend(settings::check(system));
     findings.extend(limits::check(system));
     findings.extend(machine::check(system));
     findings

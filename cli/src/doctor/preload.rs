@@ -20,7 +20,6 @@ pub(super) fn of_process(system: &System) -> Vec<Finding> {
         }
         None => findings.push(missing(system)),
     }
-    findings.extend(settings(system));
     findings.extend(allocators::of_process(system, &files));
     findings
 }
@@ -46,7 +45,7 @@ pub(super) fn of_program(path: &Path) -> Vec<Finding> {
             findings.push(Finding::problem(CHECK, text));
         }
         Err(error) => {
-            let finding = Finding::problem(CHECK, format!("{error:#}").replace('\n', " "));
+            let finding = Finding::problem(CHECK, format!("{error:#}"));
             findings.push(finding.change("make install, or ZONAL_LIB=PATH of libzonal.so"));
         }
     }
@@ -90,10 +89,4 @@ fn missing(system: &System) -> Finding {
             .means("LD_PRELOAD asks for it, but the loader did not find it or could not read it")
             .change("a path that the user of the process can read, and of the same machine code"),
     }
-}
-
-fn settings(system: &System) -> Option<Finding> {
-    let conf = system.variable("ZONAL_CONF")?;
-    let text = conf.to_string_lossy();
-    Some(Finding::fine("settings", if text.is_empty() { "the defaults" } else { &text }))
 }

@@ -57,6 +57,18 @@ impl Fake {
 }
 
 #[test]
+fn settings_without_effect_are_told() {
+    let fake = Fake::new();
+    fake.file("/proc/7/environ", "ZONAL_CONF=thp:never,limit:2GB,\x1b[31m:1\0");
+    let findings = fake.findings();
+    let told: Vec<_> = findings.iter().filter(|finding| finding.check == "settings").collect();
+    assert!(told.iter().all(|finding| finding.level == Level::Warning), "{told:?}");
+    assert!(told[0].found.contains("'limit:2GB'; allowed: a size"), "{told:?}");
+    assert!(told[1].found.contains("unknown key in '?[31m:1'"), "{told:?}");
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
 fn a_healthy_process_has_no_complaint() {
     let findings = Fake::healthy().findings();
     assert!(findings.iter().all(|finding| finding.level == Level::Fine), "{findings:#?}");

@@ -98,7 +98,7 @@ impl Live {
         };
         let Some(start_ticks) = system.start_ticks() else { return Err(Silent::Ended(pid).into()) };
         // The number may have belonged to another process, which left its page behind.
-        if written != 0 && written != start_ticks {
+        if written != 0 && written != start_ticks && system.shares_time() {
             return Err(why_silent(pid, &system).into());
         }
         Ok(Self { pid, system, page, start_ticks })

@@ -87,7 +87,8 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
         let _ = writeln!(err, "zonal: {lost} sampled objects found no place and count as freed");
     }
     if dump.stacks.is_empty() {
-        let _ = writeln!(io::stderr(), "zonal: no sample: hardly anything was allocated meanwhile");
+        let why = "little was allocated, or only objects that were freed just before";
+        let _ = writeln!(io::stderr(), "zonal: no sample: {why}");
     }
     let mut symbols = Symbols::new(&dump.mappings, &root);
     let bytes = if args.folded {
@@ -121,7 +122,12 @@ pub(crate) fn run(args: &ProfileArgs) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<String> {
+    const GZIP: &[u8] = &[0x1f, 0x8b];
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    if bytes.starts_with(GZIP) {
+        let what = "compressed: a result of `zonal profile`, for pprof to read";
+        bail!("{}: not what `zonal run --profile` leaves but {what}", path.display());
+    }
     // Paths of mappings need not be text.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -25,6 +25,7 @@ pub(crate) struct SymbolizeArgs {
 
 /// Copies text and puts names into the frames of leak reports.
 pub(crate) fn run(args: &SymbolizeArgs, out: &mut impl Write) -> Result<()> {
+    let name = args.file.as_ref().map_or_else(|| "input".into(), |path| path.display().to_string());
     let mut input: Box<dyn BufRead> = match &args.file {
         Some(path) => {
             Box::new(BufReader::new(File::open(path).with_context(|| path.display().to_string())?))
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &SymbolizeArgs, out: &mut impl Write) -> Result<()> {
     let mut modules = Modules::default();
     let mut stacks = Vec::new();
     let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).context("input")? > 0 {
+    while input.read_until(b'\n', &mut line).with_context(|| name.clone())? > 0 {
         if args.json {
             modules.collect(&line, &mut stacks);
         } else {

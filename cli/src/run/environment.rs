@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use zonal_settings::{KEYS, Wrong};
 
 const LD_PRELOAD: &str = "LD_PRELOAD";
 const ZONAL_CONF: &str = "ZONAL_CONF";
@@ -52,9 +53,8 @@ fn merge_preload(library: &Path, existing: &OsStr) -> OsString {
 fn merge_conf(existing: &OsStr, added: &[OsString], defaults: &[(&str, &str)]) -> Result<OsString> {
     let mut items: Vec<&[u8]> = settings(existing).collect();
     for item in added.iter().flat_map(|text| settings(text)) {
-        let Some(key) = key(item) else {
-            bail!("--conf: {:?} is not KEY:VALUE", OsStr::from_bytes(item));
-        };
+        refuse_if_wrong(item)?;
+        let Some(key) = key(item) else { continue };
         items.retain(|other| self::key(other) != Some(key));
         items.push(item);
     }
@@ -68,6 +68,18 @@ fn merge_conf(existing: &OsStr, added: &[OsString], defaults: &[(&str, &str)]) -
         }
     }
     Ok(OsString::from_vec(conf))
+}
+
+/// What the library would leave out with one line must not start a program that runs without it.
+fn refuse_if_wrong(item: &[u8]) -> Result<()> {
+    let mut first = None;
+    zonal_settings::check(item, |wrong| first = first.or(Some(wrong)));
+    let Some(wrong) = first else { return Ok(()) };
+    if let Wrong::UnknownKey(_) = wrong {
+        let keys = KEYS.map(|(key, _)| key).join(", ");
+        bail!("--conf: {wrong}: {keys}");
+    }
+    bail!("--conf: {wrong}");
 }
 
 fn settings(text: &OsStr) -> impl Iterator<Item = &[u8]> {
@@ -119,11 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn an_added_setting_needs_key_and_colon() {
-        for bad in ["stats", ":exit", "limit=1G"] {
+    fn an_added_setting_is_one_that_the_library_understands() {
+        for bad in ["stats", ":exit", "limit=1G", "foo:bar", "limit:2GB", " stats:off"] {
             let message = conf("", &[bad]).unwrap_err().to_string();
             assert!(message.contains(bad), "{message}");
         }
+        let message = conf("", &["foo:bar"]).unwrap_err().to_string();
+        assert!(message.contains("soft_limit, node_limit"), "{message}");
         // Only the first colon separates: values such as paths may hold more.
         assert_eq!(conf("", &["stats_file:/a:b"]).unwrap(), "stats_file:/a:b,stats:live");
     }

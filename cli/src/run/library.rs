@@ -1,7 +1,6 @@
 //! Where `libzonal.so` is.
 
 use std::env;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -26,11 +25,9 @@ pub(crate) fn find() -> Result<PathBuf> {
 fn search(places: &[PathBuf]) -> Result<PathBuf> {
     let paths = places.iter().map(|folder| folder.join(NAME));
     paths.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        let mut text = format!("{NAME} not found; set ZONAL_LIB to its path. Looked in:");
-        for place in places {
-            let _ = write!(text, "\n  {}", place.display());
-        }
-        anyhow!(text)
+        let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        let looked = looked.join(", ");
+        anyhow!("{NAME} not found; set ZONAL_LIB to its path. Looked in: {looked}")
     })
 }
 

@@ -31,6 +31,9 @@ use crate::profile::DEFAULT_SIGNAL;
 The program publishes its statistics for `zonal stats`, `top` and `maps` (stats:live) unless the \
 key `stats` is set otherwise.
 
+What --stats, --profile and --leaks write at exit is missing if PROGRAM ends by _exit, by a signal, \
+or by becoming another program, as `sh -c` does.
+
 The library is $ZONAL_LIB, or the libzonal.so beside this command, in ../lib or in the system's \
 library folders.
 

@@ -42,7 +42,7 @@ impl Order {
     pub(super) fn name(self) -> &'static str {
         match self {
             Order::Memory => "memory",
-            Order::Waste => "free in slabs",
+            Order::Waste => "free",
             Order::Size => "size",
         }
     }

@@ -55,7 +55,7 @@ pub(crate) struct TopArgs {
     interval: f64,
 
     /// Print so many lines, and end.
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// Print JSON, one object a line.

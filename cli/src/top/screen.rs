@@ -16,6 +16,9 @@ use super::{blocks, overview, slabs};
 /// A process publishes at least so often while it does anything.
 const OLD: Duration = Duration::from_secs(1);
 
+/// Columns and lines for which the pages are made.
+const LEAST: (u16, u16) = (80, 24);
+
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let rows = [Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)];
@@ -26,7 +29,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
         View::Slabs => slabs::draw(frame, app, body),
         View::Maps => blocks::draw(frame, app, body),
     }
-    frame.render_widget(key_line(app), keys);
+    let area = frame.area();
+    let fits = area.width >= LEAST.0 && area.height >= LEAST.1;
+    frame.render_widget(if fits { key_line(app) } else { too_small() }, keys);
     if app.shows_help {
         help(frame, body);
     }
@@ -69,6 +74,14 @@ fn key_line(app: &App) -> Line<'static> {
     }
     spans.extend([key("?"), Span::raw(" help  "), key("q"), Span::raw(" quit")]);
     Line::from(spans)
+}
+
+/// Parts that find no room are left out, which is to be known.
+fn too_small() -> Line<'static> {
+    Line::styled(
+        format!(" needs {}x{}; ? help  q quit", LEAST.0, LEAST.1),
+        Style::new().add_modifier(Modifier::BOLD),
+    )
 }
 
 /// A line across the screen that names what comes below.

@@ -94,6 +94,25 @@ fn press(app: &mut App, key: char) {
     assert!(app.press(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE)));
 }
 
+/// The keys of every page fit, in every order of the slabs; a smaller screen says that it is one.
+#[test]
+fn the_keys_fit_the_smallest_screen() {
+    let mut app = app();
+    for page in ['1', '2', '3'] {
+        press(&mut app, page);
+        for _ in 0..3 {
+            press(&mut app, 's');
+            let rows = drawn(&mut app, 80, 24);
+            assert!(rows[23].trim_end().ends_with("q quit"), "{}", rows[23]);
+        }
+    }
+    for (width, height) in [(79, 24), (80, 23), (40, 10)] {
+        let rows = drawn(&mut app, width, height);
+        let last = &rows[usize::from(height) - 1];
+        assert!(last.contains("needs 80x24") && last.contains("q quit"), "{last}");
+    }
+}
+
 #[test]
 fn all_of_the_overview_fits_the_smallest_screen() {
     let rows = drawn(&mut app(), 80, 24);

@@ -38,6 +38,8 @@ fn a_process_that_publishes() {
     a_process_is_chosen_from_the_list();
     the_picture_of_sections();
     one_report_in_three_forms();
+    nothing_is_written_to_a_page_in_place_of_what_is_closed();
+    a_reader_with_another_clock_leaves_the_page();
     drop(publisher);
     let output = zonal(&["maps", &own_pid()]).output().unwrap();
     assert_one_line(&output, "zonal is not in this process");
@@ -72,7 +74,7 @@ fn the_screen_and_its_keys() {
     terminal.press("2");
     terminal.wait_for(|screen| screen.contains("partial") && screen.contains("4777"));
     terminal.press("s");
-    terminal.wait_for(|screen| screen.contains("sort: free in slabs"));
+    terminal.wait_for(|screen| screen.contains("sort: free"));
     terminal.press("\t");
     terminal.wait_for(|screen| screen.contains("Sl--"));
     terminal.press("?");
@@ -169,6 +171,50 @@ fn one_report_in_three_forms() {
     assert!(stats(&["--format", "prometheus"]).contains("zonal_vmstat_allocstall_total"));
 }
 
+/// A file that the command opens must not get the number of a standard descriptor: it would print there.
+fn nothing_is_written_to_a_page_in_place_of_what_is_closed() {
+    let own = own_pid();
+    let commands = [
+        vec!["run", "--", "true"],
+        vec!["stats", &own],
+        vec!["top", "--json", "-n", "1", &own],
+        vec!["top", "-n", "1", &own],
+        vec!["top", "-n", "1"],
+        vec!["top"],
+        vec!["maps", &own],
+        vec!["doctor", &own],
+        vec!["topology"],
+        vec!["profile", &own],
+        vec!["symbolize", "/"],
+        vec!["completions", "bash"],
+        vec!["no-such-command"],
+    ];
+    for closed in ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"] {
+        for arguments in &commands {
+            let script = format!("exec {ZONAL} {} {closed}", arguments.join(" "));
+            Command::new("sh").args(["-c", &script]).output().unwrap();
+            let output = zonal(&["stats", &own]).output().unwrap();
+            assert!(output.status.success(), "{script}: {output:?}");
+        }
+    }
+}
+
+/// In another time namespace every process seems to have started at another time.
+fn a_reader_with_another_clock_leaves_the_page() {
+    let elsewhere = ["--time", "--boottime", "1000"];
+    if !Command::new("unshare").args(elsewhere).arg("true").status().is_ok_and(|it| it.success()) {
+        println!("skipped: no time namespaces, or not run by root");
+        return;
+    }
+    for arguments in [&["top", "-n", "1"][..], &["stats", &own_pid()]] {
+        let output =
+            Command::new("unshare").args(elsewhere).arg(ZONAL).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let output = zonal(&["stats", &own_pid()]).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+}
+
 /// One line on stderr, nothing on stdout, and a status that is not zero.
 #[track_caller]
 fn assert_one_line(output: &Output, text: &str) {
@@ -204,6 +250,16 @@ fn who_cannot_be_watched_is_one_line() {
     foreign.wait().unwrap();
     let output = zonal(&["top", "--interval", "0", "1"]).output().unwrap();
     assert_one_line(&output, "--interval");
+    let output = zonal(&["top", "-n", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert_one_line(&zonal(&["symbolize", "/"]).output().unwrap(), "/: Is a directory");
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("zonal.1.pb.gz");
+    std::fs::write(&packed, [0x1f, 0x8b, 8, 0]).unwrap();
+    let output = zonal(&["profile", packed.to_str().unwrap()]).output().unwrap();
+    assert_one_line(&output, "for pprof to read");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    assert_eq!(zonal(&["help", "run"]).stdout(full).status().unwrap().code(), Some(125));
 }
 
 #[test]

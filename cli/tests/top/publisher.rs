@@ -51,7 +51,7 @@ impl Publisher {
         assert_ne!(start, libc::MAP_FAILED);
         // SAFETY: zeros are a page, and it is never unmapped.
         let page: &'static LivePage = unsafe { &*start.cast::<LivePage>() };
-        page.describe(u64::from(std::process::id()), 0);
+        page.describe(u64::from(std::process::id()), start_ticks());
         let thread = std::thread::spawn(move || {
             let mut round = 0;
             while !STOP.load(Ordering::Relaxed) {
@@ -70,6 +70,13 @@ impl Drop for Publisher {
         let _ = self.thread.take().map(JoinHandle::join);
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// When this process started, as its `/proc` tells.
+fn start_ticks() -> u64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap();
+    let mut fields = text.rsplit_once(')').unwrap().1.split_whitespace();
+    fields.nth(19).unwrap().parse().unwrap()
 }
 
 /// Figures that the screen must show.

@@ -21,37 +21,12 @@ use zonal_allocator::{Lookout, Mm};
 use zonal_numa::{PAGE_SIZE, weak_symbol};
 use zonal_reclaim::kswapd::KswapdConfig;
 use zonal_reclaim::pressure;
+use zonal_settings::{Mode, PressureMode};
 
 pub(crate) use self::callers::{attend, is_look_due, is_look_due_after_many};
 pub(crate) use self::thread::note_detached;
 use crate::env::Settings;
 use crate::init;
-
-/// When the thread may exist.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u32)]
-pub(crate) enum Mode {
-    /// In processes that have other threads.
-    #[default]
-    Auto = 0,
-    /// Never: callers do its work.
-    Off = 1,
-    /// In any process.
-    Always = 2,
-}
-
-/// Who looks at what the control group and the nodes have left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum PressureMode {
-    /// The first call and the background thread; where there is none, callers in a group with a limit,
-    /// once they have a part of it.
-    #[default]
-    Auto,
-    /// Nobody.
-    Off,
-    /// Callers too, where they do its work.
-    Always,
-}
 
 /// What the settings say of rounds.
 #[derive(Clone, Copy)]

@@ -10,10 +10,10 @@ use core::fmt::{self, Write as _};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
+use zonal_settings::MAX_PATH;
+
 use crate::fd::Line;
 
-/// Longer names are refused.
-pub(crate) const MAX_PATH: usize = 1000;
 const DEFAULT: &[u8] = b"zonal.heap.%p";
 
 /// The name as the user gave it: the environment, where it stood, may be overwritten.

@@ -27,6 +27,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 use zonal_allocator::profile::{Countdown, MAX_DEPTH, Profile, Weight};
 
+use zonal_settings::DEFAULT_RATE;
+
 use crate::detour::{self, Watcher};
 use crate::env::Settings;
 use crate::errno::{self, SavedErrno};
@@ -34,11 +36,8 @@ use crate::foreign::Alone;
 use crate::unwind::{self, Module};
 use crate::{hot, init, tls};
 
-pub(crate) use file::MAX_PATH;
 pub(crate) use request::serve;
 
-/// Mean bytes between two samples.
-pub(crate) const DEFAULT_RATE: usize = 512 << 10;
 /// Weights are counted in 32 bits.
 const MAX_RATE: usize = 16 << 20;
 

@@ -56,7 +56,7 @@ pub(crate) fn prepare(settings: &Settings) {
         return;
     }
     let fd = match settings.stats_file {
-        Some(path) => open(path),
+        Some(path) => open(path).unwrap_or_else(|| away(libc::STDERR_FILENO)),
         None => away(libc::STDERR_FILENO),
     };
     if let Some((device, inode)) = identity(fd) {
@@ -92,11 +92,13 @@ pub(crate) fn write_now() {
     }
 }
 
-fn open(path: &[u8]) -> i32 {
+/// None, and a line that says why, if it cannot be had.
+fn open(name: &[u8]) -> Option<i32> {
     let mut buffer = [0; libc::PATH_MAX as usize];
-    let path = match buffer.get_mut(..path.len()) {
+    let path = match buffer.get_mut(..name.len()) {
         Some(start) => {
-            start.copy_from_slice(path);
+            start.copy_from_slice(name);
+            // None where no byte is left for the null.
             CStr::from_bytes_until_nul(&buffer).ok()
         }
         None => None,
@@ -105,16 +107,31 @@ fn open(path: &[u8]) -> i32 {
     // SAFETY: a string that ends in null.
     let fd = path.map_or(NONE, |path| unsafe { libc::open(path.as_ptr(), flags, 0o644) });
     if fd < 0 {
-        Line::stderr(format_args!("ZONAL_CONF: cannot open stats_file"));
-        return NONE;
+        let why = if path.is_some() { why(errno::get()) } else { "its name is too long" };
+        let shown = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        Line::stderr(format_args!(
+            "ZONAL_CONF: {why}, the report goes to stderr: stats_file:{shown}"
+        ));
+        return None;
     }
     let high = away(fd);
     if high == NONE {
-        return fd;
+        return Some(fd);
     }
     // SAFETY: opened just above, and nobody else knows it.
     unsafe { libc::close(fd) };
-    high
+    Some(high)
+}
+
+/// What the kernel means; the C library's words may ask for memory.
+fn why(error: i32) -> &'static str {
+    match error {
+        libc::ENOENT | libc::ENOTDIR => "no such folder",
+        libc::EACCES | libc::EPERM => "no permission",
+        libc::EISDIR => "it is a folder",
+        libc::EROFS => "the file system is read-only",
+        _ => "it cannot be opened",
+    }
 }
 
 /// A copy of `fd` with a high number.

@@ -46,9 +46,9 @@ fn is_placeholder(word: &str) -> bool {
 
 /// The keys that the library's source accepts, from the arms of its `set`.
 fn accepted() -> BTreeSet<String> {
-    let source = fs::read_to_string(root().join("ffi/src/env/mod.rs")).unwrap_or_default();
-    let body = source.split("\nfn set(").nth(1).and_then(|rest| rest.split("\n}\n").next());
-    let body = body.unwrap_or_else(|| panic!("ffi/src/env/mod.rs has no function `set`"));
+    let source = fs::read_to_string(root().join("settings/src/lib.rs")).unwrap_or_default();
+    let body = source.split("\nfn set<").nth(1).and_then(|rest| rest.split("\n}\n").next());
+    let body = body.unwrap_or_else(|| panic!("settings/src/lib.rs has no function `set`"));
     let arms = body.lines().map(str::trim).filter(|line| line.starts_with("b\""));
     let heads = arms.filter_map(|line| line.split([' ', '=']).next());
     let keys: BTreeSet<String> =

@@ -260,6 +260,10 @@ fn prometheus_reads_the_exposition() {
         assert!(name.starts_with("zonal_"), "{name}");
         assert_eq!(name.ends_with("_total"), family.kind == "counter", "{name}");
         assert!(!family.help.is_empty() && !family.samples.is_empty(), "{name}");
+        // Each text stands by itself, and names the unit of its samples.
+        assert!(!family.help.starts_with("Of these"), "{name}: {}", family.help);
+        let is_in_pages = family.help.starts_with("Pages") && !family.help.ends_with("In bytes.");
+        assert!(!is_in_pages || !name.contains("_bytes"), "{name}: {}", family.help);
     }
     let value = |name: &str| exposition.families[name].samples.values().sum::<f64>();
     assert!(value("zonal_memory_used_small_bytes") > 8000.0 * 900.0);
@@ -269,6 +273,15 @@ fn prometheus_reads_the_exposition() {
     if have("promtool", "prometheus") {
         let checked = Program::plain("promtool").args(["check", "metrics"]).input(text).run();
         checked.success().quiet();
+    }
+}
+
+/// No name is so long that its value runs into it.
+#[test]
+fn names_and_values_are_apart_in_text() {
+    if is_zonal() {
+        let text = report("text");
+        assert!(text.lines().any(|line| line.trim() == "zone_reclaim_success 0"), "{text}");
     }
 }
 

@@ -1,64 +1,88 @@
-//! `ZONAL_CONF=key:value,key:value`: the only configuration that comes from outside.
+//! `ZONAL_CONF=key:value,key:value`: what may stand there, for the library that follows it and for the
+//! command that says beforehand what is wrong.
 //!
-//! Read once, at the first call of the process, straight from the environment block: no heap, no
-//! copy. A process that runs with more rights than its caller (AT_SECURE, as `secure_getenv` has
-//! it) reads nothing. An unknown key or a bad value is one line on stderr, and then ignored.
-//!
-//! Keys, values, defaults and effects: `docs/CONFIGURATION.md`, which a test compares with [`set`].
+//! Keys, values, defaults and effects: `docs/CONFIGURATION.md`, which a test compares with [`parse`].
+//! Reading order: here the keys, in [`mode`] what some of them choose among, in [`value`] how values are
+//! read, in [`wrong`] what is said about those that are not understood.
 
+#![no_std]
+#[cfg(test)]
+extern crate std;
+
+mod mode;
 mod value;
-
-use core::ffi::{CStr, c_char};
+mod wrong;
 
 use zonal_allocator::watermark::WatermarkFactors;
 use zonal_allocator::{NodeReclaimMode, Thp, Weights};
-use zonal_numa::{MAX_NODES, MemPolicy, weak_symbol};
+use zonal_numa::{MAX_NODES, MemPolicy};
 use zonal_stats::Format;
 
-use crate::fd::Line;
-use crate::harden::{self, Level};
-use crate::kswapd::{Mode, PressureMode};
-use crate::profile;
+pub use mode::{DEFAULT_RATE, FENCE_PERIOD, Level, MAX_PATH, Mode, PressureMode, SIGNALS};
 use value::{
     BOOST_FACTORS, SCALE_FACTORS, bytes, factor, node_limits, number, one_of, policy, signal,
 };
+use wrong::wanted;
+pub use wrong::{KEYS, Wrong};
 
 /// What the user asked for.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) stats_at_exit: bool,
-    pub(crate) stats_live: bool,
-    pub(crate) stats_signal: Option<i32>,
-    pub(crate) stats_format: Format,
+pub struct Settings<'a> {
+    /// A report when the process ends.
+    pub stats_at_exit: bool,
+    /// A live page.
+    pub stats_live: bool,
+    /// A report when this signal comes.
+    pub stats_signal: Option<i32>,
+    /// How reports are written.
+    pub stats_format: Format,
     /// Lies in the environment block: to be used at once, the program may overwrite it.
-    pub(crate) stats_file: Option<&'static [u8]>,
+    pub stats_file: Option<&'a [u8]>,
     /// None leaves it to the policies of the kernel.
-    pub(crate) policy: Option<MemPolicy>,
+    pub policy: Option<MemPolicy>,
     /// For weighted interleaving; zeros for the kernel's own.
-    pub(crate) weights: Weights,
-    pub(crate) limit: Option<usize>,
-    pub(crate) soft_limit: Option<usize>,
-    pub(crate) node_limits: [Option<usize>; MAX_NODES],
-    pub(crate) watermarks: WatermarkFactors,
-    pub(crate) thp: Thp,
-    pub(crate) node_reclaim: NodeReclaimMode,
-    pub(crate) numa: bool,
-    pub(crate) minimal_syscalls: bool,
-    pub(crate) kswapd: Mode,
-    pub(crate) harden: Level,
-    pub(crate) fence: u64,
-    pub(crate) pressure: PressureMode,
-    pub(crate) purge: bool,
-    pub(crate) profile: bool,
-    pub(crate) profile_rate: usize,
+    pub weights: Weights,
+    /// What the process may have, in bytes.
+    pub limit: Option<usize>,
+    /// What it shall have.
+    pub soft_limit: Option<usize>,
+    /// What it may have of each node.
+    pub node_limits: [Option<usize>; MAX_NODES],
+    /// How early free memory is wanted.
+    pub watermarks: WatermarkFactors,
+    /// Huge pages.
+    pub thp: Thp,
+    /// What is reclaimed of a node before others are asked.
+    pub node_reclaim: NodeReclaimMode,
+    /// Whether memory is placed by node.
+    pub numa: bool,
+    /// No call of the system that is not needed.
+    pub minimal_syscalls: bool,
+    /// The background thread.
+    pub kswapd: Mode,
+    /// What is looked for.
+    pub harden: Level,
+    /// One miss in so many is served by a fenced object.
+    pub fence: u64,
+    /// Who looks at what is left outside.
+    pub pressure: PressureMode,
+    /// Whether free memory goes back.
+    pub purge: bool,
+    /// Samples from the start.
+    pub profile: bool,
+    /// One sample in so many bytes.
+    pub profile_rate: usize,
     /// As for `stats_file`.
-    pub(crate) profile_file: Option<&'static [u8]>,
-    pub(crate) profile_signal: Option<i32>,
-    pub(crate) leaks_at_exit: bool,
+    pub profile_file: Option<&'a [u8]>,
+    /// Starts, stops and writes profiles.
+    pub profile_signal: Option<i32>,
+    /// A report of what is still alive at the end.
+    pub leaks_at_exit: bool,
 }
 
-impl Settings {
-    const DEFAULT: Settings = Settings {
+impl Settings<'_> {
+    /// What holds without a word from the user.
+    pub const DEFAULT: Self = Self {
         stats_at_exit: false,
         stats_live: false,
         stats_signal: None,
@@ -76,95 +100,44 @@ impl Settings {
         minimal_syscalls: false,
         kswapd: Mode::Auto,
         harden: Level::Usual,
-        fence: harden::FENCE_PERIOD,
+        fence: FENCE_PERIOD,
         pressure: PressureMode::Auto,
         purge: true,
         profile: false,
-        profile_rate: profile::DEFAULT_RATE,
+        profile_rate: DEFAULT_RATE,
         profile_file: None,
         profile_signal: None,
         leaks_at_exit: false,
     };
 }
 
-/// Reads the configuration of this process.
-pub(crate) fn read() -> Settings {
-    let mut settings = Settings::DEFAULT;
-    // SAFETY: getauxval reads a table that the kernel made.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0
-        && let Some(text) = variable(b"ZONAL_CONF=")
-    {
-        parse(text, &mut settings);
-    }
-    settings
-}
-
-/// The value of the variable `name`, which ends in `=`.
-fn variable(name: &[u8]) -> Option<&'static [u8]> {
-    let mut entry = environment()?;
-    loop {
-        // SAFETY: the block is an array that ends in null.
-        let text = unsafe { *entry };
-        if text.is_null() {
-            return None;
-        }
-        // SAFETY: every entry before the null is a string.
-        let text = unsafe { CStr::from_ptr(text) };
-        if let Some(value) = text.to_bytes().strip_prefix(name) {
-            return Some(value);
-        }
-        // SAFETY: the null is not reached yet.
-        entry = unsafe { entry.add(1) };
-    }
-}
-
-/// The environment block. Calls from `.preinit_array` come before the C library knows it; then it
-/// is where the kernel put it: on the stack, behind the arguments.
-fn environment() -> Option<*const *const c_char> {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
-    // SAFETY: a word of the C library.
-    let known = unsafe { environ };
-    if !known.is_null() {
-        return Some(known);
-    }
-    let stack_end: *const *const usize = weak_symbol!("__libc_stack_end");
-    // SAFETY: null, or the dynamic linker's word with the address where the process started.
-    let start = unsafe { stack_end.as_ref() }?;
-    // SAFETY: the kernel put there the number of arguments, their addresses, a null, and the
-    // environment.
-    unsafe {
-        let arguments = start.add(1).cast::<*const c_char>();
-        let end = arguments.add(start.read());
-        (*end).is_null().then(|| end.add(1))
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn parse(text: &'static [u8], settings: &mut Settings) {
+/// Follows the settings of `text` in order. What is wrong with one goes to `complain`; it changes nothing.
+pub fn parse<'a>(text: &'a [u8], settings: &mut Settings<'a>, mut complain: impl FnMut(Wrong<'a>)) {
     for item in text.split(|&byte| byte == b',').filter(|item| !item.is_empty()) {
         let mut parts = item.splitn(2, |&byte| byte == b':');
         let key = parts.next().unwrap_or_default();
         let value = parts.next();
-        let wrong = match set(settings, key, value.unwrap_or_default()) {
-            Some(true) => continue,
-            _ if value.is_none() => "no ':'",
-            Some(false) => "unknown key",
-            None => "bad value",
-        };
-        let shown = item.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        Line::stderr(format_args!("ZONAL_CONF: {wrong} in '{shown}'"));
+        match (wanted(key), set(settings, key, value.unwrap_or_default())) {
+            (Some(_), Some(true)) => {}
+            _ if value.is_none() => complain(Wrong::NoColon(item)),
+            (Some(wanted), None) => complain(Wrong::BadValue { item, wanted }),
+            _ => complain(Wrong::UnknownKey(item)),
+        }
     }
     if settings.profile_signal.is_some() && settings.profile_signal == settings.stats_signal {
-        Line::stderr(format_args!("ZONAL_CONF: profile_signal is taken by stats_signal"));
+        complain(Wrong::SignalTaken);
         settings.profile_signal = None;
     }
 }
 
+/// Tells what is wrong with `text`, and follows nothing of it.
+pub fn check<'a>(text: &'a [u8], complain: impl FnMut(Wrong<'a>)) {
+    let mut settings = Settings::DEFAULT;
+    parse(text, &mut settings, complain);
+}
+
 /// Whether there is such a key; none where its value is bad.
-fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Option<bool> {
+fn set<'a>(settings: &mut Settings<'a>, key: &[u8], value: &'a [u8]) -> Option<bool> {
     const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
     let path = Some(value).filter(|path| !path.is_empty());
     match key {
@@ -217,7 +190,7 @@ fn set(settings: &mut Settings, key: &[u8], value: &'static [u8]) -> Option<bool
         b"profile" => settings.profile = one_of(value, ON_OFF)?,
         b"profile_rate" => settings.profile_rate = bytes(value)?,
         b"profile_file" => {
-            settings.profile_file = Some(path.filter(|path| path.len() <= profile::MAX_PATH)?);
+            settings.profile_file = Some(path.filter(|path| path.len() <= MAX_PATH)?);
         }
         b"profile_signal" => settings.profile_signal = Some(signal(value)?),
         b"leaks" => settings.leaks_at_exit = one_of(value, &[("exit", true), ("off", false)])?,

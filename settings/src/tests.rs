@@ -1,12 +1,21 @@
 //! What settings say, and that what is wrong in them says nothing.
 
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
 use super::*;
 use zonal_numa::{NodeMask, PolicyMode};
 
-fn parsed(text: &'static str) -> Settings {
+fn parsed(text: &str) -> Settings<'_> {
     let mut settings = Settings::DEFAULT;
-    parse(text.as_bytes(), &mut settings);
+    parse(text.as_bytes(), &mut settings, |_| {});
     settings
+}
+
+fn complaints(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    check(text.as_bytes(), |wrong| lines.push(wrong.to_string()));
+    lines
 }
 
 #[test]
@@ -96,7 +105,7 @@ fn policies_have_nodes_and_weights() {
         assert!(policy(value.as_bytes()).is_none(), "{bad}");
     }
     for bad in ["interleave=0*3", "interleave", "local=1", "preferred=0-1", "default=0"] {
-        assert!(policy(bad.as_bytes()).is_none(), "{bad}");
+        assert!(value::policy(bad.as_bytes()).is_none(), "{bad}");
     }
 }
 
@@ -110,49 +119,57 @@ fn sizes_have_units() {
     assert_eq!(bytes(b"K"), None);
 }
 
+/// Whoever reads the line knows what to write instead.
+#[test]
+fn what_is_wrong_is_told_with_what_is_right() {
+    for (text, line) in [
+        ("limit:2GB", "bad value in 'limit:2GB'; allowed: a size such as 512M or 2G, without a B"),
+        ("stats:on", "bad value in 'stats:on'; allowed: exit, live, exit+live or off"),
+        (" stats:off", "unknown key in ' stats:off': no spaces around settings"),
+        ("foo:bar", "unknown key in 'foo:bar'; all keys: docs/CONFIGURATION.md"),
+        ("stats", "no ':' in 'stats'"),
+    ] {
+        assert_eq!(complaints(text), [line]);
+    }
+    assert_eq!(complaints("node_limit:0=1G+0=2G").len(), 1, "a node stands twice");
+    assert_eq!(complaints("profile_signal:USR1,stats_signal:USR1").len(), 1);
+    let long = complaints(&"k".repeat(5000));
+    assert!(long[0].len() < 100 && long[0].ends_with("...'"), "{long:?}");
+}
+
+/// The words and bounds that a complaint names are taken, and the numbers beyond are not.
+#[test]
+fn what_complaints_name_is_allowed() {
+    for (key, wanted) in KEYS {
+        let words = wanted.replace(" or ", ", ");
+        let are_words = words.split(", ").all(|word| !word.contains(' ') && !word.contains('='));
+        let words = words.replace("+n", "+1").replace("-n", "-1");
+        for word in words.split(", ").filter(|_| are_words) {
+            assert_eq!(complaints(&std::format!("{key}:{word}")), [""; 0], "{key}");
+        }
+        if let Some((first, last)) = wanted.split_once(" to ") {
+            let beyond = last.parse::<u64>().unwrap() + 1;
+            for (number, nr_wrong) in [(first, 0), (last, 0), (&*beyond.to_string(), 1)] {
+                let lines = complaints(&std::format!("{key}:{number}"));
+                assert_eq!(lines.len(), nr_wrong, "{key}:{number} {lines:?}");
+            }
+        }
+    }
+}
+
 /// Any text: nothing of it that was refused is left, and what is read again says the same.
 #[test]
 fn conf_texts() {
-    // A line for every bad item, of millions, would bury what the test has to say.
-    let _quiet = Quiet::begin();
     zonal_fuzz::fuzz("conf", |text| {
-        // SAFETY: the settings, which borrow from it, end before the text.
-        let text: &'static [u8] = unsafe { &*core::ptr::from_ref(text) };
         let mut once = Settings::DEFAULT;
-        parse(text, &mut once);
+        parse(text, &mut once, |wrong| assert!(wrong.to_string().len() < 400));
         assert!(once.limit != Some(0));
         assert!(once.stats_file.is_none_or(|path| !path.is_empty() && !path.contains(&b',')));
         let policy = once.policy;
         assert!(policy.is_none_or(MemPolicy::is_sound), "{policy:?}");
         let mut twice = Settings::DEFAULT;
-        parse(text, &mut twice);
-        parse(text, &mut twice);
+        parse(text, &mut twice, |_| {});
+        parse(text, &mut twice, |_| {});
         assert_eq!(std::format!("{once:?}"), std::format!("{twice:?}"));
     });
-}
-
-/// Standard error leads nowhere as long as this lives.
-struct Quiet(i32);
-
-impl Quiet {
-    fn begin() -> Quiet {
-        // SAFETY: descriptors of this process; where one cannot be had it stays as it is.
-        unsafe {
-            let kept = libc::dup(2);
-            let nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY);
-            libc::dup2(nowhere, 2);
-            libc::close(nowhere);
-            Quiet(kept)
-        }
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe {
-            libc::dup2(self.0, 2);
-            libc::close(self.0);
-        }
-    }
 }

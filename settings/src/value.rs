@@ -6,7 +6,7 @@ use core::str;
 use zonal_allocator::Weights;
 use zonal_numa::{MAX_NODES, MemPolicy, NodeId, NodeMask, PolicyMode};
 
-use crate::handler;
+use crate::SIGNALS;
 
 /// What the word means.
 pub(super) fn one_of<T: Copy>(value: &[u8], words: &[(&str, T)]) -> Option<T> {
@@ -25,13 +25,15 @@ pub(super) fn bytes(value: &[u8]) -> Option<usize> {
     number(digits)?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }
 
-/// `0=1G+1=512M`.
+/// `0=1G+1=512M`, each node once.
 pub(super) fn node_limits(list: &[u8]) -> Option<[Option<usize>; MAX_NODES]> {
     let mut limits = [None; MAX_NODES];
     for item in list.split(|&byte| byte == b'+') {
         let mut sides = item.splitn(2, |&byte| byte == b'=');
         let node = NodeId::from_index(number(sides.next()?)?)?;
-        limits[node.index()] = Some(bytes(sides.next()?)?);
+        if limits[node.index()].replace(bytes(sides.next()?)?).is_some() {
+            return None;
+        }
     }
     Some(limits)
 }
@@ -50,7 +52,7 @@ pub(super) fn factor(value: &[u8], bounds: RangeInclusive<u32>) -> Option<u32> {
 pub(super) fn signal(value: &[u8]) -> Option<i32> {
     let name = value.strip_prefix(b"SIG").unwrap_or(value);
     let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
-    let named = handler::NAMES.iter().find(|&&(text, _)| text == name).map(|&(_, number)| number);
+    let named = SIGNALS.iter().find(|&&(text, _)| text == name).map(|&(_, number)| number);
     let signal = match (named, name) {
         (Some(signal), _) => signal,
         (None, b"RTMIN") => first,
@@ -61,7 +63,7 @@ pub(super) fn signal(value: &[u8]) -> Option<i32> {
             _ => i32::try_from(number(name)?).ok()?,
         },
     };
-    let is_left = handler::NAMES.iter().any(|&(_, number)| number == signal);
+    let is_left = SIGNALS.iter().any(|&(_, number)| number == signal);
     (is_left || (first..=last).contains(&signal)).then_some(signal)
 }
 
