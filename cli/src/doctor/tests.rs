@@ -58,7 +58,7 @@ impl Fake {
 
 #[test]
 fn settings_without_effect_are_told() {
-    let fake = Fake::new();
+    let fake = Fake::healthy();
     fake.file("/proc/7/environ", "ZONAL_CONF=thp:never,limit:2GB,\x1b[31m:1\0");
     let findings = fake.findings();
     let told: Vec<_> = findings.iter().filter(|finding| finding.check == "settings").collect();
