@@ -24,6 +24,8 @@ inbox_take_relaxed        inbox::
 inbox_own_relaxed         inbox::own_messages
 inbox_own_take_relaxed    inbox::own_messages
 inbox_own_unmarked        inbox::own_messages
+barn_relaxed              barn::
+barn_in_two_steps         barn::
 registry_table_relaxed    registry::publication
 registry_publish_relaxed  registry::publication
 registry_common_unlocked  registry::commons

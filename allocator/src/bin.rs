@@ -47,6 +47,12 @@ impl Bin {
         Bin { top, limit: top, takes: 0 }
     };
 
+    /// Whether it has an array.
+    #[inline]
+    pub(crate) fn has_array(&self) -> bool {
+        self.limit != Self::EMPTY.limit
+    }
+
     /// Whether there is a free slot.
     #[cfg(test)]
     pub(crate) fn has_room(&self) -> bool {

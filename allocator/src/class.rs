@@ -226,6 +226,11 @@ impl SizeClass {
         Order::from_bits(if SIZES[self.0 as usize] <= LAST_OF_SMALL_SLABS { 3 } else { 4 })
     }
 
+    /// Bytes in an object of the class with that index, for tables.
+    pub(crate) const fn size_at(index: usize) -> usize {
+        SIZES[index] as usize
+    }
+
     /// Objects in a slab.
     #[inline]
     pub fn objects(self) -> usize {

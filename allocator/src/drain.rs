@@ -20,6 +20,7 @@ impl Mm {
         patience: Patience,
         deadline_ns: Option<u64>,
     ) -> usize {
+        self.barn().drain(self);
         let mut pages = self.drain_dead(None, patience, deadline_ns).drained;
         let mut drain = |entered: &mut Entered<'_>| {
             if !self.is_over(deadline_ns) {

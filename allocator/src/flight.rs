@@ -86,6 +86,13 @@ impl Inner {
 }
 
 impl Mm {
+    /// So many bytes were posted to `owner` by who is in no heap.
+    pub(crate) fn count_posted(&self, owner: &Heap, bytes: isize) {
+        if owner.takes_in() {
+            self.flight().add(bytes);
+        }
+    }
+
     /// Whether what is in flight is much beside what is charged.
     pub fn is_crowded(&self) -> bool {
         self.flight().is_much_beside(self.pages().charged())

@@ -5,7 +5,9 @@
 //! | way                      | takes                                 | looks for misuse       | gate, calls          |
 //! |--------------------------|---------------------------------------|------------------------|----------------------|
 //! | [`Heap::send_to_open`]   | an object of another heap, for which  | none but where it      | owner's, unnoted     |
-//! |                          | a message is open and has room        | begins                 | until it is sent     |
+//! |                          | a message is open and has room, or    | begins                 | until it is sent     |
+//! |                          | for which its bin would have room     |                        |                      |
+//! |                          | once others left it                   |                        |                      |
 //! | [`Heap::free_to_open`]   | the same, of an address               | and whether it is the  | the same             |
 //! |                          |                                       | newest in its bin      |                      |
 //! | [`Heap::free_opening`]   | the same, also where its message has  | [`Heap::check`]        | owner's; may post    |
@@ -22,7 +24,7 @@
 use core::ptr::NonNull;
 
 use crate::class::{MAX_SMALL, SizeClass, Slicing};
-use crate::heap::{Heap, HeapId};
+use crate::heap::{Heap, HeapId, Inner};
 use crate::hot::{Found, HeapHot};
 use crate::misuse::{BadKind, BadPointer};
 use crate::outbox::OUTBOX_BYTES;
@@ -142,26 +144,12 @@ impl Heap {
     /// As for [`Heap::free`].
     #[inline(always)]
     pub unsafe fn send_to_open(&self, Remote { object, word }: Remote) -> bool {
+        if self.bin_shares(word) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.push_full_at_once(object, word) };
+        }
         let Some(mut inner) = self.try_enter_unnoted() else { return false };
-        let outbox = &mut inner.outbox;
-        let message = *outbox.slot(word.raw());
-        // SAFETY: open messages belong to this heap, and we are inside its gate.
-        let Some(m) = (unsafe { message.as_mut() }) else { return false };
-        // Messages are for heaps that others own, so the slab is one's of these. What belongs to no slab may have
-        // anything in the place of a heap's number.
-        if !word.is_slab() || !m.is_for(word.raw()) {
-            return false;
-        }
-        let slicing = word.slicing();
-        let is_start = slicing.is_start(object.addr());
-        let bytes = outbox.bytes + slicing.size();
-        // What makes anything full is left to `send`, which posts.
-        if !is_start || bytes >= OUTBOX_BYTES || !m.try_add(object, slicing.size()) {
-            return false;
-        }
-        outbox.bytes = bytes;
-        self.note_use();
-        true
+        inner.add_to_open(self, object, word)
     }
 
     /// Sends an object of another heap where its message is to be opened, for which there is one, or posted; false, and
@@ -180,6 +168,12 @@ impl Heap {
         }
         let Ok((_, class)) = self.check(object, word) else { return false };
         let Some(mut inner) = self.try_enter() else { return false };
+        // Which may take asking the system, or more than one message.
+        let may_take = self.bin_shares(word)
+            && (inner.classes[class.index()].slots > 0 || inner.may_deepen(self, class));
+        if may_take {
+            return false;
+        }
         // SAFETY: open messages belong to this heap, and we are inside its gate.
         let open = unsafe { (*inner.outbox.slot(word.raw())).as_ref() };
         let has_message =
@@ -251,6 +245,9 @@ impl Heap {
 
     /// Collects an object for its owner and posts the message when it is full.
     fn free_remote(&self, object: NonNull<u8>, class: SizeClass, word: PageWord) {
+        if self.bin_shares(word) && self.claim_bins() && self.push_full(object, class) {
+            return;
+        }
         let Some(mut inner) = self.try_enter() else {
             return self.put_aside_or_defer(object, class);
         };
@@ -275,5 +272,32 @@ impl Heap {
             self.seal_again(object);
         }
         self.mm().defer(object);
+    }
+}
+
+impl Inner {
+    /// Adds an object that may be another heap's, on a page with that word, to the open message for its owner; false,
+    /// and nothing done, where [`Heap::send_to_open`] does nothing.
+    #[inline(always)]
+    pub(crate) fn add_to_open(&mut self, heap: &Heap, object: *mut u8, word: PageWord) -> bool {
+        let outbox = &mut self.outbox;
+        let message = *outbox.slot(word.raw());
+        // SAFETY: open messages belong to this heap, and the caller is inside its gate.
+        let Some(m) = (unsafe { message.as_mut() }) else { return false };
+        // Messages are for heaps that others own, so the slab is one's of these. What belongs to no slab may have
+        // anything in the place of a heap's number.
+        if !word.is_slab() || !m.is_for(word.raw()) {
+            return false;
+        }
+        let slicing = word.slicing();
+        let is_start = slicing.is_start(object.addr());
+        let bytes = outbox.bytes + slicing.size();
+        // What makes anything full is left to `send`, which posts.
+        if !is_start || bytes >= OUTBOX_BYTES || !m.try_add(object, slicing.size()) {
+            return false;
+        }
+        outbox.bytes = bytes;
+        heap.note_use();
+        true
     }
 }

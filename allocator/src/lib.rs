@@ -19,6 +19,7 @@
 //! | `__isolate_free_page`, putback             | `Pages::purge`                          |
 //! | `zone_watermark_ok`                        | [`watermark`], `charge`                 |
 //! | `kmem_cache`, slab, partial list           | [`class`], `slab`, `refill`             |
+//! | `node_barn`, sheaves of SLUB               | `barn`, messages                        |
 //! | `kmem_cache_node`: partial slabs of a node | `commons`                               |
 //! | `drain_all_pages`                          | `Mm::drain_all` in `drain`              |
 //! | kswapd, its wait queue                     | the *keeper*: `doorbell`, `lookout`     |
@@ -36,6 +37,7 @@
 #![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
 
 // A thread's heap: hits, misses, and what other threads do to it.
+mod barn;
 mod bin;
 pub mod class;
 mod deferred;

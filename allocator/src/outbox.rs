@@ -123,8 +123,7 @@ impl Inner {
         self.events.remote_post += 1;
         match owner {
             Some(owner) => {
-                // What a fork left torn takes nothing in; one that lives is so for that moment only.
-                if !(owner.is_torn() && owner.is_dead()) {
+                if owner.takes_in() {
                     self.count_flight(heap, bytes as isize);
                 }
                 // SAFETY: heaps are never unmapped, and the message leaves our hands.
@@ -143,11 +142,19 @@ impl Inner {
         }
     }
 
-    pub(crate) fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
-        if let Some(spare) = NonNull::new(self.outbox.spare) {
-            // SAFETY: spare messages are ours.
-            self.outbox.spare = unsafe { spare.as_ref().next };
+    /// An empty message that the heap has, or null.
+    pub(crate) fn take_spare(&mut self) -> *mut Message {
+        let spare = self.outbox.spare;
+        // SAFETY: spare messages are ours.
+        if let Some(message) = unsafe { spare.as_ref() } {
+            self.outbox.spare = message.next;
             self.outbox.nr_spare -= 1;
+        }
+        spare
+    }
+
+    pub(crate) fn new_message(&mut self, heap: &Heap) -> Option<NonNull<Message>> {
+        if let Some(spare) = NonNull::new(self.take_spare()) {
             return Some(spare);
         }
         let mm = heap.mm();

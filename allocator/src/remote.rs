@@ -46,11 +46,11 @@ pub(crate) const MESSAGE_OBJECTS: usize = 61;
 const MARK: usize = 1;
 const _: () = assert!(align_of::<Message>() > MARK);
 /// A message is posted when it holds this many bytes.
-const MESSAGE_BYTES: usize = 64 << 10;
+pub(crate) const MESSAGE_BYTES: usize = 64 << 10;
 
 /// A batch of freed objects of one owner.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(512))]
 pub(crate) struct Message {
     pub(crate) next: *mut Message,
     /// A page word of the owner's, for its number.

@@ -69,6 +69,7 @@ impl Mm {
     pub fn sweep(&self, own: Option<OwnHeap>, sweep: Sweep) -> Swept {
         let pages = self.pages();
         pages.online().iter().for_each(|node| pages.node_cache(node).age(pages, sweep.idle_for));
+        self.barn().age(self, sweep.idle_for);
         let mut swept = Swept::default();
         let mut flush_ns = LONGEST_FLUSHES_NS;
         if let Some(mut entered) = own.as_ref().and_then(|own| own.try_enter()) {

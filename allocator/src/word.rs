@@ -197,6 +197,12 @@ impl PageWord {
         self.0 as u16 >= (Group::FIRST << GROUP_SHIFT) as u16
     }
 
+    /// Whether bins of all threads take objects of the page.
+    #[inline(always)]
+    pub(crate) fn is_shared(self) -> bool {
+        (self.0 >> GROUP_SHIFT) as u8 == Group::SHARED.byte()
+    }
+
     /// Owner and class, for a page of a slab.
     #[inline]
     pub fn as_slab(self) -> Option<(HeapId, SizeClass)> {

@@ -50,6 +50,12 @@ impl Mm {
         }
         snapshot.heap_events = zonal_stats::HeapEvents::default();
         self.visit_heaps(own, patience, |entered| entered.add_to(snapshot));
+        for class in SizeClass::all() {
+            let nr = self.barn().nr_of(class) as u64;
+            snapshot.classes[class.index()].nr_cached += nr;
+            // Where there are several nodes, nothing lies there.
+            snapshot.nodes[0].memory.cached_bytes += nr * class.size() as u64;
+        }
         for node in pages.online().iter() {
             if let Some(slot) = snapshot.node_mut(node.index() as u64) {
                 slot.pcp.count += pages.node_cache(node).nr_pages() as u64;

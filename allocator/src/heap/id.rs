@@ -22,6 +22,11 @@ impl HeapId {
         Self::new((word >> HEAP_SHIFT) as u16)
     }
 
+    /// A word that names it as the owner, and no class.
+    pub(crate) fn as_word(self) -> u32 {
+        u32::from(self.0) << HEAP_SHIFT
+    }
+
     /// Position in the registry's table.
     pub fn index(self) -> usize {
         usize::from(self.0)

@@ -37,6 +37,8 @@ pub(crate) struct ClassState {
     pub(crate) refills: u8,
     /// The bin overflowed since the array last grew.
     pub(crate) spilled: bool,
+    /// Some of its objects left for other threads since the last refill.
+    pub(crate) left: bool,
     /// Misses that were served from the commons, as the first ones are.
     pub(crate) young_misses: u8,
     /// Requests that found the bin empty, and the bytes that they asked for: a sample of all.
@@ -55,6 +57,7 @@ impl ClassState {
         slots: 0,
         refills: 0,
         spilled: false,
+        left: false,
         young_misses: 0,
         sampled: 0,
         sampled_bytes: 0,

@@ -46,6 +46,12 @@ impl Heap {
         self.pool.torn.load(Relaxed)
     }
 
+    /// Whether somebody will open what is posted to it. What a fork left torn takes nothing in; one that lives is torn
+    /// for that moment only.
+    pub(crate) fn takes_in(&self) -> bool {
+        !(self.is_torn() && self.is_dead())
+    }
+
     /// Its thread may vanish inside it, or did not. For the holder of the registry's lock around a fork; what the lock's
     /// holder has set when the process forks, the child keeps.
     pub(crate) fn set_torn(&self, torn: bool) {

@@ -188,6 +188,16 @@ impl HeapHot {
         }
     }
 
+    /// The bin at the place that a word names, whatever page that is of.
+    ///
+    /// # Safety
+    /// The calling thread owns `this`, and has its bins or only looks at what `takes` and `has_array` say.
+    #[inline]
+    pub(crate) unsafe fn bin_at_word<'a>(this: *mut HeapHot, word: PageWord) -> &'a Bin {
+        // SAFETY: by `[W2]` the low byte is the step of a bin.
+        unsafe { &*Self::bin_at_step(this, usize::from(word.raw() as u8)) }
+    }
+
     /// Whether `object` is the one that was freed last.
     ///
     /// # Safety

@@ -6,6 +6,7 @@
 //! | `gate`     | owner against visitors                               | `gate_*`                    |
 //! | `mark`     | hits against a visitor that closes the bins          | `mark_*`, `gate_*`          |
 //! | `inbox`    | posters and who takes; an owner that is kept out     | `inbox_*`                   |
+//! | `barn`     | what threads leave for each other and take           | `barn_*`                    |
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
 //! | `deferred` | the stack, and the arena that rewinds                | `deferred_*`                |
 //! | `pagemap`  | placement, coverage and look-up; who frees a block   | `pagemap_*`                 |
@@ -43,6 +44,8 @@
 pub(crate) mod futex;
 pub(crate) mod mutex;
 
+#[cfg(test)]
+mod barn;
 #[cfg(test)]
 mod charge;
 #[cfg(test)]

@@ -20,6 +20,7 @@ impl Mm {
     /// returns the first. `own` is the calling thread's heap, whose bins are empty then; the caller is inside no
     /// gate.
     pub fn check_bins(&self, own: Option<OwnHeap>) -> Option<BadPointer> {
+        self.barn().drain(self);
         self.visit_heaps(own, Patience::Wait, |entered| {
             let heap = entered.heap();
             // What came for another heap goes on to it, and what lies in its bins.

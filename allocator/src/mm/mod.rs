@@ -12,6 +12,7 @@ use core::ptr;
 use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
+use crate::barn::Barn;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
 use crate::figures::vmstat::Vmstat;
@@ -75,6 +76,7 @@ pub struct Mm {
     deferred: Deferred,
     doorbell: Doorbell,
     flight: CachePadded<Flight>,
+    barn: Barn,
     pub(crate) registry: Registry,
     vmstat: Vmstat,
     barrier: Barrier,
@@ -109,7 +111,7 @@ impl Mm {
         let (own, rest) = span.split_at(size_of::<Mm>());
         let place = ptr::with_exposed_provenance_mut::<MaybeUninit<Mm>>(own.addr()).cast::<Mm>();
         // SAFETY: a fresh mapping, large enough and page-aligned; every field is written before
-        // the reference is made.
+        // the reference is made, but for the barn, which begins with zeros.
         unsafe {
             Pages::init(&raw mut (*place).pages, machine, &config.pages)?;
             if config.checked {
@@ -170,6 +172,10 @@ impl Mm {
     #[inline]
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell
+    }
+
+    pub(crate) fn barn(&self) -> &Barn {
+        &self.barn
     }
 
     pub(crate) fn flight(&self) -> &Flight {

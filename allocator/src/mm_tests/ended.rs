@@ -174,6 +174,7 @@ fn a_double_free_follows_its_slab() {
     // SAFETY: the test's thread owns the heap; that the second free is wrong is what is tested.
     let free = |p| unsafe { other.heap().free(p) };
     free(victim).unwrap();
+    free(blocks[0]).unwrap();
     free(victim).unwrap();
     // SAFETY: the heap is not used any more.
     unsafe { mm.detach(first.0) };

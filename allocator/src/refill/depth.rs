@@ -72,6 +72,7 @@ impl Inner {
     pub(super) fn prepare_bin(&mut self, heap: &Heap, class: SizeClass) -> Result<(), AllocError> {
         let state = &mut self.classes[class.index()];
         state.refills = state.refills.saturating_add(1);
+        state.left = false;
         let was_full = core::mem::take(&mut state.spilled);
         let is_first = usize::from(state.slots) == young::SLOTS;
         let enough = if is_first { young::MISSES } else { REFILLS_TO_GROW };
@@ -133,7 +134,7 @@ impl Inner {
 
     /// Gives the class an array of `new` slots, which what is in its bin does not fill; false when there is no
     /// memory for it.
-    fn resize_bin(&mut self, heap: &Heap, class: SizeClass, new: usize) -> bool {
+    pub(super) fn resize_bin(&mut self, heap: &Heap, class: SizeClass, new: usize) -> bool {
         let mm = heap.mm();
         let Some(array) = mm.meta().alloc(mm.machine(), new * size_of::<*mut u8>()) else {
             return false;

@@ -1,6 +1,7 @@
 //! Bins against slabs: refill when a bin is empty, spill when it is full.
 //!
-//! Both run inside the owner gate. A refill takes, in this order, what others have sent back,
+//! Both run inside the owner gate. A refill takes, in this order, what another thread's bin had too much of
+//! ([`crate::barn`]), what others have sent back,
 //! free objects of partly used slabs, its own, or such as many threads share for their first objects of a
 //! class (`young`), or of ended threads, where much is in flight an object of another heap
 //! ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
@@ -10,6 +11,7 @@
 mod depth;
 mod home;
 mod inbox;
+mod left;
 mod objects;
 mod slabs;
 mod young;
@@ -61,6 +63,9 @@ impl Heap {
         self.sync_hot();
         inner.prepare_bin(self, class)?;
         inner.receive(self, class);
+        if !inner.has_in_bin(self, class) {
+            inner.take_left(self, class);
+        }
         if !inner.has_in_bin(self, class) {
             return inner.take_from_slabs(self, class, from);
         }

@@ -53,8 +53,9 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
 /// A function of its own, so that a watched hit saves no registers for it.
 #[inline(never)]
 fn missed(size: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
-    // SAFETY: the heap is the thread's own.
-    if let Some(object) = short_of_visit(heap, |own| unsafe { own.try_reuse(size) }) {
+    // SAFETY: the heap is the thread's own, and its bins are the call's.
+    let from_others = |own: &Heap| unsafe { own.try_left(size).or_else(|| own.try_reuse(size)) };
+    if let Some(object) = short_of_visit(heap, from_others) {
         if zeroed {
             zero(Block { start: object, known_zero: false }, size);
         }

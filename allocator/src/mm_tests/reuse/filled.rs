@@ -48,7 +48,7 @@ fn stacks_are_bounded_for_each_class_and_in_all() {
             // Others' objects are kept of classes that are in use here.
             blocks.push(other.alloc(size, 8));
             let nr = of_class.len() * size;
-            of_class.into_iter().for_each(|block| other.free(block));
+            of_class.into_iter().for_each(|block| other.send_home(block));
             let now = stacked(other);
             let has_room = before + most / 16 <= most && size <= most / 16;
             assert!(now <= before + most / 16 && now <= most, "{now} bytes with {nr} of {size}");
@@ -214,7 +214,7 @@ fn a_forked_child_counts_what_is_in_flight_anew() {
     mm.drain_all(None);
     fill_bin(other, &mut blocks, SIZE);
     send(other, &mut blocks, SIZE, 4 << 20);
-    early.iter().for_each(|&block| other.free(block));
+    early.iter().for_each(|&block| other.send_home(block));
     other.heap().enter().post_all(other.heap());
     other.heap().enter().settle_flight(other.heap());
     assert_eq!(mm.flight().bytes(), (4 << 20) + 500 * SIZE);
@@ -222,7 +222,7 @@ fn a_forked_child_counts_what_is_in_flight_anew() {
     lost.heap().set_torn(true);
     mm.postfork_child(Some(other.0));
     assert_eq!(mm.flight().bytes(), 4 << 20);
-    late.iter().for_each(|&block| other.free(block));
+    late.iter().for_each(|&block| other.send_home(block));
     other.heap().enter().post_all(other.heap());
     other.heap().enter().settle_flight(other.heap());
     assert_eq!(mm.flight().bytes(), 4 << 20);

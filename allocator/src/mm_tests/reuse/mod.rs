@@ -20,7 +20,7 @@ fn sleeper(mm: &'static Mm, size: usize) -> (Owner, Vec<NonNull<u8>>) {
 
 /// `other` frees so many bytes of a sleeper's blocks, and all of that is sent.
 fn send(other: Owner, blocks: &mut Vec<NonNull<u8>>, size: usize, bytes: usize) {
-    blocks.drain(blocks.len() - bytes / size..).for_each(|block| other.free(block));
+    blocks.drain(blocks.len() - bytes / size..).for_each(|block| other.send_home(block));
     other.heap().enter().post_all(other.heap());
 }
 
@@ -35,7 +35,7 @@ fn crowd(mm: &'static Mm, size: usize) -> (Owner, Owner, Vec<NonNull<u8>>) {
 /// What is not sent yet: less than fills a message.
 fn free_some(other: Owner, blocks: &mut Vec<NonNull<u8>>) -> Vec<NonNull<u8>> {
     let some: Vec<_> = blocks.drain(blocks.len() - 20..).collect();
-    some.iter().for_each(|&block| other.free(block));
+    some.iter().for_each(|&block| other.send_home(block));
     some
 }
 
@@ -133,7 +133,7 @@ fn parts_of_lines_go_home() {
         let mm = new_mm();
         let (asleep, other, mut blocks) = crowd(mm, size);
         let nr = (20 << 10) / size;
-        blocks.drain(blocks.len() - nr..).for_each(|block| other.free(block));
+        blocks.drain(blocks.len() - nr..).for_each(|block| other.send_home(block));
         assert!(mm.is_crowded());
         blocks.push(other.alloc(size, 8));
         assert_eq!((nr_slabs(other, size), nr_reused(other)), (1, 0));
@@ -201,7 +201,7 @@ fn few_do_not_serve(nr_nodes: usize, size: usize, nr: usize, nr_made: u32) {
     let few: Vec<_> = (0..nr).map(|_| asleep.alloc(size, 8)).collect();
     send(other, &mut blocks, SIZE, MUCH * 3 / 4);
     free_some(other, &mut blocks);
-    few.into_iter().for_each(|block| other.free(block));
+    few.into_iter().for_each(|block| other.send_home(block));
     let refills = || other.heap().enter().events.bin_refill;
     let before = refills();
     for _ in 0..1000 {
