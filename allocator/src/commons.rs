@@ -31,7 +31,6 @@ use crate::mm::Mm;
 use crate::refill::MIN_THREADS_TO_SHARE;
 use crate::registry::Remains;
 use crate::slab::Slab;
-use crate::sync::atomic::Ordering::Relaxed;
 
 const _: () = assert!(NR_CLASSES <= u64::BITS as usize);
 
@@ -158,14 +157,11 @@ impl Inner {
         unsafe {
             let (class, head) = ((*slab).class(), (*slab).head());
             let is_empty = (*slab).is_empty();
-            let word = heap.slab_word(class).raw();
             from.unlist(slab);
             // Both heaps are of one node.
             from.count_slabs(heap, class, -1);
-            for i in 0..Slab::pages(class) {
-                // Relaxed: see the module doc.
-                map.word(head.add(i)).store(word, Relaxed);
-            }
+            // See the module doc for who may read them meanwhile.
+            map.set_words(head, Slab::pages(class), heap.slab_word(class));
             self.classes[class.index()].partial.push(slab);
             self.count_slabs(heap, class, 1);
             if is_empty {

@@ -14,8 +14,8 @@ use crate::heap::Heap;
 use crate::kept_runs;
 use crate::large_cache;
 use crate::misuse::{BadKind, BadPointer};
-use crate::mm::{Attempt, Block, Mm, PAGEBLOCK_BYTES, Request};
-use crate::order::Order;
+use crate::mm::{Attempt, Block, Mm, Request};
+use crate::order::{Order, PAGEBLOCK_BYTES};
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -25,7 +25,7 @@ use crate::word::{Kind, Migratetype, PageWord};
 pub(crate) const MAX_LARGE: usize = PAGE_SIZE << 10;
 
 /// A block that grows gets one part in so many more than asked for.
-const GROWTH_PART: usize = 8;
+pub(crate) const GROWTH_PART: usize = 8;
 
 /// Pages of a run for `size` bytes.
 fn pages_for(size: usize) -> usize {

@@ -145,7 +145,7 @@ pub use lookout::Lookout;
 pub use mark::{Mark, State as MarkState};
 pub use misuse::{BadKind, BadPointer, Place};
 pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
-pub use pages::{Lruvec, PageConfig, Pages, Placement};
+pub use pages::{Level, Lruvec, PageConfig, Pages, Placement};
 pub use policy::{NodeReclaimLock, NodeReclaimMode};
 pub use purge::{PurgeHow, Reclaimer, is_past};
 pub use sweep::{Sweep, Swept};

@@ -41,7 +41,7 @@ pub(crate) const OWED: usize = MOST / 4;
 #[derive(Debug)]
 pub(crate) struct NodeCache {
     stripes: [CachePadded<Stripe>; NR_STRIPES],
-    /// As in [`crate::large_cache::LargeCache`], until [`OWED`]. Relaxed: a matter of taste only.
+    /// As in [`crate::large_cache::LargeCache`], until [`OWED`]. Relaxed: a heuristic reads it.
     owed: CachePadded<AtomicUsize>,
 }
 

@@ -2,8 +2,12 @@
 
 use core::fmt;
 
+use zonal_numa::PAGE_SIZE;
+
 /// Pages in a pageblock, one huge page of 2 MiB.
 pub const PAGEBLOCK_PAGES: usize = 1 << PAGEBLOCK_ORDER;
+/// The same in bytes.
+pub(crate) const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 /// Order of a pageblock.
 pub const PAGEBLOCK_ORDER: u8 = 9;
 /// Number of orders, 0 to [`Order::MAX`].

@@ -33,7 +33,7 @@ use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::chunk::{Chunk, Cold};
 use crate::fault::{fault, weakened_by};
-use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::order::{Order, PAGEBLOCK_BYTES, PAGEBLOCK_PAGES};
 use crate::pfn::Pfn;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
@@ -139,6 +139,14 @@ impl PageMap {
     #[inline]
     pub(crate) fn set_word(&self, pfn: Pfn, word: PageWord) {
         self.word(pfn).store(word.raw(), Relaxed);
+    }
+
+    /// Writes the same word to each page of a run.
+    #[inline]
+    pub(crate) fn set_words(&self, head: Pfn, nr_pages: usize, word: PageWord) {
+        for i in 0..nr_pages {
+            self.set_word(head.add(i), word);
+        }
     }
 
     /// Whether the caller is the one to change that page's word: of several that found the same one there, one is.
@@ -247,7 +255,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    const BLOCK: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
+    const BLOCK: usize = PAGEBLOCK_BYTES;
     /// The pivot lies in the middle of what one page table maps: both arrays share it.
     const PIVOT_ALIGN: usize = Self::BLOCK / 2;
     /// What is left free so that the first chunk starts on a page: its counts, its bitmaps and

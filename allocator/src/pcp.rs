@@ -76,7 +76,7 @@ impl Pcp {
         let run = stack.runs[stack.nr]
             .take()
             .ok_or(AllocError::Exhausted { node: from.node, order: order.get() })?;
-        pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+        pages.map.set_word(run.head(), PageWord::NOTHING);
         Ok(run)
     }
 
@@ -93,7 +93,7 @@ impl Pcp {
             self.events.pcp_spill += (stack.nr - keep) as u64;
             stack.give_back(pages, keep);
         }
-        pages.map.word(run.head()).store(PageWord::pcp(order.nr_pages() as u32).raw(), Relaxed);
+        pages.map.set_word(run.head(), PageWord::pcp(order.nr_pages() as u32));
         stack.runs[stack.nr] = Some(run);
         stack.nr += 1;
     }
@@ -135,7 +135,7 @@ impl Stack {
             return;
         }
         for run in self.runs[..surplus].iter().flatten() {
-            pages.map.word(run.head()).store(PageWord::NOTHING.raw(), Relaxed);
+            pages.map.set_word(run.head(), PageWord::NOTHING);
         }
         pages.free_bulk(self.runs[..surplus].iter_mut().filter_map(Option::take));
         self.runs[..self.nr].rotate_left(surplus);

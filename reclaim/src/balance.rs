@@ -1,6 +1,6 @@
 //! Rounds for a watermark: reclaim up to the high ones, cold or not. After `balance_pgdat`.
 
-use zonal_allocator::{Mm, OwnHeap, Patience, PurgeHow, Reclaimer};
+use zonal_allocator::{Level, Mm, OwnHeap, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{PAGE_SIZE, probe};
 
 use crate::nodes;
@@ -14,7 +14,8 @@ const BOOST_PRIORITY: u32 = DEF_PRIORITY - 2;
 /// Whether a low watermark is not met.
 pub(crate) fn is_short(mm: &Mm) -> bool {
     let pages = mm.pages();
-    pages.shortfall() > 0 || nodes(mm).any(|node| pages.node_shortfall(node) > 0)
+    pages.shortfall(Level::Process) > 0
+        || nodes(mm).any(|node| pages.shortfall(Level::Node(node)) > 0)
 }
 
 /// What the last round for a watermark did.
@@ -45,18 +46,18 @@ impl Balance {
             return;
         }
         mm.vmstat().note_pageoutrun();
-        probe::mm_watermark_low(pages.shortfall());
+        probe::mm_watermark_low(pages.shortfall(Level::Process));
         mm.drain_all_until(own, Patience::PassBy, None);
         let mut gained = 0;
         for node in nodes(mm) {
-            let goal = pages.shortfall().max(pages.node_shortfall(node));
+            let goal = pages.shortfall(Level::Process).max(pages.shortfall(Level::Node(node)));
             gained += shrink_node(mm, node, ScanControl::new(Reclaimer::Kswapd, goal, age));
         }
         if is_short(mm) {
             gained += mm.drain_huge() / PAGE_SIZE;
         }
-        let left = nodes(mm).map(|node| pages.node_shortfall(node)).max().unwrap_or(0);
-        let left = left.max(pages.shortfall());
+        let left = nodes(mm).map(|node| pages.shortfall(Level::Node(node))).max().unwrap_or(0);
+        let left = left.max(pages.shortfall(Level::Process));
         if left > 0 {
             let how = PurgeHow { by: Reclaimer::Kswapd, ..PurgeHow::ALL };
             gained += mm.purge_holes(own, Patience::PassBy, how, left);
@@ -85,15 +86,15 @@ pub(crate) fn reclaim_boost(mm: &Mm, age: u32, was_short: bool) {
     if nodes(mm).any(|node| goal(node) > 0) {
         mm.vmstat().note_pageoutrun_boost();
     }
-    let of_process = pages.boost(None);
+    let of_process = pages.boost(Level::Process);
     for node in nodes(mm) {
-        let of_node = pages.boost(Some(node));
+        let of_node = pages.boost(Level::Node(node));
         let goal = goal(node);
         if goal > 0 {
             let control = ScanControl::new(Reclaimer::Kswapd, goal, age);
             shrink_node(mm, node, ScanControl { last: BOOST_PRIORITY, ..control });
         }
-        pages.unboost(Some(node), of_node);
+        pages.unboost(Level::Node(node), of_node);
     }
-    pages.unboost(None, of_process);
+    pages.unboost(Level::Process, of_process);
 }

@@ -17,8 +17,8 @@
 //! and pass; where they have more, it is still nearer than none.
 
 use zonal_allocator::watermark::Watermarks;
-use zonal_allocator::{Cap, Edge, Lookout, Mm, PAGE_SIZE, Pages};
-use zonal_numa::{Errno, GroupRoom, NodeId, Room};
+use zonal_allocator::{Cap, Edge, Level, Lookout, Mm, PAGE_SIZE, Pages};
+use zonal_numa::{Errno, GroupRoom, Room};
 
 /// Time between two readings where there is a bound.
 pub const INTERVAL_NS: u64 = 100_000_000;
@@ -109,16 +109,16 @@ impl Reading {
 /// nor room, and what is charged and has no memory yet, or no more, is no room.
 fn read<R: Into<GroupRoom>>(
     pages: &Pages,
-    node: Option<NodeId>,
+    level: Level,
     room: impl Fn() -> Result<Option<R>, Errno>,
 ) -> Result<Option<Reading>, Errno> {
     let mut tries = 0;
     loop {
-        let (charged, gone) = pages.ledger(node);
+        let (charged, gone) = pages.ledger(level);
         let unsure = pages.nr_unsure();
         let Some(mut room) = room()?.map(Into::into) else { return Ok(None) };
         let unsure = unsure.max(pages.nr_unsure());
-        let lost = pages.ledger(node).1.wrapping_sub(gone);
+        let lost = pages.ledger(level).1.wrapping_sub(gone);
         tries += 1;
         if lost < MUCH || tries == MAX_TRIES {
             for room in [Some(&mut room.nearest), room.killer.as_mut()].into_iter().flatten() {
@@ -134,18 +134,18 @@ fn read<R: Into<GroupRoom>>(
 fn look(mm: &Mm, before: Watch) -> Watch {
     let (machine, pages) = (mm.machine(), mm.pages());
     if machine.is_confined_since_start() {
-        pages.keep_cap(None);
-        pages.online().iter().for_each(|node| pages.keep_cap(Some(node)));
+        pages.keep_cap(Level::Process);
+        pages.online().iter().for_each(|node| pages.keep_cap(Level::Node(node)));
         // A bound from before the filter, or the user's, that this one never read.
         return if pages.has_cap() { before.max(Watch::Loose) } else { before };
     }
     let mut watch = if pages.soft_cap() == Cap::NONE { Watch::No } else { Watch::Loose };
     watch = watch.max(closeness(look_at_group(mm), before));
     for node in pages.online().iter() {
-        let here = read(pages, Some(node), || machine.node_room(node));
+        let here = read(pages, Level::Node(node), || machine.node_room(node));
         match here {
-            Ok(here) => pages.set_node_cap(node, cap(here)),
-            Err(_) => pages.keep_cap(Some(node)),
+            Ok(here) => pages.set_cap(Level::Node(node), cap(here)),
+            Err(_) => pages.keep_cap(Level::Node(node)),
         }
         watch = watch.max(closeness(here, before));
     }
@@ -156,13 +156,13 @@ fn look(mm: &Mm, before: Watch) -> Watch {
 /// The process's cap anew, by what its group has left.
 fn look_at_group(mm: &Mm) -> Result<Option<Reading>, Errno> {
     let pages = mm.pages();
-    let group = read(pages, None, || mm.machine().group_room());
+    let group = read(pages, Level::Process, || mm.machine().group_room());
     match group {
         Ok(group) => {
-            pages.set_cap(pages.soft_cap().tighter(cap(group)));
+            pages.set_cap(Level::Process, pages.soft_cap().tighter(cap(group)));
             pages.lookout().set_tight(group.is_some_and(|reading| reading.is_tight()));
         }
-        Err(_) => pages.keep_cap(None),
+        Err(_) => pages.keep_cap(Level::Process),
     }
     group
 }

@@ -1,6 +1,8 @@
 //! Bounds that give way: the soft limit, and what the control group or a node has left.
 
-use crate::watermark::Watermarks;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::watermark::{WatermarkFactors, Watermarks};
 
 /// No limit.
 pub const UNLIMITED: usize = usize::MAX;
@@ -62,6 +64,73 @@ impl Cap {
         let first = if start(&other) < start(&self) { other } else { self };
         let edge = if other.edge.from < self.edge.from { other.edge } else { self.edge };
         Cap { edge, ..first }
+    }
+}
+
+/// A [`Cap`] that is replaced now and then, its words one by one, Relaxed: whoever reads them meanwhile judges one
+/// request by a mark of another reading.
+#[derive(Debug)]
+pub(super) struct CapCell {
+    pages: AtomicUsize,
+    min: AtomicUsize,
+    low: AtomicUsize,
+    high: AtomicUsize,
+    edge: AtomicUsize,
+    killed_from: AtomicUsize,
+    /// The most that its marks may be raised by.
+    max_boost: AtomicUsize,
+}
+
+impl CapCell {
+    /// No bound.
+    pub(super) fn new() -> CapCell {
+        CapCell {
+            pages: AtomicUsize::new(UNLIMITED),
+            min: AtomicUsize::new(0),
+            low: AtomicUsize::new(0),
+            high: AtomicUsize::new(0),
+            edge: AtomicUsize::new(UNLIMITED),
+            killed_from: AtomicUsize::new(UNLIMITED),
+            max_boost: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn set(&self, cap: Cap, factors: WatermarkFactors) {
+        self.min.store(cap.marks.min, Relaxed);
+        self.low.store(cap.marks.low, Relaxed);
+        self.high.store(cap.marks.high, Relaxed);
+        self.edge.store(cap.edge.from, Relaxed);
+        self.killed_from.store(cap.edge.killed_from, Relaxed);
+        // The marks of what others fill, too, are wide apart: here those of the kernel count.
+        let kernels = marks_of(cap.pages, factors.scale);
+        self.max_boost.store(kernels.max_boost(factors.boost), Relaxed);
+        self.pages.store(cap.pages, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Cap {
+        let marks = Watermarks {
+            min: self.min.load(Relaxed),
+            low: self.low.load(Relaxed),
+            high: self.high.load(Relaxed),
+        };
+        let from = self.edge();
+        // The words may be of two readings.
+        let killed_from = self.killed_from.load(Relaxed).max(from);
+        Cap { pages: self.pages.load(Relaxed), marks, edge: Edge { from, killed_from } }
+    }
+
+    /// Whether it bounds nothing.
+    pub(super) fn is_none(&self) -> bool {
+        self.pages.load(Relaxed) == UNLIMITED
+    }
+
+    /// From so many pages on the kernel's killer is near.
+    pub(super) fn edge(&self) -> usize {
+        self.edge.load(Relaxed)
+    }
+
+    pub(super) fn max_boost(&self) -> usize {
+        self.max_boost.load(Relaxed)
     }
 }
 

@@ -17,9 +17,7 @@
 //! `charged` is changed by compare-exchange and by subtraction, Relaxed: it bounds a sum and
 //! carries no data. The two levels (node, process) are charged one after the other and rolled back
 //! when the second refuses; a concurrent request may see the first for a moment and is then
-//! refused too, as if it had come later. The cap's words are replaced one by one, Relaxed: whoever
-//! reads them meanwhile judges one request by a mark of another reading. The boost is a wish, Relaxed
-//! too.
+//! refused too, as if it had come later. The boost is a wish, Relaxed too.
 
 mod cap;
 mod levels;
@@ -29,7 +27,7 @@ mod tests;
 pub use cap::{Cap, Edge, UNLIMITED};
 pub(crate) use levels::Levels;
 
-use cap::marks_of;
+use cap::{CapCell, marks_of};
 
 use crate::fault::fault;
 use crate::order::PAGEBLOCK_PAGES;
@@ -46,12 +44,7 @@ pub(crate) struct Budget {
     /// The most that these may be raised by.
     max_boost: usize,
     factors: WatermarkFactors,
-    cap: AtomicUsize,
-    cap_min: AtomicUsize,
-    cap_low: AtomicUsize,
-    cap_high: AtomicUsize,
-    cap_edge: AtomicUsize,
-    killed_from: AtomicUsize,
+    cap: CapCell,
     /// Up to so many charged pages the cap does not count: it gave way.
     grace: AtomicUsize,
     /// Pages that were charged last.
@@ -60,8 +53,6 @@ pub(crate) struct Budget {
     gone: AtomicUsize,
     /// By so many pages fragmentation raised the marks, as far as each bound allows.
     boost: AtomicUsize,
-    /// The most that the marks of the cap may be raised by.
-    cap_max_boost: AtomicUsize,
     /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks.
     wakes: AtomicBool,
 }
@@ -76,17 +67,11 @@ impl Budget {
             marks,
             max_boost: marks.max_boost(factors.boost),
             factors,
-            cap: AtomicUsize::new(UNLIMITED),
-            cap_min: AtomicUsize::new(0),
-            cap_low: AtomicUsize::new(0),
-            cap_high: AtomicUsize::new(0),
-            cap_edge: AtomicUsize::new(UNLIMITED),
-            killed_from: AtomicUsize::new(UNLIMITED),
+            cap: CapCell::new(),
             grace: AtomicUsize::new(0),
             newest: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             boost: AtomicUsize::new(0),
-            cap_max_boost: AtomicUsize::new(0),
             wakes: AtomicBool::new(false),
         }
     }
@@ -102,15 +87,7 @@ impl Budget {
     }
 
     pub(crate) fn set_cap(&self, cap: Cap) {
-        self.cap_min.store(cap.marks.min, Relaxed);
-        self.cap_low.store(cap.marks.low, Relaxed);
-        self.cap_high.store(cap.marks.high, Relaxed);
-        self.cap_edge.store(cap.edge.from, Relaxed);
-        self.killed_from.store(cap.edge.killed_from, Relaxed);
-        // The marks of what others fill, too, are wide apart: here those of the kernel count.
-        let kernels = marks_of(cap.pages, self.factors.scale);
-        self.cap_max_boost.store(kernels.max_boost(self.factors.boost), Relaxed);
-        self.cap.store(cap.pages, Relaxed);
+        self.cap.set(cap, self.factors);
         self.end_grace();
     }
 
@@ -120,15 +97,7 @@ impl Budget {
     }
 
     pub(crate) fn cap(&self) -> Cap {
-        let marks = Watermarks {
-            min: self.cap_min.load(Relaxed),
-            low: self.cap_low.load(Relaxed),
-            high: self.cap_high.load(Relaxed),
-        };
-        let from = self.cap_edge.load(Relaxed);
-        // The words may be of two readings.
-        let killed_from = self.killed_from.load(Relaxed).max(from);
-        Cap { pages: self.cap.load(Relaxed), marks, edge: Edge { from, killed_from } }
+        self.cap.get()
     }
 
     /// Lets `nr_pages` and up to `grace_pages` after them pass the marks of the cap, and with `beyond` the
@@ -145,7 +114,7 @@ impl Budget {
 
     /// Fragmentation: raises the marks by a pageblock; whether they are not met.
     fn raise(&self) -> bool {
-        let most = self.max_boost.max(self.cap_max_boost.load(Relaxed));
+        let most = self.max_boost.max(self.cap.max_boost());
         // Relaxed, and no exchange: of two at a time one may be lost.
         let boost = (self.boost() + PAGEBLOCK_PAGES).min(most);
         self.boost.store(boost, Relaxed);
@@ -198,8 +167,7 @@ impl Budget {
 
     /// Whether they fail so where the kernel's killer is next.
     pub(crate) fn is_at_edge(&self, nr_pages: usize) -> bool {
-        let edge = self.cap_edge.load(Relaxed);
-        self.charged().saturating_add(nr_pages) > edge && self.is_capped(nr_pages)
+        self.charged().saturating_add(nr_pages) > self.cap.edge() && self.is_capped(nr_pages)
     }
 
     /// Pages charged now.
@@ -223,7 +191,7 @@ impl Budget {
     /// The same for the cap.
     fn raised_cap(&self, boost: usize) -> Cap {
         let cap = self.cap();
-        let boost = boost.min(self.cap_max_boost.load(Relaxed));
+        let boost = boost.min(self.cap.max_boost());
         Cap { marks: cap.marks.boosted(boost), ..cap }
     }
 
@@ -238,7 +206,7 @@ impl Budget {
         if nr_pages == 0 {
             return true;
         }
-        let passed = if self.limit == UNLIMITED && self.cap.load(Relaxed) == UNLIMITED {
+        let passed = if self.limit == UNLIMITED && self.cap.is_none() {
             self.charged.fetch_add(nr_pages, Relaxed);
             true
         } else if fault("charge_in_two_steps") {

@@ -14,6 +14,7 @@ use crate::class::SizeClass;
 use crate::error::Mismatch;
 use crate::heap::{Entered, HeapId, OwnHeap, Patience};
 use crate::mm::Mm;
+use crate::pages::Level;
 use crate::slab::Slab;
 
 const _: () = assert!(crate::class::NR_CLASSES <= zonal_stats::MAX_CLASSES);
@@ -87,7 +88,7 @@ impl Mm {
             min: marks.min as u64,
             low: marks.low as u64,
             high: marks.high as u64,
-            boost: pages.boost(None) as u64,
+            boost: pages.boost(Level::Process) as u64,
             nr_heaps: self.registry.nr_heaps() as u64,
             nr_dead_heaps: self.registry.nr_dead() as u64,
             nr_huge_blocks: 0,

@@ -11,7 +11,7 @@ use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use super::index::{Index, Mapping, State};
 use super::{Huge, unmap};
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::PAGEBLOCK_BYTES;
 use crate::pages::Pages;
 use crate::watermark::WatermarkLevel;
 
@@ -191,7 +191,7 @@ impl Index {
     /// begin.
     fn take_end(&mut self, i: usize, len: usize) -> Mapping {
         let whole = self.items_mut()[i];
-        let huge_page = PAGEBLOCK_PAGES * PAGE_SIZE;
+        let huge_page = PAGEBLOCK_BYTES;
         let cut = whole.span.end().saturating_sub(len) / huge_page * huge_page;
         // Less than a huge page is not worth keeping.
         if cut < whole.span.addr() + huge_page {

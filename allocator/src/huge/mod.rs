@@ -21,7 +21,7 @@ use crate::error::AllocError;
 use crate::lock::{FutexLock, Mutex};
 use crate::misuse::BadPointer;
 use crate::mm::Request;
-use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::order::{Order, PAGEBLOCK_BYTES};
 use crate::pages::Pages;
 use crate::pages::grow::HugePolicy;
 use crate::policy::bound::Footing;
@@ -82,7 +82,7 @@ impl Huge {
         // border of them at the start, blocks of one size would leave out the same node again and
         // again.
         let wants_border = by_huge_pages || in_turn;
-        let border = if wants_border { PAGEBLOCK_PAGES * PAGE_SIZE } else { PAGE_SIZE };
+        let border = if wants_border { PAGEBLOCK_BYTES } else { PAGE_SIZE };
         if let Ok(span) = pages.machine.map(len, request.align.max(border)) {
             pages.bind_huge(node, policy, span);
             if by_huge_pages {

@@ -4,13 +4,11 @@ use zonal_numa::{PAGE_SIZE, Span};
 
 use super::Huge;
 use super::index::{Index, Mapping, State};
+use crate::large::GROWTH_PART;
 use crate::pages::Pages;
 use crate::policy::bound::Footing;
 use crate::thp::Thp;
 use crate::watermark::WatermarkLevel;
-
-/// A block that grows gets one part in so many more than asked for.
-const GROWTH_PART: usize = 8;
 
 impl Huge {
     /// Grows or shrinks the live block at `addr` by `mremap`; the new address, or none when it has

@@ -47,7 +47,7 @@ impl Mark {
 
     /// A slow path runs: the caller's bit, which is left by what handlers add.
     const SLOW: u64 = 1;
-    /// What of a place is none of it.
+    /// Bits that no place has: it is a multiple of eight.
     const LOW: u64 = 7;
     /// No place lies above, unless the program asks the kernel for a stack there. Of stacks far below this a sum looks
     /// like a place above each of them: it is not taken for gone as long as one of them is not.

@@ -11,7 +11,7 @@ use crate::hot::HeapHot;
 use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::misuse::fence::{self, Fence};
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::PAGEBLOCK_BYTES;
 use crate::pages::grow::HugePolicy;
 use crate::refill::Refilled;
 use crate::watermark::WatermarkLevel;
@@ -21,8 +21,6 @@ pub const MAX_ALIGN: usize = 1 << 30;
 
 /// All objects of more than 8 bytes have this alignment.
 const MIN_ALIGN: usize = 16;
-
-pub(crate) const PAGEBLOCK_BYTES: usize = PAGEBLOCK_PAGES * PAGE_SIZE;
 
 /// What a caller wants.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! # Lock order
 //!
 //! registry pool -> gates -> huge index -> those of `pages` (node caches, window, zones) -> metadata -> fence.
-//! The fork handlers take all of them in this order; nobody takes an earlier one while holding a later one.
+//! The fork handlers take all of them in this order; nobody waits for an earlier one while holding a later one.
 
 use crate::heap::{Heap, OwnHeap};
 use crate::lock::FutexLock;

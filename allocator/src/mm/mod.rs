@@ -30,7 +30,6 @@ use crate::policy::Placing;
 use crate::registry::Registry;
 use crate::thp::Density;
 
-pub(crate) use alloc::PAGEBLOCK_BYTES;
 pub use alloc::{Attempt, Block, MAX_ALIGN, Request};
 
 /// What an instance is made with.

@@ -8,6 +8,15 @@ use crate::charge::{Budget, Cap};
 use crate::lookout::Lookout;
 use crate::watermark::{WatermarkLevel, Watermarks};
 
+/// What bounds stand for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// All that the process holds.
+    Process,
+    /// What it holds on a node.
+    Node(NodeId),
+}
+
 impl Pages {
     /// Charges `nr_pages` of a mapping that is not made of the node's pages; false when the
     /// limits do not allow it.
@@ -44,10 +53,9 @@ impl Pages {
         self.budget.charged()
     }
 
-    /// Pages charged to the process or a node, and those taken off so far, modulo the word.
-    pub fn ledger(&self, node: Option<NodeId>) -> (usize, usize) {
-        let budget = self.budget_of(node);
-        (budget.charged(), budget.gone())
+    /// Pages charged there, and those taken off so far, modulo the word.
+    pub fn ledger(&self, level: Level) -> (usize, usize) {
+        self.budget_of(level).map_or((0, 0), |budget| (budget.charged(), budget.gone()))
     }
 
     /// Charged pages that may have no memory: those charged last, which nobody may have touched yet,
@@ -84,21 +92,18 @@ impl Pages {
         self.soft_cap
     }
 
-    /// Bounds what the process shall have charged.
-    pub fn set_cap(&self, cap: Cap) {
-        self.budget.set_cap(cap);
-    }
-
-    /// Bounds what shall be charged to a node.
-    pub fn set_node_cap(&self, node: NodeId, cap: Cap) {
-        if let Some(home) = self.node(node) {
-            home.budget.set_cap(cap);
+    /// Bounds what shall be charged there.
+    pub fn set_cap(&self, level: Level, cap: Cap) {
+        if let Some(budget) = self.budget_of(level) {
+            budget.set_cap(cap);
         }
     }
 
-    /// The bound of the process or a node stays as it is, and counts again where it gave way.
-    pub fn keep_cap(&self, node: Option<NodeId>) {
-        self.budget_of(node).end_grace();
+    /// The bound stays as it is, and counts again where it gave way.
+    pub fn keep_cap(&self, level: Level) {
+        if let Some(budget) = self.budget_of(level) {
+            budget.end_grace();
+        }
     }
 
     /// The bound of the process.
@@ -111,14 +116,9 @@ impl Pages {
         self.cap() != Cap::NONE || self.online_nodes().any(|node| node.budget.cap() != Cap::NONE)
     }
 
-    /// Pages to reclaim anywhere for the process to have its high mark, if it is below the low one.
-    pub fn shortfall(&self) -> usize {
-        self.budget.shortfall()
-    }
-
-    /// The same for a node.
-    pub fn node_shortfall(&self, node: NodeId) -> usize {
-        self.node(node).map_or(0, |home| home.budget.shortfall())
+    /// Pages to reclaim there for the high mark, if the low one is not met.
+    pub fn shortfall(&self, level: Level) -> usize {
+        self.budget_of(level).map_or(0, Budget::shortfall)
     }
 
     /// Pages to reclaim on `node` for the high marks that fragmentation raised, those of the node and of
@@ -133,14 +133,16 @@ impl Pages {
         self.budget.boost() > 0 || self.online_nodes().any(|node| node.budget.boost() > 0)
     }
 
-    /// By how many pages fragmentation raised the marks of the process or a node.
-    pub fn boost(&self, node: Option<NodeId>) -> usize {
-        self.budget_of(node).boost()
+    /// By how many pages fragmentation raised the marks there.
+    pub fn boost(&self, level: Level) -> usize {
+        self.budget_of(level).map_or(0, Budget::boost)
     }
 
     /// Takes so much of that off again.
-    pub fn unboost(&self, node: Option<NodeId>, nr_pages: usize) {
-        self.budget_of(node).unboost(nr_pages);
+    pub fn unboost(&self, level: Level, nr_pages: usize) {
+        if let Some(budget) = self.budget_of(level) {
+            budget.unboost(nr_pages);
+        }
     }
 
     /// Whether the background reclaimer is to be woken because marks were raised; told once.
@@ -149,8 +151,12 @@ impl Pages {
         self.budget.take_wake()
     }
 
-    fn budget_of(&self, node: Option<NodeId>) -> &Budget {
-        node.and_then(|node| self.node(node)).map_or(&self.budget, |home| &home.budget)
+    /// None of a node without memory.
+    fn budget_of(&self, level: Level) -> Option<&Budget> {
+        match level {
+            Level::Process => Some(&self.budget),
+            Level::Node(node) => self.node(node).map(|home| &home.budget),
+        }
     }
 
     /// Whether `nr_pages` more on `node` are refused by a bound that gives way, and by no limit.

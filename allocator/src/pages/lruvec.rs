@@ -33,7 +33,7 @@ impl Pages {
     }
 
     /// How many free resident pages of a node were not used after each of these generations; none
-    /// stands for now. An estimate from every so manieth of its `nr_pageblocks` pageblocks, made
+    /// stands for now. An estimate from a sample of its `nr_pageblocks` pageblocks, evenly spaced, made
     /// without the zone's lock.
     pub fn nr_inactive<const N: usize>(
         &self,

@@ -48,6 +48,7 @@ use crate::window::Window;
 use crate::zone::Env;
 
 pub use crate::charge::UNLIMITED;
+pub use charging::Level;
 pub use config::{PageConfig, Placement};
 pub use lruvec::Lruvec;
 
@@ -267,14 +268,14 @@ impl Pages {
     /// A heap of `node` has its first slab of a class, of so many pages, or gave up its last one.
     pub(crate) fn count_first(&self, node: NodeId, nr_pages: isize) {
         if let Some(home) = self.node(node) {
-            // Relaxed: a matter of taste only.
+            // Relaxed: a heuristic reads it, to which one more or less is the same.
             home.nr_first.fetch_add(nr_pages as usize, Relaxed);
         }
     }
 
     /// A thread has got a heap.
     pub(crate) fn note_thread(&self) {
-        // Relaxed: a matter of taste only.
+        // Relaxed: shares of caches are reckoned by it, and carry no data.
         self.nr_threads.fetch_add(1, Relaxed);
     }
 
@@ -286,7 +287,7 @@ impl Pages {
 
     /// Tells how many threads have a heap: for a forked child.
     pub(crate) fn set_threads(&self, nr: usize) {
-        // Relaxed: a matter of taste only.
+        // Relaxed: as above.
         self.nr_threads.store(nr, Relaxed);
     }
 

@@ -4,7 +4,7 @@
 use zonal_numa::{PAGE_SIZE, Span};
 
 use super::Pages;
-use crate::order::PAGEBLOCK_PAGES;
+use crate::order::{PAGEBLOCK_BYTES, PAGEBLOCK_PAGES};
 
 impl Pages {
     /// Pages of the span that the kernel holds in memory; none where it does not say. A page of which the
@@ -17,7 +17,7 @@ impl Pages {
         let mut rest = span;
         while !rest.is_empty() {
             let mut bits = [0; PAGEBLOCK_PAGES];
-            let (part, after) = rest.split_at(rest.len().min(PAGEBLOCK_PAGES * PAGE_SIZE));
+            let (part, after) = rest.split_at(rest.len().min(PAGEBLOCK_BYTES));
             rest = after;
             let bits = &mut bits[..part.len().div_ceil(os_page)];
             self.machine.resident(part, bits).ok()?;

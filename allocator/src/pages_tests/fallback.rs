@@ -8,7 +8,7 @@ use zonal_numa::fake::{Call, FakeBuilder};
 use super::{N0, Rig, exhausted};
 use crate::charge::UNLIMITED;
 use crate::order::PAGEBLOCK_PAGES;
-use crate::pages::PageConfig;
+use crate::pages::{Level, PageConfig};
 use crate::run::PageRun;
 use crate::thp::Thp;
 use crate::word::Migratetype;
@@ -58,14 +58,14 @@ fn mixing_in_a_pageblock_boosts_the_marks_up_to_a_part_of_the_high_one() {
     let (boosts, _mixed): (Vec<usize>, Vec<PageRun>) = (0..3)
         .map(|_| {
             let run = rig.alloc_as(8, Migratetype::Large).unwrap();
-            (rig.pages.boost(None), run)
+            (rig.pages.boost(Level::Process), run)
         })
         .unzip();
     assert_eq!(boosts, [PAGEBLOCK_PAGES, most, most]);
     assert_eq!(rig.events().fallback_steal, 3);
-    assert_eq!(rig.pages.boost(Some(N0)), 0, "the node has no marks");
-    rig.pages.unboost(None, PAGEBLOCK_PAGES);
-    assert_eq!(rig.pages.boost(None), most - PAGEBLOCK_PAGES);
+    assert_eq!(rig.pages.boost(Level::Node(N0)), 0, "the node has no marks");
+    rig.pages.unboost(Level::Process, PAGEBLOCK_PAGES);
+    assert_eq!(rig.pages.boost(Level::Process), most - PAGEBLOCK_PAGES);
     rig.check();
 }
 
@@ -90,12 +90,12 @@ fn a_boost_that_is_not_met_wakes_the_reclaimer_whosever_marks_it_raised() {
 fn small_zones_and_whole_pageblocks_boost_nothing() {
     let (rig, held) = with_holes(Rig::limited(1 << 14), 3);
     let _mixed = rig.alloc_as(8, Migratetype::Large).unwrap();
-    assert_eq!((rig.events().fallback_steal, rig.pages.boost(None)), (1, 0));
+    assert_eq!((rig.events().fallback_steal, rig.pages.boost(Level::Process)), (1, 0));
     drop(held);
     let (rig, held) = with_holes(Rig::limited(1 << 14), 4);
     held.into_iter().for_each(|run| rig.pages.free_run(run));
     let run = rig.alloc_as(8, Migratetype::Large).unwrap();
-    assert_eq!((rig.events().fallback_claim, rig.pages.boost(None)), (1, 0));
+    assert_eq!((rig.events().fallback_claim, rig.pages.boost(Level::Process)), (1, 0));
     assert_eq!(rig.pages.map.chunk(run.head()).migratetype(), Migratetype::Large);
     rig.check();
 }

@@ -6,8 +6,9 @@ use zonal_numa::NodeId;
 use zonal_numa::fake::FakeBuilder;
 
 use super::{N0, PAGE_SIZE, Rig, exhausted};
+use crate::charge::Cap;
 use crate::order::{Order, PAGEBLOCK_PAGES};
-use crate::pages::{PageConfig, UNLIMITED};
+use crate::pages::{Level, PageConfig, UNLIMITED};
 use crate::purge::PurgeHow;
 use crate::thp::Thp;
 use crate::watermark::{WatermarkLevel, Watermarks};
@@ -134,4 +135,16 @@ fn a_zone_does_not_grow_for_what_cannot_be_charged() {
     assert_eq!(rig.zone().nr_managed, nr_managed);
     held.into_iter().for_each(|run| rig.pages.free_run(run));
     rig.check();
+}
+
+/// What is asked of a node without memory is not answered by the process.
+#[test]
+fn a_node_without_memory_has_no_bounds() {
+    let rig = Rig::limited(4096);
+    let _held = rig.alloc(64).unwrap();
+    let nowhere = Level::Node(NodeId::new(1).unwrap());
+    assert!(rig.pages.ledger(Level::Process).0 >= 64);
+    assert_eq!(rig.pages.ledger(nowhere), (0, 0));
+    rig.pages.set_cap(nowhere, Cap { pages: 0, ..Cap::NONE });
+    assert!(!rig.pages.has_cap());
 }

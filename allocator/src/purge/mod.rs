@@ -9,11 +9,11 @@
 
 mod scan;
 
-use zonal_numa::{Errno, NodeId, PAGE_SIZE, Span, probe};
+use zonal_numa::{Errno, NodeId, Span, probe};
 
 use self::scan::{BATCH, Batch, Search};
 use crate::node::Node;
-use crate::order::{Order, PAGEBLOCK_PAGES};
+use crate::order::{Order, PAGEBLOCK_BYTES, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
 
 /// In whose name memory is given back: for the figures.
@@ -183,7 +183,7 @@ impl Pages {
         let is_huge = |addr| self.map.pfn_of(addr).is_none_or(|pfn| self.map.chunk(pfn).is_huge());
         let granule = self.machine.page_size();
         let (first, last) = (span.split_at(granule).0, span.split_at(span.len() - granule).1);
-        let border = PAGEBLOCK_PAGES * PAGE_SIZE;
+        let border = PAGEBLOCK_BYTES;
         let starts_inside = !first.addr().is_multiple_of(border);
         let ends_inside = !last.end().is_multiple_of(border);
         let is_same = first.addr() / border == last.addr() / border;

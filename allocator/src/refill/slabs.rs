@@ -13,7 +13,6 @@ use crate::heap::{Heap, Inner};
 use crate::mm::Attempt;
 use crate::run::PageRun;
 use crate::slab::Slab;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Migratetype, PageWord};
 
 /// Slabs of a class that stay although they are empty: one, and one of so many or what this part of
@@ -115,11 +114,8 @@ impl Inner {
         let pages = heap.mm().pages();
         // SAFETY: it was just made.
         let (class, head) = unsafe { ((*slab).class(), (*slab).head()) };
-        let word = heap.slab_word(class).raw();
-        for i in 0..class.slab_order().nr_pages() {
-            // Relaxed: another thread learns of the slab only with an object of it.
-            pages.map.word(head.add(i)).store(word, Relaxed);
-        }
+        // Another thread learns of the slab only with an object of it.
+        pages.map.set_words(head, class.slab_order().nr_pages(), heap.slab_word(class));
         let state = &mut self.classes[class.index()];
         // SAFETY: just made, on no list.
         unsafe { state.partial.push(slab) };
@@ -210,10 +206,8 @@ impl Inner {
             self.count_empty(class, -1);
             let (holes, holing) = ((*slab).holes, (*slab).holing());
             (*slab).destroy(mm.meta());
-            for i in 0..order.nr_pages() {
-                // Relaxed: no live object names these pages any more.
-                pages.map.word(head.add(i)).store(PageWord::NOTHING.raw(), Relaxed);
-            }
+            // No live object names these pages any more.
+            pages.map.set_words(head, order.nr_pages(), PageWord::NOTHING);
             let run = pages.run_from_head(head, order.nr_pages());
             self.events.slab_free += 1;
             if holes == 0 {

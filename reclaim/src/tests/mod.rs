@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use std::vec::Vec;
 
 use zonal_allocator::{
-    AllocError, Config, Mm, OwnHeap, PAGE_SIZE, PageConfig, Patience, Request, Thp,
+    AllocError, Config, Level, Mm, OwnHeap, PAGE_SIZE, PageConfig, Patience, Request, Thp,
 };
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};

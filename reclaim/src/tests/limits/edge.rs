@@ -46,7 +46,7 @@ fn a_request_under_pressure_reclaims_before_it_takes_more() {
     // In pieces: a whole row of it would be taken as it is.
     leave_garbage(heap, 100_000, 300, 100);
     // The keeper sees the pressure and sleeps; the garbage comes back afterwards.
-    mm.pages().set_cap(full(mm));
+    mm.pages().set_cap(Level::Process, full(mm));
     let charged = mm.pages().charged();
     take(heap, 20 * MIB).unwrap();
     let now = mm.pages().charged();
@@ -62,7 +62,7 @@ fn a_request_under_pressure_goes_on_while_it_gains() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     leave_garbage(heap, 100_000, 300, 100);
-    mm.pages().set_cap(full(mm));
+    mm.pages().set_cap(Level::Process, full(mm));
     let charged = mm.pages().charged();
     [Call::Purge, Call::PurgeMany].iter().for_each(|&call| machine.slow(call, INTERVAL_NS));
     take(heap, 20 * MIB).unwrap();
@@ -132,7 +132,7 @@ fn a_request_at_the_edge_of_a_group_waits_for_a_round_under_way() {
     let full = full(mm);
     let _keeper = keeper(mm);
     let stall = |cap| {
-        mm.pages().set_cap(cap);
+        mm.pages().set_cap(Level::Process, cap);
         let mut stall = Stall::new(mm, node(0), 1);
         stall.begin();
         stall
@@ -143,11 +143,11 @@ fn a_request_at_the_edge_of_a_group_waits_for_a_round_under_way() {
     assert!(waiting.awaits_round());
     // Where the kernel does not kill nobody waits, nor where another node may serve.
     assert!(!stall(Cap::NONE).awaits_round());
-    mm.pages().set_node_cap(node(0), full);
+    mm.pages().set_cap(Level::Node(node(0)), full);
     assert!(!stall(Cap::NONE).awaits_round());
-    mm.pages().set_node_cap(node(0), Cap::NONE);
+    mm.pages().set_cap(Level::Node(node(0)), Cap::NONE);
     // Not for ever.
-    mm.pages().set_cap(full);
+    mm.pages().set_cap(Level::Process, full);
     let nr_waits = (0..100)
         .take_while(|_| waiting.awaits_round().then(|| waiting.await_round()).is_some())
         .count();
@@ -210,7 +210,10 @@ fn a_request_under_pressure_ends_although_it_gains() {
     const SECOND_NS: u64 = 1_000_000_000;
     let machine = FakeBuilder::new().build();
     let (mm, _) = start(machine, Config::default());
-    mm.pages().set_cap(Cap { pages: 0, edge: Edge { from: 0, killed_from: 0 }, ..Cap::NONE });
+    mm.pages().set_cap(
+        Level::Process,
+        Cap { pages: 0, edge: Edge { from: 0, killed_from: 0 }, ..Cap::NONE },
+    );
     for (pass_ns, most_ns) in [(SECOND_NS / 4, SECOND_NS * 3 / 2), (3 * SECOND_NS, 4 * SECOND_NS)] {
         let before = mm.machine().now_ns();
         let mut stall = Stall::new(mm, node(0), 1);

@@ -141,7 +141,7 @@ fn grace_ends_where_nothing_can_be_read() {
         assert!(mm.pages().is_capped(node(0), more));
         if is_group {
             // Of the node as of the group.
-            mm.pages().set_cap(Cap::NONE);
+            mm.pages().set_cap(Level::Process, Cap::NONE);
             assert!(mm.pages().is_capped(node(0), more));
         }
     }
@@ -196,7 +196,7 @@ fn what_others_leave_is_seen_by_a_caller_that_has_little() {
     take(heap, 4 * MIB).unwrap();
     assert!(mm.pages().cap().pages >= 890 * MIB / PAGE_SIZE);
     // And by the rounds that callers do.
-    mm.pages().set_cap(Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
+    mm.pages().set_cap(Level::Process, Cap { pages: mm.pages().charged(), ..mm.pages().cap() });
     machine.advance_ns(INTERVAL_NS);
     assert!(mm.doorbell().claim());
     let looks_from = mm.pages().lookout().callers_from();

@@ -149,7 +149,7 @@ fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
     assert!((10..=40).contains(&tried), "{tried} rounds");
     assert!(mm.doorbell().is_hopeless());
     blocks.into_iter().for_each(|block| give(heap, block));
-    assert!(run(5) > tried || mm.pages().shortfall() == 0);
+    assert!(run(5) > tried || mm.pages().shortfall(Level::Process) == 0);
     let back = mm.pages().limit() - mm.pages().charged();
     assert!(back >= mm.pages().watermarks().high, "{back} pages");
 }
@@ -183,7 +183,7 @@ fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
         let small: Vec<_> = (0..100).map(|_| take(heap, 3000).unwrap()).collect();
         let was_woken = mm.vmstat().stats().kswapd_wakeups > wakeups;
         assert_eq!((pages.is_boosted(), was_woken), (boost > 0, boost > 0), "{boost}");
-        let (raised, before) = (pages.boost(None), headroom());
+        let (raised, before) = (pages.boost(Level::Process), headroom());
         keeper.round(mm, None);
         assert!(!pages.is_boosted());
         if boost > 0 {
