@@ -27,23 +27,17 @@ impl Mm {
                 pages += entered.drain(deadline_ns).nr_pages;
             }
         };
-        self.visit_heaps(own, patience, &mut drain);
+        // With the bins go the large runs.
+        self.visit_heaps_by(&Heap::begin_visit_closing, own, patience, &mut drain);
         // What the round sent to heaps that it had already visited.
-        self.visit_heaps(own, patience, &mut drain);
+        self.visit_heaps_by(&Heap::begin_visit_closing, own, patience, &mut drain);
         pages + self.drain_node_caches(deadline_ns)
     }
 
     /// Empties the bins of all other threads that are in no call just now, as far as they do not begin one
     /// meanwhile. The objects are in their slabs then, or on their way to the heaps that have these.
     pub fn drain_bins(&self, own: Option<OwnHeap>) {
-        let begin = |heap: &Heap| {
-            let is_claimed = heap.begin_visit();
-            if is_claimed {
-                heap.close_bins();
-            }
-            is_claimed
-        };
-        self.visit_heaps_by(&begin, own, Patience::PassBy, |entered| {
+        self.visit_heaps_by(&Heap::begin_visit_closing, own, Patience::PassBy, |entered| {
             if entered.visitor_has_bins() {
                 entered.flush_closed_bins(|| false);
             }

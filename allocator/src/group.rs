@@ -18,7 +18,7 @@
 //! hands of another thread, the line travels between their processors at every write; so those go home.
 //! On several nodes all objects of threads do, since a heap may have memory of other nodes than its own.
 //!
-//! There are 111 groups by number, cut into as many parts as there are nodes. Heaps of threads of one node
+//! There are 95 groups by number, cut into as many parts as there are nodes. Heaps of threads of one node
 //! whose numbers fall together in their part are one group: what one of them allocated and another one
 //! frees does not go home then. On several nodes that may be memory of another node, which the first had
 //! got when its own node was full. Checked blocks go home in any case ([`crate::refill`]).
@@ -62,7 +62,7 @@ impl Group {
     /// Objects of this size and more lie in a line with one neighbour at most.
     pub(crate) const SHARED_FROM: usize = 32;
     /// Words of pages that belong to no slab have less in that byte.
-    pub(crate) const FIRST: u32 = 0x50;
+    pub(crate) const FIRST: u32 = 0x60;
     pub(crate) const SHARED: Group = Group(Self::FIRST as u8);
     const FIRST_OF_NODES: u8 = Self::SHARED.0 + 1;
     const FIRST_OF_NUMBERS: u8 = Self::FIRST_OF_NODES + MAX_NODES as u8;

@@ -1,9 +1,11 @@
 //! Hits of large blocks: their thread keeps a run of that length, or has room for one that is freed; or else the
 //! threads of the node leave such runs for each other.
 //!
-//! The common case comes first, each time: it is short, calls nothing, and goes back to the caller before anything
-//! is changed where it is not the case. What is less common follows, still without a visit, and changes nothing
-//! but the room that it reserves where it cannot be done: [`Mm::alloc_large`] and [`Mm::free_large`] do all of it.
+//! The common case comes first, each time: it is as a hit of a bin, by a thread that has marked its heap and no more
+//! ([`crate::heap::Entered::large`] tells who has the runs), and goes back to the caller before anything
+//! is changed where it is not the case. What is less common follows, inside the gate but still without a visit, and
+//! changes nothing but the room that it reserves where it cannot be done: [`Mm::alloc_large`] and
+//! [`Mm::free_large`] do all of it.
 
 use core::ptr::NonNull;
 
@@ -15,13 +17,10 @@ use crate::heap::Heap;
 use crate::hot::HeapHot;
 use crate::kept_runs::MAX_PAGES;
 use crate::large::kept_pages_for;
-use crate::large_cache::LargeCache;
 use crate::misuse::checked::WORD;
 use crate::mm::Mm;
-use crate::pfn::Pfn;
 use crate::run::PageRun;
-use crate::sync::atomic::Ordering::Relaxed;
-use crate::word::PageWord;
+use crate::word::{Kind, PageWord};
 
 /// What became of a block that is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +44,15 @@ impl Heap {
     /// nothing changed, in every other case. Its start is that of a page.
     ///
     /// # Safety
-    /// The calling thread owns this heap, of which [`Heap::keeps_large`] is true, and [`Heap::may_keep`] is
-    /// true of `size`.
+    /// The calling thread owns this heap, of which [`Heap::has_large_hits`] is true, and has marked it;
+    /// [`Heap::may_keep`] is true of `size`.
     #[inline(always)]
     pub unsafe fn take_large_at_once(&self, size: usize) -> Option<NonNull<u8>> {
         debug_assert!(Heap::may_keep(size));
-        let mm = self.mm();
-        // What waits to be freed comes first.
-        if mm.has_deferred() {
-            return None;
-        }
         let nr_pages = kept_pages_for(size);
-        let head = self.try_enter()?.large.take_exact(nr_pages)?;
-        let map = &mm.pages().map;
-        map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
-        let start = map.addr_of(head);
-        mm.fill_kept_slack(head, start, size);
+        // SAFETY: a marked heap's are its owner's.
+        let head = unsafe { (*self.kept_runs()).take_exact(nr_pages) }?;
+        let start = self.mm().set_kept(head, nr_pages, size);
         // SAFETY: the window does not begin at address 0.
         Some(unsafe { NonNull::new_unchecked(start) })
     }
@@ -68,14 +60,15 @@ impl Heap {
     /// The same of any length that will do, of what others left, too.
     ///
     /// # Safety
-    /// As for [`Heap::take_large_at_once`].
+    /// The calling thread owns this heap, of which [`Heap::keeps_large`] is true, and has its bins unless they are
+    /// closed; [`Heap::may_keep`] is true of `size`.
     pub unsafe fn take_large(&self, size: usize) -> Option<NonNull<u8>> {
         let mm = self.mm();
         if mm.has_deferred() {
             return None;
         }
         let nr_pages = kept_pages_for(size);
-        let run = self.try_enter()?.large.find(mm.pages(), self.node(), nr_pages)?;
+        let run = self.try_enter()?.large().find(mm.pages(), self.node(), nr_pages)?;
         mm.publish_large(run, size).ok().map(|block| block.start)
     }
 
@@ -83,36 +76,38 @@ impl Heap {
     /// the one that was asked for: the common case, where nothing is changed in every other case.
     ///
     /// # Safety
-    /// As for [`Heap::free`]; [`Heap::keeps_large`] is true of this heap, in which `block` was found.
+    /// As for [`Heap::free`]; [`Heap::has_large_hits`] is true of this heap, which is marked, and in which `block` was
+    /// found.
     #[inline(always)]
-    pub unsafe fn keep_large_at_once(&self, block: Remote, told: Option<usize>) -> Kept {
+    pub unsafe fn keep_large_at_once(&self, block: Remote, told: Option<usize>) -> bool {
         let mm = self.mm();
         let (start, word) = (block.object(), block.word());
-        let Some(nr_pages) = pages_to_keep(block) else { return Kept::No };
+        let nr_pages = word.keepable_pages();
         // With one that waits, this may be the second free of that block.
-        if mm.has_deferred() {
-            return Kept::No;
+        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) || mm.has_deferred() {
+            return false;
         }
-        let pages = mm.pages();
+        let size = nr_pages * PAGE_SIZE - word.slack();
+        // SAFETY: a marked heap's are its owner's.
+        let runs = unsafe { &mut *self.kept_runs() };
+        // SAFETY: the caller gives the block up, if it is one; it has so many pages.
+        let is_whole = || unsafe { Mm::is_end_whole(start, size) };
+        if told.is_some_and(|told| is_wrong(told, size, nr_pages))
+            || !runs.takes_at_once(nr_pages)
+            || !is_whole()
+        {
+            return false;
+        }
         // SAFETY: the hit path found the word of its page.
         let pfn = unsafe { HeapHot::pfn_of(self.hot(), start.addr()) };
-        let Some(mut inner) = self.try_enter() else { return Kept::No };
-        let large = &mut inner.large;
-        let chunk = pages.map.chunk(pfn);
-        let cold = &chunk.cold[pfn.in_pageblock()];
-        // SAFETY: the caller gives the block up, if it is one; it has so many pages.
-        let Some(known) = (unsafe { mm.size_at_end(start, cold, nr_pages) }) else {
-            return Kept::No;
-        };
-        // There is one node only.
-        if told.is_some_and(|told| is_wrong(told, known, nr_pages))
-            || !chunk.may_rest()
-            || !large.has_plain_room(pages, nr_pages)
-            || !pages.map.claim(pfn, word, word.kept())
-        {
-            return Kept::No;
+        // Nobody else can have it when it is found twice at a time.
+        if !mm.pages().map.claim(pfn, word, PageWord::pcp(nr_pages as u32)) {
+            return false;
         }
-        mm.keep_claimed(large, pfn, nr_pages)
+        runs.push(pfn, nr_pages);
+        self.note_use();
+        mm.doorbell().ring();
+        true
     }
 
     /// The same among nodes as well, where room is to be made, and where slack is not as it was filled but may be so.
@@ -123,49 +118,43 @@ impl Heap {
     pub unsafe fn keep_large(&self, block: Remote, told: Option<usize>) -> Kept {
         let mm = self.mm();
         let (start, word) = (block.object(), block.word());
-        let Some(nr_pages) = pages_to_keep(block) else { return Kept::No };
-        if mm.has_deferred() || mm.is_checked() {
+        let nr_pages = word.large_pages();
+        if word.kind() != Kind::Large
+            || nr_pages > MAX_PAGES
+            || !start.addr().is_multiple_of(PAGE_SIZE)
+            || mm.has_deferred()
+            || mm.is_checked()
+        {
             return Kept::No;
         }
         let pages = mm.pages();
         // SAFETY: the hit path found the word of its page.
         let pfn = unsafe { HeapHot::pfn_of(self.hot(), start.addr()) };
-        let Some(mut inner) = self.try_enter() else { return Kept::No };
-        let large = &mut inner.large;
-        // SAFETY: as above.
-        let known = unsafe { mm.size_at_end(start, pages.map.cold(pfn), nr_pages) };
         // What is wrong with it the long way says.
-        let Some(known) = known.or_else(|| mm.size_before_slack(pfn, nr_pages)) else {
-            return Kept::No;
-        };
-        if told.is_some_and(|told| is_wrong(told, known, nr_pages))
+        let Some(size) = mm.size_before_slack(pfn, word) else { return Kept::No };
+        if told.is_some_and(|told| is_wrong(told, size, nr_pages))
             || !pages.may_rest(pfn, self.node())
         {
             return Kept::No;
         }
+        let Some(mut inner) = self.try_enter() else { return Kept::No };
+        let mut large = inner.large();
+        let is_time = large.look_after_many(pages);
         let has_room = large.make_room(pages, nr_pages);
-        if !pages.map.claim(pfn, word, word.kept()) {
+        if !pages.map.claim(pfn, word, PageWord::pcp(nr_pages as u32)) {
             return Kept::No;
         }
         if has_room {
-            return mm.keep_claimed(large, pfn, nr_pages);
+            large.runs.push(pfn, nr_pages);
+        } else if let Err(run) = large.leave(pages, self.node(), PageRun::new(pfn, nr_pages, false))
+        {
+            // As it was, for the long way: it stays the caller's, and a second free was refused meanwhile.
+            pages.map.set_word(run.into_head(), word);
+            return Kept::No;
         }
-        match large.leave(pages, self.node(), PageRun::new(pfn, nr_pages, false)) {
-            Ok(()) => mm.note_kept(large),
-            Err(run) => {
-                // As it was, for the long way: it stays the caller's, and a second free was refused meanwhile.
-                pages.map.word(run.into_head()).store(word.raw(), Relaxed);
-                Kept::No
-            }
-        }
+        mm.doorbell().ring();
+        if is_time { Kept::YesAfterMany } else { Kept::Yes }
     }
-}
-
-/// Pages of what may be a large block that starts there, if a thread keeps so few.
-#[inline(always)]
-fn pages_to_keep(block: Remote) -> Option<usize> {
-    let nr_pages = block.word().few_large_pages();
-    (nr_pages <= MAX_PAGES && block.object().addr().is_multiple_of(PAGE_SIZE)).then_some(nr_pages)
 }
 
 /// Whether a block of `nr_pages` pages and `known` bytes cannot have the size that the program tells.
@@ -174,22 +163,6 @@ fn is_wrong(told: usize, known: usize, nr_pages: usize) -> bool {
     // A block is a word long at least. Where no slack is left, it may be that the size is not known.
     let told = told.max(WORD);
     told != known && (told > known || known != nr_pages * PAGE_SIZE)
-}
-
-impl Mm {
-    /// Keeps the run that the caller has claimed.
-    #[inline(always)]
-    fn keep_claimed(&self, large: &mut LargeCache, pfn: Pfn, nr_pages: usize) -> Kept {
-        large.push(PageRun::new(pfn, nr_pages, false));
-        self.note_kept(large)
-    }
-
-    /// A run was kept, or left for others.
-    #[inline(always)]
-    fn note_kept(&self, large: &mut LargeCache) -> Kept {
-        self.doorbell().ring();
-        if large.is_one_of_many() { Kept::YesAfterMany } else { Kept::Yes }
-    }
 }
 
 #[cfg(test)]
@@ -201,9 +174,11 @@ impl Heap {
     pub(crate) unsafe fn try_alloc_large(&self, size: usize) -> Option<NonNull<u8>> {
         // SAFETY: the caller's promise.
         unsafe {
-            let may_take = self.keeps_large() && Heap::may_keep(size);
-            let take = || self.take_large_at_once(size).or_else(|| self.take_large(size));
-            may_take.then(take).flatten()
+            if !self.keeps_large() || !Heap::may_keep(size) {
+                return None;
+            }
+            let at_once = self.has_large_hits().then(|| self.take_large_at_once(size));
+            at_once.flatten().or_else(|| self.take_large(size))
         }
     }
 
@@ -217,7 +192,7 @@ impl Heap {
         unsafe {
             let word = HeapHot::word_of(self.hot(), object);
             let block = word.map(|word| Remote::new(object, word));
-            block.is_some_and(|block| self.keep_large_at_once(block, told) != Kept::No)
+            block.is_some_and(|block| self.keep_large_at_once(block, told))
         }
     }
 
@@ -231,11 +206,8 @@ impl Heap {
         unsafe {
             let Some(word) = HeapHot::word_of(self.hot(), object.as_ptr()) else { return Kept::No };
             let block = Remote::new(object.as_ptr(), word);
-            if self.keeps_large() {
-                let kept = self.keep_large_at_once(block, told);
-                if kept != Kept::No {
-                    return kept;
-                }
+            if self.has_large_hits() && self.keep_large_at_once(block, told) {
+                return Kept::Yes;
             }
             self.keep_large(block, told)
         }

@@ -2,28 +2,30 @@
 //!
 //! # Synchronisation
 //!
-//! One word, the pages that are reserved. Every thread reserves and gives back by a read-modify-write, so
+//! The pages that are reserved, in one word. Every thread reserves and gives back by a read-modify-write, so
 //! the sum never passes the bound and nothing is lost. Relaxed: it carries no data. Model:
-//! `loom/kept.rs`.
+//! `loom/kept.rs`. Beside it a count of who found too little: a hint, by which the others see that they have to give
+//! back what they do not need just now.
 
 use crate::fault::fault;
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicUsize};
 
 /// What all threads together may reserve, in pages.
 pub(crate) const MOST: usize = (6 << 20) / zonal_numa::PAGE_SIZE;
 /// The same for who finds nearly all it wants.
-pub(crate) const MOST_SERVED: usize = (10 << 20) / zonal_numa::PAGE_SIZE;
+pub(crate) const MOST_SERVED: usize = (16 << 20) / zonal_numa::PAGE_SIZE;
 
 /// How many pages are reserved, of [`MOST`] or [`MOST_SERVED`].
 #[derive(Debug)]
 pub(crate) struct KeptPool {
     nr_pages: AtomicUsize,
+    refusals: AtomicU32,
 }
 
 impl KeptPool {
     pub(crate) fn new() -> KeptPool {
-        KeptPool { nr_pages: AtomicUsize::new(0) }
+        KeptPool { nr_pages: AtomicUsize::new(0), refusals: AtomicU32::new(0) }
     }
 
     /// Reserves so many pages for one thread; false, and nothing done, where less is left of `most`.
@@ -34,7 +36,16 @@ impl KeptPool {
             self.nr_pages.fetch_add(sum.map_or(0, |_| nr_pages), Relaxed);
             return sum.is_some();
         }
-        self.nr_pages.fetch_update(Relaxed, Relaxed, more).is_ok()
+        let is_reserved = self.nr_pages.fetch_update(Relaxed, Relaxed, more).is_ok();
+        if !is_reserved {
+            self.refusals.fetch_add(1, Relaxed);
+        }
+        is_reserved
+    }
+
+    /// How often somebody found too little.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.refusals.load(Relaxed)
     }
 
     /// Takes them back.

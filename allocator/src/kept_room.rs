@@ -2,14 +2,14 @@
 //!
 //! Its share of the page caches in any case, which is less the more threads there are. Beyond that as many
 //! as left for want of room and were wanted again, out of one [pool](crate::kept_pool) for all threads, in which each reserves
-//! what it has and not what it may come to have: of many threads few have their runs free at a time. Some of the pool
-//! is only for who finds nearly all it wants: what others have more of is mostly of the wrong lengths.
+//! what it has and not what it may come to have: of many threads few have their runs free at a time. What is reserved
+//! for more than that goes back when the thread has to ask the zone, or somebody else found too little. Some of the pool is only for who finds nearly all it wants: what
+//! others have more of is mostly of the wrong lengths.
 
 use crate::order::Order;
 use crate::pages::Pages;
 
-/// Pages are reserved for so many at a time, or for this part of a share where that is more, and given back
-/// when twice as many are for nothing.
+/// Pages are reserved for so many at a time, or for this part of a share where that is more.
 const STEP: usize = 64;
 const STEP_PART: usize = 4;
 /// So many are remembered as spilled, and may come to be wanted, at most.
@@ -24,43 +24,39 @@ pub(crate) struct KeptRoom {
     depth: usize,
     /// What of the pool is this thread's.
     reserved: usize,
-    /// With fewer pages it gives back to the pool. By the share as it was when that was last done.
-    low: usize,
+    /// How often somebody had found too little in the pool when this one last gave back.
+    refusals: u32,
 }
 
 impl KeptRoom {
-    pub(crate) const NEW: KeptRoom = KeptRoom { spilled: 0, depth: 0, reserved: 0, low: 0 };
+    pub(crate) const NEW: KeptRoom = KeptRoom { spilled: 0, depth: 0, reserved: 0, refusals: 0 };
 
-    /// Whether there is room for `nr_pages` pages in all, with what is reserved already.
-    #[inline]
-    pub(crate) fn holds(&self, pages: &Pages, nr_pages: usize) -> bool {
-        // By the share of now: it becomes less with more threads.
-        pages.is_pcp_share(nr_pages.saturating_sub(self.reserved))
+    /// Pages for which there is room, by the share of now: it becomes less with more threads.
+    pub(crate) fn most(&self, pages: &Pages) -> usize {
+        pages.pcp_share(Order::ZERO) + self.reserved
     }
 
-    /// The same in the common case: what is reserved, and the least share that a thread may have, will do.
-    #[inline(always)]
-    pub(crate) fn holds_plainly(&self, pages: &Pages, nr_pages: usize) -> bool {
-        pages.is_least_pcp_share(nr_pages.saturating_sub(self.reserved))
-    }
-
-    /// The same with what is left of `most` pages in the pool: to be asked by who has that many then.
+    /// Whether there is room for `nr_pages` pages in all, with what is left of `most` pages in the pool: to be asked
+    /// by who has that many then.
     pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> bool {
-        self.holds(pages, nr_pages)
-            || (nr_pages <= self.depth && self.reserve(pages, nr_pages, most))
+        let share = pages.pcp_share(Order::ZERO);
+        nr_pages <= share + self.reserved
+            || (nr_pages <= self.depth && self.reserve(pages, nr_pages - share, most))
     }
 
-    /// Whether nothing is given back when pages leave and there are `nr_pages` then.
-    #[inline(always)]
-    pub(crate) fn is_quiet_at(&self, nr_pages: usize) -> bool {
-        nr_pages >= self.low
+    /// Gives back what is reserved for more than `nr_pages` pages and a step, or all if there are none.
+    pub(crate) fn settle(&mut self, pages: &Pages, nr_pages: usize) {
+        let share = pages.pcp_share(Order::ZERO);
+        let most = if nr_pages > 0 { nr_pages + step_of(share) } else { 0 };
+        self.unreserve_to(pages, most.saturating_sub(share));
     }
 
-    /// Pages left, and there are `nr_pages` now.
-    #[inline]
-    pub(crate) fn note_left(&mut self, pages: &Pages, nr_pages: usize) {
-        if nr_pages < self.low {
-            self.unreserve(pages, nr_pages);
+    /// The same if somebody else found too little since the last time.
+    pub(crate) fn settle_if_refused(&mut self, pages: &Pages, nr_pages: usize) {
+        let refusals = pages.kept.refusals();
+        if self.refusals != refusals {
+            self.refusals = refusals;
+            self.settle(pages, nr_pages);
         }
     }
 
@@ -80,7 +76,7 @@ impl KeptRoom {
 
     /// Forgets all, and gives back what is reserved: there are no pages any more.
     pub(crate) fn clear(&mut self, pages: &Pages) {
-        self.unreserve(pages, 0);
+        self.unreserve_to(pages, 0);
         *self = KeptRoom::NEW;
     }
 
@@ -89,38 +85,21 @@ impl KeptRoom {
         self.reserved
     }
 
-    /// Reserves room for `nr_pages` pages in all; whether there is any left.
-    #[cold]
-    #[inline(never)]
-    fn reserve(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> bool {
+    /// Reserves room for so many pages beyond the share; whether there is any left.
+    fn reserve(&mut self, pages: &Pages, beyond: usize, most: usize) -> bool {
         let share = pages.pcp_share(Order::ZERO);
-        let wanted = nr_pages.saturating_sub(share).next_multiple_of(step_of(share));
-        let wanted = wanted.min(self.depth.saturating_sub(share));
-        let more = wanted.saturating_sub(self.reserved);
-        if !pages.kept.reserve(more, most) {
-            return false;
+        let wanted = beyond.next_multiple_of(step_of(share)).min(self.depth - share);
+        let is_reserved = pages.kept.reserve(wanted - self.reserved, most);
+        if is_reserved {
+            self.reserved = wanted;
         }
-        self.reserved += more;
-        self.set_low(share);
-        true
+        is_reserved
     }
 
-    /// Gives back what is reserved for more than `nr_pages` pages and a step, or all if there are none.
-    #[cold]
-    #[inline(never)]
-    fn unreserve(&mut self, pages: &Pages, nr_pages: usize) {
-        let share = pages.pcp_share(Order::ZERO);
-        let most = if nr_pages > 0 { nr_pages + step_of(share) } else { 0 };
-        let keep = self.reserved.min(most.saturating_sub(share));
-        let gone = self.reserved - keep;
+    fn unreserve_to(&mut self, pages: &Pages, keep: usize) {
+        let keep = self.reserved.min(keep);
+        pages.kept.unreserve(self.reserved - keep);
         self.reserved = keep;
-        self.set_low(share);
-        pages.kept.unreserve(gone);
-    }
-
-    fn set_low(&mut self, share: usize) {
-        let low = (share + self.reserved).saturating_sub(2 * step_of(share)).max(1);
-        self.low = if self.reserved > 0 { low } else { 0 };
     }
 }
 

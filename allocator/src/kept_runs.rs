@@ -1,14 +1,21 @@
 //! Free runs of large blocks, found by their length and by their age.
 //!
-//! Each has a place: in a ring of all runs by age, and on a stack of those of its length. So a request finds the
-//! newest run of its length in a few instructions, or looks on for the shortest that will do, and what is oldest
-//! leaves first. What leaves from below the top of its stack is
-//! searched for from there.
+//! Each lies on a stack of those of its length, with the time at which it came: a hit takes the newest of just the
+//! length that it wants in a few instructions. A request looks on for the shortest that will do, and what leaves is
+//! the oldest of all stacks: for that they are searched, which only who asks the zone has to do.
 //!
-//! Few stores, and what belongs to a run beside each other: a program that touches its new block for the first
-//! time makes the processor wait for that line, and meanwhile only so many later stores can be under way.
+//! Time is what came so far, in pages. So a run's age tells how much was kept since, and how much of that was used.
+//!
+//! # Whose they are
+//!
+//! What a thread keeps goes with the bins of its heap, see [`crate::heap::Large`]: a hit that has marked the heap takes
+//! and leaves a run without the gate. It may be left in the middle, by a jump out of a handler, and so may what a
+//! forked child finds. **`[K1]` A run is on its stack by one store, which comes last as it is put there, and
+//! first as it is taken.** So what is left has no run twice, and at worst misses a run and a place; the pages
+//! that it counts are no fewer than it has.
 
 use core::mem::{MaybeUninit, offset_of};
+use core::sync::atomic::compiler_fence;
 
 use zonal_numa::PAGE_SIZE;
 
@@ -16,7 +23,7 @@ use crate::class::MAX_SMALL;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Release;
 use crate::word::PageWord;
 
 /// The longest run that is kept, in pages.
@@ -27,7 +34,7 @@ const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 pub(crate) const FIT_PART: usize = 4;
 
 /// Runs, fewer than `PLACES` of them, at most 256: the first place is none's. **All zeros are one without
-/// runs.**
+/// runs, that keeps none.**
 ///
 /// What stands behind the first place is written with the first runs, from the front: where there are none,
 /// it needs no memory.
@@ -35,62 +42,45 @@ pub(crate) const FIT_PART: usize = 4;
 #[repr(C)]
 pub(crate) struct KeptRuns<const PLACES: usize> {
     nr_pages: usize,
-    /// The place that was left last, its `older` is the one before; `END`: none.
+    /// Hits keep no more pages than that,
+    pub(crate) limit: usize,
+    /// and none that comes then or later.
+    pause: u32,
+    /// Pages that came so far.
+    now: u32,
+    /// The place that was left last, its `below` is the one before; `NONE`: none.
     left: u8,
     /// So many places were ever taken.
     opened: u8,
     /// The newest of each length; of none there is none.
     newest: [u8; MAX_PAGES + 1],
-    /// That of `END` has the ends of the ring.
     places: [MaybeUninit<Place>; PLACES],
 }
 
-/// Where the ring of all runs begins and ends, and what lies below the last of a stack.
-const END: u8 = 0;
+/// No place.
+const NONE: u8 = 0;
 
-/// A run, and its neighbours.
+/// A run.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Place {
     head: Pfn,
-    nr_pages: u8,
-    known_zero: bool,
+    came: u32,
     /// The next older one of that length.
     below: u8,
-    /// The neighbours in age.
-    older: u8,
-    newer: u8,
-}
-
-impl Place {
-    const END: Place = Place {
-        head: Pfn::new(0),
-        nr_pages: 0,
-        known_zero: false,
-        below: END,
-        older: END,
-        newer: END,
-    };
 }
 
 impl<const PLACES: usize> KeptRuns<PLACES> {
     /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns<PLACES>, places) + size_of::<Place>();
+    pub(crate) const WRITTEN: usize = offset_of!(KeptRuns<PLACES>, places);
 
     /// Makes one without runs in `place`.
     ///
     /// # Safety
     /// `place` is valid for it.
     pub(crate) unsafe fn init(place: *mut KeptRuns<PLACES>) {
-        // SAFETY: each write goes to a field of `*place`, which the caller gives. The others may be
-        // anything.
-        unsafe {
-            (&raw mut (*place).nr_pages).write(0);
-            (&raw mut (*place).left).write(END);
-            (&raw mut (*place).opened).write(0);
-            (&raw mut (*place).newest).write([END; MAX_PAGES + 1]);
-            (&raw mut (*place).places[0]).write(MaybeUninit::new(Place::END));
-        }
+        // SAFETY: what the caller gives; what is not written may be anything.
+        unsafe { place.cast::<u8>().write_bytes(0, Self::WRITTEN) };
     }
 
     /// Pages of all of them.
@@ -99,15 +89,46 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
         self.nr_pages
     }
 
+    /// The same of what may change meanwhile: an estimate.
+    ///
+    /// # Safety
+    /// `this` was initialised.
+    pub(crate) unsafe fn peek_pages(this: *const KeptRuns<PLACES>) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*this).nr_pages).read() }
+    }
+
+    /// Pages that came so far; begins again after the largest number.
+    pub(crate) fn now(&self) -> u32 {
+        self.now
+    }
+
     /// Whether there is a place for another one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_place(&self) -> bool {
-        self.left != END || usize::from(self.opened) + 1 < PLACES
+        self.left != NONE || usize::from(self.opened) + 1 < PLACES
+    }
+
+    /// Whether a hit keeps a run of that length.
+    #[inline(always)]
+    pub(crate) fn takes_at_once(&self, nr_pages: usize) -> bool {
+        self.nr_pages + nr_pages <= self.limit && !self.is_paused() && self.has_place()
+    }
+
+    /// Whether hits keep nothing: until [`KeptRuns::pause_after`].
+    #[inline(always)]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.now.wrapping_sub(self.pause).cast_signed() >= 0
+    }
+
+    /// Lets hits keep so many pages from now on.
+    pub(crate) fn pause_after(&mut self, nr_pages: u32) {
+        self.pause = self.now.wrapping_add(nr_pages);
     }
 
     /// Whether there is a run of just that length.
     pub(crate) fn has(&self, nr_pages: usize) -> bool {
-        self.newest_of(nr_pages) != END
+        self.newest_of(nr_pages) != NONE
     }
 
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
@@ -116,14 +137,11 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
         self.shortest(nr_pages, nr_pages + nr_pages / FIT_PART)
     }
 
-    /// The same of exactly that length, and not known to be zero.
+    /// The same of exactly that length.
     #[inline(always)]
     pub(crate) fn take_exact(&mut self, nr_pages: usize) -> Option<Pfn> {
         let newest = *self.newest.get(nr_pages)?;
-        if newest == END || self.at(newest).known_zero {
-            return None;
-        }
-        Some(self.pop(newest, nr_pages).into_head())
+        (newest != NONE).then(|| self.pop(newest, nr_pages))
     }
 
     /// A run that is longer than what would do, so that what is left of it is long enough for others; its
@@ -135,168 +153,166 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
     /// The newest run of the least length there is, `least` to `most` pages.
     fn shortest(&mut self, least: usize, most: usize) -> Option<PageRun> {
         let lengths = self.newest.get(least..=most.min(MAX_PAGES))?;
-        let length = least + lengths.iter().position(|&newest| newest != END)?;
-        Some(self.pop(self.newest[length], length))
+        let length = least + lengths.iter().position(|&newest| newest != NONE)?;
+        Some(PageRun::new(self.pop(self.newest[length], length), length, false))
     }
 
-    /// Pages of the run that came last.
-    pub(crate) fn newest_pages(&mut self) -> Option<usize> {
-        let newest = self.at(END).older;
-        (newest != END).then(|| self.at(newest).nr_pages.into())
-    }
-
-    /// The same for who keeps it elsewhere: its word still says so.
-    pub(crate) fn pop_newest(&mut self) -> Option<PageRun> {
-        let newest = self.at(END).older;
-        let nr_pages = self.at(newest).nr_pages.into();
-        // Nothing newer lies above it.
-        (newest != END).then(|| self.pop(newest, nr_pages))
-    }
-
-    /// The run that came last. The words of it are all 0.
-    pub(crate) fn take_newest(&mut self, pages: &Pages) -> Option<PageRun> {
-        let newest = self.at(END).older;
-        (newest != END).then(|| self.let_go(pages, newest))
+    /// Any run. The words of it are all 0.
+    pub(crate) fn take_any(&mut self, pages: &Pages) -> Option<PageRun> {
+        let run = self.shortest(1, MAX_PAGES);
+        match &run {
+            Some(run) => pages.map.set_word(run.head(), PageWord::NOTHING),
+            // One may have been lost, see [K1].
+            None => self.nr_pages = 0,
+        }
+        run
     }
 
     /// The one that came first; its words are all 0, too.
     pub(crate) fn take_oldest(&mut self, pages: &Pages) -> Option<PageRun> {
-        let oldest = self.at(END).newer;
-        (oldest != END).then(|| self.let_go(pages, oldest))
+        let now = self.now;
+        let age = |place: &Place| now.wrapping_sub(place.came);
+        let mut oldest: Option<(u32, usize)> = None;
+        for nr_pages in 1..=MAX_PAGES {
+            let bottom = self.stack(nr_pages).last();
+            let found = bottom.map(|at| (age(self.at(at)), nr_pages));
+            oldest = oldest.max(found);
+        }
+        let (age_of_oldest, nr_pages) = oldest?;
+        let is_it = |place: &Place| age(place) == age_of_oldest;
+        self.let_go(pages, nr_pages, is_it)
     }
 
-    /// One that leaves so that `keep` pages stay: the oldest, or, where all leave, the newest, for which no
-    /// stack is searched.
+    /// One that leaves so that `keep` pages stay: the oldest, or, where all leave, any.
     pub(crate) fn take_to_keep(&mut self, pages: &Pages, keep: usize) -> Option<PageRun> {
-        if keep == 0 { self.take_newest(pages) } else { self.take_oldest(pages) }
+        if keep == 0 { self.take_any(pages) } else { self.take_oldest(pages) }
     }
 
     /// One that starts from `start` up to `end`; its words are all 0, too.
     pub(crate) fn take_from(&mut self, pages: &Pages, start: Pfn, end: Pfn) -> Option<PageRun> {
-        let mut place = self.at(END).newer;
-        while place != END {
-            if (start..end).contains(&self.at(place).head) {
-                return Some(self.let_go(pages, place));
-            }
-            place = self.at(place).newer;
-        }
-        None
+        let is_it = |place: &Place| (start..end).contains(&place.head);
+        (1..=MAX_PAGES).find_map(|nr_pages| self.let_go(pages, nr_pages, is_it))
     }
 
-    /// Keeps a run of at most [`MAX_PAGES`], for which there is a place.
+    /// Keeps a run of at most [`MAX_PAGES`] that the program did not free just now, for which there is a place.
     pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
-        pages.map.word(run.head()).store(PageWord::pcp(run.nr_pages() as u32).raw(), Relaxed);
-        self.push(run);
+        let nr_pages = run.nr_pages();
+        let head = run.into_head();
+        pages.map.set_word(head, PageWord::pcp(nr_pages as u32));
+        self.keep_kept(head, nr_pages);
     }
 
     /// The same where its word says so already.
+    pub(crate) fn keep_kept(&mut self, head: Pfn, nr_pages: usize) {
+        self.push(head, nr_pages);
+        self.pause = self.pause.wrapping_add(nr_pages as u32);
+    }
+
+    /// A run that the program freed goes elsewhere.
+    pub(crate) fn note_elsewhere(&mut self, nr_pages: usize) {
+        self.pause = self.pause.wrapping_sub(nr_pages as u32);
+    }
+
+    /// Keeps a run that the program freed, for which there is a place, and whose word says so already.
     #[inline(always)]
-    pub(crate) fn push(&mut self, run: PageRun) {
-        let nr_pages = run.nr_pages();
-        let known_zero = run.known_zero();
-        let head = run.into_head();
+    pub(crate) fn push(&mut self, head: Pfn, nr_pages: usize) {
         let place = self.open_place();
-        let older = self.at(END).older;
         let below = self.newest_of(nr_pages);
-        self.place(place).write(Place {
-            head,
-            nr_pages: nr_pages as u8,
-            known_zero,
-            below,
-            older,
-            newer: END,
-        });
-        self.at(older).newer = place;
-        self.at(END).older = place;
-        self.set_newest(nr_pages, place);
+        let came = self.now.wrapping_add(nr_pages as u32);
+        self.now = came;
+        self.place(place).write(Place { head, came, below });
         self.nr_pages += nr_pages;
+        // [K1]
+        compiler_fence(Release);
+        self.newest[nr_pages] = place;
     }
 
     /// A place without a run: there is one.
     #[inline(always)]
     fn open_place(&mut self) -> u8 {
         let left = self.left;
-        if left == END {
+        if left == NONE {
             assert!(usize::from(self.opened) + 1 < PLACES);
             self.opened += 1;
             return self.opened;
         }
-        self.left = self.at(left).older;
+        self.left = self.at(left).below;
         left
     }
 
     /// Takes the newest run of its length out, which is in `place`. Its word still says that it is kept.
     #[inline(always)]
-    fn pop(&mut self, place: u8, nr_pages: usize) -> PageRun {
-        let Place { head, known_zero, below, .. } = *self.at(place);
-        self.set_newest(nr_pages, below);
-        self.leave(place);
-        self.nr_pages -= nr_pages;
-        PageRun::new(head, nr_pages, known_zero)
+    fn pop(&mut self, place: u8, nr_pages: usize) -> Pfn {
+        let Place { head, below, .. } = *self.at(place);
+        self.newest[nr_pages] = below;
+        // [K1]
+        compiler_fence(Release);
+        self.leave(place, nr_pages);
+        head
     }
 
-    /// Takes `place` out of the ring.
+    /// What was in `place` is on no stack any more.
     #[inline(always)]
-    fn leave(&mut self, place: u8) {
-        let Place { older, newer, .. } = *self.at(place);
-        self.at(older).newer = newer;
-        self.at(newer).older = older;
-        self.at(place).older = self.left;
+    fn leave(&mut self, place: u8, nr_pages: usize) {
+        let left = self.left;
+        self.at_mut(place).below = left;
         self.left = place;
+        self.nr_pages -= nr_pages;
     }
 
-    /// Takes `place`, above `below`, out of the stack that it is in somewhere under `above`.
-    #[cold]
-    fn unlink(&mut self, mut above: u8, place: u8, below: u8) {
-        while self.at(above).below != place {
-            above = self.at(above).below;
-            debug_assert!(above != END, "a run in no stack");
+    /// Takes the newest run of that length out that is the one, for who does not hand it out.
+    fn let_go(
+        &mut self,
+        pages: &Pages,
+        nr_pages: usize,
+        is_it: impl Fn(&Place) -> bool,
+    ) -> Option<PageRun> {
+        let place = self.stack(nr_pages).find(|&at| is_it(self.at(at)))?;
+        let above = self.stack(nr_pages).take_while(|&at| at != place).last();
+        let Place { head, below, .. } = *self.at(place);
+        match above {
+            Some(above) => self.at_mut(above).below = below,
+            None => self.newest[nr_pages] = below,
         }
-        self.at(above).below = below;
+        self.leave(place, nr_pages);
+        pages.map.set_word(head, PageWord::NOTHING);
+        Some(PageRun::new(head, nr_pages, false))
     }
 
-    /// Takes the run out that is in `place`, from wherever in its stack, for who does not hand it out.
-    fn let_go(&mut self, pages: &Pages, place: u8) -> PageRun {
-        let Place { head, nr_pages, known_zero, below, .. } = *self.at(place);
-        let nr_pages = usize::from(nr_pages);
-        let above = self.newest_of(nr_pages);
-        let run = if above == place {
-            self.pop(place, nr_pages)
-        } else {
-            self.unlink(above, place, below);
-            self.leave(place);
-            self.nr_pages -= nr_pages;
-            PageRun::new(head, nr_pages, known_zero)
-        };
-        pages.map.word(head).store(PageWord::NOTHING.raw(), Relaxed);
-        run
+    /// The places of the runs of that length, the newest first.
+    fn stack(&self, nr_pages: usize) -> impl Iterator<Item = u8> {
+        let is_one = |&at: &u8| at != NONE;
+        let newest = Some(self.newest_of(nr_pages)).filter(is_one);
+        core::iter::successors(newest, move |&at| Some(self.at(at).below).filter(is_one))
     }
 
-    /// The place of the newest run of that length; `END` if there is none.
+    /// The place of the newest run of that length; `NONE` if there is none.
     #[inline]
     fn newest_of(&self, nr_pages: usize) -> u8 {
         debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
         self.newest[nr_pages]
     }
 
+    /// A place with a run, or that was left.
     #[inline]
-    fn set_newest(&mut self, nr_pages: usize, place: u8) {
-        debug_assert!((1..=MAX_PAGES).contains(&nr_pages));
-        self.newest[nr_pages] = place;
+    fn at(&self, place: u8) -> &Place {
+        debug_assert!(place != NONE && place <= self.opened);
+        // SAFETY: only places are named that were opened, and `open_place` opens no more than there are; `push` wrote
+        // to each of them.
+        unsafe { self.places.get_unchecked(usize::from(place)).assume_init_ref() }
     }
 
-    /// A place with a run, or that was left, or that of `END`.
     #[inline]
-    fn at(&mut self, place: u8) -> &mut Place {
-        // SAFETY: `END` was written by `init`, or is zero; another one by `push`, and whoever was linked
-        // or left has been pushed before.
-        unsafe { self.place(place).assume_init_mut() }
+    fn at_mut(&mut self, place: u8) -> &mut Place {
+        debug_assert!(place != NONE && place <= self.opened);
+        // SAFETY: as in `at`.
+        unsafe { self.places.get_unchecked_mut(usize::from(place)).assume_init_mut() }
     }
 
     #[inline]
     fn place(&mut self, place: u8) -> &mut MaybeUninit<Place> {
         debug_assert!(place <= self.opened && usize::from(self.opened) < PLACES);
-        // SAFETY: only places are named that were opened, and `open_place` opens no more than there are.
+        // SAFETY: as in `at`.
         unsafe { self.places.get_unchecked_mut(usize::from(place)) }
     }
 }

@@ -102,21 +102,21 @@ impl Mm {
             align_order == Order::ZERO && nr_pages <= longest && from.node == heap.node();
         if may_be_kept
             && let Some(mut inner) = heap.try_enter()
-            && let Some(run) = inner.large.find(pages, heap.node(), nr_pages)
+            && let Some(run) = inner.large().find(pages, heap.node(), nr_pages)
         {
             return Ok(run);
         }
         // First, so that it need not grow.
         pages.node_cache(from.node).note_miss(pages, nr_pages);
         if may_be_kept && let Some(mut inner) = heap.try_enter() {
-            inner.large.make_way(pages, nr_pages);
+            inner.large().make_way(pages, nr_pages);
         }
         let run =
             pages.alloc_run(from.node, nr_pages, align_order, Migratetype::Large, from.level)?;
         if nr_pages <= kept_runs::MAX_PAGES
             && let Some(mut inner) = heap.try_enter()
         {
-            inner.large.note_miss(pages, nr_pages, may_be_kept);
+            inner.large().note_miss(pages, nr_pages, may_be_kept);
         }
         Ok(run)
     }
@@ -153,8 +153,8 @@ impl Mm {
             && from.node == heap.node()
             && let Some(mut inner) = heap.try_enter()
         {
-            let kept = &mut inner.large;
-            let run = kept.take(pages, nr_pages).or_else(|| kept.fetch(pages, from.node, nr_pages));
+            let mut kept = inner.large();
+            let run = kept.runs.take(nr_pages).or_else(|| kept.fetch(pages, from.node, nr_pages));
             let refill = || {
                 pages.node_cache(from.node).note_miss(pages, nr_pages);
                 kept.refill(pages, nr_pages, from)
@@ -193,8 +193,7 @@ impl Mm {
         let nr_pages = run.nr_pages();
         let known_zero = run.known_zero();
         let head = run.into_head();
-        pages.map.word(head).store(PageWord::large(nr_pages as u32).raw(), Relaxed);
-        self.fill_slack(head, nr_pages, size, known_zero);
+        self.set_large(head, nr_pages, size, known_zero);
         NonNull::new(pages.map.addr_of(head))
             .map(|start| Block { start, known_zero })
             .ok_or(AllocError::TooLarge)
@@ -210,8 +209,8 @@ impl Mm {
         if word.kind() != Kind::Large || !pages.map.claim(pfn, word, PageWord::NOTHING) {
             return Err(BadPointer::new(addr, BadKind::DoubleFree));
         }
-        let nr_pages = word.payload() as usize;
-        if self.size_before_slack(pfn, nr_pages).is_none() {
+        let nr_pages = word.large_pages();
+        if self.size_before_slack(pfn, word).is_none() {
             // For the report.
             pages.map.word(pfn).store(word.raw(), Relaxed);
             return Err(BadPointer::new(addr, BadKind::Overrun));
@@ -221,7 +220,7 @@ impl Mm {
         // SAFETY: as above; at level 2, where guard pages are, nothing is looked at.
         unsafe { pages.density.note_freed_run(pages.map.addr_of(pfn), nr_pages) };
         match heap.try_enter() {
-            Some(mut inner) => inner.large.put(pages, heap.node(), run),
+            Some(mut inner) => inner.large().put(pages, heap.node(), run),
             None => pages.free_run(run),
         }
         self.doorbell().ring();
@@ -233,28 +232,25 @@ impl Mm {
     pub(crate) fn resize_large(&self, pfn: Pfn, size: usize) -> bool {
         let pages = self.pages();
         let word = PageWord::from_raw(pages.map.word(pfn).load(Relaxed));
-        let have = word.payload() as usize;
+        let have = word.large_pages();
         let want = size.div_ceil(PAGE_SIZE).max(1);
         if word.kind() != Kind::Large {
             return false;
         }
-        let mut nr_pages = want;
         if want > have {
             if size > MAX_LARGE || !pages.extend_run(pfn, have, want) {
                 return false;
             }
-            pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
+            self.set_large(pfn, want, size, false);
         } else if want < have - have / GROWTH_PART {
             // SAFETY: the live run belongs to the caller of realloc.
             let mut run = unsafe { pages.run_from_head(pfn, have) };
             let tail = run.split_tail(want);
-            pages.map.word(pfn).store(PageWord::large(want as u32).raw(), Relaxed);
-            let _ = run.into_head();
+            self.set_large(run.into_head(), want, size, false);
             pages.free_run(tail);
         } else {
-            nr_pages = have;
+            self.set_large(pfn, have, size, false);
         }
-        self.fill_slack(pfn, nr_pages, size, false);
         true
     }
 }

@@ -1,14 +1,15 @@
 //! Large runs that a thread freed and may want again, in front of the zone lock.
 //!
-//! As the stacks of [`crate::pcp`], it belongs to a heap and is touched inside the heap's gate
-//! only. Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
+//! Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
 //! some more where what left for want of room is wanted again. A request gets the shortest that will do,
 //! and of those the newest, or one that other threads left ([`crate::node_cache`]), or, while pages are owed
 //! for misses, the front of a longer one. What finds no room is left for others, or, where they have enough,
 //! takes the place of the older half.
+//!
+//! The runs themselves go with the bins of the heap, so that hits have them ([`crate::kept_hits`]); what decides how
+//! many stay is touched inside the gate only. [`Large`] is both.
 
 use core::iter;
-use core::mem::offset_of;
 
 use zonal_numa::NodeId;
 
@@ -23,8 +24,6 @@ use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::word::Migratetype;
 
-/// A thread keeps fewer runs than that.
-const PLACES: usize = 128;
 /// The longest run that serves blocks that grow, which are better off with free neighbours, and that comes
 /// from others than `free`.
 pub(crate) const MAX_SHARED: usize = 16;
@@ -36,102 +35,80 @@ const OWED: usize = 32;
 /// and one part in so many of what is kept: in large batches a few misses in a row are chance, and what leaves
 /// for them is missed next.
 const OWED_PART: usize = 8;
-/// One run in so many that hits leave is for its thread to see whether anything else is to be done.
-const MANY: u16 = 128;
-/// What a byte goes up by so that it is 0 again after that many: no other count takes as few instructions.
-const FEW: u8 = ((u8::MAX as u16 + 1) / MANY) as u8;
-/// With fewer than that not long ago, nearly all is served.
-const FEW_MISSED: u8 = 4;
+/// After so many pages that were freed, a free is for its thread to see whether anything else is to be done.
+const MANY: u32 = 2048;
+/// With fewer pages missed than that not long ago, nearly all is served.
+const FEW_MISSED: usize = MANY as usize / 32;
 /// With so many about one in eight is not.
-const OFTEN_MISSED: u8 = 32;
+const OFTEN_MISSED: usize = MANY as usize / 4;
 /// What is kept is much from so many pages on, and from one part in so many of a thread's share of what is charged.
 const LEAST_MUCH: usize = 32;
 const MUCH_PART: usize = 8;
 /// A page that the cache gives makes up for one part in so many of one that the zone gave.
 pub(crate) const MADE_UP: usize = 32;
 
-/// The large runs that one thread keeps.
+/// The large runs that one thread keeps, fewer than so many.
+pub(crate) type Runs = KeptRuns<128>;
+
+/// What decides how many of them stay.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct LargeCache {
     /// Pages that the zone gave instead of the cache, and did not get back from it yet, in parts of
     /// [`MADE_UP`].
     owed: usize,
+    /// What had come when that was last reckoned, and how many pages were kept.
+    reckoned: (u32, usize),
     /// How many pages may stay.
     room: KeptRoom,
-    /// Goes up by [`FEW`] with each run that hits leave here.
-    nr_left: u8,
-    /// Requests that the zone had to serve, not long ago: each [`MANY`] runs that hits leave, half of them are
-    /// forgotten.
-    nr_missed: u8,
+    /// Pages that the zone had to give, not long ago: each [`MANY`] pages that are freed, half of them are forgotten.
+    missed: usize,
     /// Where it looks first for what others left.
     stripe: StripeIdx,
-    /// Last, for its end is not touched by most.
-    runs: KeptRuns<PLACES>,
 }
 
 impl LargeCache {
-    /// Bytes at its front that are written before it has a run.
-    pub(crate) const WRITTEN: usize = offset_of!(LargeCache, runs) + KeptRuns::<PLACES>::WRITTEN;
+    pub(crate) const NEW: LargeCache = LargeCache {
+        owed: 0,
+        reckoned: (0, 0),
+        room: KeptRoom::NEW,
+        missed: 0,
+        stripe: StripeIdx::FIRST,
+    };
 
-    /// Makes an empty one in `place`.
-    ///
-    /// # Safety
-    /// `place` is valid for it.
-    pub(crate) unsafe fn init(place: *mut LargeCache) {
-        // SAFETY: each write goes to a field of `*place`, which the caller gives.
-        unsafe {
-            (&raw mut (*place).owed).write(0);
-            (&raw mut (*place).room).write(KeptRoom::NEW);
-            (&raw mut (*place).nr_left).write(0);
-            (&raw mut (*place).nr_missed).write(0);
-            (&raw mut (*place).stripe).write(StripeIdx::FIRST);
-            KeptRuns::init(&raw mut (*place).runs);
-        }
+    /// What is reserved for it of the room that threads have together.
+    pub(crate) fn reserved(&self) -> usize {
+        self.room.reserved()
     }
+}
 
+/// All that a thread keeps of large runs, for who has its heap and the bins.
+#[derive(Debug)]
+pub(crate) struct Large<'a> {
+    pub(crate) cache: &'a mut LargeCache,
+    pub(crate) runs: &'a mut Runs,
+}
+
+impl Large<'_> {
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more, wherever it is to be had without the
     /// zone. Its word, as that of what the next ones give, is still that of a run that is kept.
     pub(crate) fn find(&mut self, pages: &Pages, node: NodeId, nr_pages: usize) -> Option<PageRun> {
-        self.take(pages, nr_pages)
+        self.runs
+            .take(nr_pages)
             .or_else(|| self.fetch(pages, node, nr_pages))
             .or_else(|| self.take_front(pages, nr_pages))
-    }
-
-    /// One that the thread keeps.
-    #[inline(always)]
-    pub(crate) fn take(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
-        let run = self.runs.take(nr_pages)?;
-        if self.owed != 0 {
-            self.owed = self.owed.saturating_sub(nr_pages);
-        }
-        self.room.note_left(pages, self.runs.nr_pages());
-        Some(run)
-    }
-
-    /// The same in the common case: one of exactly that length, and nothing that follows.
-    #[inline(always)]
-    pub(crate) fn take_exact(&mut self, nr_pages: usize) -> Option<Pfn> {
-        if !self.room.is_quiet_at(self.runs.nr_pages().wrapping_sub(nr_pages)) {
-            return None;
-        }
-        let head = self.runs.take_exact(nr_pages)?;
-        if self.owed != 0 {
-            self.owed = self.owed.saturating_sub(nr_pages);
-        }
-        Some(head)
     }
 
     /// The front of a longer run that would not do as a whole; the rest stays, and is long enough for other
     /// requests. Only while pages are owed, since each cut leaves less for what is long; it pays nothing off.
     pub(crate) fn take_front(&mut self, pages: &Pages, nr_pages: usize) -> Option<PageRun> {
-        if self.owed == 0 {
+        self.reckon();
+        if self.cache.owed == 0 {
             return None;
         }
         let mut run = self.runs.take_longer(nr_pages)?;
         let rest = run.split_tail(nr_pages);
         self.runs.keep(pages, rest);
-        self.room.note_left(pages, self.runs.nr_pages());
+        self.reckon_from_here();
         Some(run)
     }
 
@@ -153,12 +130,12 @@ impl LargeCache {
         pages.alloc_bulk(from.node, order, Migratetype::Large, from.level, &mut batch[..nr]);
         for run in batch.into_iter().flatten() {
             if self.runs.has_place() {
-                self.keep(pages, run);
+                self.runs.keep(pages, run);
             } else {
                 pages.free_run(run);
             }
         }
-        self.take(pages, nr_pages)
+        self.runs.take(nr_pages)
     }
 
     /// One of those that the threads of `node` left for each other, and some more of them.
@@ -171,8 +148,8 @@ impl LargeCache {
         let shared = pages.node_cache(node);
         let before = self.runs.nr_pages();
         let room = pages.pcp_share(Order::ZERO).saturating_sub(before) / 2;
-        let run = shared.take(pages, nr_pages, &mut self.stripe, (&mut self.runs, room))?;
-        self.room.note_missed(pages, self.runs.nr_pages() - before + nr_pages);
+        let run = shared.take(pages, nr_pages, &mut self.cache.stripe, (&mut *self.runs, room))?;
+        self.cache.room.note_missed(pages, self.runs.nr_pages() - before + nr_pages);
         Some(run)
     }
 
@@ -185,16 +162,16 @@ impl LargeCache {
         }
         let is_shared = nr_pages <= MAX_SHARED;
         if is_shared && self.make_room(pages, nr_pages) {
-            return self.keep(pages, run);
+            return self.runs.keep(pages, run);
         }
         if !is_shared && self.has_room(pages, nr_pages) {
             // From who is better off with free neighbours.
             return pages.free_run(run);
         }
         let Err(run) = self.leave(pages, node, run) else { return };
-        self.room.note_spilled(nr_pages);
+        self.cache.room.note_spilled(nr_pages);
         if is_shared && self.leave_half(pages, nr_pages) {
-            self.keep(pages, run);
+            self.runs.keep(pages, run);
         } else {
             pages.free_run(run);
         }
@@ -209,8 +186,9 @@ impl LargeCache {
         run: PageRun,
     ) -> Result<(), PageRun> {
         let nr_pages = run.nr_pages();
-        pages.node_cache(node).put(pages, run, &mut self.stripe)?;
-        self.room.note_spilled(nr_pages);
+        pages.node_cache(node).put(pages, run, &mut self.cache.stripe)?;
+        self.runs.note_elsewhere(nr_pages);
+        self.cache.room.note_spilled(nr_pages);
         Ok(())
     }
 
@@ -231,7 +209,7 @@ impl LargeCache {
     pub(crate) fn make_way(&mut self, pages: &Pages, nr_pages: usize) {
         let nr_kept = self.runs.nr_pages();
         let share = pages.charged() / pages.nr_threads().max(1);
-        if self.nr_missed >= OFTEN_MISSED && nr_kept >= LEAST_MUCH.max(share / MUCH_PART) {
+        if self.cache.missed >= OFTEN_MISSED && nr_kept >= LEAST_MUCH.max(share / MUCH_PART) {
             self.give_back(pages, nr_kept.saturating_sub(nr_pages));
         }
     }
@@ -243,95 +221,94 @@ impl LargeCache {
     ///
     /// If as much was spilled before that would have done, there shall be room for it.
     pub(crate) fn note_miss(&mut self, pages: &Pages, nr_pages: usize, would_do: bool) {
-        self.nr_missed = self.nr_missed.saturating_add(1);
+        self.cache.missed += nr_pages;
+        self.reckon();
         if would_do {
-            self.room.note_missed(pages, nr_pages);
+            self.cache.room.note_missed(pages, nr_pages);
         }
+        self.cache.room.settle(pages, self.runs.nr_pages());
+        self.runs.limit = self.cache.room.most(pages);
         if pages.is_small_beside_charged(self.runs.nr_pages()) {
-            self.owed = 0;
+            self.cache.owed = 0;
             return;
         }
-        self.owed += nr_pages * MADE_UP;
-        if self.owed >= OWED.max(self.runs.nr_pages() / OWED_PART) * MADE_UP {
-            let least = self.runs.nr_pages().saturating_sub(self.owed / MADE_UP);
-            self.owed = 0;
+        self.cache.owed += nr_pages * MADE_UP;
+        if self.cache.owed >= OWED.max(self.runs.nr_pages() / OWED_PART) * MADE_UP {
+            let least = self.runs.nr_pages().saturating_sub(self.cache.owed / MADE_UP);
+            self.cache.owed = 0;
             self.give_back(pages, least);
         }
     }
 
-    /// Makes room for a run of that length without another one leaving, for who keeps it then; whether it
-    /// could.
-    #[inline]
-    pub(crate) fn make_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
-        let is_served = self.nr_missed < FEW_MISSED;
-        let most = if is_served { kept_pool::MOST_SERVED } else { kept_pool::MOST };
-        nr_pages <= MAX_PAGES
-            && self.runs.has_place()
-            && self.room.make(pages, self.runs.nr_pages() + nr_pages, most)
+    /// What was taken since the last time pays off some of what is owed.
+    fn reckon(&mut self) {
+        let (before, had) = self.cache.reckoned;
+        let came = self.runs.now().wrapping_sub(before) as usize;
+        let taken = (had + came).saturating_sub(self.runs.nr_pages());
+        self.cache.owed = self.cache.owed.saturating_sub(taken);
+        self.reckon_from_here();
     }
 
-    /// Whether there is some, and a place, in the common case.
-    #[inline(always)]
-    pub(crate) fn has_plain_room(&self, pages: &Pages, nr_pages: usize) -> bool {
-        self.runs.has_place() && self.room.holds_plainly(pages, self.runs.nr_pages() + nr_pages)
+    /// What came or left since the last time does not count.
+    fn reckon_from_here(&mut self) {
+        self.cache.reckoned = (self.runs.now(), self.runs.nr_pages());
+    }
+
+    /// Makes room for a run of that length without another one leaving, for who keeps it then; whether it
+    /// could.
+    pub(crate) fn make_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+        let is_served = self.cache.missed < FEW_MISSED;
+        let most = if is_served { kept_pool::MOST_SERVED } else { kept_pool::MOST };
+        let has_room = nr_pages <= MAX_PAGES
+            && self.runs.has_place()
+            && self.cache.room.make(pages, self.runs.nr_pages() + nr_pages, most);
+        self.runs.limit = self.cache.room.most(pages);
+        has_room
     }
 
     /// Whether there is some without that.
     fn has_room(&self, pages: &Pages, nr_pages: usize) -> bool {
-        self.runs.has_place() && self.room.holds(pages, self.runs.nr_pages() + nr_pages)
+        self.runs.has_place() && self.runs.nr_pages() + nr_pages <= self.cache.room.most(pages)
     }
 
-    /// Keeps a run for which there is room.
-    pub(crate) fn keep(&mut self, pages: &Pages, run: PageRun) {
-        self.runs.keep(pages, run);
-    }
-
-    /// The same where its word says so already.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, run: PageRun) {
-        self.runs.push(run);
-    }
-
-    /// Counts the runs that hits leave here.
-    #[inline(always)]
-    pub(crate) fn is_one_of_many(&mut self) -> bool {
-        self.nr_left = self.nr_left.wrapping_add(FEW);
-        let is_one = self.nr_left == 0;
-        if is_one {
-            self.nr_missed /= 2;
+    /// Whether so much came that it is time to look around; not again until as much came once more.
+    pub(crate) fn look_after_many(&mut self, pages: &Pages) -> bool {
+        if !self.runs.is_paused() {
+            return false;
         }
-        is_one
+        self.runs.pause_after(MANY);
+        self.cache.missed /= 2;
+        self.cache.room.settle_if_refused(pages, self.runs.nr_pages());
+        self.runs.limit = self.cache.room.most(pages);
+        true
     }
 
     /// Gives the runs back that start from `start` up to `end`: somebody wants to grow there.
     pub(crate) fn clear_way(&mut self, pages: &Pages, start: Pfn, end: Pfn) {
         pages.free_bulk(iter::from_fn(|| self.runs.take_from(pages, start, end)));
-        self.room.note_left(pages, self.runs.nr_pages());
     }
 
     /// Gives everything back to the zones; returns the number of pages.
     pub(crate) fn drain(&mut self, pages: &Pages) -> usize {
         let drained = self.runs.nr_pages();
         self.give_back(pages, 0);
-        self.room.clear(pages);
+        self.cache.room.clear(pages);
+        self.runs.limit = self.cache.room.most(pages);
         drained
     }
 
-    /// What is reserved for it of the room that threads have together.
-    pub(crate) fn reserved(&self) -> usize {
-        self.room.reserved()
-    }
-
     /// Pages that it holds.
+    #[cfg(test)]
     pub(crate) fn nr_pages(&self) -> usize {
         self.runs.nr_pages()
     }
 
     /// Gives the oldest runs back until at most `keep` pages are left.
     fn give_back(&mut self, pages: &Pages, keep: usize) {
-        let runs = &mut self.runs;
+        self.reckon();
+        let runs = &mut *self.runs;
         let next = || (runs.nr_pages() > keep).then(|| runs.take_to_keep(pages, keep)).flatten();
         pages.free_bulk(iter::from_fn(next));
-        self.room.note_left(pages, self.runs.nr_pages());
+        self.reckon_from_here();
     }
 }

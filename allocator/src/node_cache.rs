@@ -67,8 +67,7 @@ impl StripeIdx {
 }
 
 impl NodeCache {
-    /// A run of `nr_pages` pages, or slightly more, and into `kept` some of those that came last, of `room`
-    /// pages in all.
+    /// A run of `nr_pages` pages, or slightly more, and into `kept` some of other lengths, of `room` pages in all.
     pub(crate) fn take<const PLACES: usize>(
         &self,
         pages: &Pages,

@@ -172,7 +172,7 @@ impl PageMap {
         let places = (first..=pfn.index()).rev().chain(rows).map(|i| Pfn::new(i as u32));
         let (head, word) =
             places.map(|head| (head, self.word_at(head))).find(|(_, word)| !word.is_nothing())?;
-        let nr_pages = word.payload() as usize;
+        let nr_pages = word.large_pages();
         let is_in = word.kind() == Kind::Large && pfn.index() - head.index() < nr_pages;
         is_in.then_some((head, nr_pages))
     }

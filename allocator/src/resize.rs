@@ -106,14 +106,14 @@ impl Heap {
             && pages.map.word_at(pfn).kind() == Kind::Large
             && size <= MAX_LARGE
         {
-            let end = pfn.add(pages.map.word_at(pfn).payload() as usize);
+            let end = pfn.add(pages.map.word_at(pfn).large_pages());
             let checked = if self.mm().is_checked() { self.mm().pages_for(size) } else { None };
             let wanted = pfn.add(checked.unwrap_or(size).div_ceil(PAGE_SIZE));
             if wanted > end
                 && !is_behind_live(pages, end)
                 && let Some(mut inner) = self.try_enter()
             {
-                inner.large.clear_way(pages, end, wanted);
+                inner.large().clear_way(pages, end, wanted);
                 drop(inner);
                 pages.node_cache(pages.node_of(pfn)).clear_way(pages, end, wanted);
             }

@@ -19,8 +19,8 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// It has fewer runs than that: of those that serve large blocks, [`STRIPE_MOST`] pages are fewer. Shorter ones, which
 /// only requests for pages leave, may fill it with less.
-const PLACES: usize = 62;
-/// So many runs go to a thread at most beside the one that it asked for.
+const PLACES: usize = 60;
+/// So many runs go to a thread at most beside the one that it asked for, of one length after the other.
 const MORE: usize = 8;
 /// So many generations pass at least before the keeper takes back what nobody needed in them.
 const LEAST_AGE: u32 = 2;
@@ -73,14 +73,16 @@ impl Stripe {
         self.note_length(&shared, run.nr_pages());
         shared.used = pages.generation();
         let most = kept.nr_pages() + room;
+        let mut length = run.nr_pages();
         for _ in 0..MORE {
-            let fits = |newest: usize| kept.has_place() && kept.nr_pages() + newest <= most;
-            if !shared.runs.newest_pages().is_some_and(fits) {
+            let left = most.saturating_sub(kept.nr_pages());
+            let Some(next) = self.length_after(length, left).filter(|_| kept.has_place()) else {
                 break;
-            }
-            let Some(newest) = shared.runs.pop_newest() else { break };
-            self.note_length(&shared, newest.nr_pages());
-            kept.push(newest);
+            };
+            let Some(head) = shared.runs.take_exact(next) else { break };
+            self.note_length(&shared, next);
+            kept.keep_kept(head, next);
+            length = next;
         }
         self.note(shared);
         Some(run)
@@ -159,6 +161,16 @@ impl Stripe {
         self.note_lengths(&shared);
         self.note(shared);
         nr_gone
+    }
+
+    /// The next length of which there is a run, no longer than `most`; after the longest comes the shortest.
+    fn length_after(&self, nr_pages: usize, most: usize) -> Option<usize> {
+        let most = most.min(MAX_PAGES);
+        // Relaxed: only the holder of the lock asks.
+        let fitting = self.lengths.load(Relaxed) & !(!0_u64).checked_shl(most as u32).unwrap_or(0);
+        let longer = fitting & (!0_u64).checked_shl(nr_pages as u32).unwrap_or(0);
+        let next = if longer != 0 { longer } else { fitting };
+        (next != 0).then(|| next.trailing_zeros() as usize + 1)
     }
 
     /// A run of that length came or went.

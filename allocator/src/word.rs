@@ -3,14 +3,16 @@
 //! | kind       | bits 16..32     | bits 12..16 | bits 8..12     | bits 2..8     | bits 0..2 |
 //! |------------|-----------------|-------------|----------------|---------------|-----------|
 //! | nothing    | 0               | 0           | 0              | 0             | 0         |
-//! | `Slab`     | heap id         | `Group`, at least 0x50      || class         | 0         |
+//! | `Slab`     | heap id         | `Group`, at least 0x60      || class         | 0         |
 //! | `Buddy`    | payload 10..26  | 1           | payload 6..10  | payload 0..6  | 0         |
 //! | `Pcp`      | the same        | 2           |                |               | 0         |
 //! | `Large`    | the same        | 3           |                |               | 0         |
 //! | `Isolated` | the same        | 4           |                |               | 0         |
+//! | `Large`    | slack           | 5           | number of pages               || 0         |
 //!
-//! The payload of a free block is its order, migratetype << 4, warm << 8; of a run in a page cache, its number of
-//! pages; of a large one, what the owner of the kind puts there.
+//! The payload of a free block is its order, migratetype << 4, warm << 8; of a run in a page cache, and of a large one,
+//! its number of pages. A large block that a thread may keep as it is freed has the bytes behind those that were asked
+//! for beside it, so that this takes one load.
 //!
 //! Heap ids start at 1, so a slab page is never zero. Only slab pages carry a word on every page;
 //! of other blocks and runs only the head has one. **`[W1]` A page that is neither a head nor a
@@ -88,10 +90,12 @@ pub enum Kind {
 
 const GROUP_SHIFT: u32 = 8;
 const KIND_SHIFT: u32 = 12;
+/// In the place of a kind: `Large`, with its slack.
+const KEEPABLE: u32 = 5;
 /// Bits below the heap's number.
 pub(crate) const HEAP_SHIFT: u32 = 16;
 const _: () = assert!(NR_STEPS << STEP_SHIFT == 1 << GROUP_SHIFT);
-const _: () = assert!((Kind::Isolated as u32) < Group::FIRST >> (KIND_SHIFT - GROUP_SHIFT));
+const _: () = assert!(KEEPABLE < Group::FIRST >> (KIND_SHIFT - GROUP_SHIFT));
 /// Bits of a payload. It has three parts: the lower one has the place of a class, the middle one lies between that
 /// and the kind.
 const PAYLOAD_BITS: u32 = 26;
@@ -147,6 +151,14 @@ impl PageWord {
         Self::with(Kind::Large, payload)
     }
 
+    /// The same of one that a thread may keep, of fewer than 1,024 pages, whose last `slack` bytes were not asked for.
+    #[inline(always)]
+    pub(crate) const fn keepable(nr_pages: usize, slack: u16) -> PageWord {
+        debug_assert!(nr_pages >> UPPER_SHIFT == 0);
+        let pages = (nr_pages as u32) << STEP_SHIFT;
+        PageWord((slack as u32) << HEAP_SHIFT | KEEPABLE << KIND_SHIFT | pages)
+    }
+
     #[inline]
     pub(crate) const fn buddy(order: Order, mt: Migratetype, warm: bool) -> PageWord {
         let payload = order.get() as u32 | (mt as u32) << MIGRATETYPE_SHIFT;
@@ -173,7 +185,7 @@ impl PageWord {
         match self.kind_bits() {
             1 => Kind::Buddy,
             2 => Kind::Pcp,
-            3 => Kind::Large,
+            3 | KEEPABLE => Kind::Large,
             4 => Kind::Isolated,
             _ => Kind::Slab,
         }
@@ -225,18 +237,26 @@ impl PageWord {
         self.is_slab() && SizeClass::offset_at_step(self.0) == offset
     }
 
-    /// Pages of the live large run whose head the page is, where these are fewer than 1,024; no less than
+    /// Pages of the live large run that a thread may keep whose head the page is: fewer than 1,024, and no less than
     /// that for anything else.
     #[inline(always)]
-    pub(crate) fn few_large_pages(self) -> usize {
-        // The lower two parts of a payload lie side by side, and no kind is above `Large` but by its bits.
-        (self.0.wrapping_sub((Kind::Large as u32) << KIND_SHIFT) >> STEP_SHIFT) as usize
+    pub(crate) fn keepable_pages(self) -> usize {
+        usize::from((self.0 as u16).wrapping_sub((KEEPABLE << KIND_SHIFT) as u16) >> STEP_SHIFT)
     }
 
-    /// Of a live large run, what its head gets when a page cache has it.
+    /// The bytes of it that were not asked for.
     #[inline(always)]
-    pub(crate) const fn kept(self) -> PageWord {
-        PageWord(self.0 - ((Kind::Large as u32 - Kind::Pcp as u32) << KIND_SHIFT))
+    pub(crate) fn slack(self) -> usize {
+        (self.0 >> HEAP_SHIFT) as usize
+    }
+
+    /// Pages of the live large run whose head the page is.
+    #[inline]
+    pub(crate) fn large_pages(self) -> usize {
+        match self.keepable_pages() {
+            nr_pages if nr_pages >> UPPER_SHIFT == 0 => nr_pages,
+            _ => self.payload() as usize,
+        }
     }
 
     /// What the kind has to say beside itself: 26 bits.
@@ -298,7 +318,7 @@ mod tests {
                     assert_eq!(word.kind(), Kind::Slab);
                     assert_eq!(word.raw() as u16, PageWord::taken_by(group, class));
                     assert!(word.has_class_offset(class.offset()));
-                    assert!(word.few_large_pages() >= MANY_PAGES);
+                    assert!(word.keepable_pages() >= MANY_PAGES);
                 }
                 let word = PageWord::slab(owner, group, SizeClass::from_index(0).unwrap()).raw();
                 let no_class = (NR_CLASSES as u32) << STEP_SHIFT;
@@ -314,18 +334,22 @@ mod tests {
             for kind in [Kind::Buddy, Kind::Pcp, Kind::Large, Kind::Isolated] {
                 let word = PageWord::with(kind, payload);
                 assert_eq!((word.kind(), word.payload()), (kind, payload));
-                let few = Some(payload as usize).filter(|&nr| nr < MANY_PAGES);
-                let few = few.filter(|_| kind == Kind::Large);
-                let found = Some(word.few_large_pages()).filter(|&nr| nr < MANY_PAGES);
-                assert_eq!(found, few, "{kind:?} {payload:#x}");
+                assert!(word.keepable_pages() >= MANY_PAGES, "{kind:?} {payload:#x}");
+                assert!(kind != Kind::Large || word.large_pages() == payload as usize);
                 assert!(!word.is_slab() && word.as_slab().is_none() && !word.is_nothing());
                 assert_eq!(word.raw() % (1 << STEP_SHIFT), 0, "[W2]");
                 assert!(SizeClass::all().all(|class| !word.has_class_offset(class.offset())));
             }
         }
-        assert_eq!(PageWord::large(64).kept(), PageWord::pcp(64));
+        for (nr_pages, slack) in [(1, 0), (64, 1), (20, 0x5fff), (MANY_PAGES - 1, u16::MAX)] {
+            let word = PageWord::keepable(nr_pages, slack);
+            assert_eq!((word.kind(), word.keepable_pages()), (Kind::Large, nr_pages));
+            assert_eq!((word.large_pages(), word.slack()), (nr_pages, slack.into()));
+            assert!(!word.is_slab() && word.as_slab().is_none());
+            assert_eq!(word.raw() % (1 << STEP_SHIFT), 0, "[W2]");
+        }
         assert_eq!(PageWord::NOTHING.as_slab(), None);
-        assert!(PageWord::NOTHING.few_large_pages() >= MANY_PAGES);
+        assert!(PageWord::NOTHING.keepable_pages() >= MANY_PAGES);
         for class in SizeClass::all() {
             assert_eq!(PageWord(class.step()).as_slab(), None);
         }

@@ -180,7 +180,7 @@ impl Entered<'_> {
             // Nearly all of them: objects of other nodes are few, and are not looked up.
             node.memory.cached_bytes += cached_bytes;
             node.pcp.add(&self.pcp.stats(pages));
-            node.pcp.count += self.large.nr_pages() as u64;
+            node.pcp.count += heap.kept_pages() as u64;
         }
     }
 

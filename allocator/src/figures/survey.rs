@@ -267,7 +267,7 @@ impl Run {
                 let what = word.as_slab().map_or(What::Other, |(_, class)| What::Slab(class));
                 Run { what, left: 1 }
             }
-            Kind::Large => Run { what: What::Large, left: (word.payload() as usize).max(1) },
+            Kind::Large => Run { what: What::Large, left: word.large_pages().max(1) },
             Kind::Pcp => Run { what: What::Pcp, left: (word.payload() as usize).max(1) },
             Kind::Buddy | Kind::Isolated => Run { what: What::Free, left: order(word.payload()) },
         }

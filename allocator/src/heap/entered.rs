@@ -193,6 +193,15 @@ impl Heap {
         self.gate.begin_visit()
     }
 
+    /// The same, and shuts the owner out of its hits, unless one is under way.
+    pub(crate) fn begin_visit_closing(&self) -> bool {
+        let is_claimed = self.begin_visit();
+        if is_claimed {
+            self.close_bins();
+        }
+        is_claimed
+    }
+
     /// First half of a visit for fork, which goes without no heap: claims the gate as soon as no other visitor has.
     pub(crate) fn begin_visit_by_all_means(&self) {
         self.gate.begin_visit_by_all_means();

@@ -103,7 +103,7 @@ pub(crate) struct Inner {
     pub(crate) fault: Option<BadPointer>,
     /// Counted here; those of the page cache, in it.
     pub(crate) events: HeapEvents,
-    /// Last, for its end is not touched by most.
+    /// How many large runs stay with the heap: [`super::Heap::kept_pages`].
     pub(crate) large: LargeCache,
 }
 
@@ -119,7 +119,7 @@ impl Inner {
                 (&raw mut (*place).classes[class]).write(ClassState::NEW);
             }
             (&raw mut (*place).pcp).write(Pcp::new());
-            LargeCache::init(&raw mut (*place).large);
+            (&raw mut (*place).large).write(LargeCache::NEW);
             (&raw mut (*place).outbox).write(Outbox::new());
             (&raw mut (*place).flight).write(0);
             (&raw mut (*place).reuse).write(Reuse::NEW);

@@ -15,6 +15,7 @@ mod entered;
 mod id;
 mod inner;
 mod keeper;
+mod kept;
 mod own;
 mod owner;
 mod policy;
@@ -33,7 +34,8 @@ use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
 use crate::group::{Group, Sharing};
 use crate::hot::HeapHot;
-use crate::large_cache::LargeCache;
+use crate::large_cache::Runs;
+use crate::mark;
 use crate::mm::Mm;
 use crate::remote::Inbox;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -68,8 +70,8 @@ pub struct Heap {
     hot: UnsafeCell<HeapHot>,
     id: HeapId,
     kind: HeapKind,
-    /// See [`Heap::keeps_large`].
-    keeps_large: bool,
+    /// See [`Heap::has_large_hits`].
+    has_large_hits: bool,
     mm: &'static Mm,
     owner: OwnerState,
     pub(crate) pool: PoolState,
@@ -81,24 +83,22 @@ pub struct Heap {
     gate: CachePadded<Gate>,
     pub(crate) inbox: CachePadded<Inbox>,
     inner: UnsafeCell<Inner>,
+    /// Large runs, whose end is not touched by most.
+    kept: UnsafeCell<Runs>,
     /// What the owner has instead of `hot` when all its hits shall miss. Last, since most never have it: written when
     /// it is asked for, see [`Heap::detour`].
     detour: UnsafeCell<MaybeUninit<HeapHot>>,
 }
 
 // A thread that keeps no large runs, and is not watched, touches two pages of it.
-const _: () = assert!(
-    cfg!(zonal_loom)
-        || offset_of!(Heap, inner) + offset_of!(Inner, large) + LargeCache::WRITTEN
-            <= 2 * PAGE_SIZE
-);
+const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, kept) + Runs::WRITTEN <= 2 * PAGE_SIZE);
 
 // What others write of it, or look at all the time, begins a line: owners write what lies before at each slow path.
 const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, pool).is_multiple_of(64));
 
 // SAFETY: `hot` and `detour` are shared by the rules of `HeapHot`, the words of the owner, the pool and the keeper by
-// theirs; `inner` belongs to whoever is inside the gate; `id`, `kind`, `keeps_large` and `mm` are written before others
-// know of the heap; the rest is atomic.
+// theirs; `inner` belongs to whoever is inside the gate, and `kept` to who has the bins, too, see `kept.rs`; `id`, `kind`,
+// `has_large_hits` and `mm` are written before others know of the heap; the rest is atomic.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.
 unsafe impl Send for Heap {}
@@ -123,9 +123,11 @@ impl Heap {
             HeapHot::init(UnsafeCell::raw_get(&raw const (*heap).hot));
             (&raw mut (*heap).id).write(HeapId::FIRST);
             (&raw mut (*heap).kind).write(kind);
+            let can_close = mark::CAN_CLOSE && kind.barrier == Barrier::Asymmetric;
             // The heaps of models belong to no instance that could tell.
-            let keeps_large = !cfg!(zonal_loom) && mm.is_one_node() && !mm.is_checked();
-            (&raw mut (*heap).keeps_large).write(keeps_large);
+            let has_large_hits =
+                !cfg!(zonal_loom) && can_close && !kind.is_pinned && Self::is_kept_in(mm);
+            (&raw mut (*heap).has_large_hits).write(has_large_hits);
             (&raw mut (*heap).mm).write(mm);
             (&raw mut (*heap).owner).write(OwnerState::new());
             (&raw mut (*heap).pool).write(PoolState::new());
@@ -135,13 +137,14 @@ impl Heap {
             (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
             (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
             Inner::init(UnsafeCell::raw_get(&raw const (*heap).inner), mm);
+            Runs::init(UnsafeCell::raw_get(&raw const (*heap).kept));
         }
         // SAFETY: written above. A field that was forgotten there is missing here, too.
         let Heap {
             hot: _,
             id: _,
             kind: _,
-            keeps_large: _,
+            has_large_hits: _,
             mm: _,
             owner: _,
             pool: _,
@@ -151,6 +154,7 @@ impl Heap {
             gate: _,
             inbox: _,
             inner: _,
+            kept: _,
             detour: _,
         } = unsafe { &*heap };
     }
@@ -205,10 +209,22 @@ impl Heap {
         self.mm
     }
 
-    /// Whether [`Heap::take_large_at_once`] and the like may be tried: where all blocks are checked, or each request
+    /// Whether [`Heap::take_large`] and the like may be tried: where all blocks are checked, or each request
     /// is placed among nodes, they may not.
     #[inline(always)]
     pub fn keeps_large(&self) -> bool {
-        self.keeps_large
+        Self::is_kept_in(self.mm)
+    }
+
+    #[inline(always)]
+    fn is_kept_in(mm: &Mm) -> bool {
+        mm.is_one_node() && !mm.is_checked()
+    }
+
+    /// Whether [`Heap::take_large_at_once`] and the like may: where bins cannot be closed, or the heap is no thread's,
+    /// they may not, either.
+    #[inline(always)]
+    pub fn has_large_hits(&self) -> bool {
+        self.has_large_hits
     }
 }

@@ -94,6 +94,16 @@ impl HeapHot {
         }
     }
 
+    /// Whether it may hit: it is neither the empty heap nor a detour, and knows of pages.
+    ///
+    /// # Safety
+    /// `this` points to a `HeapHot`, of the calling thread's or empty.
+    #[inline(always)]
+    pub unsafe fn knows_pages(this: *mut HeapHot) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { (*this).base > HeapHot::NOWHERE }
+    }
+
     /// Whether this was made by [`HeapHot::init_detour`].
     ///
     /// # Safety

@@ -101,10 +101,10 @@ fn claims() {
             let rig = Arc::clone(&rig);
             thread::spawn(move || rig.map.claim(head, live, PageWord::NOTHING))
         };
-        let is_kept = rig.map.claim(head, live, live.kept());
+        let is_kept = rig.map.claim(head, live, PageWord::pcp(NR_PAGES as u32));
         let is_freed = other.join().unwrap();
         assert_ne!(is_kept, is_freed, "of two one does it");
-        let left = if is_kept { live.kept() } else { PageWord::NOTHING };
+        let left = if is_kept { PageWord::pcp(NR_PAGES as u32) } else { PageWord::NOTHING };
         assert_eq!(rig.map.word_at(head), left);
         reached(if is_kept { "kept" } else { "freed" });
     });

@@ -22,10 +22,11 @@ impl Mm {
         let capacity = self.capacity(block)?;
         let addr = block.addr().get();
         let Some(pfn) = self.pages.map.pfn_of(addr) else { return Ok(capacity) };
-        if self.pages.map.word_at(pfn).kind() != Kind::Large {
+        let word = self.pages.map.word_at(pfn);
+        if word.kind() != Kind::Large {
             return Ok(capacity);
         }
-        let size = self.size_before_slack(pfn, capacity / PAGE_SIZE);
+        let size = self.size_before_slack(pfn, word);
         size.ok_or(BadPointer::new(addr, BadKind::Overrun))
     }
 
@@ -51,9 +52,7 @@ impl Mm {
                     None => Err(BadPointer::new(addr, BadKind::Interior)),
                 }
             }
-            Kind::Large if addr.is_multiple_of(PAGE_SIZE) => {
-                Ok(word.payload() as usize * PAGE_SIZE)
-            }
+            Kind::Large if addr.is_multiple_of(PAGE_SIZE) => Ok(word.large_pages() * PAGE_SIZE),
             Kind::Large => Err(BadPointer::new(addr, BadKind::Interior)),
             _ => Err(BadPointer::new(addr, BadKind::NotAllocated)),
         }

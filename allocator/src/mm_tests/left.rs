@@ -36,7 +36,7 @@ impl Left {
         let blocks: Vec<_> = (0..nr).map(|_| one.alloc(size, 8)).collect();
         blocks.iter().for_each(|&block| one.free(block));
         let left = Left { mm, one, other, blocks };
-        let kept = one.heap().enter().large.nr_pages();
+        let kept = one.heap().enter().large().nr_pages();
         assert_eq!(kept + left.shared().nr_pages(), nr * size / PAGE_SIZE);
         assert!((64..MOST).contains(&left.shared().nr_pages()));
         left
@@ -139,9 +139,9 @@ fn what_nobody_needs_goes_by_age() {
     let use_one = |generation: u32| {
         pages.set_generation(generation);
         let block = left.other.alloc(SHORT, 8);
-        left.other.heap().enter().large.drain(pages);
+        left.other.heap().enter().large().drain(pages);
         left.other.free(block);
-        left.other.heap().enter().large.drain(pages);
+        left.other.heap().enter().large().drain(pages);
         left.shared().nr_pages()
     };
     let some = use_one(8);
@@ -223,7 +223,11 @@ fn hold_all_but(shared: &NodeCache, free: usize) -> impl Fn() {
 fn who_finds_a_stripe_held_goes_on_to_the_next() {
     let left = Left::new();
     let pages = left.mm.pages();
-    left.mm.drain_all(None);
+    let drain = || {
+        [&left.one, &left.other].into_iter().for_each(Owner::rest);
+        left.mm.drain_all(None);
+    };
+    drain();
     let shared = left.shared();
     for at in (0..NR_STRIPES).rev() {
         let let_go = hold_all_but(shared, at);
@@ -237,8 +241,8 @@ fn who_finds_a_stripe_held_goes_on_to_the_next() {
         assert!(taken.iter().all(|block| blocks.contains(block)));
         let_go();
         taken.into_iter().for_each(|block| left.other.free(block));
-        left.other.heap().enter().large.drain(pages);
-        left.mm.drain_all(None);
+        left.other.heap().enter().large().drain(pages);
+        drain();
     }
     left.end();
 }
@@ -256,6 +260,7 @@ fn all_stripes_together_have_so_much_and_no_more() {
     assert_eq!(shared.nr_pages(), 0);
     taken.into_iter().for_each(|block| other.free(block));
     mm.validate(Some(one.0)).unwrap();
+    [one, other].iter().for_each(Owner::rest);
     assert!(mm.drain_all(None) >= MOST);
     assert_eq!(shared.nr_pages(), 0);
 }
@@ -305,7 +310,7 @@ fn what_was_left_makes_way_for_what_grows() {
     let behind = blocks.remove(at.unwrap());
     blocks.iter().chain([&behind]).for_each(|&block| one.free(block));
     // What its own thread keeps stands in no way.
-    one.heap().enter().large.drain(mm.pages());
+    one.heap().enter().large().drain(mm.pages());
     let shared = mm.pages().node_cache(one.heap().node());
     let before = shared.nr_pages();
     // SAFETY: the test's thread owns the heap, and the block is its.

@@ -154,6 +154,12 @@ impl Owner {
         }
         assert_eq!(self.heap().take_fault(), None);
     }
+
+    /// As a thread between two calls, whose bins a visitor may close.
+    fn rest(&self) {
+        // SAFETY: the test's thread owns the heap, and no call is under way.
+        unsafe { Heap::release(self.heap().hot()) };
+    }
 }
 
 impl Owner {

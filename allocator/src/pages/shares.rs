@@ -20,20 +20,6 @@ impl Pages {
         (self.pcp_of_all() / self.nr_threads().max(1) / order.nr_pages()).max(PCP_RUNS)
     }
 
-    /// Whether one page cache may hold so many runs of one page. Without the division, and mostly without
-    /// a look at what is charged, which others write to.
-    #[inline]
-    pub(crate) fn is_pcp_share(&self, nr_pages: usize) -> bool {
-        let nr_in_all = self.in_all_hands(nr_pages);
-        nr_pages <= PCP_RUNS || nr_in_all <= PCP_LEAST || nr_in_all <= self.pcp_of_all()
-    }
-
-    /// Whether it may in any case: the common one, in the fewest instructions.
-    #[inline(always)]
-    pub(crate) fn is_least_pcp_share(&self, nr_pages: usize) -> bool {
-        self.in_all_hands(nr_pages) <= PCP_LEAST
-    }
-
     /// Whether so many pages in each thread's hand are little beside what is charged: in a small process
     /// next to none are.
     pub(crate) fn is_small_beside_charged(&self, nr_pages: usize) -> bool {

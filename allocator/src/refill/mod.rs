@@ -177,8 +177,9 @@ impl Entered<'_> {
         self.settle_flight(heap);
         let slabs = self.release_empty_slabs(heap, stop);
         let pages = mm.pages();
+        let large = if self.has_large() { self.large().drain(pages) } else { 0 };
         Drained {
-            nr_pages: slabs.nr_pages + self.large.drain(pages) + self.pcp.drain(pages),
+            nr_pages: slabs.nr_pages + large + self.pcp.drain(pages),
             is_whole: is_collected && slabs.is_whole,
         }
     }

@@ -6,7 +6,7 @@ use zonal_allocator::{Block, Heap, HeapHot, Mm, Request};
 use zonal_numa::{NodeId, PAGE_SHIFT, PAGE_SIZE};
 use zonal_reclaim::PageFlags;
 
-use super::large::take_kept;
+use super::large::{take_at_once, take_kept};
 use super::{MIN_ALIGN, leave, no_memory, sampled_heap, short_of_visit};
 use crate::abort;
 use crate::detour;
@@ -26,8 +26,17 @@ const TOUCHED: usize = 256 << 10;
 #[inline(never)]
 pub(crate) fn malloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if Heap::may_keep(size) {
-        return malloc_large(size, heap);
+        return match take_at_once(heap, size) {
+            Some(block) => block.as_ptr(),
+            None => serve_large(size, MIN_ALIGN, false, heap),
+        };
     }
+    malloc_missed(size, heap)
+}
+
+/// Apart, so that hits of large blocks save no registers for it.
+#[inline(never)]
+fn malloc_missed(size: usize, heap: *mut HeapHot) -> *mut u8 {
     let object = hit_between_samples(size, heap);
     if !object.is_null() {
         return object;
@@ -84,23 +93,11 @@ fn serve_aligned(size: usize, align: usize, zeroed: bool, heap: *mut HeapHot) ->
     serve(Request { size, align, zeroed, grows: false }, heap)
 }
 
-/// A large block, in the common case one of just the right length that the thread keeps. Apart, so that hits and
-/// misses of small objects save no registers for it.
-#[inline(never)]
-fn malloc_large(size: usize, heap: *mut HeapHot) -> *mut u8 {
-    // SAFETY: of a size that may be kept.
-    match take_kept(heap, |own| unsafe { own.take_large_at_once(size) }) {
-        Some(block) => block.as_ptr(),
-        None => serve_large(size, MIN_ALIGN, false, heap),
-    }
-}
-
 /// A large block, at best one that the thread keeps. Apart, so that hits of such blocks and misses of small objects
 /// save no registers.
 #[inline(never)]
 fn serve_large(size: usize, align: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
-    // SAFETY: of a size that may be kept.
-    let Some(block) = take_kept(heap, |own| unsafe { own.take_large(size) }) else {
+    let Some(block) = take_kept(heap, size) else {
         return serve(Request { size, align, zeroed, grows: false }, heap);
     };
     if zeroed {

@@ -1,14 +1,15 @@
 //! Hits of large blocks: what a thread keeps of them goes and comes without a visit.
 //!
-//! The heap came marked by a hit, so its bins are open and nobody closes them. They mark it as slow paths do, for
-//! they change more of it, but are as short as hits where they can be: [`Heap::take_large_at_once`],
-//! [`Heap::keep_large_at_once`].
+//! The heap came marked by a hit, so its bins are open and nobody closes them. In the common case that is enough, and
+//! it is a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees it, as
+//! other hits, from the thread's next miss on. What goes inside the gate marks the heap as slow paths do.
 
 use core::ptr::NonNull;
 
 use zonal_allocator::{Heap, HeapHot, Kept, Remote};
 
 use super::free::{free_sized_unsent, free_unsent};
+use super::short_of_visit;
 use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::thread::Visit;
@@ -20,30 +21,30 @@ fn is_long() -> bool {
     detour::is_on() || signal::are_blocked()
 }
 
-/// A block that the thread keeps, which `take` gets from its heap.
+/// A block of just the right length that the thread keeps, for a size that may be kept.
 #[inline(always)]
-pub(super) fn take_kept(
-    heap: *mut HeapHot,
-    take: impl FnOnce(&Heap) -> Option<NonNull<u8>>,
-) -> Option<NonNull<u8>> {
-    if heap == tls::empty() || is_long() {
+pub(super) fn take_at_once(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the empty heap, or one of this thread's.
+    if !unsafe { HeapHot::knows_pages(heap) } {
         return None;
     }
-    // SAFETY: a heap that was taken is the thread's own, and heaps are never unmapped.
-    if unsafe { Heap::from_detour(heap) }.is_some() {
-        // Nobody watches any more: the long way puts the other one back.
-        return None;
-    }
-    // SAFETY: as above, and it is no detour.
+    // SAFETY: a heap that was taken and knows of pages is the thread's own, and no detour.
     let own = unsafe { Heap::from_hot(heap).as_ref() };
-    if !own.keeps_large() {
+    if !own.has_large_hits() {
         return None;
     }
-    jump::begin_short_path(heap);
-    let block = take(own)?;
+    // SAFETY: the caller's promise; the heap is marked.
+    let block = unsafe { own.take_large_at_once(size) }?;
     tls::unmark(heap);
-    jump::resume();
     Some(block)
+}
+
+/// A block that the thread keeps, of any length that will do, for a size that may be kept.
+pub(super) fn take_kept(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8>> {
+    short_of_visit(heap, |own| {
+        // SAFETY: the heap is the thread's own; the rest is the caller's promise.
+        own.keeps_large().then(|| unsafe { own.take_large(size) }).flatten()
+    })
 }
 
 /// What may be a large block; with `IS_TOLD` the program tells that it has `size` bytes, aligned to `align`. Apart, so
@@ -60,11 +61,9 @@ pub(super) unsafe fn free_large<F: Foreign, const IS_TOLD: bool>(
     block: Remote,
 ) {
     // SAFETY: the caller's promise.
-    match unsafe { keep_at_once(heap, block, IS_TOLD.then_some(size)) } {
-        Kept::Yes => jump::resume(),
-        Kept::YesAfterMany => look_around::<F>(),
+    if !unsafe { keep_at_once(heap, block, IS_TOLD.then_some(size)) } {
         // SAFETY: as above.
-        Kept::No => unsafe { free_large_at_length::<F, IS_TOLD>(object, size, heap, align, block) },
+        unsafe { free_large_at_length::<F, IS_TOLD>(object, size, heap, align, block) };
     }
 }
 
@@ -109,19 +108,15 @@ fn look_around<F: Foreign>() {
 /// # Safety
 /// As for [`crate::hot::free`]; `block` is what a push into `heap` found.
 #[inline(always)]
-unsafe fn keep_at_once(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> Kept {
+unsafe fn keep_at_once(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> bool {
     // SAFETY: what knows of pages is a heap of this thread.
     let own = unsafe { Heap::from_hot(heap).as_ref() };
-    if !own.keeps_large() || is_long() {
-        return Kept::No;
-    }
-    jump::begin_short_path(heap);
     // SAFETY: as above; the rest is the caller's promise.
-    let kept = unsafe { own.keep_large_at_once(block, told) };
-    if kept != Kept::No {
+    let is_kept = own.has_large_hits() && unsafe { own.keep_large_at_once(block, told) };
+    if is_kept {
         tls::unmark(heap);
     }
-    kept
+    is_kept
 }
 
 /// Leaves what may be a large block with the thread, if it is one, if there is room, and if the program tells a

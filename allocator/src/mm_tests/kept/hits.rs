@@ -14,9 +14,14 @@ fn what_is_freed_at_once_is_a_whole_block_of_the_size_that_is_told() {
     const SIZE: usize = 50_000;
     let Some(owner) = keeper() else { return };
     let (heap, mm) = (owner.heap(), owner.heap().mm());
-    let kept = || heap.enter().large.nr_pages();
+    let kept = || heap.enter().large().nr_pages();
     // SAFETY: the test's thread owns the heap, and gives the block up; what is none is left alone.
     let keep = |p: *mut u8, told| unsafe { heap.try_keep_at_once(p, told) };
+    if !heap.has_large_hits() {
+        return;
+    }
+    // The first one looks how much there is room for.
+    owner.free(owner.alloc(100_000, 8));
     let block = owner.alloc(SIZE, 8);
     let start = block.as_ptr();
     let pfn = mm.pages().map.pfn_of(block.addr().get()).unwrap();
@@ -63,15 +68,16 @@ fn what_is_freed_at_once_is_a_whole_block_of_the_size_that_is_told() {
     mm.validate(Some(owner.0)).unwrap();
 }
 
-/// Who only frees, and who has no slack.
+/// Once it has kept one, and whether or not it has slack.
 #[test]
-fn the_first_block_that_is_freed_is_kept_at_once() {
+fn what_a_thread_frees_is_kept_at_once() {
     for slack in [false, true] {
         let mm = Mm::new(Machine::linux(), Config { slack, ..Config::default() }).unwrap();
         let owner = Owner::attach(mm);
-        if !mm.is_one_node() {
+        if !owner.heap().has_large_hits() {
             return;
         }
+        owner.free(owner.alloc(100_000, 8));
         let block = owner.alloc(50_000, 8);
         // SAFETY: the test's thread owns the heap, and gives the block up.
         assert!(unsafe { owner.heap().try_keep_at_once(block.as_ptr(), Some(50_000)) }, "{slack}");
@@ -93,16 +99,17 @@ fn slack_is_the_same_whoever_fills_it() {
         let nr_pages = mm.capacity(block).unwrap() / PAGE_SIZE;
         let seen = || {
             // SAFETY: a live block that the test's thread does not write to meanwhile.
-            let at_end =
-                unsafe { mm.size_at_end(block.as_ptr(), mm.pages().map.cold(pfn), nr_pages) };
-            (at_end, mm.size_before_slack(pfn, nr_pages))
+            let is_whole = unsafe { Mm::is_end_whole(block.as_ptr(), size) };
+            (is_whole, mm.size_before_slack(pfn, mm.pages().map.word_at(pfn)))
         };
-        mm.fill_kept_slack(pfn, block.as_ptr(), size);
-        assert_eq!(seen(), (Some(size), Some(size)));
+        let word = mm.pages().map.word_at(pfn);
+        mm.set_kept(pfn, nr_pages, size);
+        assert_eq!((seen(), mm.pages().map.word_at(pfn)), ((true, Some(size)), word));
         // SAFETY: the block has so many pages.
         unsafe { block.add(size).write_bytes(1, nr_pages * PAGE_SIZE - size) };
-        mm.fill_slack(pfn, nr_pages, size, false);
-        assert_eq!(seen(), (Some(size), Some(size)));
+        assert_eq!(seen().0, size.is_multiple_of(PAGE_SIZE));
+        mm.set_large(pfn, nr_pages, size, false);
+        assert_eq!((seen(), mm.pages().map.word_at(pfn)), ((true, Some(size)), word));
         owner.free(block);
     }
 }
@@ -130,7 +137,8 @@ fn what_is_not_the_common_case_is_left_for_the_longer_way() {
 fn one_in_many_that_are_kept_says_so() {
     let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    let nr = (0..1280).filter(|_| {
+    // In pages.
+    let nr = (0..10 * 2048 / 25).filter(|_| {
         let block = owner.alloc(100_000, 8);
         // SAFETY: the test's thread owns the heap, and gives the block up.
         match unsafe { heap.try_keep_large(block, None) } {
@@ -138,5 +146,6 @@ fn one_in_many_that_are_kept_says_so() {
             kept => kept == Kept::YesAfterMany,
         }
     });
-    assert_eq!(nr.count(), 10);
+    // The first one, too.
+    assert_eq!(nr.count(), 11);
 }

@@ -10,6 +10,7 @@ use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Machine, PAGE_SIZE};
 
 use super::{Owner, new_mm};
+use crate::order::Order;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Mm, PageConfig, Request};
 
@@ -57,13 +58,13 @@ fn what_is_kept_serves_again_among_nodes_too() {
     let large: Vec<_> = large.collect();
     let first = owner.alloc(SIZE, 8);
     owner.free(first);
-    let kept = owner.heap().enter().large.nr_pages();
+    let kept = owner.heap().enter().large().nr_pages();
     assert!(kept > 0);
     for _ in 0..1000 {
         let block = owner.alloc(SIZE, 8);
-        assert_eq!((block, owner.heap().enter().large.nr_pages()), (first, 0));
+        assert_eq!((block, owner.heap().enter().large().nr_pages()), (first, 0));
         owner.free(block);
-        assert_eq!(owner.heap().enter().large.nr_pages(), kept);
+        assert_eq!(owner.heap().enter().large().nr_pages(), kept);
     }
     large.into_iter().for_each(|block| owner.free(block));
 }
@@ -88,12 +89,12 @@ fn a_request_that_finds_no_room_leaves_the_kept_blocks_alone() {
     let fill = |nr_pages| iter::from_fn(move || try_alloc(nr_pages).ok());
     let rest: Vec<_> = fill(128).chain(fill(40)).collect();
     to_keep.into_iter().for_each(|block| owner.free(block));
-    let kept = heap.enter().large.nr_pages();
+    let kept = heap.enter().large().nr_pages();
     assert_eq!(kept, 12 * 64);
     for _ in 0..100 {
         try_alloc(40).unwrap_err();
     }
-    assert_eq!(heap.enter().large.nr_pages(), kept);
+    assert_eq!(heap.enter().large().nr_pages(), kept);
     rest.into_iter().for_each(|block| owner.free(block));
 }
 
@@ -116,8 +117,8 @@ fn aligned_blocks_are_kept_as_far_as_that_is_of_use() {
         let blocks: Vec<_> = (0..120).map(|_| owner.alloc(SIZE, SIZE)).collect();
         for block in blocks {
             owner.free(block);
-            let kept = heap.enter().large.nr_pages();
-            assert!(heap.mm().pages().is_pcp_share(kept), "{kept} pages");
+            let kept = heap.enter().large().nr_pages();
+            assert!(kept <= heap.mm().pages().pcp_share(Order::ZERO), "{kept} pages");
         }
     }
 }
@@ -148,4 +149,46 @@ fn what_grows_is_not_moved_for_each_page() {
     owner.free(grown);
     owner.free(neighbour);
     mm.validate(Some(owner.0)).unwrap();
+}
+
+/// So that a hit, which takes no gate, is alone with them.
+#[test]
+fn who_visits_a_heap_leaves_what_it_keeps_alone_unless_the_bins_are_closed() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    if !heap.has_large_hits() {
+        return;
+    }
+    owner.free(owner.alloc(24 * PAGE_SIZE, 8));
+    owner.rest();
+    // SAFETY: a field of the heap.
+    let hot = unsafe { &*heap.hot() };
+    assert!(hot.try_take(0x1000));
+    heap.mm().drain_all(None);
+    assert_eq!(heap.kept_pages(), 24, "a call has them");
+    hot.end();
+    heap.mm().drain_all(None);
+    assert_eq!(heap.kept_pages(), 0);
+}
+
+#[test]
+fn a_forked_child_has_what_others_kept_but_of_who_was_in_a_hit() {
+    let Some(own) = keeper() else { return };
+    let mm = own.heap().mm();
+    let others = [(); 2].map(|()| Owner::attach(mm));
+    if !own.heap().has_large_hits() {
+        return;
+    }
+    for other in &others {
+        other.free(other.alloc(24 * PAGE_SIZE, 8));
+        other.rest();
+    }
+    let [asleep, in_hit] = others.map(|other| other.heap());
+    // SAFETY: a field of the heap.
+    assert!(unsafe { &*in_hit.hot() }.try_take(0x1000));
+    mm.prefork(Some(own.0));
+    mm.postfork_child(Some(own.0));
+    assert_eq!([asleep, in_hit].map(|heap| heap.kept_pages()), [24, 0]);
+    mm.drain_all(Some(own.0));
+    assert_eq!(asleep.kept_pages(), 0);
 }

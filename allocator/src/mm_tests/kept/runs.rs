@@ -14,8 +14,8 @@ use crate::mm_tests::Rng;
 use crate::pfn::Pfn;
 use crate::purge::PurgeHow;
 use crate::run::PageRun;
-use crate::sync::atomic::Ordering::Relaxed;
 use crate::watermark::WatermarkLevel;
+use crate::word::PageWord;
 
 /// By lengths as by age: the newest run that will do, whatever left before from wherever.
 #[test]
@@ -44,7 +44,7 @@ fn the_newest_of_the_shortest_that_will_do_comes_first() {
 fn while_pages_are_owed_the_front_of_a_longer_run_serves() {
     let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    let kept = || heap.enter().large.nr_pages();
+    let kept = || heap.enter().large().nr_pages();
     let alloc = |nr_pages| owner.alloc(nr_pages * PAGE_SIZE, 8);
     let (long, short, other) = (alloc(64), alloc(28), alloc(30));
     owner.free(long);
@@ -72,7 +72,7 @@ fn while_pages_are_owed_the_front_of_a_longer_run_serves() {
 fn what_a_thread_had_at_a_time_stays_and_runs_of_other_lengths_do_not_add_to_it() {
     let Some(owner) = keeper() else { return };
     let heap = owner.heap();
-    let kept = || heap.enter().large.nr_pages();
+    let kept = || heap.enter().large().nr_pages();
 
     // A few at a time, of all lengths.
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
@@ -123,7 +123,7 @@ fn batches_of_varying_lengths_are_nearly_always_served() {
     // Of 8,000.
     assert!(missed < 60, "{missed}");
     // A batch takes some 720 pages, at most 1,000.
-    let kept = heap.enter().large.nr_pages();
+    let kept = heap.enter().large().nr_pages();
     // What had to leave comes back by more than one at a time, and makes room for as much.
     assert!(kept < 1_300, "{kept}");
 }
@@ -140,9 +140,9 @@ fn a_thread_keeps_as_many_runs_as_there_are_places() {
     let take = || unsafe { heap.mm().alloc_pages(heap, 2, from, false) }.unwrap().start;
     // SAFETY: as above; the block is given up, or is not free yet.
     let keep = |p: NonNull<u8>| unsafe { heap.try_free_large(p, None) };
-    let nr_kept = || heap.enter().large.nr_pages() / 2;
+    let nr_kept = || heap.enter().large().nr_pages() / 2;
     let mut out: Vec<_> = (0..NR + 9).map(|_| take()).collect();
-    heap.enter().large.drain(heap.mm().pages());
+    heap.enter().large().drain(heap.mm().pages());
     let spare = out.split_off(NR);
     // The newest last, as they come back.
     let mut kept: Vec<NonNull<u8>> = Vec::new();
@@ -193,10 +193,11 @@ fn a_few_misses_cost_nothing_of_much_that_is_kept() {
     let heap = owner.heap();
     let blocks: Vec<_> = (0..15).map(|_| owner.alloc(64 * PAGE_SIZE, 8)).collect();
     blocks.into_iter().for_each(|block| owner.free(block));
-    let before = heap.enter().large.nr_pages();
+    let before = heap.enter().large().nr_pages();
     assert!(before >= 512, "{before}");
     let after = |nr_missed| {
-        let large = &mut heap.enter().large;
+        let mut inner = heap.enter();
+        let mut large = inner.large();
         large.note_miss(heap.mm().pages(), nr_missed, false);
         large.nr_pages()
     };
@@ -213,15 +214,16 @@ fn where_many_requests_miss_the_oldest_leave_before_the_zone_is_asked() {
     let blocks: Vec<_> = (0..15).map(|_| owner.alloc(64 * PAGE_SIZE, 8)).collect();
     let oldest = blocks[0];
     blocks.into_iter().for_each(|block| owner.free(block));
-    let before = heap.enter().large.nr_pages();
+    let before = heap.enter().large().nr_pages();
     let after = |nr_pages| {
-        let large = &mut heap.enter().large;
+        let mut inner = heap.enter();
+        let mut large = inner.large();
         large.make_way(pages, nr_pages);
         large.nr_pages()
     };
     assert_eq!(after(40), before);
-    (0..32).for_each(|_| heap.enter().large.note_miss(pages, 0, false));
     let others: Vec<_> = (0..=8 * before / 1024).map(|_| owner.alloc(4 << 20, 8)).collect();
+    (0..16).for_each(|_| heap.enter().large().note_miss(pages, 32, false));
     assert_eq!(after(40), before);
     others.into_iter().for_each(|block| owner.free(block));
     pages.purge(heap.node(), usize::MAX, PurgeHow::ALL);
@@ -275,47 +277,46 @@ fn runs_are_found_as_in_a_plain_list() {
     // SAFETY: what is not written by `init` may be anything.
     let runs: &mut KeptRuns<128> = unsafe { place.assume_init_mut() };
     // The oldest first.
-    let mut list: Vec<(Pfn, usize, bool)> = Vec::new();
+    let mut list: Vec<(Pfn, usize)> = Vec::new();
     let mut spare: Vec<Pfn> = (1..512).map(|at| head.add(at)).collect();
     let mut rng = Rng(1);
     for _ in 0..20_000 {
         let [what, nr_pages, at] = [9, 8, 512].map(|below| rng.next() as usize % below);
         let nr_pages = nr_pages + 1;
-        let is_zero = at.is_multiple_of(4);
         assert_eq!(runs.has_place(), list.len() < 127);
         if what < 4 && runs.has_place() {
             let head = spare.swap_remove(at % spare.len());
-            runs.keep(pages, PageRun::new(head, nr_pages, is_zero));
-            list.push((head, nr_pages, is_zero));
+            runs.keep(pages, PageRun::new(head, nr_pages, false));
+            list.push((head, nr_pages));
             continue;
         }
         let (start, end) = (head.add(at), head.add(at + 16));
+        let newest = |length: usize| list.iter().rposition(|run| run.1 == length);
         let (run, at) = match what {
             5 => (runs.take_oldest(pages), (!list.is_empty()).then_some(0)),
-            6 => (runs.take_newest(pages), list.len().checked_sub(1)),
-            7 => (
-                runs.take_from(pages, start, end),
-                list.iter().position(|run| (start..end).contains(&run.0)),
-            ),
+            6 => (runs.take_any(pages), (1..=8).find_map(newest)),
+            7 => {
+                let newest_in = |length: usize| {
+                    let is_in =
+                        |run: &(Pfn, usize)| run.1 == length && (start..end).contains(&run.0);
+                    list.iter().rposition(is_in)
+                };
+                (runs.take_from(pages, start, end), (1..=8).find_map(newest_in))
+            }
             8 => (
                 runs.take_exact(nr_pages).map(|head| PageRun::new(head, nr_pages, false)),
-                list.iter().rposition(|run| run.1 == nr_pages).filter(|&at| !list[at].2),
+                newest(nr_pages),
             ),
-            _ => (
-                runs.take(nr_pages),
-                (nr_pages..=nr_pages + nr_pages / 4)
-                    .find_map(|length| list.iter().rposition(|run| run.1 == length)),
-            ),
+            _ => (runs.take(nr_pages), (nr_pages..=nr_pages + nr_pages / 4).find_map(newest)),
         };
         let expected = at.map(|at| list.remove(at));
-        let run = run.map(|run| (run.head(), run.nr_pages(), run.known_zero()));
-        assert_eq!(run, expected);
+        assert_eq!(run.map(|run| (run.head(), run.nr_pages())), expected);
         if let Some((head, ..)) = expected {
-            pages.map.word(head).store(0, Relaxed);
+            pages.map.set_word(head, PageWord::NOTHING);
             spare.push(head);
         }
         assert_eq!(runs.nr_pages(), list.iter().map(|run| run.1).sum::<usize>());
     }
-    while runs.take_newest(pages).is_some() {}
+    while runs.take_any(pages).is_some() {}
     owner.free(block);
 }
