@@ -105,7 +105,7 @@ fn policies_have_nodes_and_weights() {
         assert!(policy(value.as_bytes()).is_none(), "{bad}");
     }
     for bad in ["interleave=0*3", "interleave", "local=1", "preferred=0-1", "default=0"] {
-        assert!(value::policy(bad.as_bytes()).is_none(), "{bad}");
+        assert!(policy(bad.as_bytes()).is_none(), "{bad}");
     }
 }
 
