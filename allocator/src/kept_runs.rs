@@ -8,7 +8,7 @@
 //!
 //! # Whose they are
 //!
-//! What a thread keeps goes with the bins of its heap, see [`crate::heap::Large`]: a hit that has marked the heap takes
+//! What a thread keeps goes with the bins of its heap, see [`crate::heap::Heap::kept_runs`]: a hit that has marked the heap takes
 //! and leaves a run without the gate. It may be left in the middle, by a jump out of a handler, and so may what a
 //! forked child finds. **`[K1]` A run is on its stack by one store, which comes last as it is put there, and
 //! first as it is taken.** So what is left has no run twice, and at worst misses a run and a place; the pages

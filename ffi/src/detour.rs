@@ -108,14 +108,17 @@ fn watcher() -> Option<&'static Watcher> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use core::sync::atomic::AtomicUsize;
-    use std::sync::mpsc;
+    use std::sync::{Mutex, PoisonError, mpsc};
     use std::thread;
 
     use super::*;
     use crate::foreign::Alone;
     use crate::hot;
+
+    /// Held by tests whose threads count on nobody watching calls, and by the one that does.
+    pub(crate) static WATCHING: Mutex<()> = Mutex::new(());
 
     static ALLOCS: AtomicUsize = AtomicUsize::new(0);
     static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -140,6 +143,7 @@ mod tests {
     #[test]
     fn calls_are_watched_and_then_none() {
         let sizes = [1, 16, 100, 5000, 40_000, 5 << 20];
+        let _alone = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
         watch(&COUNTER);
         thread::spawn(move || {
             for round in 1..=50 {

@@ -1,8 +1,10 @@
+use std::sync::PoisonError;
 use std::thread;
 
 use zonal_allocator::Mark;
 
 use super::*;
+use crate::detour::tests::WATCHING;
 use crate::foreign::Alone;
 use crate::hot;
 use crate::signal;
@@ -19,6 +21,7 @@ fn moves() -> bool {
 
 /// A hit that was interrupted before its mark goes on with the heap that it saw.
 fn moves_in_no_handler() {
+    let _unwatched = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
     thread::spawn(|| {
         // The thread blocks one signal as a rule.
         let rule = signal::set_mask(0) | 1 << (libc::SIGUSR1 - 1);
@@ -70,6 +73,7 @@ fn one_call() {
 
 /// Runs `work` on a thread of its own, with its heap.
 fn with_heap(work: fn(Block, NonNull<Heap>)) {
+    let _unwatched = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = thread::spawn(move || {
         one_call();
         work(Block::get(), Block::get().heap().unwrap());
