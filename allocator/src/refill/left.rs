@@ -126,7 +126,9 @@ impl Inner {
     /// Fills the bin of `class`, which is empty, with what another thread left; false if there is nothing. Owner only.
     pub(super) fn take_left(&mut self, heap: &Heap, class: SizeClass) -> bool {
         let mm = heap.mm();
-        if self.classes[class.index()].array.is_null() || !mm.barn().has(class) {
+        // Memory of a node by name is no other's.
+        let may_take = !self.classes[class.index()].array.is_null() && !heap.is_pinned();
+        if !may_take || !mm.barn().has(class) {
             return false;
         }
         let generation = mm.pages().generation();
