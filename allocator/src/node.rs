@@ -133,6 +133,8 @@ impl Node {
                 nr_managed: zone.nr_managed as u64,
                 nr_out: zone.nr_out as u64,
                 nr_free_resident: zone.nr_free_resident as u64,
+                nr_active: zone.nr_free_resident as u64,
+                nr_inactive: 0,
                 nr_isolated: zone.nr_isolated as u64,
                 nr_huge: zone.nr_huge as u64,
                 nr_holes: zone.nr_holes as u64,

@@ -30,6 +30,10 @@ figures! {
         nr_out: Gauge Pages,
         /// Pages in free blocks that are still resident: what a purge gives back.
         nr_free_resident: Gauge Pages,
+        /// Of those that are resident, pages that were used within the age of cold memory: an estimate where there are many.
+        nr_active: Gauge Pages,
+        /// Of those that are resident, pages that are cold.
+        nr_inactive: Gauge Pages,
         /// Pages taken out for a purge that is under way.
         nr_isolated: Gauge Pages,
         /// Pages charged for huge blocks, live or kept for reuse.

@@ -24,6 +24,10 @@ figures! {
         high: Gauge Pages,
         /// By so much fragmentation has raised the low and the high mark for now.
         boost: Gauge Pages,
+        /// Age at which free memory goes for now, unless it is kept; 0 before the background reclaimer first looked.
+        cold_age_ns: Gauge Nanoseconds,
+        /// Age at which it goes where it is kept because it was wanted again soon, and that is not paid for; 0 while nothing is.
+        min_ttl_ns: Gauge Nanoseconds,
         /// Heaps made.
         nr_heaps: Gauge Count,
         /// Heaps that wait for a thread.
@@ -85,6 +89,8 @@ figures! {
         pageoutrun_boost: Counter Count,
         /// Pages that were wanted again soon after they were purged.
         workingset_refault: Counter Pages,
+        /// Of these, pages that a longer age would have kept.
+        workingset_activate: Counter Pages,
         /// Waits that zonal itself caused: for the background reclaimer's progress, or for another
         /// thread at work in the own heap.
         throttled: Counter Count,

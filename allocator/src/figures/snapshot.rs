@@ -14,6 +14,7 @@ use crate::class::SizeClass;
 use crate::error::Mismatch;
 use crate::heap::{Entered, HeapId, OwnHeap, Patience};
 use crate::mm::Mm;
+use crate::order::PAGEBLOCK_PAGES;
 use crate::pages::Level;
 use crate::slab::Slab;
 
@@ -38,6 +39,9 @@ impl Mm {
             *slot = node;
             let id = NodeId::from_index(node.id as usize);
             slot.zone.usable = u64::from(id.is_some_and(|id| usable.contains(id)));
+            if let Some(id) = id {
+                self.age_figures(id, &mut slot.zone);
+            }
             snapshot.nr_nodes += 1;
         }
         snapshot.nr_classes = 0;
@@ -71,6 +75,17 @@ impl Mm {
         self.huge_figures(snapshot);
     }
 
+    /// Splits what is free and resident into what is cold and what is not, as rounds do now.
+    fn age_figures(&self, node: NodeId, zone: &mut zonal_stats::Zone) {
+        let pages = self.pages();
+        let Some(age) = self.vmstat().cold_age() else { return };
+        let border = Some(pages.generation().wrapping_sub(age.max(1)));
+        let nr_pageblocks = zone.nr_managed as usize / PAGEBLOCK_PAGES;
+        let [nr_cold] = pages.nr_inactive(node, nr_pageblocks, [border]);
+        zone.nr_inactive = zone.nr_free_resident.min(nr_cold as u64);
+        zone.nr_active = zone.nr_free_resident - zone.nr_inactive;
+    }
+
     fn process_figures(&self, snapshot: &mut Snapshot) {
         let pages = self.pages();
         let marks = pages.watermarks();
@@ -78,6 +93,7 @@ impl Mm {
         snapshot.map_start = arrays.addr() as u64;
         let [mapped, used, touched] = self.meta().usage();
         let index = self.huge().index_bytes();
+        let [cold_age_ns, min_ttl_ns] = self.vmstat().ages_ns();
         let bound = |pages| if pages == UNLIMITED { 0 } else { pages as u64 };
         snapshot.process = zonal_stats::Process {
             nr_charged: pages.charged() as u64,
@@ -89,6 +105,8 @@ impl Mm {
             low: marks.low as u64,
             high: marks.high as u64,
             boost: pages.boost(Level::Process) as u64,
+            cold_age_ns,
+            min_ttl_ns,
             nr_heaps: self.registry.nr_heaps() as u64,
             nr_dead_heaps: self.registry.nr_dead() as u64,
             nr_huge_blocks: 0,

@@ -19,6 +19,11 @@ pub struct Vmstat {
     pub(crate) pageoutrun_boost: AtomicU64,
     pub(crate) kswapd_wakeups: AtomicU64,
     pub(crate) refaults: AtomicU64,
+    activated: AtomicU64,
+    cold_age_ns: AtomicU64,
+    min_ttl_ns: AtomicU64,
+    /// The same as the first one, in generations.
+    cold_age: AtomicU32,
     pub(crate) throttled: AtomicU64,
     pub(crate) blocked_ns: AtomicU64,
     pub(crate) longest_block_ns: AtomicU64,
@@ -70,6 +75,10 @@ impl Vmstat {
             pageoutrun_boost: AtomicU64::new(0),
             kswapd_wakeups: AtomicU64::new(0),
             refaults: AtomicU64::new(0),
+            activated: AtomicU64::new(0),
+            cold_age_ns: AtomicU64::new(0),
+            min_ttl_ns: AtomicU64::new(0),
+            cold_age: AtomicU32::new(0),
             throttled: AtomicU64::new(0),
             blocked_ns: AtomicU64::new(0),
             longest_block_ns: AtomicU64::new(0),
@@ -130,9 +139,27 @@ impl Vmstat {
         self.kswapd_wakeups.fetch_add(1, Relaxed);
     }
 
-    /// So many purged pages were wanted again soon.
-    pub fn note_refaults(&self, nr_pages: u64) {
+    /// So many purged pages were wanted again soon, and a longer age would have kept so many of them.
+    pub fn note_refaults(&self, nr_pages: u64, nr_activated: u64) {
         self.refaults.fetch_add(nr_pages, Relaxed);
+        self.activated.fetch_add(nr_activated, Relaxed);
+    }
+
+    /// Free memory goes at this age, which is so many generations, and what is kept at that one.
+    pub fn note_age(&self, age_ns: u64, generations: u32, min_ttl_ns: u64) {
+        self.cold_age_ns.store(age_ns, Relaxed);
+        self.cold_age.store(generations, Relaxed);
+        self.min_ttl_ns.store(min_ttl_ns, Relaxed);
+    }
+
+    /// These ages in nanoseconds.
+    pub fn ages_ns(&self) -> [u64; 2] {
+        [&self.cold_age_ns, &self.min_ttl_ns].map(|age| age.load(Relaxed))
+    }
+
+    /// The first of them in generations; none where nobody has looked yet.
+    pub(crate) fn cold_age(&self) -> Option<u32> {
+        (self.cold_age_ns.load(Relaxed) > 0).then(|| self.cold_age.load(Relaxed))
     }
 
     /// A heap was left out, since somebody was inside.
@@ -183,6 +210,7 @@ impl Vmstat {
             pageoutrun_boost: self.pageoutrun_boost.load(Relaxed),
             kswapd_wakeups: self.kswapd_wakeups.load(Relaxed),
             workingset_refault: self.refaults.load(Relaxed),
+            workingset_activate: self.activated.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
             blocked_ns: self.blocked_ns.load(Relaxed),
             longest_block_ns: self.longest_block_ns.load(Relaxed),

@@ -118,6 +118,9 @@ impl FakeMachine {
     }
 
     pub(crate) fn uncharge(&self, span: Span) {
+        let nr_pages = span.len() / self.shape.page_size;
+        // Relaxed, as the clock.
+        self.advance_ns(nr_pages as u64 * self.page_ns.load(Relaxed));
         self.state().ledger.uncharge(span);
     }
 

@@ -52,6 +52,8 @@ pub struct FakeMachine {
     clock_ns: AtomicU64,
     /// Processor time of the process.
     worked_ns: AtomicU64,
+    /// What it takes to give a page back.
+    page_ns: AtomicU64,
     state: Mutex<State>,
     /// A call that was held comes back.
     went_on: Condvar,
@@ -86,6 +88,7 @@ impl FakeMachine {
             shape,
             clock_ns: AtomicU64::new(0),
             worked_ns: AtomicU64::new(0),
+            page_ns: AtomicU64::new(0),
             state: Mutex::new(state),
             went_on: Condvar::new(),
         }
@@ -140,6 +143,12 @@ impl FakeMachine {
     /// From now on each call of this kind takes so long, by the clock of the machine.
     pub fn slow(&self, call: Call, ns: u64) {
         self.state().plan.slow(call, ns);
+    }
+
+    /// From now on each page that is given back takes so long.
+    pub fn slow_pages(&self, ns: u64) {
+        // Relaxed, as the clock.
+        self.page_ns.store(ns, Relaxed);
     }
 
     /// From now on this happens during each call of the kind, on the thread that makes it, but not within itself.

@@ -156,6 +156,7 @@ impl Kswapd {
         // What others took too much is saved again first: there may be more, and this thread stays for it.
         let is_owing = self.config.purges_cold && !may_purge;
         let age_ns = self.age_ns(mm);
+        self.tell_age(mm);
         let purged = if may_purge { self.purge_cold(mm, own, &work) } else { Purged::default() };
         let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
         if own.is_none() {
@@ -218,7 +219,7 @@ impl Kswapd {
         let charged = mm.pages().charged();
         let judged = self.at_work.judge(wanted, charged, now);
         self.at_rest.judge(wanted, charged, now);
-        mm.vmstat().note_refaults(judged.refaults);
+        mm.vmstat().note_refaults(judged.refaults, judged.dear);
         if judged.is_regret {
             self.regret = Some(Regret { at_ns: now, generation: mm.pages().generation() });
         }
@@ -246,6 +247,14 @@ impl Kswapd {
     /// What counts now of what was learnt.
     fn lesson(&self) -> &Lesson {
         if self.crew.is_over(self.clock.awake_ns()) { &self.at_rest } else { &self.at_work }
+    }
+
+    /// For the reports.
+    fn tell_age(&self, mm: &Mm) {
+        let lesson = self.lesson();
+        let age_ns = lesson.usual_age_ns();
+        let min_ttl_ns = if lesson.is_owing() { lesson.kept_age_ns() } else { 0 };
+        mm.vmstat().note_age(age_ns, generations(age_ns), min_ttl_ns);
     }
 
     /// At which age free memory goes now.

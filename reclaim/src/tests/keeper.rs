@@ -65,6 +65,43 @@ fn kswapd_returns_what_a_thread_freed_that_goes_on_working() {
     mm.validate(Some(heap)).unwrap();
 }
 
+/// As on an emulated machine, where a page takes forty times as long as credit is reckoned by. It gets on, and does
+/// not take half of a processor for it.
+#[test]
+fn pages_that_take_long_go_all_the_same() {
+    const PAGE_NS: u64 = 20_000;
+    const MOST_NS: u64 = 2_000_000_000;
+    let machine = FakeBuilder::new().build();
+    let pages = PageConfig { thp: Thp::Never, ..PageConfig::default() };
+    let (mm, heap) = start(machine, Config { pages, ..Config::default() });
+    machine.slow_pages(PAGE_NS);
+    // Holes in slabs, and free pages: some two seconds by that.
+    let small: Vec<_> = (0..60_000).map(|_| take(heap, 1000).unwrap()).collect();
+    let large: Vec<_> = (0..4000).map(|_| take(heap, 100_000).unwrap()).collect();
+    let peak = mm.pages().charged();
+    small.into_iter().enumerate().filter(|(i, _)| i % 20 != 0).for_each(|(_, b)| give(heap, b));
+    large.into_iter().for_each(|block| give(heap, block));
+    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    assert!(mm.doorbell().claim());
+    let began = mm.machine().now_ns();
+    let (mut gained_at, mut left) = (began, peak);
+    while let Next::Sleep(ns) = keeper.round(mm, None) {
+        if mm.pages().charged() < left {
+            (left, gained_at) = (mm.pages().charged(), mm.machine().now_ns());
+        }
+        machine.advance_ns(ns);
+        let quiet = mm.machine().now_ns() - gained_at;
+        assert!(
+            quiet < MOST_NS || left * 100 < peak * 10,
+            "nothing for {quiet} ns at {left} of {peak}"
+        );
+    }
+    assert!(left * 100 < peak * 10, "{left} of {peak}");
+    let purging = (peak - left) as u64 * PAGE_NS;
+    let passed = gained_at - began;
+    assert!(purging * 4 < passed, "{purging} of {passed} ns");
+}
+
 /// Where callers do the rounds, a pause does not age what the program left: it comes back for it.
 #[test]
 fn memory_does_not_age_while_all_sleep() {
