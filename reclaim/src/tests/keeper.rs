@@ -2,6 +2,8 @@
 
 use super::*;
 
+use std::boxed::Box;
+
 #[test]
 fn kswapd_returns_cold_memory_and_goes_home() {
     let machine = FakeBuilder::new().build();
@@ -100,6 +102,33 @@ fn pages_that_take_long_go_all_the_same() {
     let purging = (peak - left) as u64 * PAGE_NS;
     let passed = gained_at - began;
     assert!(purging * 4 < passed, "{purging} of {passed} ns");
+}
+
+/// What rounds would take, where nothing goes for being cold.
+#[test]
+fn reports_tell_what_is_young_and_what_is_cold() {
+    let machine = FakeBuilder::new().build();
+    let (mm, heap) = start(machine, Config::default());
+    let ages = || {
+        let mut snapshot = Box::<zonal_stats::Snapshot>::default();
+        mm.snapshot(Some(heap), Patience::PassBy, &mut snapshot);
+        let zone = snapshot.nodes[0].zone;
+        assert_eq!(zone.nr_active + zone.nr_inactive, zone.nr_free_resident);
+        (snapshot.process.cold_age_ns, zone.nr_active, zone.nr_inactive)
+    };
+    let blocks: Vec<_> = (0..400).map(|_| take(heap, 1 << 20).unwrap()).collect();
+    blocks.into_iter().for_each(|block| give(heap, block));
+    let (age_ns, young, cold) = ages();
+    assert!(age_ns == 0 && young > 90_000 && cold == 0, "{young} and {cold} pages");
+    let config = KswapdConfig { purges_cold: false, ..KswapdConfig::default() };
+    let mut keeper = Kswapd::new(mm, config, 0);
+    keeper.round(mm, None);
+    assert_eq!(ages(), (40_000_000, young, 0));
+    for _ in 0..4 {
+        machine.advance_ns(20_000_000);
+        keeper.round(mm, None);
+    }
+    assert_eq!(ages(), (40_000_000, 0, young));
 }
 
 /// Where callers do the rounds, a pause does not age what the program left: it comes back for it.
