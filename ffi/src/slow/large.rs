@@ -1,8 +1,9 @@
 //! Hits of large blocks: what a thread keeps of them goes and comes without a visit.
 //!
 //! The heap came marked by a hit, so its bins are open and nobody closes them. In the common case that is enough, and
-//! it is a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees it, as
-//! other hits, from the thread's next miss on. What goes inside the gate marks the heap as slow paths do.
+//! it is a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees those that
+//! take, as other hits, from the thread's next miss on, and all that keep. What goes inside the gate marks the heap as
+//! slow paths do.
 
 use core::ptr::NonNull;
 
@@ -60,8 +61,9 @@ pub(super) unsafe fn free_large<F: Foreign, const IS_TOLD: bool>(
     align: usize,
     block: Remote,
 ) {
+    // Who watches knows of each large block, so that a thread that has only hits must not keep its end to itself.
     // SAFETY: the caller's promise.
-    if !unsafe { keep_at_once(heap, block, IS_TOLD.then_some(size)) } {
+    if detour::is_on() || !unsafe { keep_at_once(heap, block, IS_TOLD.then_some(size)) } {
         // SAFETY: as above.
         unsafe { free_large_at_length::<F, IS_TOLD>(object, size, heap, align, block) };
     }
