@@ -98,8 +98,11 @@ fn exchange() {
         let leaver = {
             let barn = Arc::clone(&barn);
             thread::spawn(move || {
-                let had = [addrs[0], addrs[1]].map(|addr| barn.put(at(addr)));
-                had.into_iter().flatten().collect::<Vec<_>>()
+                let first = barn.put(at(addrs[0]));
+                // As below: the second one comes after others have taken.
+                thread::yield_now();
+                let second = barn.put(at(addrs[1]));
+                first.into_iter().chain(second).collect::<Vec<_>>()
             })
         };
         let taker = {
