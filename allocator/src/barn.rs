@@ -21,11 +21,11 @@
 //! | word        | writers                          | readers       | carries                                  |
 //! |-------------|----------------------------------|---------------|------------------------------------------|
 //! | a place     | any thread inside its own gate;  | the same,     | the message, and in the lowest bits the  |
-//! |             | keeper, who drains               | figures       | number of its objects; the contents of   |
-//! |             | (compare-and-swap)               |               | both as who was there last left them     |
+//! |             | keeper, who drains, with a lock  | figures       | number of its objects; the contents of   |
+//! |             | for fork (all compare-and-swap)  |               | both as who was there last left them     |
 //! | `nr_filled` | the same                         | the same      | nothing: where to look first             |
 //! | `used_at`,  | the same                         | keeper,       | nothing: when one last came or went, and |
-//! | `used`      |                                  | figures       | whether any came                         |
+//! | `used`      |                                  | figures       | whether any ever came                    |
 //!
 //! Each exchange is Release, for the message that is put there, and Acquire, for the one that is taken. Nobody looks
 //! into a message before it is taken, so it does not matter if the same one went and came back in between (ABA).
@@ -36,7 +36,7 @@ use core::ptr::{self, NonNull};
 use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass};
 use crate::fault::{fault, weakened_by};
 use crate::group::Group;
-use crate::heap::HeapId;
+use crate::lock::FutexLock;
 use crate::mm::Mm;
 use crate::remote::{MESSAGE_BYTES, MESSAGE_OBJECTS, Message};
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -76,6 +76,8 @@ const NR_PLACES: usize = FIRST_PLACES[NR_CLASSES] as usize;
 /// What threads left for each other, of each class. **All zeros are one without any.**
 #[derive(Debug)]
 pub(crate) struct Barn {
+    /// Held by who sends home, outside of all gates: so no fork finds a message in nobody's hands.
+    sending: FutexLock,
     marks: [Mark; NR_CLASSES],
     places: [AtomicPtr<Message>; NR_PLACES],
 }
@@ -125,14 +127,28 @@ impl Barn {
             // Relaxed: a matter of taste only.
             let used_at = self.marks[class.index()].used_at.load(Relaxed);
             if now.wrapping_sub(used_at) >= generations {
-                self.stall(class).drain(mm);
+                self.drain_class(mm, class);
             }
         }
     }
 
-    /// Sends everything home.
+    /// Sends everything home. The caller is in no gate.
     pub(crate) fn drain(&self, mm: &Mm) {
-        SizeClass::all().for_each(|class| self.stall(class).drain(mm));
+        SizeClass::all().for_each(|class| self.drain_class(mm, class));
+    }
+
+    fn drain_class(&self, mm: &Mm, class: SizeClass) {
+        let stall = self.stall(class);
+        if stall.mark.is_used() {
+            self.sending.acquire();
+            stall.drain(mm);
+            self.sending.release();
+        }
+    }
+
+    /// For fork, which takes it.
+    pub(crate) fn raw_lock(&self) -> &FutexLock {
+        &self.sending
     }
 }
 
@@ -143,7 +159,7 @@ pub(crate) struct Mark {
     nr_filled: AtomicU32,
     /// The generation in which a message last came or went.
     used_at: AtomicU32,
-    /// Whether one came since all were taken out: 0 or 1.
+    /// Whether one ever came: 0 or 1.
     used: AtomicU32,
 }
 
@@ -169,7 +185,7 @@ impl Mark {
     }
 
     fn is_used(&self) -> bool {
-        // Relaxed: who drains meanwhile comes again.
+        // Relaxed: it is set once. Who drains and does not see it yet comes again.
         self.used.load(Relaxed) != 0
     }
 }
@@ -200,7 +216,7 @@ impl Stall<'_> {
                 && let Some(empty) = exchange(&self.places[at], found, filled)
             {
                 self.mark.note(at + 1, generation);
-                // Relaxed: as above. After the exchange, or who drains would clear it and not see the message.
+                // Relaxed: as above.
                 if !self.mark.is_used() {
                     self.mark.used.store(1, Relaxed);
                 }
@@ -243,11 +259,8 @@ impl Stall<'_> {
     /// Takes all messages out and sends them home.
     #[cold]
     fn drain(self, mm: &Mm) {
-        if !self.mark.is_used() {
-            return;
-        }
-        // Relaxed: who leaves one from now on sets it again.
-        self.mark.used.store(0, Relaxed);
+        // Relaxed: a hint. Before the places are emptied, so that it is not too low for what comes meanwhile.
+        self.mark.nr_filled.store(0, Relaxed);
         for place in self.places {
             let found = place.load(Relaxed);
             if !found.is_null()
@@ -257,8 +270,6 @@ impl Stall<'_> {
                 send_home(mm, message, nr_in(found));
             }
         }
-        // Relaxed: a hint.
-        self.mark.nr_filled.store(0, Relaxed);
     }
 }
 
@@ -292,10 +303,14 @@ fn send_home(mm: &Mm, mut message: NonNull<Message>, nr: usize) {
     let word_of = |object: &*mut u8| {
         let word = map.word_at(map.pfn_of(object.addr())?);
         let (owner, _) = word.as_slab()?;
-        Some((word.raw(), mm.heap(owner)?))
+        let owner = mm.heap(owner).filter(|owner| owner.takes_in())?;
+        Some((word.raw(), owner))
     };
     // Of what was freed twice the slab may be gone: any heap will tell.
-    let any = || Some((HeapId::FIRST.as_word(), mm.heap(HeapId::FIRST)?));
+    let any = || {
+        let owner = mm.registry.all().find(|owner| owner.takes_in())?;
+        Some((owner.id().as_word(), owner))
+    };
     let found = m.objects[..nr].iter().find_map(word_of);
     let Some((word, owner)) = found.or_else(any).filter(|_| nr > 0) else {
         // SAFETY: messages come from there, and this one is the caller's.

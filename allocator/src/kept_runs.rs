@@ -12,7 +12,8 @@
 //! and leaves a run without the gate. It may be left in the middle, by a jump out of a handler, and so may what a
 //! forked child finds. **`[K1]` A run is on its stack by one store, which comes last as it is put there, and
 //! first as it is taken.** So what is left has no run twice, and at worst misses a run and a place; the pages
-//! that it counts are no fewer than it has.
+//! that it counts are no fewer than it has. **`[K2]` A place that was left leads to such places only**, at any time:
+//! else a place would be given to two runs.
 
 use core::mem::{MaybeUninit, offset_of};
 use core::sync::atomic::compiler_fence;
@@ -237,6 +238,8 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
             return self.opened;
         }
         self.left = self.at(left).below;
+        // [K2]
+        compiler_fence(Release);
         left
     }
 
@@ -256,6 +259,8 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
     fn leave(&mut self, place: u8, nr_pages: usize) {
         let left = self.left;
         self.at_mut(place).below = left;
+        // [K2]
+        compiler_fence(Release);
         self.left = place;
         self.nr_pages -= nr_pages;
     }

@@ -1,9 +1,9 @@
 //! `ZONAL_CONF=key:value,key:value`: what may stand there, for the library that follows it and for the
 //! command that says beforehand what is wrong.
 //!
-//! Keys, values, defaults and effects: `docs/CONFIGURATION.md`, which a test compares with [`parse`].
-//! Reading order: here the keys, in [`mode`] what some of them choose among, in [`value`] how values are
-//! read, in [`wrong`] what is said about those that are not understood.
+//! Keys, values, defaults and effects: `docs/CONFIGURATION.md`, which a test compares with `parse`.
+//! Reading order: here the keys, in `mode` what some of them choose among, in `value` how values are
+//! read, in `wrong` what is said about those that are not understood.
 
 #![no_std]
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! # Lock order
 //!
-//! registry pool -> gates -> huge index -> those of `pages` (node caches, window, zones) -> metadata -> fence.
+//! registry pool -> gates -> barn -> huge index -> those of `pages` (node caches, window, zones) -> metadata -> fence.
 //! The fork handlers take all of them in this order; nobody waits for an earlier one while holding a later one.
 
 use crate::heap::{Heap, OwnHeap};
@@ -16,7 +16,7 @@ const FORK_PATIENCE: u32 = 20_000;
 impl Mm {
     /// All locks, for their figures.
     pub(crate) fn locks(&self) -> impl Iterator<Item = &FutexLock> {
-        let first = [self.registry.raw_lock(), self.huge().raw_lock()];
+        let first = [self.registry.raw_lock(), self.barn().raw_lock(), self.huge().raw_lock()];
         let last = self.meta().raw_locks().chain([self.fence().raw_lock()]);
         first.into_iter().chain(self.pages().locks()).chain(last)
     }
@@ -46,6 +46,7 @@ impl Mm {
                 heap.set_torn(true);
             }
         }
+        self.barn().raw_lock().acquire();
         self.huge().raw_lock().acquire();
         self.pages().lock_all();
         self.meta().raw_locks().for_each(FutexLock::acquire);
@@ -59,6 +60,7 @@ impl Mm {
         // SAFETY: `prefork` took them on this thread.
         unsafe { self.pages().unlock_all() };
         self.huge().raw_lock().release();
+        self.barn().raw_lock().release();
         for heap in self.registry.all() {
             // What is dead and torn was torn by a fork before, of which this process is the child.
             if !OwnHeap::is(own, heap) && !heap.is_dead() {
@@ -77,6 +79,7 @@ impl Mm {
         // SAFETY: the caller is the only thread of the child, and `prefork` took the locks.
         unsafe { self.pages().child_after_fork() };
         self.huge().raw_lock().reinit();
+        self.barn().raw_lock().reinit();
         self.huge().after_fork();
         self.doorbell().reinit();
         self.vmstat().after_fork();

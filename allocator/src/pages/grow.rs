@@ -16,6 +16,7 @@ use crate::policy::is_in_turn;
 use crate::policy::turns::Weights;
 use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::yield_now;
 use crate::window::{Step, Window};
 use crate::zone::{Request, Zone};
 
@@ -25,7 +26,7 @@ const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
 const BOUND_STEP: usize = (4 << 20) / PAGE_SIZE;
 
 /// What came of a wish for growth.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Growth {
     /// There is no more to be had.
     Refused,
@@ -98,10 +99,18 @@ impl Pages {
         }
     }
 
-    /// What is left of a section of the other kind is better than nothing.
+    /// What is left of a section of the other kind is better than nothing. While others commit, it is too early to
+    /// say that there is none.
     fn commit_other(&self, id: NodeId, how: How, req: &Request) -> Growth {
-        let came = self.commit_next(id, How { huge: !how.huge, ..how }, req);
-        if came.is_ok() { Growth::Own } else { Growth::Refused }
+        if self.commit_next(id, How { huge: !how.huge, ..how }, req).is_ok() {
+            return Growth::Own;
+        }
+        let is_growing = self.nodes[id.index()].lock().claims.committing.len() > 0;
+        if !is_growing {
+            return Growth::Refused;
+        }
+        yield_now();
+        Growth::Others
     }
 
     /// The same for a node that memory is bound to: one after the other, since each looks at what is left
@@ -173,10 +182,18 @@ impl Pages {
         let env = self.env(node);
         let mt = req.mt.for_pageblock();
         let mut zone = node.lock();
-        if let Some(start) = zone.claim_refused(&self.map, how.huge, mt) {
-            return Some((start, PAGEBLOCK_PAGES, PAGEBLOCK_PAGES));
+        let claim_refused = |zone: &mut Zone| {
+            let start = zone.claim_refused(&self.map, how.huge, mt)?;
+            Some((start, PAGEBLOCK_PAGES, PAGEBLOCK_PAGES))
+        };
+        // One pageblock does not help who wants a larger block.
+        let does = req.order <= Order::PAGEBLOCK;
+        if does && let Some(claim) = claim_refused(&mut zone) {
+            return Some(claim);
         }
-        let index = self.section_to_grow(&mut zone, how.huge)?;
+        let Some(index) = self.section_to_grow(&mut zone, how.huge) else {
+            return claim_refused(&mut zone);
+        };
         let section = self.sections.get(index);
         let (done, left) = (section.nr_committed(), section.nr_left());
         // Up to the next border that the block needs: a pageblock, or two for the largest order.

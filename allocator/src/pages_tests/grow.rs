@@ -8,10 +8,12 @@ use zonal_numa::{Errno, Machine, NodeId};
 use super::{N0, Rig, exhausted};
 use crate::order::Order;
 use crate::pages::PageConfig;
+use crate::pages::grow::Growth;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
+use crate::zone::Request;
 
 #[test]
 fn nothing_is_mapped_before_the_first_request() {
@@ -94,6 +96,26 @@ fn while_one_thread_commits_others_grow_behind_it() {
     rig.pages.free_bulk(runs.into_iter());
     rig.check();
     assert_eq!(rig.zone().nr_free, rig.zone().nr_managed);
+}
+
+/// Where there is no other memory it is not too late for who asks meanwhile: what is on its way may do.
+#[test]
+fn nothing_is_refused_while_another_thread_commits() {
+    let rig = Rig::plain();
+    let run = rig.alloc(512).unwrap();
+    let (start, nr_pages) = claim_rest(&rig);
+    rig.fake.fail_from(Call::MapAt, 1, Errno::ENOMEM);
+    rig.fake.fail_from(Call::Reserve, 1, Errno::ENOMEM);
+    let (nr, order, mt) = (512, Order::PAGEBLOCK, Migratetype::Slab);
+    let level = WatermarkLevel::Low;
+    let req = Request { nr_pages: nr, order, mt, level, may_grow: true, align: order };
+    let node = rig.pages.node(N0).unwrap();
+    let grow = || rig.pages.grow(N0, false, &req, node.grown());
+    assert_eq!(grow(), Growth::Others);
+    node.lock().online(&rig.pages.env(node), start, nr_pages, false);
+    assert_eq!(grow(), Growth::Refused);
+    rig.pages.free_run(run);
+    rig.check();
 }
 
 #[test]
