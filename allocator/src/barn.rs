@@ -137,6 +137,8 @@ impl Barn {
         SizeClass::all().for_each(|class| self.drain_class(mm, class));
     }
 
+    /// Apart, so that the loops over all classes have it once.
+    #[inline(never)]
     fn drain_class(&self, mm: &Mm, class: SizeClass) {
         let stall = self.stall(class);
         if stall.mark.is_used() {

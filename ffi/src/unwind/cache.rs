@@ -13,9 +13,10 @@ use super::cfi::{Cfa, Registers, Rule, Saved};
 use super::memory::Readable;
 use super::strip;
 
-const CACHE_BITS: u32 = 12;
+/// 16 KiB: all of the library counts where a program locks its memory under a limit.
+const CACHE_BITS: u32 = 11;
 static CACHE: [AtomicU64; 1 << CACHE_BITS] = [const { AtomicU64::new(0) }; 1 << CACHE_BITS];
-const RULE_BITS: u32 = 28;
+const RULE_BITS: u32 = 27;
 /// Addresses of programs are below this.
 const PC_BITS: u32 = 48;
 const _: () = assert!(PC_BITS - CACHE_BITS + RULE_BITS == u64::BITS);
@@ -52,7 +53,7 @@ pub(super) fn remember(pc: usize, rule: Compact) {
     }
 }
 
-/// A rule in 28 bits: whether the CFA goes by the frame pointer (1), the words to it (11), and how
+/// A rule in 27 bits: whether the CFA goes by the frame pointer (1), the words to it (10), and how
 /// many words below it the frame pointer (8) and the return address (8) are saved; 0 if they are
 /// not.
 #[derive(Clone, Copy)]
@@ -75,15 +76,15 @@ impl Compact {
             _ => None,
         };
         let ra = saved(rule.ra).filter(|ra| *ra != 0)?;
-        Some(Compact(by_fp | words(offset, 1 << 11)? << 1 | saved(rule.fp)? << 12 | ra << 20))
+        Some(Compact(by_fp | words(offset, 1 << 10)? << 1 | saved(rule.fp)? << 11 | ra << 19))
     }
 
     pub(super) fn caller(self, now: Registers, memory: &mut Readable) -> Option<Registers> {
         let below = |shift: u32| (self.0 >> shift & 0xff) as usize * 8;
         let base = if self.0 & 1 == 0 { now.sp } else { now.fp };
-        let cfa = base.checked_add((self.0 >> 1 & 0x7ff) as usize * 8)?;
-        let pc = strip(memory.word(cfa.checked_sub(below(20))?)?);
-        let fp = match below(12) {
+        let cfa = base.checked_add((self.0 >> 1 & 0x3ff) as usize * 8)?;
+        let pc = strip(memory.word(cfa.checked_sub(below(19))?)?);
+        let fp = match below(11) {
             0 => now.fp,
             below => memory.word(cfa.checked_sub(below)?)?,
         };
