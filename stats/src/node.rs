@@ -80,7 +80,7 @@ figures! {
         slab_free_bytes: Gauge Bytes,
         /// Ends of slabs that hold no object.
         slab_tail_bytes: Gauge Bytes,
-        /// Pages in the page caches of threads, and large blocks that they left for each other.
+        /// What lies in the page caches of threads, and large blocks that they left for each other.
         pcp_bytes: Gauge Bytes,
         /// Free blocks that are still resident.
         free_resident_bytes: Gauge Bytes,

@@ -89,7 +89,7 @@ figures! {
         pageoutrun_boost: Counter Count,
         /// Pages that were wanted again soon after they were purged.
         workingset_refault: Counter Pages,
-        /// Of these, pages that a longer age would have kept.
+        /// Purged pages that were wanted again soon, and that a longer age would have kept.
         workingset_activate: Counter Pages,
         /// Waits that zonal itself caused: for the background reclaimer's progress, or for another
         /// thread at work in the own heap.
