@@ -8,17 +8,6 @@ enum { BLOCKS = 6, SIZE = 3 << 20 };
 static char *block[BLOCKS];
 static sem_t over;
 
-/* By a raw read: nothing may be freed meanwhile. */
-static int nr_threads(void)
-{
-	char text[4096] = "", *line;
-	int fd = open("/proc/self/status", O_RDONLY);
-
-	CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0 && !close(fd));
-	CHECK((line = strstr(text, "Threads:")) != NULL);
-	return atoi(line + 8);
-}
-
 static void fill(void)
 {
 	for (int i = 0; i < BLOCKS; i++) {
@@ -71,12 +60,12 @@ int main(void)
 	churn(100);
 	fill();
 	CHECK(!sem_init(&over, 0, 0) && !pthread_create(&thread, NULL, wait_for, NULL));
-	for (int i = 0; nr_threads() < 3; i++) {
+	for (int i = 0; t_proc("/proc/self/status", "Threads:") < 3; i++) {
 		CHECK(i < 1000);
 		churn(100);
 		usleep(10000);
 	}
-	for (int i = 0; nr_threads() == 3; i++) {
+	for (int i = 0; t_proc("/proc/self/status", "Threads:") == 3; i++) {
 		CHECK(i < 60000);
 		usleep(1000);
 	}

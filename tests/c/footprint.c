@@ -36,16 +36,8 @@ int main(int argc, char **argv)
 			dirty += kib;
 	}
 	close(fd);
-	CHECK((fd = open("/proc/self/status", O_RDONLY)) >= 0);
-	static char status[8192];
-	CHECK(read(fd, status, sizeof status - 1) > 0);
-	close(fd);
-	CHECK((fd = open("/proc/self/smaps_rollup", O_RDONLY)) >= 0);
-	static char rollup[4096];
-	CHECK(read(fd, rollup, sizeof rollup - 1) > 0);
-	close(fd);
-	dprintf(1, "dirty %zu threads %d resident %d library %zu\n", dirty,
-		atoi(strstr(status, "Threads:") + 8), atoi(strstr(rollup, "Rss:") + 4), library);
+	dprintf(1, "dirty %zu threads %ld resident %ld library %zu\n", dirty,
+		t_proc("/proc/self/status", "Threads:"), t_proc("/proc/self/smaps_rollup", "Rss:"), library);
 	free(p);
 	return 0;
 }

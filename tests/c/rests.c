@@ -44,16 +44,6 @@ static void *again(void *unused)
 	return unused;
 }
 
-static int nr_threads(void)
-{
-	char text[4096] = "", *line;
-	int fd = open("/proc/self/status", O_RDONLY);
-
-	CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0 && !close(fd));
-	CHECK((line = strstr(text, "Threads:")) != NULL);
-	return atoi(line + 8);
-}
-
 int main(int argc, char **argv)
 {
 	pthread_t thread[WORKERS];
@@ -74,7 +64,7 @@ int main(int argc, char **argv)
 	for (int ms = 0; ms < 2000 && after > MIB(12); ms += 20) {
 		usleep(20000);
 		after = t_rss();
-		nr = nr_threads();
+		nr = t_proc("/proc/self/status", "Threads:");
 		CHECK(!is_alone || nr == 1);
 	}
 	if (is_alone)
@@ -83,7 +73,7 @@ int main(int argc, char **argv)
 	if (after > MIB(12))
 		FAIL("%zu of %zu KiB are left with %d threads", after >> 10, before >> 10, nr);
 	/* Nobody stays who has nothing to do. */
-	for (int i = 0; nr_threads() > 1; i++) {
+	for (int i = 0; t_proc("/proc/self/status", "Threads:") > 1; i++) {
 		CHECK(i < 600);
 		usleep(100000);
 	}

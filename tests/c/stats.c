@@ -39,16 +39,7 @@ static void *worker(void *number)
 
 static size_t anonymous(void)
 {
-	static char text[4096];
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
-	ssize_t nr = read(fd, text, sizeof text - 1);
-	char *found;
-
-	CHECK(nr > 0);
-	close(fd);
-	found = strstr(text, "\nAnonymous:");
-	CHECK(found);
-	return strtoul(found + 11, NULL, 10) << 10;
+	return t_proc("/proc/self/smaps_rollup", "\nAnonymous:") * 1024;
 }
 
 static void wait_for_end(void)

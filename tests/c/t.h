@@ -133,6 +133,18 @@ __attribute__((unused)) static int t_is_zero(const void *block, size_t size)
 	return size == 0 || (b[0] == 0 && memcmp(b, b + 1, size - 1) == 0);
 }
 
+/* The number behind `name` in a file of /proc, by raw reads: nothing is allocated, nor freed. */
+__attribute__((unused)) static long t_proc(const char *file, const char *name)
+{
+	char text[8192] = "", *found;
+	int fd = open(file, O_RDONLY);
+
+	CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0);
+	close(fd);
+	CHECK((found = strstr(text, name)) != NULL);
+	return atol(found + strlen(name));
+}
+
 /* Resident bytes of the process, from /proc, by raw reads. */
 __attribute__((unused)) static size_t t_rss(void)
 {

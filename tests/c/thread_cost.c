@@ -21,12 +21,7 @@ static void *run(void *unused)
 
 static long anonymous(void)
 {
-	static char rollup[4096];
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
-
-	CHECK(fd >= 0 && read(fd, rollup, sizeof rollup - 1) > 0);
-	close(fd);
-	return atol(strstr(rollup, "Anonymous:") + 10) * 1024;
+	return t_proc("/proc/self/smaps_rollup", "\nAnonymous:") * 1024;
 }
 
 int main(int argc, char **argv)
