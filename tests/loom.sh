@@ -11,6 +11,7 @@ unset ZONAL_FAULT
 # Which test has to notice which fault.
 faults="
 futex_no_wake             lock::waiters
+futex_no_wake             lock::errands_of_others
 futex_no_wake             gate::visitor
 futex_no_wake             gate::fork
 lock_release_relaxed      lock::

@@ -24,8 +24,8 @@
 //! |             | keeper, who drains, with a lock  | figures       | number of its objects; the contents of   |
 //! |             | for fork (all compare-and-swap)  |               | both as who was there last left them     |
 //! | `nr_filled` | the same                         | the same      | nothing: where to look first             |
-//! | `used_at`,  | the same                         | keeper,       | nothing: when one last came or went, and |
-//! | `used`      |                                  | figures       | whether any ever came                    |
+//! | `used_at`   | the same                         | keeper,       | nothing: when one last came or went, if  |
+//! |             |                                  | figures       | one ever came                            |
 //!
 //! Each exchange is Release, for the message that is put there, and Acquire, for the one that is taken. Nobody looks
 //! into a message before it is taken, so it does not matter if the same one went and came back in between (ABA).
@@ -116,7 +116,7 @@ impl Barn {
     pub(crate) fn nr_of(&self, class: SizeClass) -> usize {
         let stall = self.stall(class);
         // Relaxed: for figures. Places that never had anything are not touched.
-        let places = if stall.mark.is_used() { stall.places } else { &[] };
+        let places = if stall.mark.used_at().is_some() { stall.places } else { &[] };
         places.iter().map(|place| nr_in(place.load(Relaxed))).sum()
     }
 
@@ -124,9 +124,8 @@ impl Barn {
     pub(crate) fn age(&self, mm: &Mm, generations: u32) {
         let (now, generations) = (mm.pages().generation(), generations.max(LEAST_AGE));
         for class in SizeClass::all() {
-            // Relaxed: a matter of taste only.
-            let used_at = self.marks[class.index()].used_at.load(Relaxed);
-            if now.wrapping_sub(used_at) >= generations {
+            let mark = &self.marks[class.index()];
+            if mark.used_at().is_some_and(|at| now.wrapping_sub(at) >= generations) {
                 self.drain_class(mm, class);
             }
         }
@@ -134,18 +133,17 @@ impl Barn {
 
     /// Sends everything home. The caller is in no gate.
     pub(crate) fn drain(&self, mm: &Mm) {
-        SizeClass::all().for_each(|class| self.drain_class(mm, class));
+        let is_used = |class: &SizeClass| self.marks[class.index()].used_at().is_some();
+        SizeClass::all().filter(is_used).for_each(|class| self.drain_class(mm, class));
     }
 
     /// Apart, so that the loops over all classes have it once.
+    #[cold]
     #[inline(never)]
     fn drain_class(&self, mm: &Mm, class: SizeClass) {
-        let stall = self.stall(class);
-        if stall.mark.is_used() {
-            self.sending.acquire();
-            stall.drain(mm);
-            self.sending.release();
-        }
+        self.sending.acquire();
+        self.stall(class).drain(|message, nr| send_home(mm, message, nr));
+        self.sending.release();
     }
 
     /// For fork, which takes it.
@@ -159,18 +157,16 @@ impl Barn {
 pub(crate) struct Mark {
     /// As many as seem to have objects, from the first one on.
     nr_filled: AtomicU32,
-    /// The generation in which a message last came or went.
+    /// One more than the generation in which a message last came, went or was looked for; 0 where none ever came.
     used_at: AtomicU32,
-    /// Whether one ever came: 0 or 1.
-    used: AtomicU32,
 }
 
 impl Mark {
     /// One of a model.
     #[cfg(all(test, zonal_loom))]
     pub(crate) fn new() -> Mark {
-        let [nr_filled, used_at, used] = [(); 3].map(|()| AtomicU32::new(0));
-        Mark { nr_filled, used_at, used }
+        let [nr_filled, used_at] = [(); 2].map(|()| AtomicU32::new(0));
+        Mark { nr_filled, used_at }
     }
 
     fn nr_filled(&self) -> usize {
@@ -181,14 +177,16 @@ impl Mark {
     fn note(&self, nr_filled: usize, generation: u32) {
         // Relaxed: hints. All look at the second, and seldom one writes it.
         self.nr_filled.store(nr_filled as u32, Relaxed);
-        if self.used_at.load(Relaxed) != generation {
-            self.used_at.store(generation, Relaxed);
+        let used_at = generation.wrapping_add(1);
+        if self.used_at.load(Relaxed) != used_at {
+            self.used_at.store(used_at, Relaxed);
         }
     }
 
-    fn is_used(&self) -> bool {
-        // Relaxed: it is set once. Who drains and does not see it yet comes again.
-        self.used.load(Relaxed) != 0
+    /// The generation in which a message last came, went or was looked for, if one ever came.
+    fn used_at(&self) -> Option<u32> {
+        // Relaxed: who drains and does not see that one came, or how lately, comes again.
+        self.used_at.load(Relaxed).checked_sub(1)
     }
 }
 
@@ -218,10 +216,6 @@ impl Stall<'_> {
                 && let Some(empty) = exchange(&self.places[at], found, filled)
             {
                 self.mark.note(at + 1, generation);
-                // Relaxed: as above.
-                if !self.mark.is_used() {
-                    self.mark.used.store(1, Relaxed);
-                }
                 return Some(empty);
             }
         }
@@ -258,18 +252,18 @@ impl Stall<'_> {
         Err(empty)
     }
 
-    /// Takes all messages out and sends them home.
-    #[cold]
-    fn drain(self, mm: &Mm) {
+    /// Takes all messages out and gives each to `send`, with the number of its objects.
+    pub(crate) fn drain(self, mut send: impl FnMut(NonNull<Message>, usize)) {
         // Relaxed: a hint. Before the places are emptied, so that it is not too low for what comes meanwhile.
         self.mark.nr_filled.store(0, Relaxed);
         for place in self.places {
+            // Relaxed: the exchange decides.
             let found = place.load(Relaxed);
             if !found.is_null()
                 && let Some(message) = exchange(place, found, ptr::null_mut())
                 && let Some(message) = NonNull::new(message)
             {
-                send_home(mm, message, nr_in(found));
+                send(message, nr_in(found));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The barn: threads leave messages in a place and take them, filled ones and empty ones.
+//! The barn: threads leave messages in a place and take them, filled ones and empty ones, and one sends all home.
 //!
 //! Faults: `barn_relaxed` (who takes a message does not see what was written to it before), `barn_in_two_steps` (one
 //! is taken twice, or lost).
@@ -118,6 +118,47 @@ fn exchange() {
         if !left.is_null() {
             had.push(left.addr() & !(align_of::<Message>() - 1));
         }
+        had.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(had, all, "lost or doubled");
+    });
+}
+
+/// Who sends everything home comes beside one who leaves messages: each is with one of them, or still there and found
+/// by the next who does.
+#[test]
+fn drained() {
+    let situations = ["found-at-once", "found-later", "no-place"];
+    check("barn:drained", &situations, || {
+        let place = AtomicPtr::new(ptr::null_mut());
+        let barn = Arc::new(Barn { places: [place], mark: Mark::new() });
+        let messages = [(); 2].map(|()| message());
+        let mut all = messages.map(|message| message.addr().get());
+        let addrs = messages.map(|message| message.as_ptr().expose_provenance());
+        let leaver = {
+            let barn = Arc::clone(&barn);
+            thread::spawn(move || {
+                let at = |addr| NonNull::new(ptr::with_exposed_provenance_mut(addr)).unwrap();
+                let first = barn.put(at(addrs[0]));
+                // As above.
+                thread::yield_now();
+                let second = barn.put(at(addrs[1]));
+                first.into_iter().chain(second).collect::<Vec<_>>()
+            })
+        };
+        let drain = |had: &mut Vec<usize>, situation| {
+            barn.stall().drain(|message, nr| {
+                assert_eq!(nr, 1);
+                reached(situation);
+                write(message.as_ptr());
+                had.push(message.addr().get());
+            });
+        };
+        thread::yield_now();
+        let mut had = Vec::new();
+        drain(&mut had, "found-at-once");
+        had.extend(leaver.join().unwrap());
+        drain(&mut had, "found-later");
         had.sort_unstable();
         all.sort_unstable();
         assert_eq!(had, all, "lost or doubled");

@@ -26,6 +26,19 @@ fn waiters() {
     });
 }
 
+/// A thread that comes for the lock to have something done, unless it is.
+fn client_of(shared: &Arc<(FutexLock, AtomicBool)>) -> thread::JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        if shared.0.acquire_unless(|| shared.1.load(Relaxed)) {
+            reached("served");
+            shared.0.release();
+        } else {
+            reached("left");
+        }
+    })
+}
+
 /// One waiter leaves when what it came for is done, told by a wake for all or by the one of a release;
 /// the other one is not forgotten.
 #[test]
@@ -34,17 +47,7 @@ fn errands() {
         check("lock:errands", &["sleep", "served", "left"], move || {
             let shared = Arc::new((FutexLock::new(), AtomicBool::new(false)));
             shared.0.acquire();
-            let client = {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || {
-                    if shared.0.acquire_unless(|| shared.1.load(Relaxed)) {
-                        reached("served");
-                        shared.0.release();
-                    } else {
-                        reached("left");
-                    }
-                })
-            };
+            let client = client_of(&shared);
             let other = {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
@@ -70,17 +73,7 @@ fn errands_of_others() {
     check("lock:others", &["sleep", "served", "left"], || {
         let shared = Arc::new((FutexLock::new(), AtomicBool::new(false)));
         shared.0.acquire();
-        let client = {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || {
-                if shared.0.acquire_unless(|| shared.1.load(Relaxed)) {
-                    reached("served");
-                    shared.0.release();
-                } else {
-                    reached("left");
-                }
-            })
-        };
+        let client = client_of(&shared);
         let other = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
