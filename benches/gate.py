@@ -157,22 +157,10 @@ def locked_instructions(library):
 
 
 def atomics(library, command, locked, out):
-    options = ["--dump-instr=yes", "--dump-line=no", "--compress-pos=no", "--compress-strings=no"]
-    total = 0
-    ours = cost_follows = False
     # Threads take turns here, a long one each: whoever was visiting a heap when its turn ended is there
     # for all of its owner's, who works beside it, with other instructions. So nobody visits.
-    for line in callgrind(library, command, out, *options, conf="purge:off"):
-        if cost_follows:
-            cost_follows = False
-        elif line.startswith("ob="):
-            ours = line[3:].strip() == str(Path(library).resolve())
-        elif line.startswith("calls="):
-            cost_follows = True
-        elif ours and line.startswith("0x"):
-            address, count = line.split()[:2]
-            total += int(count) if int(address, 16) in locked else 0
-    return total
+    lines = callgrind(library, command, out, *layout.BY_INSTRUCTION, conf="purge:off")
+    return sum(count for address, count in layout.costs(lines, library) if address in locked)
 
 
 def system_calls(library, command, out):

@@ -34,27 +34,34 @@ class Symbols:
         return self.rows[found][1] if found >= 0 else "what begins the code"
 
 
+# So that callgrind tells costs by instruction, as `costs` reads them.
+BY_INSTRUCTION = ("--dump-instr=yes", "--dump-line=no", "--compress-pos=no", "--compress-strings=no")
+
+
+def costs(lines, library):
+    """Address and count of each instruction of the library, callees left out, by the lines of callgrind's output."""
+    ours = cost_follows = False
+    for line in lines:
+        if cost_follows:
+            cost_follows = False
+        elif line.startswith("ob="):
+            ours = line[3:].strip() == str(Path(library).resolve())
+        elif line.startswith("calls="):
+            cost_follows = True
+        elif ours and line.startswith("0x"):
+            address, count = line.split()[:2]
+            yield int(address, 16), int(count)
+
+
 def executed(library, command):
     """Addresses of instructions of the library that the program ran."""
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "out")
-        options = ["--dump-instr=yes", "--dump-line=no", "--compress-pos=no", "--compress-strings=no"]
-        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *options]
+        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *BY_INSTRUCTION]
         environment = dict(os.environ, LD_PRELOAD=str(library))
         quiet = subprocess.DEVNULL
         subprocess.run([*tool, *command], env=environment, stdin=quiet, stdout=quiet, stderr=quiet, check=True)
-        ours = is_callee = False
-        addresses = set()
-        for line in open(out, errors="replace"):
-            if is_callee:
-                is_callee = False
-            elif line.startswith("ob="):
-                ours = line[3:].strip() == str(Path(library).resolve())
-            elif line.startswith("calls="):
-                is_callee = True
-            elif ours and line.startswith("0x"):
-                addresses.add(int(line.split()[0], 16))
-        return addresses
+        return {address for address, _ in costs(open(out, errors="replace"), library)}
 
 
 def apart(library, command, group):

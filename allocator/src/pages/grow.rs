@@ -186,9 +186,10 @@ impl Pages {
             let start = zone.claim_refused(&self.map, how.huge, mt)?;
             Some((start, PAGEBLOCK_PAGES, PAGEBLOCK_PAGES))
         };
-        // One pageblock does not help who wants a larger block.
-        let does = req.order <= Order::PAGEBLOCK;
-        if does && let Some(claim) = claim_refused(&mut zone) {
+        // One pageblock does not help who wants a larger block, but is better than nothing.
+        if req.order <= Order::PAGEBLOCK
+            && let Some(claim) = claim_refused(&mut zone)
+        {
             return Some(claim);
         }
         let Some(index) = self.section_to_grow(&mut zone, how.huge) else {
