@@ -1,7 +1,7 @@
 //! Bins: what a `malloc` or `free` touches when nothing is missing.
 //!
 //! A bin is a stack of object pointers, one per size class. The object freed last is handed out
-//! next, whichever slab it came from, and whichever heap of the same group ([`crate::group`]), so it
+//! next, whichever slab it came from, and whichever heap of the same group ([`crate::remote::group`]), so it
 //! is still in the cache. A hit writes nothing into an object.
 //!
 //! ```text

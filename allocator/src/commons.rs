@@ -15,7 +15,7 @@
 //! * It leaves only heaps in the pool, whose bins are empty, and whoever moves it holds the pool's
 //!   lock and is inside the gates of both heaps. So no hit can be under way in the old heap, and its
 //!   next owner, who gets it under that lock, sees the new page words.
-//! * Bins of other heaps of the group ([`crate::group`]) may hold objects of the slab. To them nothing
+//! * Bins of other heaps of the group ([`crate::remote::group`]) may hold objects of the slab. To them nothing
 //!   changes: when they leave the bin, they go where the word says then.
 //! * Who frees an object of the slab meanwhile may still read the old word and sends it to the old
 //!   owner, who finds it is not his and sends it on ([`Inner::put_stray`]).

@@ -27,7 +27,7 @@ use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId, Inner};
 use crate::hot::{Found, HeapHot};
 use crate::misuse::{BadKind, BadPointer};
-use crate::outbox::OUTBOX_BYTES;
+use crate::remote::outbox::OUTBOX_BYTES;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::{Kind, PageWord};
 

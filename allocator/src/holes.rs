@@ -8,7 +8,7 @@
 //! An owner that comes meanwhile does not wait, but works beside its heap ([`crate::heap`]), with objects of
 //! another one. That costs it something, and new memory, so the visitor then leaves after a short turn. It does
 //! not leave at once: owners that miss all the time come all the time, and would keep their garbage for ever.
-//! The next turn goes on where this one ended ([`crate::walk`]). Where somebody sleeps until the visitor leaves,
+//! The next turn goes on where this one ended ([`crate::visit::walk`]). Where somebody sleeps until the visitor leaves,
 //! as a fork does, it leaves before the next slab.
 //!
 //! In a section of huge pages a hole costs a huge page, so only slabs that are half empty have

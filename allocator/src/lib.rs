@@ -19,9 +19,9 @@
 //! | `__isolate_free_page`, putback             | `Pages::purge`                          |
 //! | `zone_watermark_ok`                        | [`watermark`], `charge`                 |
 //! | `kmem_cache`, slab, partial list           | [`class`], `slab`, `refill`             |
-//! | `node_barn`, sheaves of SLUB               | `barn`, messages                        |
+//! | `node_barn`, sheaves of SLUB               | `remote::barn`, messages                |
 //! | `kmem_cache_node`: partial slabs of a node | `commons`                               |
-//! | `drain_all_pages`                          | `Mm::drain_all` in `drain`              |
+//! | `drain_all_pages`                          | `Mm::drain_all` in `visit::drain`       |
 //! | kswapd, its wait queue                     | the *keeper*: `doorbell`, `lookout`     |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`     | `Mm::snapshot`, [`zonal_stats`]         |
 //! | page allocator fallback order              | `zonal_numa::Topology::zonelist`        |
@@ -37,43 +37,26 @@
 #![cfg_attr(not(any(test, feature = "fake", zonal_loom)), no_std)]
 
 // A thread's heap: hits, misses, and what other threads do to it.
-mod barn;
 mod bin;
 pub mod class;
 mod deferred;
-mod drain;
-mod flight;
 mod free;
 mod gate;
-mod group;
 mod heap;
 mod hot;
 mod mark;
-mod outbox;
 mod refill;
 mod remote;
-mod reuse;
 mod slab;
 
 // Heaps together: who has which, who visits them, what ended threads leave.
 mod commons;
-mod dead;
 mod registry;
-mod sweep;
 mod visit;
-mod walk;
 
 // Large blocks: runs of pages.
-mod kept_hits;
-mod kept_pool;
-mod kept_room;
-mod kept_runs;
 mod large;
-mod large_cache;
-mod node_cache;
 mod resize;
-mod slack;
-mod stripe;
 
 // Huge blocks, mapped directly or made of many pageblocks.
 mod huge;
@@ -140,7 +123,7 @@ pub use free::Remote;
 pub use heap::{Heap, HeapId, OwnHeap, Patience};
 pub use holes::HolesPurged;
 pub use hot::{Found, HeapHot, Push};
-pub use kept_hits::Kept;
+pub use large::Kept;
 pub use lookout::Lookout;
 pub use mark::{Mark, State as MarkState};
 pub use misuse::{BadKind, BadPointer, Place};
@@ -148,6 +131,6 @@ pub use mm::{Attempt, Block, Config, MAX_ALIGN, Mm, Request, Weights};
 pub use pages::{Level, Lruvec, PageConfig, Pages, Placement};
 pub use policy::{NodeReclaimLock, NodeReclaimMode};
 pub use purge::{PurgeHow, Reclaimer, is_past};
-pub use sweep::{Sweep, Swept};
 pub use thp::Thp;
+pub use visit::sweep::{Sweep, Swept};
 pub use zonal_numa::PAGE_SIZE;

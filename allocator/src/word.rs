@@ -23,9 +23,9 @@
 //! takes what is not a slab's.
 
 use crate::class::{NR_STEPS, STEP_SHIFT, SizeClass, Slicing};
-use crate::group::Group;
 use crate::heap::HeapId;
 use crate::order::Order;
+use crate::remote::group::Group;
 
 /// Number of migratetypes.
 pub const NR_MIGRATETYPES: usize = 3;
@@ -300,7 +300,7 @@ mod tests {
 
     use super::*;
     use crate::class::NR_CLASSES;
-    use crate::group::Sharing;
+    use crate::remote::group::Sharing;
 
     const MANY_PAGES: usize = 1 << UPPER_SHIFT;
 

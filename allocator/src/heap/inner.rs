@@ -6,16 +6,16 @@ use zonal_stats::HeapEvents;
 
 use super::Heap;
 use crate::class::{NR_CLASSES, SizeClass};
-use crate::large_cache::LargeCache;
+use crate::large::cache::LargeCache;
 use crate::misuse::BadPointer;
 use crate::misuse::checked::Quarantine;
 use crate::mm::Mm;
-use crate::outbox::Outbox;
 use crate::pcp::Pcp;
 use crate::remote::Message;
-use crate::reuse::Reuse;
+use crate::remote::outbox::Outbox;
+use crate::remote::reuse::Reuse;
 use crate::slab::SlabList;
-use crate::walk::Walk;
+use crate::visit::walk::Walk;
 
 /// What a heap keeps for one class besides its bin.
 #[derive(Debug)]

@@ -12,7 +12,7 @@
 //! other threads whole, or else knows that it does not.
 
 use super::{Entered, Heap};
-use crate::large_cache::{Large, Runs};
+use crate::large::cache::{Large, Runs};
 use crate::mark::State;
 
 impl Heap {

@@ -32,12 +32,12 @@ use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::class::SizeClass;
 use crate::gate::{Barrier, Gate};
-use crate::group::{Group, Sharing};
 use crate::hot::HeapHot;
-use crate::large_cache::Runs;
+use crate::large::cache::Runs;
 use crate::mark;
 use crate::mm::Mm;
 use crate::remote::Inbox;
+use crate::remote::group::{Group, Sharing};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::word::PageWord;
 
@@ -60,7 +60,7 @@ pub(crate) struct HeapKind {
     pub(crate) barrier: Barrier,
     /// All its memory is of its node, and it serves those who ask for that.
     pub(crate) is_pinned: bool,
-    /// With whom it shares objects: [`crate::group`].
+    /// With whom it shares objects: [`crate::remote::group`].
     pub(crate) sharing: Sharing,
 }
 

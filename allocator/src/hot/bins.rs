@@ -9,7 +9,7 @@ use zonal_numa::PAGE_SHIFT;
 use super::HeapHot;
 use crate::bin::Bin;
 use crate::class::{MAX_SMALL, STEP_BYTES, SizeClass};
-use crate::group::Group;
+use crate::remote::group::Group;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::word::PageWord;
 

@@ -10,7 +10,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::{check, reached};
-use crate::barn::{Mark, Stall};
+use crate::remote::barn::{Mark, Stall};
 use crate::remote::{MESSAGE_OBJECTS, Message};
 use crate::sync::atomic::AtomicPtr;
 

@@ -13,8 +13,8 @@ use zonal_numa::NodeId;
 
 use super::{check, reached};
 use crate::class::SizeClass;
-use crate::group::{Group, Sharing};
 use crate::heap::HeapId;
+use crate::remote::group::{Group, Sharing};
 use crate::remote::{Inbox, MESSAGE_OBJECTS, Message};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;

@@ -7,7 +7,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::{check, reached};
-use crate::kept_pool::{KeptPool, MOST};
+use crate::large::kept_pool::{KeptPool, MOST};
 
 /// Two of them are too much.
 const PART: usize = MOST / 2 + 1;

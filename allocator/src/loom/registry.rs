@@ -16,10 +16,10 @@ use zonal_numa::{Machine, NodeId};
 use super::{check, reached};
 use crate::class::SizeClass;
 use crate::gate::Barrier;
-use crate::group::Sharing;
 use crate::heap::{Entered, Heap, HeapId, HeapKind};
 use crate::mm::Mm;
 use crate::registry::{Registry, Remains};
+use crate::remote::group::Sharing;
 
 fn machine() -> &'static Machine {
     static MACHINE: OnceLock<Machine> = OnceLock::new();

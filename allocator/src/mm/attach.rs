@@ -6,9 +6,9 @@ use zonal_numa::{MemPolicy, NodeId, NodeMask};
 
 use super::Mm;
 use crate::error::AllocError;
-use crate::group::Sharing;
 use crate::heap::{Heap, HeapKind, OwnHeap};
 use crate::registry::Remains;
+use crate::remote::group::Sharing;
 
 /// Heaps of ended threads that wait whole for the next ones; where more threads end than begin, what
 /// the others held is for those that still run.

@@ -12,11 +12,9 @@ use core::ptr;
 use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, MemPolicy, NodeId, PAGE_SIZE};
 
-use crate::barn::Barn;
 use crate::deferred::Deferred;
 use crate::doorbell::Doorbell;
 use crate::figures::vmstat::Vmstat;
-use crate::flight::Flight;
 use crate::gate::Barrier;
 use crate::heap::{Heap, HeapId};
 use crate::huge::Huge;
@@ -28,6 +26,8 @@ use crate::pages::{PageConfig, Pages};
 use crate::policy::NodeReclaimMode;
 use crate::policy::Placing;
 use crate::registry::Registry;
+use crate::remote::barn::Barn;
+use crate::remote::flight::Flight;
 use crate::thp::Density;
 
 pub use alloc::{Attempt, Block, MAX_ALIGN, Request};

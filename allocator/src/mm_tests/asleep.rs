@@ -10,7 +10,7 @@ use super::*;
 use crate::class::SizeClass;
 use crate::gate;
 use crate::mark::{self, Mark};
-use crate::sweep::Sweep;
+use crate::visit::sweep::Sweep;
 
 /// Where the stack of a call stands.
 const PLACE: u64 = 64;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::barn::batch_of;
 use crate::class::SizeClass;
-use crate::group::Group;
+use crate::remote::barn::batch_of;
+use crate::remote::group::Group;
 
 const SIZE: usize = 256;
 

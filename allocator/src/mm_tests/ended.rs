@@ -10,7 +10,7 @@ use zonal_numa::{Machine, NodeId};
 
 use super::{Filled, Owner, Rng, new_mm, without_commons};
 use crate::purge::PurgeHow;
-use crate::sweep::Sweep;
+use crate::visit::sweep::Sweep;
 use crate::{BadKind, Config, Mm, Patience, SizeClass};
 
 /// Pages handed out by the zone.

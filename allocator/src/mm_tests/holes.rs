@@ -6,7 +6,7 @@ use zonal_numa::fake::{Call, FakeBuilder};
 use super::*;
 use crate::heap::Inner;
 use crate::holes::BATCH;
-use crate::sweep::Sweep;
+use crate::visit::sweep::Sweep;
 
 /// Makes a heap of 5,000 pages of small objects, of which one in fifty is left: about every sixth
 /// page is in use.

@@ -7,8 +7,8 @@ use zonal_numa::PAGE_SIZE;
 
 use super::{Owner, new_mm};
 use crate::heap::Patience;
+use crate::large::node_cache::{MOST, NR_STRIPES, NodeCache, OWED, STRIPE_MOST};
 use crate::lock::FutexLock;
-use crate::node_cache::{MOST, NR_STRIPES, NodeCache, OWED, STRIPE_MOST};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Mm};
 

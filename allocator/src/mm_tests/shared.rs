@@ -6,7 +6,7 @@ use zonal_numa::{MAX_NODES, NodeId};
 
 use super::*;
 use crate::class::SizeClass;
-use crate::group::Group;
+use crate::remote::group::Group;
 
 const SIZE: usize = 256;
 

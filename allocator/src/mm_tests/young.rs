@@ -8,7 +8,7 @@ use super::*;
 use crate::class::SizeClass;
 use crate::refill::MIN_THREADS_TO_SHARE;
 use crate::registry::Remains;
-use crate::sweep::Sweep;
+use crate::visit::sweep::Sweep;
 
 const LINE: usize = 64;
 const SIZE: usize = 112;

@@ -31,11 +31,11 @@ use crossbeam_utils::CachePadded;
 use zonal_numa::{Errno, MAX_NODES, Machine, NodeId, NodeMask};
 
 use crate::charge::{Budget, Cap, Levels};
-use crate::kept_pool::KeptPool;
+use crate::large::kept_pool::KeptPool;
+use crate::large::node_cache::NodeCache;
 use crate::lock::Mutex;
 use crate::lookout::Lookout;
 use crate::node::Node;
-use crate::node_cache::NodeCache;
 use crate::order::Order;
 use crate::pagemap::PageMap;
 use crate::pfn::Pfn;

@@ -4,7 +4,7 @@ use super::Pages;
 use crate::order::Order;
 
 /// All page caches together hold at most one page in so many of each order, and so do the large runs of all
-/// threads; more where `PCP_LEAST`, `PCP_RUNS` or [`crate::kept_pool::KeptPool`] say so.
+/// threads; more where `PCP_LEAST`, `PCP_RUNS` or [`crate::large::kept_pool::KeptPool`] say so.
 const PCP_PART: usize = 64;
 /// What caches hold is little up to this part of the charged memory beyond `PCP_LEAST`.
 const SMALL_PART: usize = 8;

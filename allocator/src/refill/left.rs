@@ -1,4 +1,4 @@
-//! What leaves a full bin for an empty one of another thread, by way of the [barn](crate::barn).
+//! What leaves a full bin for an empty one of another thread, by way of the [barn](crate::remote::barn).
 //!
 //! | who             | where it misses                    | what it does                                       |
 //! |-----------------|------------------------------------|----------------------------------------------------|
@@ -16,11 +16,11 @@
 use core::ptr::NonNull;
 
 use super::depth::share_of_heap;
-use crate::barn::batch_of;
 use crate::class::SizeClass;
 use crate::heap::{Heap, Inner};
 use crate::hot::HeapHot;
 use crate::remote::Message;
+use crate::remote::barn::batch_of;
 use crate::word::PageWord;
 
 /// Slots that the bin of a class that the thread only frees has at least, slot 0 included.

@@ -1,10 +1,10 @@
 //! Bins against slabs: refill when a bin is empty, spill when it is full.
 //!
 //! Both run inside the owner gate. A refill takes, in this order, what another thread's bin had too much of
-//! ([`crate::barn`]), what others have sent back,
+//! ([`crate::remote::barn`]), what others have sent back,
 //! free objects of partly used slabs, its own, or such as many threads share for their first objects of a
 //! class (`young`), or of ended threads, where much is in flight an object of another heap
-//! ([`crate::reuse`]), and a new slab. A spill returns the older half of the bin to
+//! ([`crate::remote::reuse`]), and a new slab. A spill returns the older half of the bin to
 //! the slabs' bitmaps, those of other heaps into messages to these; the younger half is still warm in
 //! the cache.
 
@@ -33,7 +33,7 @@ pub(crate) use self::young::MIN_THREADS as MIN_THREADS_TO_SHARE;
 pub(crate) enum Refilled {
     /// There is something in the bin.
     Bin,
-    /// This object of another heap is handed out: [`crate::reuse`].
+    /// This object of another heap is handed out: [`crate::remote::reuse`].
     Object(NonNull<u8>),
 }
 

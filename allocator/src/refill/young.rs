@@ -6,7 +6,7 @@
 //! makes one for the commons. What it goes on wanting it takes from slabs of its own, as any heap.
 //!
 //! To the commons such an object is one that is in use; to the thread it is another heap's of its group
-//! ([`crate::group`]): its bin takes it whenever it is freed, and from there it goes home in a message. So this
+//! ([`crate::remote::group`]): its bin takes it whenever it is freed, and from there it goes home in a message. So this
 //! is for what bins share, and else nothing is young. That no line is shared holds as they are handed out first:
 //! what bins hand on, they share as ever, and who goes on to want more may adopt the very slab.
 //!

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use zonal_numa::PAGE_SIZE;
 
 use super::keeper;
-use crate::kept_pool::{MOST, MOST_SERVED};
+use crate::large::kept_pool::{MOST, MOST_SERVED};
 use crate::mm_tests::Owner;
 use crate::order::Order;
 

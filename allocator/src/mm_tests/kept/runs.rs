@@ -8,7 +8,7 @@ use zonal_numa::PAGE_SIZE;
 
 use super::keeper;
 use crate::Attempt;
-use crate::kept_runs::KeptRuns;
+use crate::large::kept_runs::KeptRuns;
 use crate::lock::FutexLock;
 use crate::mm_tests::Rng;
 use crate::pfn::Pfn;

@@ -3,7 +3,7 @@
 use zonal_numa::{MemPolicy, PolicyMode};
 
 use super::*;
-use crate::sweep::Sweep;
+use crate::visit::sweep::Sweep;
 
 /// Others that leave heaps out do not wait, and do not keep a thread from them for long either.
 #[test]

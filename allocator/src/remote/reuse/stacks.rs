@@ -7,8 +7,8 @@ use crate::class::{NR_CLASSES, SizeClass};
 use crate::error::Mismatch;
 use crate::heap::{Heap, Inner};
 use crate::misuse::BadKind;
-use crate::outbox::MAX_SPARE;
 use crate::pfn::Pfn;
+use crate::remote::outbox::MAX_SPARE;
 use crate::remote::{MESSAGE_OBJECTS, Message};
 use crate::sync::atomic::Ordering::Relaxed;
 

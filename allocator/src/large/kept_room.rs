@@ -1,7 +1,7 @@
 //! How many pages of large runs a thread may keep.
 //!
 //! Its share of the page caches in any case, which is less the more threads there are. Beyond that as many as left
-//! for want of room and were wanted again, out of one [pool](crate::kept_pool) for all threads, in which each
+//! for want of room and were wanted again, out of one [pool](crate::large::kept_pool) for all threads, in which each
 //! reserves what it has and not what it may come to have: of many threads few have their runs free at a time. What
 //! is reserved for more than that goes back when the thread has to ask the zone, or somebody else found too
 //! little. Some of the pool is only for who finds nearly all it wants: what others have more of is mostly of the

@@ -1,4 +1,4 @@
-//! The pool of room for the large runs that threads keep beyond their shares: see [`crate::kept_room`].
+//! The pool of room for the large runs that threads keep beyond their shares: see [`crate::large::kept_room`].
 //!
 //! # Synchronisation
 //!

@@ -1,6 +1,6 @@
 //! Unsent messages of a heap: freed objects of other heaps, grouped by owner.
 //!
-//! While much is in flight, some of it is not posted but used again: [`crate::reuse`].
+//! While much is in flight, some of it is not posted but used again: [`crate::remote::reuse`].
 //!
 //! Two owners whose numbers fall together push each other's message out, which costs smaller
 //! batches and nothing else. What all messages together keep from their owners is bounded.

@@ -3,7 +3,7 @@
 //! A free is a hit where the page's word names the group of the thread's heap, whoever owns the slab. To
 //! its owner such an object is one that is still handed out: its bit stays clear, nobody is told, and the
 //! thread hands it out again. Only when objects leave a bin for the bitmaps, its owner matters: those of
-//! others go home in messages ([`crate::outbox`]), as they do where a bin has no room.
+//! others go home in messages ([`crate::remote::outbox`]), as they do where a bin has no room.
 //!
 //! | group     | heaps                                  | objects                                     |
 //! |-----------|----------------------------------------|---------------------------------------------|

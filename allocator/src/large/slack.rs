@@ -18,7 +18,7 @@ use core::ptr::NonNull;
 use zonal_numa::PAGE_SIZE;
 
 use crate::class::MAX_SMALL;
-use crate::kept_runs::MAX_PAGES;
+use crate::large::kept_runs::MAX_PAGES;
 use crate::misuse::checked::WORD;
 use crate::mm::Mm;
 use crate::pfn::Pfn;

@@ -1,5 +1,5 @@
 //! Remote frees: objects that a thread frees but another heap owns, and that its bins do not take
-//! ([`crate::group`]), have no room for, or give up.
+//! ([`crate::remote::group`]), have no room for, or give up.
 //!
 //! The freeing thread collects pointers in a [`Message`], one per owner, and posts it when it is
 //! full: by count, or by bytes for large objects. Posting is one compare-and-swap per message. The

@@ -4,7 +4,7 @@
 //! next. So batches of many threads do without the buddy core, whose work on a large block, to be merged
 //! and split again, is many times as long, and no thread holds what another one could use.
 //!
-//! **Nobody waits here on the way of a request or a free.** The runs lie in some [stripes](crate::stripe),
+//! **Nobody waits here on the way of a request or a free.** The runs lie in some [stripes](crate::large::stripe),
 //! each under a lock of its own. A thread looks first where it did so before, and then in the others, for
 //! what is not there, or has no room. Where it finds a stripe held, it begins with the next one from then
 //! on: so threads that run at the same time part, and who lost its processor in the middle stops nobody.
@@ -18,13 +18,13 @@ use core::iter;
 use crossbeam_utils::CachePadded;
 use zonal_numa::PAGE_SIZE;
 
-use crate::kept_runs::KeptRuns;
-use crate::large_cache::MADE_UP;
+use crate::large::cache::MADE_UP;
+use crate::large::kept_runs::KeptRuns;
+use crate::large::stripe::Stripe;
 use crate::lock::FutexLock;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
-use crate::stripe::Stripe;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -41,7 +41,7 @@ pub(crate) const OWED: usize = MOST / 4;
 #[derive(Debug)]
 pub(crate) struct NodeCache {
     stripes: [CachePadded<Stripe>; NR_STRIPES],
-    /// As in [`crate::large_cache::LargeCache`], until [`OWED`]. Relaxed: a heuristic reads it.
+    /// As in [`crate::large::cache::LargeCache`], until [`OWED`]. Relaxed: a heuristic reads it.
     owed: CachePadded<AtomicUsize>,
 }
 

@@ -1,4 +1,4 @@
-//! Objects of other heaps that a heap hands out again, while the process is crowded ([`crate::flight`]).
+//! Objects of other heaps that a heap hands out again, while the process is crowded ([`crate::remote::flight`]).
 //!
 //! ```text
 //!   free of another heap's object --> message ---- posted ----> its owner
@@ -20,7 +20,7 @@
 //! more than they are wanted would leave no room for the others. The one that is wanted has room for all that
 //! is unsent.
 //!
-//! Where heaps share no objects ([`crate::group`]), a free of such an object is no hit, so a heap does not go on
+//! Where heaps share no objects ([`crate::remote::group`]), a free of such an object is no hit, so a heap does not go on
 //! with a few: it makes its slab unless a look at what is unsent finds about half as many as a slab has, and it
 //! looks again only when some of it has come or gone.
 //!
@@ -36,9 +36,9 @@ use core::ptr::{self, NonNull};
 use crate::class::{MAX_SMALL, SizeClass, Slicing};
 use crate::heap::{Heap, HeapId, Inner};
 use crate::mm::Attempt;
-use crate::outbox::SLOTS;
 use crate::pfn::Pfn;
 use crate::remote::Message;
+use crate::remote::outbox::SLOTS;
 use crate::sync::atomic::Ordering::Relaxed;
 
 use self::stacks::share_of;

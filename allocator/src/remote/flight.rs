@@ -3,7 +3,7 @@
 //! An owner takes in what came for it when it runs. Where threads outnumber processors that takes tens of
 //! milliseconds, in which all others take new memory. Once what is in flight is much beside what is charged,
 //! the process is *crowded*, and whoever would make a new slab looks at what it has to send first:
-//! [`crate::reuse`].
+//! [`crate::remote::reuse`].
 //!
 //! # Synchronisation
 //!

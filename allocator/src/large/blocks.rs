@@ -11,8 +11,8 @@ use zonal_numa::{PAGE_SHIFT, PAGE_SIZE};
 
 use crate::error::AllocError;
 use crate::heap::Heap;
-use crate::kept_runs;
-use crate::large_cache;
+use crate::large::cache;
+use crate::large::kept_runs;
 use crate::misuse::{BadKind, BadPointer};
 use crate::mm::{Attempt, Block, Mm, Request};
 use crate::order::{Order, PAGEBLOCK_BYTES};
@@ -67,7 +67,7 @@ impl Mm {
         from: Attempt,
     ) -> Result<Block, AllocError> {
         let Request { size, align, grows, .. } = request;
-        let longest = if grows { large_cache::MAX_SHARED } else { kept_runs::MAX_PAGES };
+        let longest = if grows { cache::MAX_SHARED } else { kept_runs::MAX_PAGES };
         // What was moved once goes on growing, and is copied less often.
         let roomy = if grows { (size + size / GROWTH_PART).min(MAX_LARGE) } else { size };
         self.publish_large(self.run_for(heap, (roomy, align), longest, from)?, size)
@@ -81,7 +81,7 @@ impl Mm {
         from: Attempt,
     ) -> Result<Block, AllocError> {
         heap.read_policy();
-        let run = self.run_for(heap, (size + 1, 1), large_cache::MAX_SHARED, from)?;
+        let run = self.run_for(heap, (size + 1, 1), cache::MAX_SHARED, from)?;
         self.note_taken(heap, from.node, run.nr_pages());
         self.publish_large(run, size)
     }
@@ -149,7 +149,7 @@ impl Mm {
             );
         }
         if !urgent
-            && nr_pages <= large_cache::MAX_SHARED
+            && nr_pages <= cache::MAX_SHARED
             && from.node == heap.node()
             && let Some(mut inner) = heap.try_enter()
         {

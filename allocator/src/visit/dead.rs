@@ -6,8 +6,8 @@ use crate::heap::{Heap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
 use crate::registry::Remains;
-use crate::sweep::Sweep;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::visit::sweep::Sweep;
 
 /// What draining the dead did, in pages.
 #[derive(Clone, Copy, Default, Debug)]

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Where one thread allocates and another one frees, the bin of the first is always empty and that of the second
-//! always full. So what bins of all threads take ([`crate::group`]) leaves a full one by the message, and fills an
+//! always full. So what bins of all threads take ([`crate::remote::group`]) leaves a full one by the message, and fills an
 //! empty one by the message, with no look at any page: neither side asks whose the objects are. To their owners they
 //! are in use, as in a bin. What finds no place here goes home, and what nobody took for a while the keeper sends
 //! there. When a bin leaves what, and when one takes it: `refill/left.rs`.
@@ -35,9 +35,9 @@ use core::ptr::{self, NonNull};
 
 use crate::class::{MAX_SMALL, NR_CLASSES, SizeClass};
 use crate::fault::{fault, weakened_by};
-use crate::group::Group;
 use crate::lock::FutexLock;
 use crate::mm::Mm;
+use crate::remote::group::Group;
 use crate::remote::{MESSAGE_BYTES, MESSAGE_OBJECTS, Message};
 use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
 use crate::sync::atomic::{AtomicPtr, AtomicU32};

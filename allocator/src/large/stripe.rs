@@ -1,4 +1,4 @@
-//! A part of what the threads of a node left for each other, under one lock: see [`crate::node_cache`].
+//! A part of what the threads of a node left for each other, under one lock: see [`crate::large::node_cache`].
 //!
 //! What comes or goes here takes the lock for a few dozen instructions.
 //!
@@ -8,9 +8,9 @@
 
 use core::iter;
 
-use crate::kept_runs::{FIT_PART, KeptRuns, MAX_PAGES};
+use crate::large::kept_runs::{FIT_PART, KeptRuns, MAX_PAGES};
+use crate::large::node_cache::STRIPE_MOST;
 use crate::lock::{FutexLock, Mutex, MutexGuard};
-use crate::node_cache::STRIPE_MOST;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::run::PageRun;
@@ -61,7 +61,7 @@ impl Stripe {
         self.shared.try_lock()
     }
 
-    /// As [`crate::node_cache::NodeCache::take`].
+    /// As [`crate::large::node_cache::NodeCache::take`].
     pub(crate) fn take<const OTHERS: usize>(
         &self,
         mut shared: Locked<'_>,
@@ -88,7 +88,7 @@ impl Stripe {
         Some(run)
     }
 
-    /// As [`crate::node_cache::NodeCache::put`].
+    /// As [`crate::large::node_cache::NodeCache::put`].
     pub(crate) fn put(
         &self,
         mut shared: Locked<'_>,
@@ -115,7 +115,7 @@ impl Stripe {
         self.note(shared);
     }
 
-    /// As [`crate::node_cache::NodeCache::age`].
+    /// As [`crate::large::node_cache::NodeCache::age`].
     #[cold]
     pub(crate) fn age(&self, pages: &Pages, generations: u32) {
         if self.is_empty() {
@@ -133,7 +133,7 @@ impl Stripe {
         }
     }
 
-    /// As [`crate::node_cache::NodeCache::drain`].
+    /// As [`crate::large::node_cache::NodeCache::drain`].
     #[cold]
     pub(crate) fn drain(&self, pages: &Pages) -> usize {
         if self.is_empty() {

@@ -2,22 +2,22 @@
 //!
 //! Runs of up to 256 KiB stay here, as many as the thread's share of the page caches allows, and
 //! some more where what left for want of room is wanted again. A request gets the shortest that will do,
-//! and of those the newest, or one that other threads left ([`crate::node_cache`]), or, while pages are owed
+//! and of those the newest, or one that other threads left ([`crate::large::node_cache`]), or, while pages are owed
 //! for misses, the front of a longer one. What finds no room is left for others, or, where they have enough,
 //! takes the place of the older half.
 //!
-//! The runs themselves go with the bins of the heap, so that hits have them ([`crate::kept_hits`]); what decides how
+//! The runs themselves go with the bins of the heap, so that hits have them ([`crate::large::kept_hits`]); what decides how
 //! many stay is touched inside the gate only. [`Large`] is both.
 
 use core::iter;
 
 use zonal_numa::NodeId;
 
-use crate::kept_pool;
-use crate::kept_room::KeptRoom;
-use crate::kept_runs::{KeptRuns, MAX_PAGES};
+use crate::large::kept_pool;
+use crate::large::kept_room::KeptRoom;
+use crate::large::kept_runs::{KeptRuns, MAX_PAGES};
+use crate::large::node_cache::StripeIdx;
 use crate::mm::Attempt;
-use crate::node_cache::StripeIdx;
 use crate::order::Order;
 use crate::pages::Pages;
 use crate::pfn::Pfn;
