@@ -68,7 +68,7 @@
 //!
 //! So a visitor that has gone has nothing to take back: `CLOSED` stays, whoever vanishes, until the owner comes. Bins
 //! that were closed in an earlier visit and still are were touched by no hit meanwhile: that is how the keeper tells a
-//! thread that sleeps from one that has only hits (`sweep.rs`).
+//! thread that sleeps from one that has only hits (`visit/sweep.rs`).
 //!
 //! # Signal handlers
 //!
