@@ -68,6 +68,8 @@ impl Pcp {
                     .word(run.head())
                     .store(PageWord::pcp(order.nr_pages() as u32).raw(), Relaxed);
             }
+            // As they lie, since a program that goes through what it allocated in order is quicker if it ascends.
+            stack.runs[..got].reverse();
             stack.nr = got;
             stack.batch = (batch * 2).min(MAX_BATCH);
             self.events.pcp_refill += got as u64;

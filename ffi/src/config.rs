@@ -69,7 +69,7 @@ fn core(settings: &Settings) -> Config {
         policy: settings.policy,
         weights: settings.weights,
         minimal_syscalls: settings.minimal_syscalls,
-        shuffle: settings.harden >= Level::Usual,
+        shuffle: settings.harden == Level::Full,
         fence: if settings.harden >= Level::Usual { settings.fence } else { 0 },
         slack: settings.harden >= Level::Usual,
         checked: settings.harden == Level::Full,

@@ -3,13 +3,13 @@
 //! | level | what it adds                                                                          |
 //! |-------|---------------------------------------------------------------------------------------|
 //! | `0`   | nothing: what hits and slow paths meet anyway                                          |
-//! | `1`   | a random object of a batch is handed out first; sizes given to `free_sized` and sized  |
-//! |       | `delete` are compared; large blocks have slack that is looked at, and a few small      |
-//! |       | objects are fenced, see the modules `slack` and `fence` of `zonal_allocator`; bins are |
-//! |       | tried against the bitmaps at the end of the process, so that what hits let pass is     |
-//! |       | reported before it is over                                                             |
+//! | `1`   | sizes given to `free_sized` and sized `delete` are compared; large blocks have slack   |
+//! |       | that is looked at, and a few small objects are fenced, see the modules `slack` and     |
+//! |       | `fence` of `zonal_allocator`; bins are tried against the bitmaps at the end of the     |
+//! |       | process, so that what hits let pass is reported before it is over                      |
 //! | `2`   | every call takes the detour ([`crate::detour`]) to checked blocks, see the modules     |
-//! |       | `checked` and `guard` of `zonal_allocator`; a fault at them is told ([`crate::fault`]) |
+//! |       | `checked` and `guard` of `zonal_allocator`; a fault at them is told ([`crate::fault`]); |
+//! |       | a random object of a batch is handed out first                                         |
 //!
 //! What each of them finds, and what it does not, stands in SECURITY.md.
 

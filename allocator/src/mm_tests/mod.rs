@@ -6,6 +6,7 @@ mod deep;
 mod dense;
 mod empties;
 mod ended;
+mod fresh;
 mod holes;
 mod huge;
 mod kept;

@@ -154,10 +154,9 @@ impl Inner {
     }
 }
 
-/// A random number below `end`, or 0: by how many places a batch is turned. So which of its objects
-/// is handed out first, and which are neighbours of it that are still free, cannot be told. All but
-/// one follow their neighbour, as the processor's caches and the kernel like it: a finer order cost
-/// 5 to 15 %.
+/// A random number below `end`, or 0: by how many places a batch is turned where batches are. So which of its
+/// objects is handed out first, and which are neighbours of it that are still free, cannot be told. All but one
+/// follow their neighbour.
 pub(super) fn random(seed: &mut u64, end: usize) -> usize {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
