@@ -49,19 +49,21 @@ run: build
 setup:
 	tests/setup
 
-# Which library the tests preload.
+# Which library the tests preload. Crates come by a network that may fail for a moment.
 test: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
+test: export CARGO_NET_RETRY ?= 10
 test: setup
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --exclude zonal-preload --all-targets $(FEATURES) -- -D warnings
-	$(CARGO) clippy $(ARTEFACTS) -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
-	$(CARGO) build --release $(ARTEFACTS)
-	$(CARGO) test --workspace $(FEATURES)
-	tests/loom.sh
-	$(MAKE) --no-print-directory gate
-	$(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
+	tests/stage $(CARGO) fmt --all --check
+	tests/stage $(CARGO) clippy --workspace --exclude zonal-preload --all-targets $(FEATURES) -- -D warnings
+	tests/stage $(CARGO) clippy $(ARTEFACTS) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' tests/stage $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+	    tests/stage $(CARGO) doc --workspace --no-deps --document-private-items
+	tests/stage $(CARGO) build --release $(ARTEFACTS)
+	tests/stage $(CARGO) test --workspace $(FEATURES)
+	tests/stage tests/loom.sh
+	tests/stage $(MAKE) --no-print-directory gate
+	tests/stage $(MAKE) -j2 fuzz SECONDS=60 soak ZONAL_SOAK_SECONDS=120
 
 # All targets at one time, for as long.
 fuzz:

@@ -124,7 +124,7 @@ fn all_memory_locked() {
 }
 
 /// Reserved address space counts as locked. A small program fits into the usual limit without zonal, and
-/// must with its first section, which is 4 MiB.
+/// must with its first section, which is 4 MiB. The stack holds the environment, so there is none.
 #[test]
 fn present_memory_locked_under_a_limit() {
     let _shared = MACHINE.read().unwrap();
@@ -139,6 +139,7 @@ fn present_memory_locked_under_a_limit() {
                 "--clear-groups",
                 "--bounding-set=-all",
                 "env",
+                "-i",
             ])
             .arg(format!("LD_PRELOAD={}", preload.display()))
             .arg(jail.root().join("program"))

@@ -157,12 +157,15 @@ fn a_trim_says_what_went() {
 }
 
 /// Also where the background thread had gone, and where what had gone was wanted again; but not where there never
-/// was a thread.
+/// was a thread. A busy machine may be slow now and then, not ten times in a row.
 #[test]
 fn what_ended_threads_left_goes_back_while_all_rest() {
+    const SLOW: Option<i32> = Some(3);
     if is_zonal() {
         for how in ["late", "again", "alone"] {
-            Program::c("rests.c").arg(how).run().success().quiet();
+            let run = || Program::c("rests.c").arg(how).run();
+            let run = (0..9).map(|_| run()).find(|run| run.code() != SLOW).unwrap_or_else(run);
+            run.success().quiet();
         }
     }
 }
