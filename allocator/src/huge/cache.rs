@@ -10,6 +10,7 @@ use core::ptr;
 use zonal_numa::{MemPolicy, NodeId, PAGE_SIZE, Span};
 
 use super::index::{Index, Mapping, State};
+use super::mremap::remap;
 use super::{Huge, unmap};
 use crate::order::PAGEBLOCK_BYTES;
 use crate::pages::Pages;
@@ -127,20 +128,22 @@ impl Huge {
         }
         let i = index.largest(place).filter(|&(have, _)| have >= len / EXTEND_PART)?.1;
         index.make_live(i);
-        let old = index.items_mut()[i].span;
-        let span = index.remap(pages, i, (len, WatermarkLevel::Low));
+        let old = index.begin_move(i);
+        drop(index);
+        let span = remap(pages, old, (len, WatermarkLevel::Low));
+        let mut moved = Mapping { span: span.unwrap_or(old.span), ..old };
+        if span.is_some() {
+            moved.tells &= tells;
+            if pages.density.is_dense() {
+                moved.ask_for_huge(pages);
+            }
+        }
+        let mut index = self.index.lock();
+        index.end_move(old, moved);
         if span.is_none() {
             // As it was, but for its age.
-            index.live_bytes -= old.len();
-            index.cached_bytes += old.len();
-            index.items_mut()[i].state = State::Cached(0);
-        }
-        if let Some(span) = span {
-            if !tells {
-                index.tells_no_more(span.addr());
-            }
-            if pages.density.is_dense() {
-                index.ask_for_huge(pages, span.addr());
+            if let Some(i) = index.find(old.span.addr()) {
+                index.cache(i, 0);
             }
         }
         drop(index);

@@ -38,6 +38,8 @@ pub(super) struct Index {
     items: *mut Mapping,
     nr: usize,
     capacity: usize,
+    /// Items that are out of it while the system moves them, and come back.
+    nr_moving: usize,
     pub(super) live_bytes: usize,
     pub(super) cached_bytes: usize,
     /// The block that was handed out last on a node that memory is bound to, and how much of it was
@@ -63,6 +65,7 @@ impl Index {
         items: ptr::null_mut(),
         nr: 0,
         capacity: 0,
+        nr_moving: 0,
         live_bytes: 0,
         cached_bytes: 0,
         last_bound: (0, 0),
@@ -121,7 +124,7 @@ impl Index {
 
     /// Whether one more item fits without a larger array.
     pub(super) fn has_slot(&self) -> bool {
-        self.nr < self.capacity
+        self.nr + self.nr_moving < self.capacity
     }
 
     pub(super) fn insert(&mut self, pages: &Pages, mapping: Mapping) -> bool {
@@ -134,6 +137,7 @@ impl Index {
     }
 
     pub(super) fn place(&mut self, mapping: Mapping) {
+        debug_assert!(self.nr < self.capacity);
         let i = self.items_mut().partition_point(|m| m.span.addr() < mapping.span.addr());
         // SAFETY: there is room for one more item.
         unsafe {
@@ -142,6 +146,28 @@ impl Index {
             at.write(mapping);
         }
         self.nr += 1;
+    }
+
+    /// Takes live item `i` out while its owner, whose alone it is, lets the system move or resize it without the
+    /// lock: once it has moved, its old place may be another thread's new mapping. It counts as live.
+    pub(super) fn begin_move(&mut self, i: usize) -> Mapping {
+        debug_assert_eq!(self.items_mut()[i].state, State::Live);
+        self.nr_moving += 1;
+        self.remove(i)
+    }
+
+    /// Enters what became of it.
+    pub(super) fn end_move(&mut self, old: Mapping, moved: Mapping) {
+        self.nr_moving -= 1;
+        self.live_bytes -= old.span.len();
+        self.add_live(moved.span.len());
+        // Its slot was kept.
+        self.place(moved);
+    }
+
+    /// In a forked child, where nobody is left who would enter what moves: nor is who owns it.
+    pub(super) fn forget_moving(&mut self) {
+        self.nr_moving = 0;
     }
 
     pub(super) fn remove(&mut self, i: usize) -> Mapping {

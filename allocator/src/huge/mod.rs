@@ -2,9 +2,8 @@
 //!
 //! An index sorted by address tells what is where (`index`). Freed mappings stay for a while and are
 //! reused (`cache`); blocks that grow are moved by the system (`mremap`). Every operation is
-//! all-or-nothing. System calls are made outside the lock of the index, but for its own growth and for
-//! what changes the size of a block: `mremap`, before it what has to be known of a bound node, and the split
-//! of huge pages where memory is tight.
+//! all-or-nothing. System calls are made outside the lock of the index, but for its own growth: what
+//! changes its size is out of the index meanwhile.
 
 mod cache;
 mod contig;
@@ -218,7 +217,9 @@ impl Huge {
 
     /// In a forked child, where parts of what was inherited may be missing.
     pub(crate) fn after_fork(&self) {
-        self.index.lock().items_mut().iter_mut().for_each(|mapping| mapping.tells = false);
+        let mut index = self.index.lock();
+        index.forget_moving();
+        index.items_mut().iter_mut().for_each(|mapping| mapping.tells = false);
     }
 
     pub(crate) fn raw_lock(&self) -> &FutexLock {

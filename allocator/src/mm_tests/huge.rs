@@ -102,3 +102,39 @@ fn where_little_is_left_mappings_are_split_from_their_neighbours() {
     }
     mm.validate(Some(owner.0)).unwrap();
 }
+
+/// Others enter theirs meanwhile, as many as the index has room for: it keeps that of the block.
+#[test]
+fn nobody_waits_while_the_system_moves_a_block() {
+    const OTHER: usize = 5 << 20;
+    let nr_slots = {
+        let mm = new_mm();
+        let owner = Owner::attach(mm);
+        owner.alloc(OTHER, 8);
+        let one = mm.huge().index_bytes();
+        (1..).find(|_| (owner.alloc(OTHER, 8), mm.huge().index_bytes() > one).1).unwrap()
+    };
+    let machine = FakeBuilder::new().build();
+    let mm = Mm::new(Machine::fake(machine), Config::default()).unwrap();
+    let owner = Owner::attach(mm);
+    let block = owner.alloc(8 << 20, 8);
+    machine.during(Call::Remap, move || {
+        assert!(!mm.huge().is_locked());
+        let other = Owner::attach(mm);
+        (0..nr_slots).for_each(|_| assert_eq!(other.alloc(OTHER, 8).addr().get() % PAGE_SIZE, 0));
+    });
+    let block = mm.resize(block, 32 << 20).unwrap();
+    machine.during_no_more(Call::Remap);
+    assert_eq!(mm.usable_size(block).unwrap(), 36 << 20);
+    assert_eq!(snapshot(mm, Some(owner.0)).process.nr_huge_blocks, nr_slots + 1);
+    owner.free(block);
+    mm.validate(Some(owner.0)).unwrap();
+    // One that was freed is extended likewise.
+    machine.during(Call::Remap, move || assert!(!mm.huge().is_locked()));
+    let before = machine.calls(Call::Remap);
+    let block = owner.alloc(48 << 20, 8);
+    machine.during_no_more(Call::Remap);
+    assert_eq!(machine.calls(Call::Remap), before + 1);
+    owner.free(block);
+    mm.validate(Some(owner.0)).unwrap();
+}
