@@ -21,8 +21,8 @@ use crate::zone::Zone;
 pub(crate) struct Node {
     zone: CachePadded<Mutex<Zone>>,
     pub(crate) budget: Budget,
-    /// How often the zone grew; changed under the window lock. A thread that waited for that lock
-    /// sees from it that another one did its work.
+    /// How often the zone grew, or got a section to grow in. A thread that waited for the window's lock sees
+    /// from it that another one did its work.
     grown: AtomicU32,
     /// A policy binds memory to this node: it gives no more than it has.
     bound: AtomicBool,

@@ -5,6 +5,10 @@
 //! attacker; below 85 TiB the window ends under the places where Linux puts executables and
 //! libraries in a 47-bit space. Where that does not work (smaller address spaces), the kernel is
 //! asked for a hole.
+//!
+//! Sections are claimed and entered under the window's lock, and reserved without it, so those of several threads may
+//! be on their way. Their metadata is mapped when they are claimed, and they are covered when they are entered: with
+//! those in front, whose metadata says "not ours" until they are in use.
 
 use zonal_numa::{Errno, MAX_NODES, Machine, Span};
 
@@ -26,6 +30,10 @@ const HOLES: [usize; 4] = [64 * GIB, 8 * GIB, GIB, GIB / 4];
 /// How often growth steps over foreign mappings before it gives up.
 const DETOURS: u32 = 48;
 
+/// Metadata is mapped for so many more sections of the length that needed it: the two next ones, each twice as
+/// long. A part in fifty of the section in address space, untouched.
+const AHEAD: usize = 6;
+
 /// Growth state, under the window lock.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -45,6 +53,8 @@ pub(crate) struct Growing {
     pub(crate) last: Option<Step>,
     /// Doublings of the next section's length.
     doublings: u8,
+    /// Threads that add sections without the lock.
+    nr_adding: u32,
 }
 
 /// Pages that came with one growth.
@@ -62,6 +72,22 @@ impl Growing {
         (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
     }
 
+    /// Whether somebody adds a section, without the lock.
+    pub(crate) fn is_adding(self) -> bool {
+        self.nr_adding > 0
+    }
+
+    /// The caller adds one. Whether it is the only one who does: others are content with a short one.
+    pub(crate) fn begin_adding(&mut self) -> bool {
+        self.nr_adding += 1;
+        self.nr_adding == 1
+    }
+
+    /// It has entered it, or there is none to be had.
+    pub(crate) fn end_adding(&mut self) {
+        self.nr_adding -= 1;
+    }
+
     /// A section was added; the next one is `doublings` times twice as large.
     pub(crate) fn advance(&mut self, doublings: u8) {
         self.doublings =
@@ -75,7 +101,7 @@ impl Window {
             layout: None,
             next: 0,
             mapped: [0; 2],
-            growing: [[Growing { last: None, doublings: 0 }; 2]; MAX_NODES],
+            growing: [[Growing { last: None, doublings: 0, nr_adding: 0 }; 2]; MAX_NODES],
         }
     }
 
@@ -89,6 +115,49 @@ impl Window {
 
     pub(crate) fn growing(&mut self, node: usize, huge: bool) -> &mut Growing {
         &mut self.growing[node][usize::from(huge)]
+    }
+
+    /// In a forked child, where nobody is left who adds sections. What they claimed stays a hole.
+    pub(crate) fn after_fork(&mut self) {
+        self.growing.iter_mut().flatten().for_each(|growing| growing.nr_adding = 0);
+    }
+
+    /// Takes the next `len` bytes for a section that the caller reserves without the lock. Their metadata is
+    /// mapped by then, for some sections behind it, too, so that this is seldom to be done. None where
+    /// the window is not placed yet, or that cannot be had.
+    pub(crate) fn claim(&mut self, machine: &Machine, len: usize) -> Option<usize> {
+        let layout = self.layout?;
+        let at = self.next;
+        let end = at + len;
+        if end > layout.span {
+            return None;
+        }
+        if self.lacks_arrays(machine, end) {
+            let ahead = (end + AHEAD * len).min(layout.span);
+            let has_some =
+                [ahead, end].iter().any(|&end| self.map_arrays(machine, &layout, end).is_ok());
+            if !has_some {
+                return None;
+            }
+        }
+        self.next = end;
+        Some(layout.base + at)
+    }
+
+    /// A section that was claimed is reserved: from here on addresses in it are ours.
+    pub(crate) fn enter(&self, map: &PageMap, section: Span) {
+        let Some(layout) = self.layout else { return };
+        let end = section.end() - layout.base;
+        // SAFETY: `claim` mapped the arrays that far, zeroed by the kernel, those of claims in front of it, too.
+        // Zeros are not ours, so it matters not whether those are reserved.
+        unsafe { map.cover(end.max(map.covered())) };
+    }
+
+    /// Where a claim could not be reserved: if nothing was claimed behind it, it is as if it had not been.
+    pub(crate) fn give_back(&mut self, start: usize, len: usize) {
+        if self.layout.is_some_and(|layout| layout.base + self.next == start + len) {
+            self.next -= len;
+        }
     }
 
     /// Reserves a section of `len` bytes and maps its metadata; all or nothing.
@@ -179,8 +248,13 @@ impl Window {
         self.next = at + len;
         // SAFETY: the arrays are mapped that far, zeroed by the kernel, and never unmapped once
         // the window is placed.
-        unsafe { map.cover(self.next) };
+        unsafe { map.cover(self.next.max(map.covered())) };
         Ok(section)
+    }
+
+    fn lacks_arrays(&self, machine: &Machine, covered: usize) -> bool {
+        let lens = array_lens(machine, covered);
+        lens.iter().zip(&self.mapped).any(|(len, mapped)| len > mapped)
     }
 
     /// Maps what the arrays lack for `covered` bytes of window. What is mapped when a later piece
@@ -192,8 +266,7 @@ impl Window {
         covered: usize,
     ) -> Result<(), Errno> {
         let pivot = layout.pivot;
-        let [chunks, words] =
-            Layout::array_lens(covered).map(|len| len.next_multiple_of(machine.page_size()));
+        let [chunks, words] = array_lens(machine, covered);
         if self.mapped == [0, 0] {
             machine.map_at(pivot - chunks, chunks + words)?;
             self.mapped = [chunks, words];
@@ -221,6 +294,11 @@ impl Window {
             self.mapped = [0, 0];
         }
     }
+}
+
+/// Bytes of the arrays (chunks, words) for `covered` bytes of window, in whole pages.
+fn array_lens(machine: &Machine, covered: usize) -> [usize; 2] {
+    Layout::array_lens(covered).map(|len| len.next_multiple_of(machine.page_size()))
 }
 
 /// The finaliser of splitmix64: another number from one that is random.

@@ -38,6 +38,7 @@ impl Pages {
     /// The caller is the only thread of a process forked under [`Pages::lock_all`].
     pub unsafe fn child_after_fork(&self) {
         self.locks().for_each(FutexLock::reinit);
+        self.window.lock().after_fork();
         self.lookout().after_fork();
         self.density.after_fork();
         for node in self.online_nodes() {

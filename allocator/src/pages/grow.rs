@@ -1,8 +1,9 @@
 //! Growth of a zone: commits the next step of its section, or adds a section.
 //!
 //! Nobody holds a lock while the system commits: pages are claimed first ([`crate::zone`]), and who finds the
-//! zone short meanwhile commits some of its own. A section is added under the window's lock, and so is all
-//! that is done for nodes that memory is bound to.
+//! zone short meanwhile commits some of its own. So it is with sections: an address is claimed under the window's
+//! lock, the section reserved without it and entered under it. All that is done for nodes that memory is
+//! bound to is done under that lock.
 
 use zonal_numa::{Errno, MemPolicy, NodeId, NodeMask, PAGE_SIZE, Span};
 
@@ -16,7 +17,7 @@ use crate::policy::is_in_turn;
 use crate::policy::turns::Weights;
 use crate::section::{SECTION_ALIGN, Section};
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::yield_now;
+use crate::sync::{spin, yield_now};
 use crate::window::{Step, Window};
 use crate::zone::{Request, Zone};
 
@@ -24,6 +25,10 @@ use crate::zone::{Request, Zone};
 const LARGEST_STEP: usize = (32 << 20) / PAGE_SIZE;
 /// On nodes that memory is bound to steps are smaller: each looks at what is left there.
 const BOUND_STEP: usize = (4 << 20) / PAGE_SIZE;
+
+/// How often a thread looks whether who adds a section is done before it adds one: about 50 us, as long as
+/// the system takes for that.
+const PATIENCE: u32 = 1000;
 
 /// What came of a wish for growth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,34 +84,93 @@ impl Pages {
         let how = How { huge, firm: false };
         match self.commit_next(id, how, req) {
             Ok(_) => return Growth::Own,
-            Err(NotCommitted::Refused) => return self.commit_other(id, how, req),
+            Err(NotCommitted::Refused) => return self.commit_other(id, how, req, has_grown),
             Err(NotCommitted::NoneLeft) => {}
         }
-        let window = lock_unless(&self.window, has_grown).filter(|_| !has_grown());
-        let Some(mut window) = window else { return Growth::Others };
-        if self.add_section(&mut window, id, huge).is_err() {
-            drop(window);
-            return self.commit_other(id, how, req);
+        match self.add_beside_others(id, huge, has_grown) {
+            None => return Growth::Others,
+            Some(Err(_)) => return self.commit_other(id, how, req, has_grown),
+            Some(Ok(())) => {}
         }
-        // Who waits finds something to commit.
-        node.note_growth();
-        self.window_lock().wake_all();
-        drop(window);
         match self.commit_next(id, how, req) {
-            Err(NotCommitted::Refused) => self.commit_other(id, how, req),
+            Err(NotCommitted::Refused) => self.commit_other(id, how, req, has_grown),
             // They may have been faster.
             Ok(_) | Err(NotCommitted::NoneLeft) => Growth::Own,
         }
     }
 
-    /// What is left of a section of the other kind is better than nothing. While others commit, it is too early to
-    /// say that there is none.
-    fn commit_other(&self, id: NodeId, how: How, req: &Request) -> Growth {
+    /// Adds a section for a thread that found none with any pages left; none if another thread has grown the zone.
+    /// The window is locked for the claim and for the entry, not while the system is asked: who comes meanwhile
+    /// adds a short section of its own.
+    fn add_beside_others(
+        &self,
+        id: NodeId,
+        huge: bool,
+        has_grown: impl Fn() -> bool + Copy,
+    ) -> Option<Result<(), Errno>> {
+        let lock = || lock_unless(&self.window, has_grown).filter(|_| !has_grown());
+        let mut window = lock()?;
+        if window.growing(id.index(), huge).is_adding() {
+            drop(window);
+            for _ in 0..PATIENCE {
+                if has_grown() {
+                    return None;
+                }
+                spin();
+            }
+            window = lock()?;
+        }
+        let growing = window.growing(id.index(), huge);
+        let is_first = growing.begin_adding();
+        let len = if is_first { growing.next_len() } else { SECTION_ALIGN };
+        let added = match window.claim(&self.machine, len) {
+            None => self.add_section(&mut window, id, huge, len),
+            Some(start) => {
+                drop(window);
+                let reserved = self.machine.reserve_at(start, len);
+                reserved.iter().for_each(|&span| self.settle(id, huge, span));
+                window = self.window.lock();
+                match reserved {
+                    Ok(span) => self.enter_section(&mut window, id, huge, span, is_first),
+                    Err(errno) => {
+                        window.give_back(start, len);
+                        match errno {
+                            Errno::EEXIST => self.add_section(&mut window, id, huge, len),
+                            _ if len == SECTION_ALIGN => Err(errno),
+                            _ => self.add_section(&mut window, id, huge, len / 2),
+                        }
+                    }
+                }
+            }
+        };
+        window.growing(id.index(), huge).end_adding();
+        if added.is_ok() {
+            // Who waits finds something to commit.
+            self.nodes[id.index()].note_growth();
+            self.window_lock().wake_all();
+        }
+        Some(added)
+    }
+
+    /// What is left of a section of the other kind is better than nothing. While others commit, or add sections, it
+    /// is too early to say that there is none.
+    fn commit_other(
+        &self,
+        id: NodeId,
+        how: How,
+        req: &Request,
+        has_grown: impl Fn() -> bool,
+    ) -> Growth {
         if self.commit_next(id, How { huge: !how.huge, ..how }, req).is_ok() {
             return Growth::Own;
         }
-        let is_growing = self.nodes[id.index()].lock().claims.committing.len() > 0;
-        if !is_growing {
+        let is_committing = || self.nodes[id.index()].lock().claims.committing.len() > 0;
+        let mut window = self.window.lock();
+        let is_adding =
+            [false, true].iter().any(|&huge| window.growing(id.index(), huge).is_adding());
+        drop(window);
+        // Asked last: what was being added, or committed, until just now is known by it.
+        if !is_adding && !is_committing() && !has_grown() {
             return Growth::Refused;
         }
         yield_now();
@@ -145,8 +209,12 @@ impl Pages {
         // A node that is near full has no huge pages any more.
         let how = How { huge: huge && !firm, firm };
         let came = match self.commit_next(id, how, req) {
-            Err(NotCommitted::NoneLeft) if self.add_section(&mut window, id, how.huge).is_ok() => {
-                self.commit_next(id, how, req)
+            Err(NotCommitted::NoneLeft) => {
+                let len = window.growing(id.index(), how.huge).next_len();
+                match self.add_section(&mut window, id, how.huge, len) {
+                    Ok(()) => self.commit_next(id, how, req),
+                    Err(_) => Err(NotCommitted::NoneLeft),
+                }
             }
             came => came,
         };
@@ -238,12 +306,17 @@ impl Pages {
         Ok(Step { start, nr_pages, strays: 0 })
     }
 
-    /// Adds a section; where address space is short, a smaller one.
-    fn add_section(&self, window: &mut Window, id: NodeId, huge: bool) -> Result<(), Errno> {
+    /// Adds a section under the window's lock; where address space is short, a smaller one.
+    fn add_section(
+        &self,
+        window: &mut Window,
+        id: NodeId,
+        huge: bool,
+        mut len: usize,
+    ) -> Result<(), Errno> {
         if self.sections.is_full() {
             return Err(Errno::ENOMEM);
         }
-        let mut len = window.growing(id.index(), huge).next_len();
         let span = loop {
             match window.extend(&self.machine, &self.map, len) {
                 Ok(span) => break span,
@@ -251,21 +324,43 @@ impl Pages {
                 Err(_) => len /= 2,
             }
         };
-        let node = &self.nodes[id.index()];
-        // Placement and advice are wishes: memory that is elsewhere, or of small pages, is still
-        // memory.
+        self.settle(id, huge, span);
+        self.enter_section(window, id, huge, span, true)
+    }
+
+    /// Placement and advice for a new section. They are wishes: memory that is elsewhere, or of small pages, is
+    /// still memory.
+    fn settle(&self, id: NodeId, huge: bool, span: Span) {
         if self.bind(id, span).is_err() {
-            node.nr_bind_fail.fetch_add(1, Relaxed);
+            self.nodes[id.index()].nr_bind_fail.fetch_add(1, Relaxed);
         }
         if self.os_page == Order::ZERO {
             let _ = self.machine.advise_huge(span, huge);
         }
+    }
+
+    /// Enters a reserved section, of which the next one is `longer`.
+    fn enter_section(
+        &self,
+        window: &mut Window,
+        id: NodeId,
+        huge: bool,
+        span: Span,
+        longer: bool,
+    ) -> Result<(), Errno> {
+        if self.sections.is_full() {
+            // Others added the last.
+            let _ = self.machine.unmap(span);
+            return Err(Errno::ENOMEM);
+        }
+        window.enter(&self.map, span);
         let start = self.map.pfn_of(span.addr()).ok_or(Errno::ENOMEM)?;
-        let index = self.sections.add(id, huge, start, span.len() / PAGE_SIZE);
-        // Where every node has sections of its own, fewer and larger ones keep mappings few.
-        let doublings = if self.online.count() > 1 { 2 } else { 1 };
-        window.growing(id.index(), huge).advance(doublings);
-        node.lock().claims.sections[usize::from(huge)] = Some(index);
+        self.sections.add(id, huge, start, span.len() / PAGE_SIZE);
+        if longer {
+            // Where every node has sections of its own, fewer and larger ones keep mappings few.
+            let doublings = if self.online.count() > 1 { 2 } else { 1 };
+            window.growing(id.index(), huge).advance(doublings);
+        }
         Ok(())
     }
 

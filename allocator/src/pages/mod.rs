@@ -4,7 +4,7 @@
 //!   alloc_run ----> zone lock: Zone::alloc ----> PageRun                     (rmqueue)
 //!                        | Shortage::Grow
 //!                        v (zone unlocked)
-//!                   window lock: commit the section's next step, or add a section
+//!                   commit the section's next step, or add a section (window lock)
 //!                        | zone lock: Zone::online
 //!                        '---> again
 //!   free_run -----> zone lock: Zone::free        purge -> `crate::purge`  fork -> `fork`

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use zonal_numa::fake::{Call, FakeBuilder};
-use zonal_numa::{Errno, Machine, NodeId};
+use zonal_numa::{Errno, Machine, NodeId, PAGE_SIZE};
 
 use super::{N0, Rig, exhausted};
 use crate::order::Order;
@@ -115,6 +115,40 @@ fn nothing_is_refused_while_another_thread_commits() {
     node.lock().online(&rig.pages.env(node), start, nr_pages, false);
     assert_eq!(grow(), Growth::Refused);
     rig.pages.free_run(run);
+    rig.check();
+}
+
+/// Nobody waits for the system's answer to another thread, and few short sections are enough for that.
+#[test]
+fn who_finds_no_section_while_one_is_added_adds_a_short_one() {
+    const MIB: usize = 1 << 20;
+    let lens = |rig: &Rig| -> Vec<usize> {
+        let sections = rig.pages.sections.iter();
+        sections.map(|(_, section)| section.nr_pages() * PAGE_SIZE / MIB).collect()
+    };
+    let fill = |rig: &Rig, nr: usize| (0..nr).for_each(|_| drop(rig.alloc(1024).unwrap()));
+    let rig = Rig::plain();
+    fill(&rig, 3);
+    assert_eq!(lens(&rig), [4, 8]);
+    let pages = rig.pages;
+    let level = WatermarkLevel::Min;
+    let alloc = move || pages.alloc_run(N0, 1024, Order::ZERO, Migratetype::Slab, level);
+    rig.fake.during(Call::Reserve, move || {
+        assert!(!pages.window_lock().is_held());
+        drop(alloc().unwrap());
+    });
+    fill(&rig, 1);
+    rig.fake.during_no_more(Call::Reserve);
+    assert_eq!(lens(&rig), [4, 8, 4, 16]);
+    rig.check();
+    // The next ones are of full length again: also in a child whose parent was at one.
+    fill(&rig, 4);
+    assert!(pages.window.lock().growing(0, false).begin_adding());
+    pages.lock_all();
+    // SAFETY: nobody else uses this instance.
+    unsafe { pages.child_after_fork() };
+    fill(&rig, 1);
+    assert_eq!(lens(&rig), [4, 8, 4, 16, 32]);
     rig.check();
 }
 
