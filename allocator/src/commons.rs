@@ -86,7 +86,7 @@ impl Inner {
             return false;
         }
         registry.ask_commons(heap.node(), class, |commons| {
-            // No use of the commons that a keeper should come for, or wait for the end of.
+            // No use of the commons that kswapd should come for, or wait for the end of.
             let mut theirs = commons.try_enter_unnoted()?;
             let is_collected = theirs.collect_some(commons, MOST_OPENED);
             if let Some(slab) = theirs.worthy(heap, class, LOOKS).next() {

@@ -22,7 +22,7 @@
 //! | `node_barn`, sheaves of SLUB               | `remote::barn`, messages                |
 //! | `kmem_cache_node`: partial slabs of a node | `commons`                               |
 //! | `drain_all_pages`                          | `Mm::drain_all` in `visit::drain`       |
-//! | kswapd, its wait queue                     | the *keeper*: `doorbell`, `lookout`     |
+//! | kswapd, its wait queue                     | `zonal-reclaim`; `doorbell`, `lookout`  |
 //! | `/proc/zoneinfo`, `vmstat`, `slabinfo`     | `Mm::snapshot`, [`zonal_stats`]         |
 //! | page allocator fallback order              | `zonal_numa::Topology::zonelist`        |
 //! | page_owner: who allocated what             | [`profile`], sampled                    |

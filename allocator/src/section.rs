@@ -42,7 +42,7 @@ pub(crate) struct Section {
     /// The generation in which it was last holed, and how often it was, modulo 256.
     holed_at: AtomicU32,
     nr_holings: AtomicU8,
-    /// Pages that could be had if it was holed: in this round of the keeper so far, and in the last.
+    /// Pages that could be had if it was holed: in this round of kswapd so far, and in the last.
     wishes: [AtomicU32; 2],
     /// The same in this round, of huge pages that are spared for now.
     spared: AtomicU32,
@@ -178,7 +178,7 @@ impl Section {
         self.to_collapse.load(Relaxed) > 0
     }
 
-    /// The next pageblock to be collapsed, which is the keeper's from here on.
+    /// The next pageblock to be collapsed, which is kswapd's from here on.
     pub(crate) fn next_to_collapse(&self) -> Option<usize> {
         let next = self.to_collapse.load(Relaxed).checked_sub(1)?;
         self.to_collapse.store(next, Relaxed);

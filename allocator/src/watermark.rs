@@ -73,7 +73,7 @@ impl Watermarks {
         }
     }
 
-    /// The marks raised by so many pages: for the background reclaimer. No request reclaims for itself
+    /// The marks raised by so many pages: for kswapd. No request reclaims for itself
     /// because of that, so `min` stays, as in the kernel for requests that must not wait.
     #[must_use]
     pub fn boosted(self, nr_pages: usize) -> Watermarks {

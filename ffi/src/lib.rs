@@ -50,7 +50,7 @@ mod slow;
 mod thread;
 mod tls;
 
-// The process: its first call, its settings, fork, signals, the background thread.
+// The process: its first call, its settings, fork, signals, kswapd.
 mod caller;
 mod config;
 mod env;

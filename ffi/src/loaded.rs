@@ -1,7 +1,7 @@
 //! A library that holds zonal and was opened by `dlopen` stays loaded.
 //!
 //! `dlclose` would unmap a plugin with [`crate::Zonal`], but threads that used it still run our exit hook when they
-//! end, and the background thread runs in it. So a constructor asks the loader to keep it, as the linker's
+//! end, and kswapd runs in it. So a constructor asks the loader to keep it, as the linker's
 //! `-z nodelete` does. `libzonal.so` is linked with that, and a program is never unloaded: there the loader is not
 //! called.
 //!

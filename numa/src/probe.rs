@@ -120,15 +120,15 @@ probe! {
     mm_vmscan_wakeup_kswapd()
 }
 probe! {
-    /// The background reclaimer begins a round.
+    /// kswapd begins a round.
     mm_vmscan_kswapd_wake()
 }
 probe! {
-    /// The background reclaimer sleeps.
+    /// kswapd sleeps.
     mm_vmscan_kswapd_sleep(ns)
 }
 probe! {
-    /// The headroom fell below the low watermark: the background reclaimer begins.
+    /// The headroom fell below the low watermark: kswapd begins.
     mm_watermark_low(nr_missing)
 }
 probe! {

@@ -32,7 +32,7 @@ pub(crate) struct Clock {
     /// Time that counts for nobody's age, in all and since the last round.
     asleep_ns: u64,
     slept_ns: u64,
-    /// When the background thread began to wait for its next round,
+    /// When kswapd began to wait for its next round,
     waits_since: u64,
     /// and for how long it asked.
     asked_ns: u64,

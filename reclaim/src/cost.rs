@@ -63,7 +63,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// A round begins, on the thread that has the heap `own`, or on the background thread.
+    /// A round begins, on the thread that has the heap `own`, or on that of kswapd.
     pub(crate) fn begin(mm: &Mm, own: Option<OwnHeap>) -> Work {
         let work = Work { in_caller: own.is_some(), since: 0 };
         Work { since: work.now_ns(mm), ..work }

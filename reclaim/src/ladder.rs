@@ -20,9 +20,9 @@ pub enum Rung {
     OwnDrained,
     /// Free resident pages of the node were given back to the system.
     Purged,
-    /// The background reclaimer had time for a step.
+    /// kswapd had time for a step.
     Waited,
-    /// A round of the background reclaimer that was under way is over.
+    /// A round of kswapd that was under way is over.
     RoundOver,
     /// All threads' caches are back in the zones, cached huge mappings are unmapped.
     AllDrained,
@@ -45,9 +45,9 @@ pub enum Action {
     DrainOwn,
     /// Purge free resident pages of the node.
     Purge,
-    /// Wait for the background reclaimer, for a bounded time.
+    /// Wait for kswapd, for a bounded time.
     Throttle,
-    /// Wait for the end of the background reclaimer's round, for a bounded time.
+    /// Wait for the end of kswapd's round, for a bounded time.
     AwaitRound,
     /// Give back what every thread holds.
     DrainAll,
@@ -70,7 +70,7 @@ pub struct Context {
     pub nr_loops: u32,
     /// Only a cap stands in the way, and the time for it is over.
     pub is_over: bool,
-    /// The background reclaimer may hold what is free, and what comes next is the kernel's killer.
+    /// kswapd may hold what is free, and what comes next is the kernel's killer.
     pub awaits_round: bool,
 }
 

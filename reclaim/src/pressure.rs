@@ -7,8 +7,8 @@
 //! a group can fill in that time. The soft limit is a cap that does not move. The cap's **edge** is where the
 //! kernel kills next; beyond `memory.high` it only slows the program down.
 //!
-//! Whoever reads opens files. So it is done once before anybody has memory, and from then on by the
-//! background reclaimer, or where there is none by callers, once they have a part of what the group
+//! Whoever reads opens files. So it is done once before anybody has memory, and from then on by
+//! kswapd, or where there is none by callers, once they have a part of what the group
 //! allows or where the user says so; by nobody under a seccomp filter that came after the start. What
 //! cannot be read just now (no descriptor is left, or no memory for one) stays as it was read last.
 //!

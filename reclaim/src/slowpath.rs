@@ -15,7 +15,7 @@ use crate::scan;
 use crate::shrink::shrink_node;
 use crate::stall::Stall;
 
-/// How long a request sleeps for the background reclaimer's next step.
+/// How long a request sleeps for kswapd's next step.
 const LONGEST_WAIT_NS: u64 = 500_000;
 
 /// Why a `realloc` failed; the old block is as it was.
@@ -161,7 +161,7 @@ pub(crate) fn climb<T>(
 fn act(stall: &mut Stall, own: OwnHeap, action: Action) {
     let mm = stall.mm;
     match action {
-        // Below the low mark: the background reclaimer shall not wait for its tick.
+        // Below the low mark: kswapd shall not wait for its tick.
         Action::Dip => {
             pressure::look_if_older(mm, pressure::BELOW_LOW_NS);
             wake_kswapd(mm);
@@ -197,7 +197,7 @@ fn act(stall: &mut Stall, own: OwnHeap, action: Action) {
     }
 }
 
-/// Does not let the background reclaimer wait for its tick, if it can gain anything.
+/// Does not let kswapd wait for its tick, if it can gain anything.
 pub(crate) fn wake_kswapd(mm: &Mm) {
     if !mm.doorbell().is_hopeless() {
         mm.vmstat().note_wakeup();
@@ -205,7 +205,7 @@ pub(crate) fn wake_kswapd(mm: &Mm) {
     }
 }
 
-/// Waits for the background reclaimer's next step, if there is a reclaimer and it can gain
+/// Waits for kswapd's next step, if there is a reclaimer and it can gain
 /// anything, and counts the time.
 fn throttle(mm: &Mm) {
     if mm.doorbell().is_hopeless() {

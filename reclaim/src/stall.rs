@@ -9,7 +9,7 @@ use crate::shrink::ScanControl;
 
 /// What a request in need takes first, in generations: what was idle for an eighth of a second.
 const DIRECT_AGE: u32 = 8;
-/// How long a request waits for a round of the background reclaimer, which may have lost its processor, and
+/// How long a request waits for a round of kswapd, which may have lost its processor, and
 /// how often: a fifth of a second in all.
 const LONGEST_ROUND_NS: u64 = 50_000_000;
 const MAX_ROUNDS: u32 = 4;
@@ -36,7 +36,7 @@ pub(crate) struct Stall {
     is_at_edge: bool,
     /// For the group, which no node can help.
     is_group_full: bool,
-    /// Rounds of the background reclaimer that it waited for.
+    /// Rounds of kswapd that it waited for.
     nr_rounds: u32,
     /// Pages reclaimed when its time was last measured out.
     nr_before: usize,
@@ -79,7 +79,7 @@ impl Stall {
         probe::mm_vmscan_direct_reclaim_begin(self.node.index(), self.nr_pages);
         pages.note_allocstall(self.node);
         self.mm.vmstat().begin_stall(pages.nr_threads(), now);
-        // For a bound that gives way nobody waits long: the background reclaimer does the rest.
+        // For a bound that gives way nobody waits long: kswapd does the rest.
         if pages.is_capped(self.node, self.nr_pages) {
             self.is_at_edge = pages.is_at_edge(self.node, self.nr_pages);
             self.is_group_full = pages.is_at_edge_of_group(self.nr_pages);
@@ -112,7 +112,7 @@ impl Stall {
         self.since.is_some_and(|since| now - since >= LAST_STALLS_END_NS)
     }
 
-    /// Whether the background reclaimer is in the middle of a round though the kernel's killer is next. It
+    /// Whether kswapd is in the middle of a round though the kernel's killer is next. It
     /// may be in all heaps or hold what was free, and have lost its processor: then a pass finds nothing in
     /// no time. Not where a node is short, since others may serve.
     pub(crate) fn awaits_round(&self) -> bool {

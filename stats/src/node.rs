@@ -18,9 +18,9 @@ figures! {
         nr_free: Gauge Pages,
         /// Headroom under the node's limit below which requests reclaim for themselves.
         min: Gauge Pages,
-        /// Headroom under the node's limit below which the background reclaimer works.
+        /// Headroom under the node's limit below which kswapd works.
         low: Gauge Pages,
-        /// Headroom under the node's limit at which the background reclaimer rests.
+        /// Headroom under the node's limit at which kswapd rests.
         high: Gauge Pages,
         /// By so much fragmentation has raised the low and the high mark for now.
         boost: Gauge Pages,
@@ -141,11 +141,11 @@ figures! {
         pgfault: Counter Pages,
         /// Pages given back to the OS, by anybody.
         pgsteal: Counter Pages,
-        /// Free resident pages that the background reclaimer looked at.
+        /// Free resident pages that kswapd looked at.
         pgscan_kswapd: Counter Pages,
         /// Free resident pages that requests in need looked at.
         pgscan_direct: Counter Pages,
-        /// Pages that the background reclaimer gave back.
+        /// Pages that kswapd gave back.
         pgsteal_kswapd: Counter Pages,
         /// Pages that requests in need gave back.
         pgsteal_direct: Counter Pages,

@@ -14,17 +14,17 @@ figures! {
         /// Pages that the soft limit or what the control group has left allow for now; 0 for no
         /// such bound.
         cap: Gauge Pages,
-        /// Rounds for a watermark in a row in which the background reclaimer gained nothing.
+        /// Rounds for a watermark in a row in which kswapd gained nothing.
         kswapd_failures: Gauge Count,
         /// Headroom under the limit below which requests reclaim for themselves.
         min: Gauge Pages,
-        /// Headroom under the limit below which the background reclaimer works.
+        /// Headroom under the limit below which kswapd works.
         low: Gauge Pages,
-        /// Headroom under the limit at which the background reclaimer rests.
+        /// Headroom under the limit at which kswapd rests.
         high: Gauge Pages,
         /// By so much fragmentation has raised the low and the high mark for now.
         boost: Gauge Pages,
-        /// Age at which free memory goes for now, unless it is kept; 0 before the background reclaimer first looked.
+        /// Age at which free memory goes for now, unless it is kept; 0 before kswapd first looked.
         cold_age_ns: Gauge Nanoseconds,
         /// Age at which it goes where it is kept because it was wanted again soon, and that is not paid for; 0 while nothing is.
         min_ttl_ns: Gauge Nanoseconds,
@@ -81,9 +81,9 @@ figures! {
         drain_skipped: Counter Count,
         /// Blocks freed with a size that they do not have.
         size_mismatch: Counter Count,
-        /// Times the background reclaimer worked for a watermark.
+        /// Times kswapd worked for a watermark.
         pageoutrun: Counter Count,
-        /// Times a request below the low mark woke the background reclaimer.
+        /// Times a request below the low mark woke kswapd.
         kswapd_wakeups: Counter Count,
         /// Times it worked for marks that fragmentation had raised.
         pageoutrun_boost: Counter Count,
@@ -91,7 +91,7 @@ figures! {
         workingset_refault: Counter Pages,
         /// Purged pages that were wanted again soon, and that a longer age would have kept.
         workingset_activate: Counter Pages,
-        /// Waits that zonal itself caused: for the background reclaimer's progress, or for another
+        /// Waits that zonal itself caused: for kswapd's progress, or for another
         /// thread at work in the own heap.
         throttled: Counter Count,
         /// Time that zonal itself kept threads asleep.

@@ -39,7 +39,7 @@ impl Levels<'_> {
         self.node.uncharge(nr_pages);
     }
 
-    /// Fragmentation: raises the marks of both, and has the background reclaimer woken if any are not
+    /// Fragmentation: raises the marks of both, and has kswapd woken if any are not
     /// met.
     pub(crate) fn raise(self) {
         let raised = [self.process, self.node].map(Budget::raise);

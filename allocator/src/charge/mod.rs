@@ -9,7 +9,7 @@
 //! like any other and is tried again after reclaim, but its last try passes.
 //!
 //! A request that breaks a pageblock of another migratetype **boosts** the marks of its node and of the
-//! process by a pageblock, up to a part of the high one: the background reclaimer makes room, so that
+//! process by a pageblock, up to a part of the high one: kswapd makes room, so that
 //! the next such request finds some to grow into, and takes the boost off again.
 //!
 //! # Synchronisation
@@ -53,7 +53,7 @@ pub(crate) struct Budget {
     gone: AtomicUsize,
     /// By so many pages fragmentation raised the marks, as far as each bound allows.
     boost: AtomicUsize,
-    /// Of the process: the background reclaimer is to be woken for a boost, of whatever marks.
+    /// Of the process: kswapd is to be woken for a boost, of whatever marks.
     wakes: AtomicBool,
 }
 
@@ -131,7 +131,7 @@ impl Budget {
         self.boost.store(self.boost().saturating_sub(nr_pages), Relaxed);
     }
 
-    /// Whether the background reclaimer is to be woken for a boost; told once.
+    /// Whether kswapd is to be woken for a boost; told once.
     pub(crate) fn take_wake(&self) -> bool {
         self.wakes.load(Relaxed) && self.wakes.swap(false, Relaxed)
     }

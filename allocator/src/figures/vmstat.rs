@@ -124,7 +124,7 @@ impl Vmstat {
         }
     }
 
-    /// The background reclaimer works for a watermark.
+    /// kswapd works for a watermark.
     pub fn note_pageoutrun(&self) {
         self.pageoutrun.fetch_add(1, Relaxed);
     }

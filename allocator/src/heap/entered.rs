@@ -17,8 +17,8 @@
 //! |                                            | pool's lock   |                                   |         |
 //!
 //! The visitor itself issues the heavy barrier between the two halves of its visits, one for all heaps of a round. An
-//! owner that goes in counts as a use of the heap, by which the keeper knows that its thread does not sleep; but for
-//! who goes in unnoted, and leaves the keeper nothing to do there, or says so by [`Heap::note_use`].
+//! owner that goes in counts as a use of the heap, by which kswapd knows that its thread does not sleep; but for
+//! who goes in unnoted, and leaves kswapd nothing to do there, or says so by [`Heap::note_use`].
 //!
 //! A heap in the pool has no owner. Who visits it there is alone with all of it, bins too, until the visit
 //! ends: [`crate::registry::Registry::visit_dead`].

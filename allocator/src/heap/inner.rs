@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     /// Messages taken out of the inbox and not opened yet, and the bytes of the objects in them.
     pub(crate) received: *mut Message,
     pub(crate) received_bytes: usize,
-    /// Refills so far when the keeper last looked.
+    /// Refills so far when kswapd last looked.
     pub(crate) refills_seen: u64,
     pub(crate) quarantine: Quarantine,
     /// Of the random order in which objects of a page are handed out. Not 0.

@@ -14,7 +14,6 @@
 mod entered;
 mod id;
 mod inner;
-mod keeper;
 mod kept;
 mod own;
 mod owner;
@@ -22,6 +21,7 @@ mod policy;
 mod pooled;
 mod taken;
 mod visited;
+mod watch;
 
 use core::cell::UnsafeCell;
 use core::mem::{MaybeUninit, offset_of};
@@ -47,9 +47,9 @@ pub use id::HeapId;
 pub(crate) use inner::Inner;
 pub use own::OwnHeap;
 
-use keeper::KeeperState;
 use owner::OwnerState;
 use pooled::PoolState;
+use watch::Watch;
 
 /// What a heap is made for, and stays.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ pub struct Heap {
     pub(crate) pool: PoolState,
     /// It may hold objects of others that it can hand out: a hint.
     pub(crate) reuses: AtomicBool,
-    pub(crate) keeper: KeeperState,
+    pub(crate) watch: Watch,
     /// When the last visitor left whom the owner waited for, in nanoseconds.
     left_at: AtomicU64,
     gate: CachePadded<Gate>,
@@ -96,7 +96,7 @@ const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, kept) + Runs::WRITTEN
 // What others write of it, or look at all the time, begins a line: owners write what lies before at each slow path.
 const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, pool).is_multiple_of(64));
 
-// SAFETY: `hot` and `detour` are shared by the rules of `HeapHot`, the words of the owner, the pool and the keeper by
+// SAFETY: `hot` and `detour` are shared by the rules of `HeapHot`, the words of the owner, the pool and kswapd by
 // theirs; `inner` belongs to whoever is inside the gate, and `kept` to who has the bins, too, see `kept.rs`; `id`, `kind`,
 // `has_large_hits` and `mm` are written before others know of the heap; the rest is atomic.
 unsafe impl Sync for Heap {}
@@ -132,7 +132,7 @@ impl Heap {
             (&raw mut (*heap).owner).write(OwnerState::new());
             (&raw mut (*heap).pool).write(PoolState::new());
             (&raw mut (*heap).reuses).write(AtomicBool::new(false));
-            (&raw mut (*heap).keeper).write(KeeperState::new());
+            (&raw mut (*heap).watch).write(Watch::new());
             (&raw mut (*heap).left_at).write(AtomicU64::new(0));
             (&raw mut (*heap).gate).write(CachePadded::new(Gate::new()));
             (&raw mut (*heap).inbox).write(CachePadded::new(Inbox::new()));
@@ -149,7 +149,7 @@ impl Heap {
             owner: _,
             pool: _,
             reuses: _,
-            keeper: _,
+            watch: _,
             left_at: _,
             gate: _,
             inbox: _,

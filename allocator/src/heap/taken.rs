@@ -191,8 +191,8 @@ impl Entered<'_> {
     pub(crate) fn open_bins(&self) {
         let heap = self.heap();
         if heap.is_closed() {
-            if heap.keeper.drained.load(Relaxed) == heap.epoch() {
-                // They were emptied: the keeper shall look what comes into them.
+            if heap.watch.drained.load(Relaxed) == heap.epoch() {
+                // They were emptied: kswapd shall look what comes into them.
                 heap.note_use();
             }
             mark::open(heap.mark_word());

@@ -15,7 +15,7 @@
 //! | clears a checked object      | lets it out of quarantine at once                           |
 //! | finds a misuse               | notes it outside                                            |
 //! | empties its caches           | leaves them to the visitor and the next one                 |
-//! | ends                         | leaves the heap as it is, for the keeper or its next owner  |
+//! | ends                         | leaves the heap as it is, for kswapd or its next owner      |
 //!
 //! An object of a borrowed heap is like one that another thread gave away: when it is freed, it lies
 //! in the bin of who frees it, or goes to that heap's inbox. A heap is borrowed for one request, so there

@@ -11,7 +11,7 @@
 //!
 //! What is here is of no use to the zone. So before the zone serves a request that found nothing here, as many
 //! of the oldest pages go back to it, once these are some ([`OWED`]), but for those that pages found here make
-//! up for ([`MADE_UP`]). What nobody needed for a while the keeper gives back.
+//! up for ([`MADE_UP`]). What nobody needed for a while kswapd gives back.
 
 use core::iter;
 
@@ -155,7 +155,7 @@ impl NodeCache {
         }
     }
 
-    /// Gives back what nobody needed for so many generations. For the keeper.
+    /// Gives back what nobody needed for so many generations. For kswapd.
     pub(crate) fn age(&self, pages: &Pages, generations: u32) {
         self.stripes.iter().for_each(|stripe| stripe.age(pages, generations));
     }

@@ -22,7 +22,7 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize};
 const PLACES: usize = 60;
 /// So many runs go to a thread at most beside the one that it asked for, of one length after the other.
 const MORE: usize = 8;
-/// So many generations pass at least before the keeper takes back what nobody needed in them.
+/// So many generations pass at least before kswapd takes back what nobody needed in them.
 const LEAST_AGE: u32 = 2;
 
 /// Some of the runs that the threads of one node left. **All zeros are one without runs.**

@@ -1,6 +1,6 @@
 //! The doorbell: whatever is left to reclaim, somebody is or comes on duty.
 //!
-//! Faults: `doorbell_ring_relaxed`, `doorbell_retire_relaxed` (ringer and keeper overlook each
+//! Faults: `doorbell_ring_relaxed`, `doorbell_retire_relaxed` (ringer and kswapd overlook each
 //! other), `doorbell_retire_blind` (a ring during the last round is lost), `doorbell_hurry_silent`
 //! (a wake comes before the sleep), `doorbell_wake_relaxed` (who counted a wake does not find what it was for),
 //! `doorbell_round_silent` (nobody is told that a round is over).
@@ -24,17 +24,17 @@ impl Rig {
         Arc::new(Rig { bell: Doorbell::new(), garbage: Mutex::new(0) })
     }
 
-    /// A slow path: leaves something, rings, and starts a keeper where none is.
+    /// A slow path: leaves something, rings, and starts kswapd where none is.
     fn leave(&self) {
         *self.garbage.lock() += 1;
         self.bell.ring();
-        if self.bell.wants_keeper() && self.bell.claim() {
+        if self.bell.wants_kswapd() && self.bell.claim() {
             reached("started");
             self.keep();
         }
     }
 
-    /// The keeper's life, from its claim on.
+    /// kswapd's life, from its claim on.
     fn keep(&self) {
         loop {
             self.bell.answer();
@@ -49,7 +49,7 @@ impl Rig {
 
 #[test]
 fn nothing_is_left() {
-    check("doorbell:keeper", &["started", "stayed", "served"], || {
+    check("doorbell:kswapd", &["started", "stayed", "served"], || {
         let rig = Rig::new();
         assert!(rig.bell.claim());
         let ringers = [(); 2].map(|()| {
@@ -63,7 +63,7 @@ fn nothing_is_left() {
     });
 }
 
-/// A keeper that is about to sleep, or sleeps, wakes when it is hurried, and finds what was left. Here
+/// A kswapd that is about to sleep, or sleeps, wakes when it is hurried, and finds what was left. Here
 /// nothing else wakes it.
 #[test]
 fn hurry() {
@@ -92,7 +92,7 @@ fn hurry() {
     });
 }
 
-/// A keeper that counts, looks and then sleeps finds what somebody changed and woke it for, whenever that was. Here
+/// A kswapd that counts, looks and then sleeps finds what somebody changed and woke it for, whenever that was. Here
 /// nothing else wakes it.
 #[test]
 fn wake() {

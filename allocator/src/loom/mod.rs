@@ -14,7 +14,7 @@
 //! | `section`  | publication of sections                              | `section_*`                 |
 //! | `charge`   | limits, charged from several threads                 | `charge_*`                  |
 //! | `kept`     | room for kept runs, reserved from several threads    | `kept_*`                    |
-//! | `doorbell` | ringers, and a keeper that comes, sleeps and goes    | `doorbell_*`                |
+//! | `doorbell` | ringers, and a kswapd that comes, sleeps and goes    | `doorbell_*`                |
 //! | `profile`  | slots of sampled objects; stacks against a dump      | `live_*`, `stacks_*`        |
 //! | `fence`    | users, frees and onlookers of fenced objects         | `fence_*`                   |
 //! | `lookout`  | one of several looks; what leaves is counted         | `lookout_*`                 |

@@ -120,7 +120,7 @@ fn ask(registry: &Registry, mut work: impl FnMut()) -> bool {
     registry.ask_commons(NodeId::ZERO, SizeClass::of(16).unwrap(), take)
 }
 
-/// Whoever is at work on the commons is alone there, also with a keeper that takes heaps out.
+/// Whoever is at work on the commons is alone there, also with a kswapd that takes heaps out.
 #[test]
 fn commons() {
     check("registry:commons", &["adopted", "busy-or-none", "kept"], || {
@@ -135,7 +135,7 @@ fn commons() {
                 reached(if is_adopted { "adopted" } else { "busy-or-none" });
             })
         };
-        let keeper = {
+        let kswapd = {
             let registry = Arc::clone(&registry);
             thread::spawn(move || {
                 if let Some((heap, remains)) = registry.0.take_any(|_| true) {
@@ -150,7 +150,7 @@ fn commons() {
             1
         };
         registry.0.put_common(heap, worthy, |_, _| unreachable!("there are no others"));
-        [adopter, keeper].into_iter().for_each(|thread| thread.join().unwrap());
+        [adopter, kswapd].into_iter().for_each(|thread| thread.join().unwrap());
         assert!(ask(&registry.0, || ()), "it stays the commons");
         free_all(&registry.0);
     });

@@ -67,7 +67,7 @@
 //!   who comes through the gate after it (Release in `end_visit`, Acquire in `enter`).
 //!
 //! So a visitor that has gone has nothing to take back: `CLOSED` stays, whoever vanishes, until the owner comes. Bins
-//! that were closed in an earlier visit and still are were touched by no hit meanwhile: that is how the keeper tells a
+//! that were closed in an earlier visit and still are were touched by no hit meanwhile: that is how kswapd tells a
 //! thread that sleeps from one that has only hits (`visit/sweep.rs`).
 //!
 //! # Signal handlers

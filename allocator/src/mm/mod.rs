@@ -167,7 +167,7 @@ impl Mm {
         &self.placing
     }
 
-    /// The bell that calls the background reclaimer.
+    /// The bell that calls kswapd.
     #[inline]
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use zonal_numa::fake::FakeBuilder;
 use zonal_numa::{Errno, Machine};
 
-use super::{CALLS, HEAPS, Step, start_keeper};
+use super::{CALLS, HEAPS, Step, start_kswapd};
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
 
@@ -74,7 +74,7 @@ pub(super) fn run(steps: Vec<Step>, config: Config) {
                 mm.pages().purge(heaps[0].node(), usize::MAX, PurgeHow::ALL);
             }
             Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
-            Step::Keeper { starts } => start_keeper(mm, starts, |keep| keep()),
+            Step::Kswapd { starts } => start_kswapd(mm, starts, |keep| keep()),
         }
         mm.validate(own).unwrap();
     }

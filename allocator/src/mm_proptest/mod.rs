@@ -1,5 +1,5 @@
 //! Random calls against a map of what is live, on a fake machine of two nodes whose calls fail now and
-//! then, each of them: also `clone`, where a keeper is wanted, and `futex`, where threads meet.
+//! then, each of them: also `clone`, where kswapd is wanted, and `futex`, where threads meet.
 
 mod heaps;
 mod threads;
@@ -28,8 +28,8 @@ enum Step {
         call: usize,
         nth: u64,
     },
-    /// A keeper is started if one is wanted; or `clone` fails, and it cannot be.
-    Keeper {
+    /// kswapd is started if one is wanted; or `clone` fails, and it cannot be.
+    Kswapd {
         starts: bool,
     },
 }
@@ -77,15 +77,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::PurgeHoles),
         1 => Just(Step::Purge),
         1 => (0..CALLS.len(), 1u64..4).prop_map(|(call, nth)| Step::Fail { call, nth }),
-        1 => any::<bool>().prop_map(|starts| Step::Keeper { starts }),
+        1 => any::<bool>().prop_map(|starts| Step::Kswapd { starts }),
     ]
 }
 
-/// What a slow path does that finds work left: it starts a keeper by `spawn`, or is refused that and
+/// What a slow path does that finds work left: it starts kswapd by `spawn`, or is refused that and
 /// leaves the work to others.
-fn start_keeper(mm: &'static Mm, starts: bool, spawn: impl FnOnce(Box<dyn FnOnce() + Send>)) {
+fn start_kswapd(mm: &'static Mm, starts: bool, spawn: impl FnOnce(Box<dyn FnOnce() + Send>)) {
     let bell = mm.doorbell();
-    if !bell.wants_keeper() || !bell.claim() {
+    if !bell.wants_kswapd() || !bell.claim() {
         return;
     }
     if !starts {

@@ -7,14 +7,14 @@ use std::thread;
 use zonal_numa::fake::{FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, NodeId};
 
-use super::{CALLS, Step, start_keeper};
+use super::{CALLS, Step, start_kswapd};
 use crate::sync::refused;
 use crate::watermark::WatermarkLevel;
 use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
 
-type Keepers = Mutex<Vec<thread::JoinHandle<()>>>;
+type Kswapds = Mutex<Vec<thread::JoinHandle<()>>>;
 
 /// The steps of three threads at one time; with futexes, or where the system refuses them.
 pub(super) fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config) {
@@ -22,20 +22,20 @@ pub(super) fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config
     let machine = FakeBuilder::new().nodes(2).build();
     let mm = Mm::new(Machine::fake(machine), config).unwrap();
     let table: Table = core::array::from_fn(|_| Mutex::new(None));
-    let keepers = Keepers::default();
+    let kswapds = Kswapds::default();
     thread::scope(|scope| {
         for (i, steps) in steps.into_iter().enumerate() {
-            let (table, keepers) = (&table, &keepers);
+            let (table, kswapds) = (&table, &kswapds);
             scope.spawn(move || {
                 refused::set(!has_futex);
                 machine.run_on(NodeId::from_index(i % 2).unwrap());
-                run_thread(mm, machine, table, steps, keepers, has_futex);
+                run_thread(mm, machine, table, steps, kswapds, has_futex);
             });
         }
     });
     machine.fail_no_more();
-    // Keepers go home by themselves, and none is left on duty that never came.
-    keepers.into_inner().unwrap().into_iter().for_each(|keeper| keeper.join().unwrap());
+    // Kswapds go home by themselves, and none is left on duty that never came.
+    kswapds.into_inner().unwrap().into_iter().for_each(|kswapd| kswapd.join().unwrap());
     assert!(mm.doorbell().claim());
     mm.doorbell().retire_unserved();
     mm.validate(None).unwrap();
@@ -61,15 +61,15 @@ fn run_thread(
     machine: &FakeMachine,
     table: &Table,
     steps: Vec<Step>,
-    keepers: &Keepers,
+    kswapds: &Kswapds,
     has_futex: bool,
 ) {
     let spawn = |keep: Box<dyn FnOnce() + Send>| {
-        let keeper = thread::spawn(move || {
+        let kswapd = thread::spawn(move || {
             refused::set(!has_futex);
             keep();
         });
-        keepers.lock().unwrap().push(keeper);
+        kswapds.lock().unwrap().push(kswapd);
     };
     // Each failure comes once: one that another thread asked for may come here.
     let heap = core::iter::repeat_with(|| mm.attach()).find_map(Result::ok).unwrap();
@@ -108,7 +108,7 @@ fn run_thread(
             }
             Step::Purge => drop(mm.pages().purge(heap.node(), usize::MAX, PurgeHow::ALL)),
             Step::Fail { call, nth } => machine.fail(CALLS[call], nth, Errno::ENOMEM),
-            Step::Keeper { starts } => start_keeper(mm, starts, spawn),
+            Step::Kswapd { starts } => start_kswapd(mm, starts, spawn),
         }
     }
     // SAFETY: this thread's heap, not used from here on.

@@ -1,4 +1,4 @@
-//! Bins of threads that sleep, which the keeper empties: [`crate::mark`].
+//! Bins of threads that sleep, which kswapd empties: [`crate::mark`].
 
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
@@ -297,7 +297,7 @@ fn what_nobody_owns_stays_absent() {
     assert_eq!(hot.mark(), Mark::CLOSED);
 }
 
-/// Owners that work and pause, and the keeper that comes at any time.
+/// Owners that work and pause, and kswapd that comes at any time.
 #[test]
 fn pauses_at_any_time() {
     const ROUNDS: usize = 100;
@@ -305,7 +305,7 @@ fn pauses_at_any_time() {
     let can_close = can_close(mm);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let keeper = scope.spawn(|| {
+        let kswapd = scope.spawn(|| {
             while !is_over.load(Relaxed) {
                 sweep(mm);
             }
@@ -346,7 +346,7 @@ fn pauses_at_any_time() {
         });
         owners.into_iter().for_each(|owner| owner.join().unwrap());
         is_over.store(true, Relaxed);
-        keeper.join().unwrap();
+        kswapd.join().unwrap();
     });
     assert_nothing_left(mm);
 }

@@ -125,7 +125,7 @@ fn commons_are_made_once() {
     let (common, remains) = mm.registry.take_any(|_| true).unwrap();
     assert_eq!(remains, Remains::Common);
     Owner::attach(mm);
-    assert_eq!(mm.registry.nr_heaps(), nr_heaps + 1, "a keeper has them out");
+    assert_eq!(mm.registry.nr_heaps(), nr_heaps + 1, "kswapd has them out");
     // Who finds none asks for a while.
     (0..5000).for_each(|_| _ = last.alloc(SIZE, 8));
     let class = SizeClass::of(SIZE).unwrap().index();
@@ -167,7 +167,7 @@ fn what_comes_home_is_handed_out_again() {
     let blocks: Vec<_> = owners.iter().take(nr).map(|owner| owner.alloc(1024, 8)).collect();
     let nr_common = || commons(mm).try_enter_unnoted().unwrap().events.slab_alloc;
     assert_eq!(nr_common(), 1);
-    assert!(!commons(mm).is_drained(), "a keeper looks at what nobody took of it");
+    assert!(!commons(mm).is_drained(), "kswapd looks at what nobody took of it");
     owners[0].free(blocks[0]);
     owners[0].heap().enter().drain_owned(None);
     assert_eq!(last.alloc(1024, 8), blocks[0]);
@@ -177,7 +177,7 @@ fn what_comes_home_is_handed_out_again() {
     mm.validate(Some(last.0)).unwrap();
 }
 
-/// A keeper gives back what nobody took of a slab, and those that come later go on beside the holes.
+/// kswapd gives back what nobody took of a slab, and those that come later go on beside the holes.
 #[test]
 fn holes_of_the_commons_stay_holes() {
     let mm = fake_mm(1);

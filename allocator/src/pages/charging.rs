@@ -145,7 +145,7 @@ impl Pages {
         }
     }
 
-    /// Whether the background reclaimer is to be woken because marks were raised; told once.
+    /// Whether kswapd is to be woken because marks were raised; told once.
     #[inline]
     pub fn take_boost_wake(&self) -> bool {
         self.budget.take_wake()

@@ -19,7 +19,7 @@ use crate::pages::Pages;
 /// In whose name memory is given back: for the figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reclaimer {
-    /// The background reclaimer, or a round of its work by a caller.
+    /// kswapd, or a round of its work by a caller.
     Kswapd,
     /// A request in need, or the program by `malloc_trim` and the like.
     Direct,

@@ -147,7 +147,7 @@ fn ask_for_lines(
             && let Some(slab) = made.take()
         {
             theirs.list_slab(commons, slab.as_ptr());
-            // A keeper should come for what nobody takes of it.
+            // kswapd should come for what nobody takes of it.
             commons.note_use();
             registry.note_common(heap.node(), 1 << class.index());
             nr = theirs.lines_of_listed(commons, class, out);

@@ -10,7 +10,7 @@
 //! Where one thread allocates and another one frees, the bin of the first is always empty and that of the second
 //! always full. So what bins of all threads take ([`crate::remote::group`]) leaves a full one by the message, and fills an
 //! empty one by the message, with no look at any page: neither side asks whose the objects are. To their owners they
-//! are in use, as in a bin. What finds no place here goes home, and what nobody took for a while the keeper sends
+//! are in use, as in a bin. What finds no place here goes home, and what nobody took for a while kswapd sends
 //! there. When a bin leaves what, and when one takes it: `refill/left.rs`.
 //!
 //! A place has a message with objects, an empty one, or none. Who leaves one with objects gets the empty one of its
@@ -21,10 +21,10 @@
 //! | word        | writers                          | readers       | carries                                  |
 //! |-------------|----------------------------------|---------------|------------------------------------------|
 //! | a place     | any thread inside its own gate;  | the same,     | the message, and in the lowest bits the  |
-//! |             | keeper, who drains, with a lock  | figures       | number of its objects; the contents of   |
+//! |             | kswapd, who drains, with a lock  | figures       | number of its objects; the contents of   |
 //! |             | for fork (all compare-and-swap)  |               | both as who was there last left them     |
 //! | `nr_filled` | the same                         | the same      | nothing: where to look first             |
-//! | `used_at`   | the same                         | keeper,       | nothing: when one last came or went, if  |
+//! | `used_at`   | the same                         | kswapd,       | nothing: when one last came or went, if  |
 //! |             |                                  | figures       | one ever came                            |
 //!
 //! Each exchange is Release, for the message that is put there, and Acquire, for the one that is taken. Nobody looks
@@ -120,7 +120,7 @@ impl Barn {
         places.iter().map(|place| nr_in(place.load(Relaxed))).sum()
     }
 
-    /// Sends home what nobody took or left for so many generations. For the keeper.
+    /// Sends home what nobody took or left for so many generations. For kswapd.
     pub(crate) fn age(&self, mm: &Mm, generations: u32) {
         let (now, generations) = (mm.pages().generation(), generations.max(LEAST_AGE));
         for class in SizeClass::all() {

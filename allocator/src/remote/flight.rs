@@ -11,7 +11,7 @@
 //! |-------------|---------------------|-------------------------------|--------------------------|
 //! | `in_flight` | whoever is inside a | who is about to make a slab,  | nothing: a sum of shares |
 //! |             | gate (adds), child  | or to post, while crowded;    |                          |
-//! |             | of a fork (anew)    | the keeper; snapshots         |                          |
+//! |             | of a fork (anew)    | kswapd; snapshots             |                          |
 //!
 //! Relaxed: a hint. Heaps count by themselves and add what they counted in batches, and whenever they are
 //! drained, swept or looked at for a snapshot: all together it is wrong by a part of what may be in flight

@@ -36,7 +36,7 @@ impl Pages {
     }
 
     /// Asks for huge pages in place of the small ones of one pageblock that was holed and is full.
-    /// False when there is none left. A slow call of the system: for the background reclaimer.
+    /// False when there is none left. A slow call of the system: for kswapd.
     pub fn collapse(&self, node: NodeId) -> bool {
         let wanted = |section: &Section| {
             section.node() == node.index() && !section.is_holed() && section.is_to_collapse()

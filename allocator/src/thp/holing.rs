@@ -1,6 +1,6 @@
 //! Holing: sections of huge pages are given up as such, so that single pages of them can be purged.
 //!
-//! That is worth it only where much can be had, so the rounds of the background reclaimer count for
+//! That is worth it only where much can be had, so the rounds of kswapd count for
 //! each section what they wish to purge in it. `collapse` takes it back.
 
 use crate::chunk::Chunk;
@@ -33,7 +33,7 @@ impl Pages {
         is_old && section.wish(nr_pages)
     }
 
-    /// Cold pages that this round of the keeper left, since huge pages were too young to be given up for
+    /// Cold pages that this round of kswapd left, since huge pages were too young to be given up for
     /// them: where there were enough of them for that.
     pub fn nr_spared(&self) -> usize {
         if self.thp == Thp::Always {
@@ -43,7 +43,7 @@ impl Pages {
     }
 
     /// From here on it is counted anew what could be had of sections of huge pages if they were
-    /// holed; what the last round spared may count as that. For the keeper, once a round.
+    /// holed; what the last round spared may count as that. For kswapd, once a round.
     pub fn begin_wishes(&self, with_spared: bool) {
         self.sections.iter().for_each(|(_, section)| section.begin_wishes(with_spared));
     }

@@ -20,7 +20,7 @@ pub(crate) struct DeadDrained {
 
 impl Mm {
     /// Empties the heaps of threads that have ended, bins too; for a `sweep` those that lay there
-    /// since the keeper last looked, and their holes as far as it goes. One at a time, so that
+    /// since kswapd last looked, and their holes as far as it goes. One at a time, so that
     /// threads that start meanwhile find the others. Until `deadline_ns` at most, and twice as
     /// many in all as there are: others may send to them all the time.
     pub(crate) fn drain_dead(
@@ -32,8 +32,7 @@ impl Mm {
         let mut done = DeadDrained::default();
         let mut turns = 2 * self.registry.nr_dead();
         let is_due = |heap: &Heap| {
-            !heap.is_drained()
-                && (sweep.is_none() || heap.epoch() == heap.keeper.seen.load(Relaxed))
+            !heap.is_drained() && (sweep.is_none() || heap.epoch() == heap.watch.seen.load(Relaxed))
         };
         let passes_by = |heap: &Heap| patience == Patience::PassBy && heap.is_visited();
         let wanted = |heap: &Heap| is_due(heap) && !passes_by(heap);
@@ -54,7 +53,7 @@ impl Mm {
                 self.vmstat().note_skipped();
             }
             if sweep.is_some() {
-                heap.keeper.seen.store(heap.epoch(), Relaxed);
+                heap.watch.seen.store(heap.epoch(), Relaxed);
             }
         });
         done
@@ -88,7 +87,7 @@ impl Mm {
             is_done &= !holes.is_partial;
         }
         if is_done {
-            h.keeper.drained.store(h.epoch(), Relaxed);
+            h.watch.drained.store(h.epoch(), Relaxed);
         }
         drop(inner);
         if remains == Remains::Common || !drained.is_whole {

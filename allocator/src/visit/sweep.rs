@@ -1,4 +1,4 @@
-//! The keeper's look at all heaps: who slept since the last time gives back what it holds.
+//! kswapd's look at all heaps: who slept since the last time gives back what it holds.
 
 use core::ptr::NonNull;
 
@@ -62,7 +62,7 @@ impl Sweep {
 }
 
 impl Mm {
-    /// One sweep, for the single keeper. Heaps in which nothing happened since they were drained
+    /// One sweep, for kswapd. Heaps in which nothing happened since they were drained
     /// are passed over without a visit; those whose owner was active since the last sweep only
     /// lose cold holes. Bins are closed in one sweep, and emptied in a later one if they still are. `own`
     /// is the heap of the calling thread, if it has one.
@@ -92,9 +92,9 @@ impl Mm {
     /// its heap meanwhile.
     pub fn sweep_on(&self, sweep: Sweep) -> Swept {
         let mut swept = Swept::default();
-        // Relaxed: the keeper's own.
+        // Relaxed: kswapd's own.
         let is_due =
-            |heap: &&Heap| heap.keeper.is_cut.load(Relaxed) && !heap.is_torn() && !heap.is_dead();
+            |heap: &&Heap| heap.watch.is_cut.load(Relaxed) && !heap.is_torn() && !heap.is_dead();
         self.visit_each(self.registry.all().filter(is_due), &Heap::begin_visit, &mut |entered| {
             entered.sweep_holes(sweep.after(&swept), &mut swept);
         });
@@ -103,14 +103,14 @@ impl Mm {
 }
 
 impl Heap {
-    /// Whether its slow paths, `epoch` so far, have stood still for so many generations. For the
-    /// keeper, which so remembers when it saw what.
+    /// Whether its slow paths, `epoch` so far, have stood still for so many generations. For
+    /// kswapd, which so remembers when it saw what.
     fn is_idle(&self, epoch: u32, generations: u32) -> bool {
-        if self.keeper.seen.swap(epoch, Relaxed) != epoch {
-            self.keeper.seen_at.store(self.mm().pages().generation(), Relaxed);
+        if self.watch.seen.swap(epoch, Relaxed) != epoch {
+            self.watch.seen_at.store(self.mm().pages().generation(), Relaxed);
             return false;
         }
-        self.has_passed(&self.keeper.seen_at, generations)
+        self.has_passed(&self.watch.seen_at, generations)
     }
 
     fn has_passed(&self, since: &AtomicU32, generations: u32) -> bool {
@@ -118,31 +118,31 @@ impl Heap {
         now.wrapping_sub(since.load(Relaxed)) >= generations
     }
 
-    /// Closes the bins of a heap whose gate the keeper has claimed, if nothing else has happened there for so
+    /// Closes the bins of a heap whose gate kswapd has claimed, if nothing else has happened there for so
     /// long: when they still are at a later sweep, its owner had no hit either. Once for each slow path: an
     /// owner that opens them for hits keeps what they hold. Always true.
     fn close_if_idle(&self, generations: u32) -> bool {
         let epoch = self.epoch();
-        let was_seen = self.keeper.seen.load(Relaxed) == epoch
-            && self.has_passed(&self.keeper.seen_at, generations);
+        let was_seen = self.watch.seen.load(Relaxed) == epoch
+            && self.has_passed(&self.watch.seen_at, generations);
         if was_seen
-            && self.keeper.closed.load(Relaxed) != epoch
+            && self.watch.closed.load(Relaxed) != epoch
             && !self.is_closed()
             && self.close_bins()
         {
-            self.keeper.closed.store(epoch, Relaxed);
-            self.keeper.closed_at.store(self.mm().pages().generation(), Relaxed);
+            self.watch.closed.store(epoch, Relaxed);
+            self.watch.closed_at.store(self.mm().pages().generation(), Relaxed);
         }
         true
     }
 
-    /// Whether its bins are for the keeper to close and empty, if a call should have them just now. One that
+    /// Whether its bins are for kswapd to close and empty, if a call should have them just now. One that
     /// does not end keeps them: it may have been left by a jump.
     fn may_close_bins(&self, generations: u32) -> bool {
         self.can_close()
-            && self.keeper.closed.load(Relaxed) != self.epoch()
+            && self.watch.closed.load(Relaxed) != self.epoch()
             && !self
-                .has_passed(&self.keeper.seen_at, generations.max(1).saturating_mul(LONGEST_CALL))
+                .has_passed(&self.watch.seen_at, generations.max(1).saturating_mul(LONGEST_CALL))
     }
 }
 
@@ -169,14 +169,14 @@ impl Entered<'_> {
         let is_partial = self.sweep_holes(sweep, swept);
         // An idle heap is done when its slabs were old enough to be looked at.
         if is_idle && !is_partial && !self.has_young_slabs(sweep.how.up_to) {
-            heap.keeper.drained.store(epoch, Relaxed);
+            heap.watch.drained.store(epoch, Relaxed);
         }
     }
 
     /// Purges cold holes as far as the sweep goes, and as the owner lets it; whether there may be more.
     fn sweep_holes(&mut self, sweep: Sweep, swept: &mut Swept) -> bool {
         let holes = self.purge_holes(sweep.how, sweep.next_pages());
-        self.heap().keeper.is_cut.store(holes.is_cut, Relaxed);
+        self.heap().watch.is_cut.store(holes.is_cut, Relaxed);
         swept.nr_pages += holes.nr_pages;
         swept.is_cut |= holes.is_cut;
         holes.is_partial
@@ -189,7 +189,7 @@ impl Entered<'_> {
         if !self.visitor_has_bins() {
             return !(self.is_visitor() && heap.may_close_bins(sweep.idle_for));
         }
-        if !heap.has_passed(&heap.keeper.closed_at, sweep.idle_for.max(1)) {
+        if !heap.has_passed(&heap.watch.closed_at, sweep.idle_for.max(1)) {
             return false;
         }
         let mm = heap.mm();
@@ -202,7 +202,7 @@ impl Entered<'_> {
         }
         if is_whole {
             // What comes into them from now on is for another time.
-            heap.keeper.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
+            heap.watch.closed.store(heap.epoch().wrapping_sub(1), Relaxed);
         }
         is_whole
     }

@@ -1,4 +1,4 @@
-//! Rounds of reclaim by callers, where there is no background thread: now and then at the end of a slow path.
+//! Rounds of reclaim by callers, where there is no kswapd: now and then at the end of a slow path.
 //!
 //! Nobody does them while the program sleeps. Its memory does not age then: a program that wakes up wants it.
 //! So pauses are told apart from work by the number of calls between two looks at the clock.
@@ -38,14 +38,14 @@ const LOOKS_SAVED: u32 = 8;
 /// the caller's part. True when a thread is wanted instead: [`super::start`] it once the heap is back.
 #[inline]
 pub(crate) fn attend(mm: &'static Mm, own: OwnHeap) -> bool {
-    mm.doorbell().wants_keeper() && attend_now(mm, own)
+    mm.doorbell().wants_kswapd() && attend_now(mm, own)
 }
 
 /// Whether it is time to look at the clock, which takes a call of [`attend`]: then who could do without a
 /// visit makes one. The others count.
 #[inline]
 pub(crate) fn is_look_due(mm: &Mm) -> bool {
-    if !mm.doorbell().wants_keeper() {
+    if !mm.doorbell().wants_kswapd() {
         return false;
     }
     let calls = CALLS.load(Relaxed).wrapping_add(1);
@@ -59,7 +59,7 @@ pub(crate) fn is_look_due(mm: &Mm) -> bool {
 
 /// The same for who counted as many calls by himself.
 pub(crate) fn is_look_due_after_many(mm: &Mm) -> bool {
-    let is_due = mm.doorbell().wants_keeper();
+    let is_due = mm.doorbell().wants_kswapd();
     if is_due {
         CALLS.store(before_look(CALLS.load(Relaxed)), Relaxed);
     }
@@ -122,12 +122,12 @@ fn round(mm: &'static Mm, own: OwnHeap, now: u64) {
         let state = unsafe { &mut *STATE.0.get() };
         let (asleep, terms) = (asleep_ns(), TERMS.load(Relaxed));
         let new = || (Kswapd::new(mm, config(mm, false), asleep), terms);
-        let (keeper, seen) = state.get_or_insert_with(new);
+        let (kswapd, seen) = state.get_or_insert_with(new);
         if mem::replace(seen, terms) != terms {
-            keeper.resume(mm, config(mm, false), asleep);
+            kswapd.resume(mm, config(mm, false), asleep);
         }
-        keeper.note_sleep(asleep);
-        keeper.round(mm, Some(own));
+        kswapd.note_sleep(asleep);
+        kswapd.round(mm, Some(own));
         // There may be more when it is cold.
         if mm.pages().nr_free_resident() > 0 {
             mm.doorbell().ring();

@@ -1,4 +1,4 @@
-//! The thread of the background reclaimer: when there is one, and who does the rounds where there is none.
+//! The thread of kswapd: when there is one, and who does the rounds where there is none.
 //!
 //! It is started by the slow path that finds work left and nobody on duty, or by a thread that ends so, only in a
 //! process that already has threads (a second thread takes abilities away from a single-threaded process, such
@@ -43,7 +43,7 @@ impl Modes {
     }
 }
 
-/// From how many charged pages on the background thread looks at that.
+/// From how many charged pages on kswapd looks at that.
 static LOOKS_FROM: AtomicUsize = AtomicUsize::new(0);
 /// Whether cold memory goes back without need.
 static PURGES_COLD: AtomicBool = AtomicBool::new(true);
@@ -101,10 +101,10 @@ pub(crate) fn after_fork() {
     callers::after_fork();
 }
 
-/// What a round may do: on the background thread, or else on a program's.
-fn config(mm: &Mm, on_keeper: bool) -> KswapdConfig {
+/// What a round may do: on kswapd's thread, or else on a program's.
+fn config(mm: &Mm, on_kswapd: bool) -> KswapdConfig {
     let looks_from =
-        if on_keeper { LOOKS_FROM.load(Relaxed) } else { mm.pages().lookout().callers_from() };
+        if on_kswapd { LOOKS_FROM.load(Relaxed) } else { mm.pages().lookout().callers_from() };
     KswapdConfig { looks_from, purges_cold: PURGES_COLD.load(Relaxed) }
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn start(mm: &'static Mm) {
 /// may come after it: so it sees to it that what it leaves has somebody, unless that is little.
 pub(crate) fn note_ended(mm: &'static Mm) {
     thread::note_ended(mm);
-    if mm.doorbell().wants_keeper()
+    if mm.doorbell().wants_kswapd()
         && mm.pages().charged() >= WORTH_PAGES
         && !thread::is_deserted(mm)
         && may_start(mm.machine().now_ns())

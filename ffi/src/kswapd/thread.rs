@@ -1,4 +1,4 @@
-//! The background thread's life.
+//! kswapd's life.
 //!
 //! It blocks all signals but glibc's own ones: `setuid` has to reach every thread. It never allocates. Whoever
 //! started it may be pinned, or of a realtime class; it is a plain thread of the process.
@@ -70,22 +70,22 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     let (config, asleep) = (config(mm, true), callers::asleep_ns());
     // SAFETY: whoever started this thread took the duty, which ends with `retire`.
     let state = unsafe { &mut *STATE.0.get() };
-    if let Some(keeper) = state {
-        keeper.resume(mm, config, asleep);
+    if let Some(kswapd) = state {
+        kswapd.resume(mm, config, asleep);
     }
-    let keeper = state.get_or_insert_with(|| Kswapd::new(mm, config, asleep));
+    let kswapd = state.get_or_insert_with(|| Kswapd::new(mm, config, asleep));
     // A process that confines itself has one thread, mostly, and in a child the thread is gone.
     mm.machine().allow_batching(true);
     loop {
         probe::mm_vmscan_kswapd_wake();
-        let next = keeper.round(mm, None);
+        let next = kswapd.round(mm, None);
         // Before the look: the end of a thread that it does not see keeps it from sleeping.
         let hurries = mm.doorbell().hurries();
         let next = if is_deserted(mm) { Next::Retire } else { next };
         let occasion =
             if matches!(next, Next::Retire) { Occasion::Parting } else { Occasion::Passing };
         live::attend(mm, None, occasion);
-        keeper.begin_wait(mm);
+        kswapd.begin_wait(mm);
         match next {
             Next::Sleep(ns) => {
                 probe::mm_vmscan_kswapd_sleep(ns as usize);
@@ -120,7 +120,7 @@ pub(super) fn note_ended(mm: &Mm) {
     note_detached(mm);
 }
 
-/// A heap was given back: after the last one the background thread may have to go.
+/// A heap was given back: after the last one kswapd may have to go.
 pub(crate) fn note_detached(mm: &Mm) {
     if is_deserted(mm) {
         mm.doorbell().wake();
@@ -144,11 +144,11 @@ fn leave(mm: &Mm) {
     }
 }
 
-extern "C" fn outlive(keeper: *mut c_void) -> *mut c_void {
+extern "C" fn outlive(kswapd: *mut c_void) -> *mut c_void {
     // SAFETY: this thread is nobody else's, and `leave` left the other one to it.
     unsafe {
         libc::pthread_detach(libc::pthread_self());
-        libc::pthread_join(keeper.addr() as libc::pthread_t, ptr::null_mut());
+        libc::pthread_join(kswapd.addr() as libc::pthread_t, ptr::null_mut());
     }
     ptr::null_mut()
 }

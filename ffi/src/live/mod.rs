@@ -9,11 +9,11 @@
 //! what is in memory is of the moment at which somebody reads, also of a program that sleeps. A
 //! forked child gets no page under such a filter, and the file is left to the next reader.
 //!
-//! Who publishes: a slow path that passes, and the background reclaimer. When: a reader asked
+//! Who publishes: a slow path that passes, and kswapd. When: a reader asked
 //! ([`LivePage::ask`]), at most every 100 ms. A program that falls asleep, or lives on what its
 //! threads keep, publishes nothing more, so it leaves its figures behind beforehand: at the first
 //! slow paths (the 16th, the 32nd, ...), whenever zonal holds a sixteenth more or less than they say,
-//! else each fifth of a second, and when the background reclaimer goes home. It takes at most one
+//! else each fifth of a second, and when kswapd goes home. It takes at most one
 //! fiftieth of the time, and one five hundredth where nobody asks and little changes. Readers show
 //! how old a page is.
 //!

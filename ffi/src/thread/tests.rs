@@ -53,7 +53,7 @@ fn a_handler_keeps_its_thread_s_heap() {
     moves_in_no_handler();
 }
 
-/// Closes the bins of the calling thread's heap, as the keeper does to one that sleeps.
+/// Closes the bins of the calling thread's heap, as kswapd does to one that sleeps.
 fn close(heap: NonNull<Heap>) {
     // SAFETY: the thread's own heap, between two calls.
     let hot = unsafe { &*heap.as_ref().hot() };

@@ -1,4 +1,4 @@
-//! The background reclaimer: one round of it, without the thread.
+//! kswapd: one round of it, without the thread.
 //!
 //! A round looks at the pressure from outside and works for the watermarks if one is not met. Then
 //! it drains the caches of threads that did nothing since the last one, purges holes in slabs
@@ -147,7 +147,7 @@ impl Kswapd {
         }
 
         self.pressure.refresh(mm, now);
-        // Until it has looked at all that is free, requests in need may wait for the background thread.
+        // Until it has looked at all that is free, requests in need may wait for kswapd.
         if own.is_none() {
             mm.doorbell().begin_round();
         }

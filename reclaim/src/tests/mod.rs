@@ -2,10 +2,10 @@
 
 mod bound;
 mod cycles;
-mod keeper;
 mod limits;
 mod nodes;
 mod page_flags;
+mod rounds;
 
 use core::ptr::NonNull;
 use std::vec::Vec;

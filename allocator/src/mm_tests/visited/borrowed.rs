@@ -95,7 +95,7 @@ fn borrowed_heaps_go_by_the_turns_of_the_borrower() {
     assert_ne!(turns_of(next.heap()), turns);
 }
 
-/// A heap that serves one object is no thread's, and whoever frees beside a visitor calls the keeper.
+/// A heap that serves one object is no thread's, and whoever frees beside a visitor calls kswapd.
 #[test]
 fn borrowed_heaps_are_no_threads() {
     let mm = new_mm();

@@ -16,8 +16,8 @@ fn a_thread_may_end_beside_a_visitor() {
         mm.detach(other.0);
         mm.drain_own(own.0, Patience::Wait, None);
     }
-    // As if the keeper had been there since: it left the heap as drained.
-    own.heap().keeper.drained.store(own.heap().epoch(), core::sync::atomic::Ordering::Relaxed);
+    // As if kswapd had been there since: it left the heap as drained.
+    own.heap().watch.drained.store(own.heap().epoch(), core::sync::atomic::Ordering::Relaxed);
     let visitor = visit(own);
     // Hits, all of them.
     blocks.into_iter().for_each(|block| own.free(block));

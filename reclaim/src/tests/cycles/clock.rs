@@ -4,7 +4,7 @@ use super::*;
 
 /// Nobody looked when it was used, which may have been just before the look.
 #[test]
-fn what_was_used_in_a_long_sleep_of_the_keeper_is_young() {
+fn what_was_used_in_a_long_sleep_of_kswapd_is_young() {
     let mut load = Cycles::new();
     // So little that it teaches nothing.
     let one = take(load.heap, 100_000).unwrap();
@@ -65,7 +65,7 @@ fn what_was_learnt_outlives_an_hour_without_a_round() {
     }
 }
 
-/// A program that is stopped before its keeper could purge gives back afterwards.
+/// A program that is stopped before kswapd could purge gives back afterwards.
 #[test]
 fn what_is_left_when_all_stop_goes_back_later() {
     let mut load = Cycles::new();
@@ -86,7 +86,7 @@ fn sleep_between_bursts_makes_no_long_age() {
     const PAUSE: u64 = 5000 * MS;
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     let (mut asleep, mut purged) = (0, 0);
     for _ in 0..20 {
         let blocks: Vec<_> = (0..1000).map(|_| take(heap, 100_000).unwrap()).collect();
@@ -94,19 +94,19 @@ fn sleep_between_bursts_makes_no_long_age() {
         let peak = mm.pages().charged();
         for _ in 0..5 {
             machine.advance_ns(20 * MS);
-            keeper.round(mm, Some(heap));
+            kswapd.round(mm, Some(heap));
         }
         purged += usize::from(mm.pages().charged() < peak);
         machine.advance_ns(PAUSE);
         asleep += PAUSE;
-        keeper.note_sleep(asleep);
-        keeper.round(mm, Some(heap));
+        kswapd.note_sleep(asleep);
+        kswapd.round(mm, Some(heap));
     }
     assert!(purged > 0);
     let peak = mm.pages().charged();
     for _ in 0..25 {
         machine.advance_ns(20 * MS);
-        keeper.round(mm, Some(heap));
+        kswapd.round(mm, Some(heap));
     }
     assert!(mm.pages().charged() * 10 < peak, "{} of {peak}", mm.pages().charged());
 }

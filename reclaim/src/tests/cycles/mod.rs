@@ -11,14 +11,14 @@ const MS: u64 = 1_000_000;
 /// What a cycle allocates.
 const WORK: usize = 16 << 20;
 
-/// A program and its background reclaimer, with a clock of their own.
+/// A program and kswapd, with a clock of their own.
 struct Cycles {
     machine: &'static FakeMachine,
     mm: &'static Mm,
     heap: OwnHeap,
-    keeper: Option<Kswapd>,
+    kswapd: Option<Kswapd>,
     is_on_duty: bool,
-    /// When the keeper wakes.
+    /// When kswapd wakes.
     wakes_at: u64,
     seed: u64,
     /// The processor time of a cycle, by which it pays for what it wants again: at once.
@@ -35,7 +35,7 @@ impl Cycles {
             machine,
             mm,
             heap,
-            keeper: None,
+            kswapd: None,
             is_on_duty: false,
             wakes_at: 0,
             seed: 5,
@@ -58,23 +58,23 @@ impl Cycles {
     /// Lets time pass, with the rounds that are due meanwhile.
     fn rest(&mut self, ns: u64) {
         let end = self.now() + ns;
-        if self.mm.doorbell().wants_keeper() && self.mm.doorbell().claim() {
+        if self.mm.doorbell().wants_kswapd() && self.mm.doorbell().claim() {
             let config = KswapdConfig::default();
-            match &mut self.keeper {
-                Some(keeper) => keeper.resume(self.mm, config, 0),
-                None => self.keeper = Some(Kswapd::new(self.mm, config, 0)),
+            match &mut self.kswapd {
+                Some(kswapd) => kswapd.resume(self.mm, config, 0),
+                None => self.kswapd = Some(Kswapd::new(self.mm, config, 0)),
             }
             self.is_on_duty = true;
             self.wakes_at = self.now();
         }
-        while let Some(keeper) = &mut self.keeper
+        while let Some(kswapd) = &mut self.kswapd
             && self.is_on_duty
             && self.wakes_at <= end
         {
             self.machine.advance_ns(self.wakes_at.saturating_sub(self.mm.machine().now_ns()));
-            match keeper.round(self.mm, None) {
+            match kswapd.round(self.mm, None) {
                 Next::Sleep(ns) => {
-                    keeper.begin_wait(self.mm);
+                    kswapd.begin_wait(self.mm);
                     self.wakes_at = self.now() + ns;
                 }
                 Next::Retire if self.mm.doorbell().retire() => self.is_on_duty = false,
@@ -204,7 +204,7 @@ fn a_busy_load_that_grows_teaches_no_long_age() {
     }
     let peak = load.charged();
     kept.into_iter().for_each(|block| give(load.heap, block));
-    // The keeper looks late, since it was quiet for a second.
+    // kswapd looks late, since it was quiet for a second.
     load.rest(400 * MS);
     assert!(load.charged() * 10 < peak, "{} of {peak}", load.charged());
 }

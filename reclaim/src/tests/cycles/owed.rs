@@ -26,12 +26,12 @@ fn who_does_not_know_what_was_worked_pays_by_being_awake() {
         let machine = FakeBuilder::new().build();
         let (mm, heap) = start(machine, Config::default());
         let own = in_caller.then_some(heap);
-        let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+        let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
         let mut rounds = |count: usize| {
             for _ in 0..count {
                 machine.advance_ns(20 * MS);
-                keeper.begin_wait(mm);
-                keeper.round(mm, own);
+                kswapd.begin_wait(mm);
+                kswapd.round(mm, own);
             }
         };
         let work = || {

@@ -26,7 +26,7 @@ fn pressure_is_never_out_of_memory_and_costs_little_where_nothing_helps() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 16 * MIB, available: 0 }));
-    keeper(mm).round(mm, None);
+    kswapd(mm).round(mm, None);
     let before = allocstalls(mm);
     for _ in 0..2000 {
         take(heap, 30_000).unwrap();
@@ -42,17 +42,17 @@ fn pressure_is_never_out_of_memory_and_costs_little_where_nothing_helps() {
 fn a_request_under_pressure_reclaims_before_it_takes_more() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     // In pieces: a whole row of it would be taken as it is.
     leave_garbage(heap, 100_000, 300, 100);
-    // The keeper sees the pressure and sleeps; the garbage comes back afterwards.
+    // kswapd sees the pressure and sleeps; the garbage comes back afterwards.
     mm.pages().set_cap(Level::Process, full(mm));
     let charged = mm.pages().charged();
     take(heap, 20 * MIB).unwrap();
     let now = mm.pages().charged();
     assert!(now < charged + MIB / PAGE_SIZE, "{now} pages, {charged} before");
     assert!(allocstalls(mm) > 0);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     mm.validate(Some(heap)).unwrap();
 }
 
@@ -115,7 +115,7 @@ fn at_the_edge_of_a_small_group_reclaim_is_tried_again_before_it_is_full() {
     let (mm, heap) = start(machine, Config::default());
     // Of it a MiB is the lowest mark.
     machine.set_group_room(Some(Room { total: 64 * MIB, available: 2 * MIB }));
-    keeper(mm).round(mm, None);
+    kswapd(mm).round(mm, None);
     let full = mm.pages().cap().pages;
     while mm.pages().charged() < full {
         take(heap, 30_000).unwrap();
@@ -124,13 +124,13 @@ fn at_the_edge_of_a_small_group_reclaim_is_tried_again_before_it_is_full() {
     assert!((4..=8).contains(&stalls), "{stalls} stalls");
 }
 
-/// The background reclaimer may lose its processor with all that is free in its hands.
+/// kswapd may lose its processor with all that is free in its hands.
 #[test]
 fn a_request_at_the_edge_of_a_group_waits_for_a_round_under_way() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let full = full(mm);
-    let _keeper = keeper(mm);
+    let _kswapd = kswapd(mm);
     let stall = |cap| {
         mm.pages().set_cap(Level::Process, cap);
         let mut stall = Stall::new(mm, node(0), 1);
@@ -177,20 +177,20 @@ impl Drop for LetGo {
     }
 }
 
-/// While the background thread is kept from going on, in the middle of a purge, its round is under way.
+/// While kswapd is kept from going on, in the middle of a purge, its round is under way.
 #[test]
 fn a_round_that_is_held_up_is_under_way() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     leave_garbage(heap, 1000, 4000, 16);
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     PURGES.iter().for_each(|&call| machine.hold(call));
     std::thread::scope(|scope| {
         let held = LetGo(machine);
         let rounds = scope.spawn(move || {
             for _ in 0..100 {
                 machine.advance_ns(20_000_000);
-                keeper.round(mm, None);
+                kswapd.round(mm, None);
             }
         });
         while !PURGES.iter().any(|&call| machine.is_holding(call)) {
@@ -236,7 +236,7 @@ fn a_sparse_block_larger_than_the_group_is_served() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
-    keeper(mm).round(mm, None);
+    kswapd(mm).round(mm, None);
     alloc(heap, Request { size: 2048 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
     take(heap, 100_000).unwrap();
 }

@@ -10,8 +10,8 @@ fn a_full_group_takes_what_is_not_cold_yet() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     leave_garbage(heap, 100_000, 400, 400);
-    let mut keeper = keeper(mm);
-    keeper.round(mm, None);
+    let mut kswapd = kswapd(mm);
+    kswapd.round(mm, None);
     assert!(
         mm.pages().nr_free_resident() * PAGE_SIZE > 30 * MIB,
         "without pressure it is too young"
@@ -20,7 +20,7 @@ fn a_full_group_takes_what_is_not_cold_yet() {
     machine.advance_ns(10 * INTERVAL_NS);
     // Warm again, so that age alone takes nothing.
     leave_garbage(heap, 100_000, 400, 400);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     let cap = mm.pages().cap();
     assert!(cap.marks.min < cap.marks.low && cap.marks.low < cap.marks.high, "{cap:?}");
     assert!(cap.pages - mm.pages().charged() >= cap.marks.high, "up to the high mark");
@@ -54,21 +54,21 @@ fn what_cannot_be_read_just_now_stays_as_it_was() {
     let machine = FakeBuilder::new().build();
     let (mm, _) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 64 * MIB, available: 60 * MIB }));
-    let mut keeper = keeper(mm);
-    keeper.round(mm, None);
+    let mut kswapd = kswapd(mm);
+    kswapd.round(mm, None);
     let cap = mm.pages().cap();
     assert!(cap.pages >= 60 * MIB / PAGE_SIZE && cap != Cap::NONE);
     let nr_calls = machine.calls(Call::Room);
     machine.fail_from(Call::Room, 1, Errno::EMFILE);
     machine.advance_ns(INTERVAL_NS);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     assert!(machine.calls(Call::Room) > nr_calls);
     assert_eq!(mm.pages().cap(), cap);
     machine.fail_no_more();
     // Gone for good is no bound.
     machine.fail_from(Call::Room, 1, Errno::ENOENT);
     machine.advance_ns(INTERVAL_NS);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     assert_eq!(mm.pages().cap(), Cap::NONE);
 }
 
@@ -78,14 +78,14 @@ fn a_late_filter_keeps_the_bound_that_was_read_last() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 64 * MIB, available: MIB }));
-    let mut keeper = keeper(mm);
-    keeper.round(mm, None);
+    let mut kswapd = kswapd(mm);
+    kswapd.round(mm, None);
     let cap = mm.pages().cap();
     assert!(cap != Cap::NONE);
     machine.confine();
     let nr_calls = machine.calls(Call::Room);
     machine.advance_ns(INTERVAL_NS);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     take(heap, 4 * MIB).unwrap();
     assert_eq!((mm.pages().cap(), machine.calls(Call::Room)), (cap, nr_calls));
 }
@@ -124,8 +124,8 @@ fn grace_ends_where_nothing_can_be_read() {
             machine.set_node_room(node(0), room);
         }
         take(heap, 8 * MIB).unwrap();
-        let mut keeper = keeper(mm);
-        keeper.round(mm, None);
+        let mut kswapd = kswapd(mm);
+        kswapd.round(mm, None);
         let more = 64 * MIB / PAGE_SIZE;
         for is_confined in [false, true] {
             assert!(mm.pages().is_capped(node(0), more));
@@ -136,7 +136,7 @@ fn grace_ends_where_nothing_can_be_read() {
                 machine.confine();
             }
             machine.advance_ns(INTERVAL_NS);
-            keeper.round(mm, None);
+            kswapd.round(mm, None);
         }
         assert!(mm.pages().is_capped(node(0), more));
         if is_group {
@@ -155,13 +155,13 @@ fn what_nobody_can_have_touched_is_no_room() {
     let charged = mm.pages().charged();
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
     alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
-    let mut keeper = keeper(mm);
-    keeper.round(mm, None);
+    let mut kswapd = kswapd(mm);
+    kswapd.round(mm, None);
     assert_eq!(mm.pages().cap().pages, charged + 900 * MIB / PAGE_SIZE);
     // What is not touched in a second never is.
     for _ in 0..20 {
         machine.advance_ns(INTERVAL_NS);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
     }
     assert_eq!(mm.pages().cap().pages, mm.pages().charged() + 900 * MIB / PAGE_SIZE);
 }
@@ -172,13 +172,13 @@ fn a_second_charge_of_a_size_is_a_new_one() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     machine.set_group_room(Some(Room { total: 1024 * MIB, available: 900 * MIB }));
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     let mut before = mm.pages().charged();
     for nr_looks in [1, 2] {
         alloc(heap, Request { size: 40 * MIB, align: 8, zeroed: false, grows: false }).unwrap();
         for _ in 0..nr_looks {
             machine.advance_ns(INTERVAL_NS);
-            keeper.round(mm, None);
+            kswapd.round(mm, None);
             assert_eq!(mm.pages().cap().pages, before + 900 * MIB / PAGE_SIZE);
         }
         before = mm.pages().charged();
@@ -209,21 +209,21 @@ fn what_others_leave_is_seen_by_a_caller_that_has_little() {
 fn a_change_of_the_groups_limit_is_followed() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = keeper(mm);
-    let cap_after = |keeper: &mut Kswapd, room, ns| {
+    let mut kswapd = kswapd(mm);
+    let cap_after = |kswapd: &mut Kswapd, room, ns| {
         machine.set_group_room(room);
         machine.advance_ns(ns);
-        keeper.round(mm, Some(heap));
+        kswapd.round(mm, Some(heap));
         mm.pages().cap().pages
     };
     let room = |available| Some(Room { total: 1024 * MIB, available });
     let charged = mm.pages().charged();
-    assert_eq!(cap_after(&mut keeper, room(MIB), 0), charged + 256);
-    assert_eq!(cap_after(&mut keeper, room(2 * MIB), INTERVAL_NS / 2), charged + 256, "too soon");
-    assert_eq!(cap_after(&mut keeper, room(2 * MIB), INTERVAL_NS / 2), charged + 512);
-    assert_eq!(cap_after(&mut keeper, None, INTERVAL_NS), UNLIMITED);
+    assert_eq!(cap_after(&mut kswapd, room(MIB), 0), charged + 256);
+    assert_eq!(cap_after(&mut kswapd, room(2 * MIB), INTERVAL_NS / 2), charged + 256, "too soon");
+    assert_eq!(cap_after(&mut kswapd, room(2 * MIB), INTERVAL_NS / 2), charged + 512);
+    assert_eq!(cap_after(&mut kswapd, None, INTERVAL_NS), UNLIMITED);
     let nr_calls = machine.calls(Call::Room);
     // Without a bound the next look may wait.
-    assert_eq!(cap_after(&mut keeper, room(0), INTERVAL_NS), UNLIMITED);
+    assert_eq!(cap_after(&mut kswapd, room(0), INTERVAL_NS), UNLIMITED);
     assert_eq!(machine.calls(Call::Room), nr_calls);
 }

@@ -1,4 +1,4 @@
-//! Limits, and what the keeper does for watermarks, on a fake machine.
+//! Limits, and what kswapd does for watermarks, on a fake machine.
 
 mod edge;
 mod group;
@@ -9,7 +9,7 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
-fn keeper(mm: &'static Mm) -> Kswapd {
+fn kswapd(mm: &'static Mm) -> Kswapd {
     assert!(mm.doorbell().claim());
     Kswapd::new(mm, KswapdConfig::default(), 0)
 }
@@ -31,7 +31,7 @@ fn a_node_without_room_sends_requests_to_the_next() {
     let (mm, heap) = start(machine, Config::default());
     take(heap, 100_000).unwrap();
     machine.set_node_room(node(3), Room { total: 512 * MIB, available: MIB });
-    keeper(mm).round(mm, None);
+    kswapd(mm).round(mm, None);
     let nodes = spread(mm, heap, 1_000_000, 40);
     assert_eq!(nodes[3] + nodes[2], 40, "{nodes:?}");
     assert!(nodes[2] >= 35, "{nodes:?}");
@@ -58,11 +58,11 @@ fn a_watermark_does_not_wait_for_credit() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     machine.set_node_room(node(0), Room { total: 512 * MIB, available: 400 * MIB });
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     let mut rounds = |nr| {
         for _ in 0..nr {
             machine.advance_ns(20_000_000);
-            keeper.round(mm, None);
+            kswapd.round(mm, None);
         }
     };
     let nr_purged = || mm.pages().zone_stats(node(0)).unwrap().events.pgsteal_kswapd;
@@ -133,14 +133,14 @@ fn a_churning_load_completes_under_a_tight_limit() {
 }
 
 #[test]
-fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
+fn kswapd_gives_up_where_nothing_helps_and_comes_back() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, with_limit(16 * MIB));
     let blocks: Vec<_> = core::iter::from_fn(|| take(heap, 100_000).ok()).collect();
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     let mut run = |rounds| {
         for _ in 0..rounds {
-            keeper.round(mm, Some(heap));
+            kswapd.round(mm, Some(heap));
             machine.advance_ns(20_000_000);
         }
         mm.vmstat().stats().pageoutrun
@@ -154,10 +154,10 @@ fn the_keeper_gives_up_where_nothing_helps_and_comes_back() {
     assert!(back >= mm.pages().watermarks().high, "{back} pages");
 }
 
-/// Slabs that have to take pages between large blocks: the marks rise, the keeper is woken, makes room
+/// Slabs that have to take pages between large blocks: the marks rise, kswapd is woken, makes room
 /// up to them out of what is free, and lowers them again. Without a boost none of that happens.
 #[test]
-fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
+fn mixing_boosts_the_marks_until_kswapd_has_made_room() {
     for boost in [15_000, 0] {
         let machine = FakeBuilder::new().build();
         let mut config = with_limit(64 * MIB);
@@ -165,7 +165,7 @@ fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
         let (mm, heap) = start(machine, config);
         let config = KswapdConfig { purges_cold: false, ..KswapdConfig::default() };
         assert!(mm.doorbell().claim());
-        let mut keeper = Kswapd::new(mm, config, 0);
+        let mut kswapd = Kswapd::new(mm, config, 0);
         let pages = mm.pages();
         let marks = pages.watermarks();
         let headroom = || pages.limit() - pages.charged();
@@ -184,7 +184,7 @@ fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
         let was_woken = mm.vmstat().stats().kswapd_wakeups > wakeups;
         assert_eq!((pages.is_boosted(), was_woken), (boost > 0, boost > 0), "{boost}");
         let (raised, before) = (pages.boost(Level::Process), headroom());
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
         assert!(!pages.is_boosted());
         if boost > 0 {
             assert!(headroom() >= marks.high + raised, "{} pages", headroom());
@@ -205,12 +205,12 @@ fn mixing_boosts_the_marks_until_the_keeper_has_made_room() {
 fn a_cycling_load_keeps_its_memory_until_it_stops() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     let purges = || machine.calls(Call::Purge) + machine.calls(Call::PurgeMany);
     let mut rest = |ns: u64| {
         let mut slept = 0;
         while slept < ns {
-            let Next::Sleep(tick) = keeper.round(mm, None) else { break };
+            let Next::Sleep(tick) = kswapd.round(mm, None) else { break };
             machine.advance_ns(tick.min(ns - slept));
             slept += tick;
         }
@@ -237,19 +237,19 @@ fn a_cycling_load_keeps_its_memory_until_it_stops() {
 fn a_process_that_was_stopped_finds_its_memory() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = keeper(mm);
+    let mut kswapd = kswapd(mm);
     give(heap, take(heap, 20 * MIB).unwrap());
     leave_garbage(heap, 100_000, 100, 100);
-    let Next::Sleep(tick) = keeper.round(mm, None) else { panic!("there is work") };
+    let Next::Sleep(tick) = kswapd.round(mm, None) else { panic!("there is work") };
     let charged = mm.pages().charged();
     // Longer than anything stays, and longer than it asked for.
     machine.advance_ns(60_000_000_000);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     assert_eq!(mm.pages().charged(), charged);
     // From here on it ages.
     for _ in 0..100 {
         machine.advance_ns(tick);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
     }
     assert!(charged - mm.pages().charged() > 29 * MIB / PAGE_SIZE);
     mm.validate(Some(heap)).unwrap();

@@ -1,4 +1,4 @@
-//! Rounds of the background reclaimer, one by one.
+//! Rounds of kswapd, one by one.
 
 use super::*;
 
@@ -10,17 +10,17 @@ fn kswapd_returns_cold_memory_and_goes_home() {
     let (mm, heap) = start(machine, Config::default());
     let blocks: Vec<_> = (0..20_000).map(|_| take(heap, 1000).unwrap()).collect();
     let peak = mm.pages().charged();
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     for (i, block) in blocks.into_iter().enumerate() {
         if i % 20 != 0 {
             give(heap, block);
         }
     }
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     assert!(mm.pages().charged() * 10 > peak * 9, "too young");
     let mut slept = 0;
-    while let Next::Sleep(ns) = keeper.round(mm, None) {
+    while let Next::Sleep(ns) = kswapd.round(mm, None) {
         machine.advance_ns(ns);
         slept += ns;
         assert!(slept < 60_000_000_000, "it goes home some day");
@@ -54,11 +54,11 @@ fn kswapd_returns_what_a_thread_freed_that_goes_on_working() {
             give(heap, block);
         }
     }
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     for _ in 0..8 {
         machine.advance_ns(20_000_000);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
         work(500);
     }
     assert!(mm.vmstat().stats().visited_alloc > 100, "it comes all the time");
@@ -83,11 +83,11 @@ fn pages_that_take_long_go_all_the_same() {
     let peak = mm.pages().charged();
     small.into_iter().enumerate().filter(|(i, _)| i % 20 != 0).for_each(|(_, b)| give(heap, b));
     large.into_iter().for_each(|block| give(heap, block));
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     let began = mm.machine().now_ns();
     let (mut gained_at, mut left) = (began, peak);
-    while let Next::Sleep(ns) = keeper.round(mm, None) {
+    while let Next::Sleep(ns) = kswapd.round(mm, None) {
         if mm.pages().charged() < left {
             (left, gained_at) = (mm.pages().charged(), mm.machine().now_ns());
         }
@@ -121,12 +121,12 @@ fn reports_tell_what_is_young_and_what_is_cold() {
     let (age_ns, young, cold) = ages();
     assert!(age_ns == 0 && young > 90_000 && cold == 0, "{young} and {cold} pages");
     let config = KswapdConfig { purges_cold: false, ..KswapdConfig::default() };
-    let mut keeper = Kswapd::new(mm, config, 0);
-    keeper.round(mm, None);
+    let mut kswapd = Kswapd::new(mm, config, 0);
+    kswapd.round(mm, None);
     assert_eq!(ages(), (40_000_000, young, 0));
     for _ in 0..4 {
         machine.advance_ns(20_000_000);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
     }
     assert_eq!(ages(), (40_000_000, 0, young));
 }
@@ -136,15 +136,15 @@ fn reports_tell_what_is_young_and_what_is_cold() {
 fn memory_does_not_age_while_all_sleep() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     let mut cycle = |asleep: &mut u64, pause: u64| {
         let blocks: Vec<_> = (0..1000).map(|_| take(heap, 100_000).unwrap()).collect();
         blocks.into_iter().for_each(|block| give(heap, block));
         let before = mm.pages().charged();
         machine.advance_ns(pause);
         *asleep += pause;
-        keeper.note_sleep(*asleep);
-        keeper.round(mm, Some(heap));
+        kswapd.note_sleep(*asleep);
+        kswapd.round(mm, Some(heap));
         before - mm.pages().charged()
     };
     let mut asleep = 0;
@@ -153,7 +153,7 @@ fn memory_does_not_age_while_all_sleep() {
     }
     // The same time awake.
     machine.advance_ns(3_000_000_000);
-    keeper.round(mm, Some(heap));
+    kswapd.round(mm, Some(heap));
     assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
 }
 
@@ -162,23 +162,23 @@ fn memory_does_not_age_while_all_sleep() {
 fn what_is_freed_right_after_a_pause_ages() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     let block = take(heap, 8 << 20).unwrap();
     machine.advance_ns(40_000_000_000);
     give(heap, block);
-    keeper.note_sleep(40_000_000_000);
-    keeper.round(mm, Some(heap));
+    kswapd.note_sleep(40_000_000_000);
+    kswapd.round(mm, Some(heap));
     assert!(mm.pages().charged() >= (8 << 20) / PAGE_SIZE);
     for _ in 0..150 {
         machine.advance_ns(20_000_000);
-        keeper.round(mm, Some(heap));
+        kswapd.round(mm, Some(heap));
     }
     assert!(mm.pages().charged() < 1000, "{}", mm.pages().charged());
 }
 
 /// What was used while nobody was on duty is as young as when it was left.
 #[test]
-fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
+fn kswapd_that_comes_on_duty_finds_nothing_cold() {
     let machine = FakeBuilder::new().build();
     machine.advance_ns(1 << 50);
     let (mm, heap) = start(machine, Config::default());
@@ -186,14 +186,14 @@ fn a_keeper_that_comes_on_duty_finds_nothing_cold() {
     for _ in 0..2 {
         let blocks: Vec<_> = (0..1000).map(|_| take(heap, 50_000).unwrap()).collect();
         blocks.into_iter().for_each(|block| give(heap, block));
-        let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+        let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
         assert!(mm.doorbell().claim());
         let before = purges();
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
         machine.advance_ns(20_000_000);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
         assert_eq!(purges(), before, "after 20 ms");
-        while let Next::Sleep(ns) = keeper.round(mm, None) {
+        while let Next::Sleep(ns) = kswapd.round(mm, None) {
             machine.advance_ns(ns);
         }
         assert!(purges() > before && mm.doorbell().retire());
@@ -212,15 +212,15 @@ fn the_clock_of_ages_may_wrap() {
     blocks.into_iter().step_by(2).for_each(|block| give(heap, block));
     let more: Vec<_> = (0..200).map(|_| take(heap, 100_000).unwrap()).collect();
     more.into_iter().for_each(|block| give(heap, block));
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     machine.advance_ns(20_000_000);
-    keeper.round(mm, None);
+    kswapd.round(mm, None);
     assert!(mm.pages().generation() < 10, "it has wrapped");
     assert!(mm.pages().charged() > peak, "too young");
     for _ in 0..10 {
         machine.advance_ns(20_000_000);
-        keeper.round(mm, None);
+        kswapd.round(mm, None);
     }
     assert!(mm.pages().charged() <= peak, "{} of {peak}", mm.pages().charged());
     mm.validate(Some(heap)).unwrap();
@@ -235,10 +235,10 @@ fn kswapd_goes_home_where_nothing_can_be_purged() {
     blocks.into_iter().for_each(|block| give(heap, block));
     machine.fail_from(Call::Purge, 1, Errno::EINVAL);
     machine.fail_from(Call::PurgeMany, 1, Errno::EINVAL);
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     assert!(mm.doorbell().claim());
     let mut slept = 0;
-    while let Next::Sleep(ns) = keeper.round(mm, None) {
+    while let Next::Sleep(ns) = kswapd.round(mm, None) {
         machine.advance_ns(ns);
         slept += ns;
         assert!(slept < 10_000_000_000, "it goes home");
@@ -254,10 +254,10 @@ fn kswapd_drains_the_dead() {
     let machine = FakeBuilder::new().build();
     let (mm, heap) = start(machine, Config::default());
     let other = mm.attach().unwrap();
-    let mut keeper = Kswapd::new(mm, KswapdConfig::default(), 0);
+    let mut kswapd = Kswapd::new(mm, KswapdConfig::default(), 0);
     let mut settle = || {
         for _ in 0..400 {
-            keeper.round(mm, None);
+            kswapd.round(mm, None);
             machine.advance_ns(100_000_000);
         }
         mm.pages().charged() * PAGE_SIZE

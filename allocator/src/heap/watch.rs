@@ -1,10 +1,10 @@
-//! What the keeper knows of a heap: how it tells an owner that works from one that sleeps.
+//! What kswapd knows of a heap: how it tells an owner that works from one that sleeps.
 
 use super::Heap;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
 
-/// The keeper's words, and the one that it watches. Relaxed everywhere: they carry nothing but themselves. The keeper
+/// kswapd's words, and the one that it watches. Relaxed everywhere: they carry nothing but themselves. kswapd
 /// only compares for change, and what it misses now it sees next time.
 ///
 /// | word        | written by                          | says                                               |
@@ -12,15 +12,15 @@ use crate::sync::atomic::{AtomicBool, AtomicU32};
 /// | `epoch`     | owner, at each slow path; of a heap | another value: something happened to the heap      |
 /// |             | in the pool who has it from there,  |                                                    |
 /// |             | or is at work there under its lock  |                                                    |
-/// | `seen`      | keeper, as it looks                 | `epoch` then                                       |
-/// | `seen_at`   | keeper, as it finds another `epoch` | the generation of that                             |
-/// | `closed`    | keeper, as it closes the bins       | `epoch` then; another one once they are empty      |
-/// | `closed_at` | keeper, as it closes the bins       | the generation of that                             |
-/// | `drained`   | keeper, or who drains the dead,     | `epoch` then: there is no more to do until another |
+/// | `seen`      | kswapd, as it looks                 | `epoch` then                                       |
+/// | `seen_at`   | kswapd, as it finds another `epoch` | the generation of that                             |
+/// | `closed`    | kswapd, as it closes the bins       | `epoch` then; another one once they are empty      |
+/// | `closed_at` | kswapd, as it closes the bins       | the generation of that                             |
+/// | `drained`   | kswapd, or who drains the dead,     | `epoch` then: there is no more to do until another |
 /// |             | inside the gate                     |                                                    |
-/// | `is_cut`    | keeper, as it ends a look for holes | it ended since the owner wanted in                 |
+/// | `is_cut`    | kswapd, as it ends a look for holes | it ended since the owner wanted in                 |
 #[derive(Debug)]
-pub(crate) struct KeeperState {
+pub(crate) struct Watch {
     epoch: AtomicU32,
     pub(crate) seen: AtomicU32,
     pub(crate) seen_at: AtomicU32,
@@ -30,9 +30,9 @@ pub(crate) struct KeeperState {
     pub(crate) is_cut: AtomicBool,
 }
 
-impl KeeperState {
-    pub(super) fn new() -> KeeperState {
-        KeeperState {
+impl Watch {
+    pub(super) fn new() -> Watch {
+        Watch {
             epoch: AtomicU32::new(0),
             seen: AtomicU32::new(0),
             seen_at: AtomicU32::new(0),
@@ -49,17 +49,17 @@ impl Heap {
     #[inline]
     pub(crate) fn note_use(&self) {
         // One writer at a time, so this needs no read-modify-write.
-        self.keeper.epoch.store(self.epoch().wrapping_add(1), Relaxed);
+        self.watch.epoch.store(self.epoch().wrapping_add(1), Relaxed);
     }
 
     /// Counts what happens to the heap.
     pub(crate) fn epoch(&self) -> u32 {
-        self.keeper.epoch.load(Relaxed)
+        self.watch.epoch.load(Relaxed)
     }
 
     /// Whether nothing happened since it was drained: neither its owner did anything, nor has
     /// anybody sent objects back.
     pub(crate) fn is_drained(&self) -> bool {
-        self.epoch() == self.keeper.drained.load(Relaxed) && self.inbox.is_empty()
+        self.epoch() == self.watch.drained.load(Relaxed) && self.inbox.is_empty()
     }
 }
