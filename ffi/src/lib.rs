@@ -17,7 +17,7 @@
 //! environment. It exports no C symbol; `libzonal.so` in `preload/` does, on top of [`abi`].
 //!
 //! ```text
-//!   malloc, free (hot) --miss--> slow --> Visit (thread) --> zonal_reclaim --> zonal_allocator
+//!   malloc, free (hot) --miss--> slow --> SlowCall (thread) --> zonal_reclaim --> zonal_allocator
 //!     one TLS word                          |  first call of the thread: attach
 //!                                           |  first call of the process: init --> env, config
 //!                                           '- fork, exit report, abort line
@@ -26,7 +26,7 @@
 //! # The first malloc
 //!
 //! 1. `hot::malloc` reads `current` from TLS: the static empty heap. It is marked as taken: a miss.
-//! 2. `slow::malloc` begins a `Visit`. `home` is null: the thread attaches.
+//! 2. `slow::malloc` begins a `SlowCall`. `home` is null: the thread attaches.
 //! 3. `init::start` finds no core and builds it: settings from the environment, the machine, the
 //!    core itself. Other threads wait.
 //! 4. The core gives a heap; `home` and `current` name it; the exit hook is armed.

@@ -9,7 +9,7 @@ use zonal_allocator::{AllocError, Block, Mm, OwnHeap, Request};
 use zonal_numa::NodeId;
 
 use crate::errno::SavedErrno;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::{abort, tls};
 
 /// Where to look when the node has no memory left.
@@ -26,8 +26,8 @@ pub enum Spill {
 pub fn alloc_on_node(size: usize, node: usize, spill: Spill) -> *mut u8 {
     let errno = SavedErrno::save();
     let request = Request { size, align: 16, zeroed: false, grows: false };
-    let block = Visit::begin(tls::Block::get().take()).ok_or(libc::ENOMEM).and_then(|visit| {
-        let (mm, Seat::Heap(_)) = (visit.mm(), visit.seat()) else { return Err(libc::ENOMEM) };
+    let block = SlowCall::begin(tls::Block::get().take()).ok_or(libc::ENOMEM).and_then(|call| {
+        let (mm, Seat::Heap(_)) = (call.mm(), call.seat()) else { return Err(libc::ENOMEM) };
         let online = mm.machine().topology().nodes_online();
         let node = NodeId::from_index(node).filter(|&node| online.contains(node));
         allocate(mm, node.ok_or(libc::EINVAL)?, request, spill).ok_or(libc::ENOMEM)
@@ -41,7 +41,7 @@ pub fn alloc_on_node(size: usize, node: usize, spill: Spill) -> *mut u8 {
     }
 }
 
-/// The calling thread is on a visit.
+/// The calling thread is in a slow call.
 fn allocate(mm: &'static Mm, node: NodeId, request: Request, spill: Spill) -> Option<Block> {
     let near = mm.zonelist(node);
     let nodes = match spill {
@@ -58,7 +58,7 @@ fn allocate(mm: &'static Mm, node: NodeId, request: Request, spill: Spill) -> Op
     })
 }
 
-/// The calling thread is on a visit.
+/// The calling thread is in a slow call.
 fn take(own: OwnHeap, request: Request) -> Result<Block, AllocError> {
     let block = zonal_reclaim::alloc(own, request);
     if let Some(bad) = own.take_fault() {
@@ -95,7 +95,7 @@ impl Heap {
     /// A heap on that node; none if there is no such node, the process may not use it, or there is
     /// no memory.
     pub fn on_node(node: NodeId) -> Option<Heap> {
-        visiting(|mm| {
+        in_slow_call(|mm| {
             let heap = mm.attach_on(node, true).ok()?.as_non_null();
             Some(Heap { heap, mm, node })
         })
@@ -120,7 +120,7 @@ impl Heap {
             zeroed: false,
             grows: false,
         };
-        visiting(|_| take(self.own(), request).ok()).map(|block| block.start)
+        in_slow_call(|_| take(self.own(), request).ok()).map(|block| block.start)
     }
 
     /// Frees a block of any heap of zonal.
@@ -137,7 +137,7 @@ impl Drop for Heap {
     fn drop(&mut self) {
         let mm = self.mm;
         // In a signal handler that interrupted this thread it is lost, with what it caches.
-        visiting(|_| {
+        in_slow_call(|_| {
             // SAFETY: the holder gives it away.
             unsafe { mm.detach(self.own()) };
             Some(())
@@ -146,10 +146,10 @@ impl Drop for Heap {
 }
 
 /// Works while the calling thread has no heap that a signal handler could use.
-fn visiting<R>(work: impl FnOnce(&'static Mm) -> Option<R>) -> Option<R> {
+fn in_slow_call<R>(work: impl FnOnce(&'static Mm) -> Option<R>) -> Option<R> {
     let _errno = SavedErrno::save();
-    Visit::begin(tls::Block::get().take()).and_then(|visit| match visit.seat() {
-        Seat::Heap(_) => work(visit.mm()),
+    SlowCall::begin(tls::Block::get().take()).and_then(|call| match call.seat() {
+        Seat::Heap(_) => work(call.mm()),
         Seat::Interrupted => None,
     })
 }

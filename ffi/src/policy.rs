@@ -19,7 +19,7 @@ use core::marker::PhantomData;
 pub use zonal_numa::{MemPolicy, NodeId, NodeMask, PolicyMode};
 
 use crate::errno::SavedErrno;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::tls;
 
 /// Why a policy was not set.
@@ -52,19 +52,19 @@ impl core::error::Error for PolicyError {}
 /// Nothing is changed then.
 pub fn set(policy: Option<MemPolicy>) -> Result<(), PolicyError> {
     let _errno = SavedErrno::save();
-    match Visit::begin(tls::Block::get().take()) {
-        Some(mut visit) => set_in(&mut visit, policy),
+    match SlowCall::begin(tls::Block::get().take()) {
+        Some(mut call) => set_in(&mut call, policy),
         None => Err(PolicyError::Unavailable),
     }
 }
 
-fn set_in(visit: &mut Visit, policy: Option<MemPolicy>) -> Result<(), PolicyError> {
-    let Seat::Heap(own) = visit.seat() else { return Err(PolicyError::Unavailable) };
-    if visit.is_borrowed() {
+fn set_in(call: &mut SlowCall, policy: Option<MemPolicy>) -> Result<(), PolicyError> {
+    let Seat::Heap(own) = call.seat() else { return Err(PolicyError::Unavailable) };
+    if call.is_borrowed() {
         return Err(PolicyError::Unavailable);
     }
-    visit.mm().set_policy(own, policy).map_err(|_| PolicyError::Invalid)?;
-    visit.follow_policy();
+    call.mm().set_policy(own, policy).map_err(|_| PolicyError::Invalid)?;
+    call.follow_policy();
     Ok(())
 }
 

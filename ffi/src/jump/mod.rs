@@ -62,7 +62,7 @@ pub(crate) fn begin_short_path(taken: *mut HeapHot) {
     // SAFETY: a heap of this thread; they are never unmapped.
     let heap = unsafe { Heap::from_detour(taken).unwrap_or_else(|| Heap::from_hot(taken)) };
     // This is not far from where the hit stood, and costs less. What runs later may stand above it, but by no more
-    // than `x86_64::SLACK`: by 80 bytes in a release, the frame of `Visit::begin`.
+    // than `x86_64::SLACK`: by 80 bytes in a release, the frame of `SlowCall::begin`.
     // SAFETY: as above.
     unsafe { begin(heap.as_ref(), &*taken, |_| tls::stack()) };
 }

@@ -42,7 +42,7 @@ pub(crate) fn attend(mm: &'static Mm, own: OwnHeap) -> bool {
 }
 
 /// Whether it is time to look at the clock, which takes a call of [`attend`]: then who could do without a
-/// visit makes one. The others count.
+/// slow call makes one. The others count.
 #[inline]
 pub(crate) fn is_look_due(mm: &Mm) -> bool {
     if !mm.doorbell().wants_kswapd() {

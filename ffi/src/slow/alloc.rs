@@ -7,13 +7,13 @@ use zonal_numa::{NodeId, PAGE_SHIFT, PAGE_SIZE};
 use zonal_reclaim::PageFlags;
 
 use super::large::{take_at_once, take_kept};
-use super::{MIN_ALIGN, leave, no_memory, sampled_heap, short_of_visit};
+use super::{MIN_ALIGN, in_short, leave, no_memory, sampled_heap};
 use crate::abort;
 use crate::detour;
 use crate::errno::SavedErrno;
 use crate::init;
 use crate::jump;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::tls;
 
 /// New zeros of up to so many bytes are touched beforehand where there are several threads. A program
@@ -64,7 +64,7 @@ pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
 fn missed(size: usize, zeroed: bool, heap: *mut HeapHot) -> *mut u8 {
     // SAFETY: the heap is the thread's own, and its bins are the call's.
     let from_others = |own: &Heap| unsafe { own.try_left(size).or_else(|| own.try_reuse(size)) };
-    if let Some(object) = short_of_visit(heap, from_others) {
+    if let Some(object) = in_short(heap, from_others) {
         if zeroed {
             zero(Block { start: object, known_zero: false }, size);
         }
@@ -111,7 +111,7 @@ fn serve(request: Request, heap: *mut HeapHot) -> *mut u8 {
     let errno = SavedErrno::save();
     let mut block = hit_on_detour(request, heap);
     if block.is_none() {
-        block = Visit::begin(heap).and_then(|mut visit| allocate(&mut visit, request));
+        block = SlowCall::begin(heap).and_then(|mut call| allocate(&mut call, request));
     }
     let Some(block) = block else {
         return no_memory(errno);
@@ -177,13 +177,13 @@ fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
     Some(Block { start, known_zero: false })
 }
 
-fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
-    visit.follow_thread();
-    match visit.seat() {
+fn allocate(call: &mut SlowCall, request: Request) -> Option<Block> {
+    call.follow_thread();
+    match call.seat() {
         Seat::Heap(own) => {
             let block = zonal_reclaim::alloc(own, request).ok();
-            if visit.mm().vmstat().take_soft_limit_warning() {
-                warn_over_soft_limit(visit.mm());
+            if call.mm().vmstat().take_soft_limit_warning() {
+                warn_over_soft_limit(call.mm());
             }
             if let Some(block) = &block {
                 detour::on_alloc(block.start, request.size);
@@ -191,7 +191,7 @@ fn allocate(visit: &mut Visit, request: Request) -> Option<Block> {
             block
         }
         Seat::Interrupted => {
-            let start = visit.mm().deferred_alloc(request.size, request.align)?;
+            let start = call.mm().deferred_alloc(request.size, request.align)?;
             Some(Block { start, known_zero: false })
         }
     }
@@ -211,8 +211,8 @@ pub(crate) fn pages(
     flags: PageFlags,
 ) -> Option<NonNull<u8>> {
     let _errno = SavedErrno::save();
-    let mut visit = Visit::begin(tls::Block::get().take())?;
-    visit.follow_thread();
-    let Seat::Heap(own) = visit.seat() else { return None };
+    let mut call = SlowCall::begin(tls::Block::get().take())?;
+    call.follow_thread();
+    let Seat::Heap(own) = call.seat() else { return None };
     zonal_reclaim::alloc_pages(own, node, nr_pages, flags).ok().map(|block| block.start)
 }

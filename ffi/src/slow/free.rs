@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{BadPointer, Found, Heap, HeapHot, Remote};
 
 use super::large::free_large;
-use super::{is_foreign, leave, sampled_heap, short_of_visit};
+use super::{in_short, is_foreign, leave, sampled_heap};
 use crate::abort;
 use crate::detour;
 use crate::errno::SavedErrno;
@@ -15,7 +15,7 @@ use crate::init;
 use crate::jump;
 use crate::kswapd;
 use crate::profile;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::tls;
 
 /// # Safety
@@ -70,7 +70,7 @@ pub(crate) unsafe fn free_unsent<F: Foreign>(object: *mut u8, heap: *mut HeapHot
 /// As for [`crate::hot::free`].
 #[inline(always)]
 unsafe fn send_at_end(object: NonNull<u8>, heap: *mut HeapHot) -> bool {
-    short_of_visit(heap, |own| {
+    in_short(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         let is_sent = || unsafe { own.free_opening(object) };
         (!kswapd::is_look_due(own.mm()) && is_sent()).then_some(())
@@ -128,8 +128,8 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
         }
     }
     let _errno = SavedErrno::save();
-    let outcome = match Visit::of_free::<F>(heap) {
-        Some(visit) => release(&visit, object, is_short),
+    let outcome = match SlowCall::of_free::<F>(heap) {
+        Some(call) => release(&call, object, is_short),
         // No memory for a heap of this thread's own: the block waits for one that has.
         None => match init::mm() {
             Some(mm) => mm.deferred_free(object).map_err(Some),
@@ -205,8 +205,8 @@ fn look_at_size(object: *mut u8, heap: *mut HeapHot, size: usize, align: usize) 
 }
 
 /// With `is_seen` somebody who watches has seen it.
-fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Option<BadPointer>> {
-    match visit.seat() {
+fn release(call: &SlowCall, object: NonNull<u8>, is_seen: bool) -> Result<(), Option<BadPointer>> {
+    match call.seat() {
         Seat::Heap(own) => {
             if !is_seen {
                 detour::on_free(object);
@@ -216,6 +216,6 @@ fn release(visit: &Visit, object: NonNull<u8>, is_seen: bool) -> Result<(), Opti
         }
         // Whether what is no block for handlers is a live one shows when the next ordinary call frees it: to
         // find out may take a lock.
-        Seat::Interrupted => visit.mm().deferred_free(object).map_err(Some),
+        Seat::Interrupted => call.mm().deferred_free(object).map_err(Some),
     }
 }

@@ -1,4 +1,4 @@
-//! Hits of large blocks: what a thread keeps of them goes and comes without a visit.
+//! Hits of large blocks: what a thread keeps of them goes and comes without a slow call.
 //!
 //! The heap came marked by a hit, so its bins are open and nobody closes them. In the common case that is enough, and
 //! it is a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees those that
@@ -10,10 +10,10 @@ use core::ptr::NonNull;
 use zonal_allocator::{Heap, HeapHot, Kept, Remote};
 
 use super::free::{free_sized_unsent, free_unsent};
-use super::short_of_visit;
+use super::in_short;
 use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
-use crate::thread::Visit;
+use crate::thread::SlowCall;
 use crate::{detour, init, jump, kswapd, signal, tls};
 
 /// Whether calls have to go the long way: somebody watches, or wants signals blocked.
@@ -42,7 +42,7 @@ pub(super) fn take_at_once(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8
 
 /// A block that the thread keeps, of any length that will do, for a size that may be kept.
 pub(super) fn take_kept(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8>> {
-    short_of_visit(heap, |own| {
+    in_short(heap, |own| {
         // SAFETY: the heap is the thread's own; the rest is the caller's promise.
         own.keeps_large().then(|| unsafe { own.take_large(size) }).flatten()
     })
@@ -101,7 +101,7 @@ fn look_around<F: Foreign>() {
     jump::resume();
     if init::mm().is_some_and(kswapd::is_look_due_after_many) {
         let _errno = SavedErrno::save();
-        drop(Visit::of_free::<F>(tls::Block::get().take()));
+        drop(SlowCall::of_free::<F>(tls::Block::get().take()));
     }
 }
 

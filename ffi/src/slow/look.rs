@@ -9,7 +9,7 @@ use crate::abort;
 use crate::errno::SavedErrno;
 use crate::foreign::Foreign;
 use crate::init;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::tls;
 
 /// Usable bytes of a live object; 0 for null, and for a huge block in a signal handler that
@@ -41,8 +41,8 @@ fn size_of(mm: &Mm, object: NonNull<u8>) -> Result<usize, BadPointer> {
         return mm.usable_size(object);
     }
     let _errno = SavedErrno::save();
-    let visit = Visit::begin(tls::Block::get().take());
-    match visit.as_ref().map(Visit::seat) {
+    let call = SlowCall::begin(tls::Block::get().take());
+    match call.as_ref().map(SlowCall::seat) {
         Some(Seat::Heap(_)) => mm.usable_size(object),
         Some(Seat::Interrupted) | None => mm.usable_size_interrupted(object).unwrap_or(Ok(0)),
     }
@@ -52,8 +52,8 @@ fn size_of(mm: &Mm, object: NonNull<u8>) -> Result<usize, BadPointer> {
 pub(crate) fn inspect<R>(work: impl FnOnce(&'static Mm, Option<OwnHeap>) -> R) -> Option<R> {
     let mm = init::mm()?;
     let _errno = SavedErrno::save();
-    let visit = Visit::begin(tls::Block::get().take());
-    let own = match visit.as_ref().map(Visit::seat) {
+    let call = SlowCall::begin(tls::Block::get().take());
+    let own = match call.as_ref().map(SlowCall::seat) {
         Some(Seat::Heap(own)) => Some(own),
         _ => None,
     };

@@ -37,10 +37,10 @@ fn sampled_heap<'a>(heap: *mut HeapHot) -> Option<&'a Heap> {
     unsafe { Heap::from_detour(heap).map(|own| own.as_ref()) }
 }
 
-/// An operation that needs no visit, if it can be done so, nobody watches and no signals are to be
+/// An operation that needs no slow call, if it can be done so, nobody watches and no signals are to be
 /// blocked; None, and nothing changed, if not.
 #[inline(always)]
-fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option<T>) -> Option<T> {
+fn in_short<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option<T>) -> Option<T> {
     if heap == tls::empty() || detour::is_on() || signal::are_blocked() {
         return None;
     }
@@ -59,7 +59,7 @@ fn short_of_visit<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option
     Some(done)
 }
 
-/// Ends an operation that needed no visit.
+/// Ends an operation that needed no slow call.
 fn leave(own: NonNull<Heap>) {
     tls::Block::get().put(detour::resting(own));
     jump::resume();

@@ -13,7 +13,7 @@ use crate::foreign::Foreign;
 use crate::jump;
 use crate::profile;
 use crate::signal;
-use crate::thread::{Seat, Visit};
+use crate::thread::{Seat, SlowCall};
 use crate::tls;
 
 /// # Safety
@@ -54,9 +54,9 @@ pub(crate) unsafe fn realloc<F: Foreign>(
             return object.as_ptr();
         }
     }
-    let outcome = match Visit::begin(heap) {
+    let outcome = match SlowCall::begin(heap) {
         // SAFETY: the caller's promise.
-        Some(mut visit) => unsafe { resize(&mut visit, object, size) },
+        Some(mut call) => unsafe { resize(&mut call, object, size) },
         None => Ok(None),
     };
     let moved = outcome.unwrap_or_else(|bad| {
@@ -78,13 +78,13 @@ pub(crate) unsafe fn realloc<F: Foreign>(
 /// # Safety
 /// As for [`crate::hot::realloc`].
 unsafe fn resize(
-    visit: &mut Visit,
+    call: &mut SlowCall,
     object: NonNull<u8>,
     size: usize,
 ) -> Result<Option<NonNull<u8>>, Option<BadPointer>> {
-    visit.follow_thread();
-    let mm = visit.mm();
-    match visit.seat() {
+    call.follow_thread();
+    let mm = call.mm();
+    match call.seat() {
         Seat::Heap(own) => {
             // Before: as soon as it is free, another thread may get it.
             detour::on_free(object);

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use zonal_allocator::{Heap, Mark, MarkState, OwnHeap};
 
-use super::{Seat, Visit};
+use super::{Seat, SlowCall};
 use crate::signal::{self, Blocked};
 use crate::tls::{self, BUSY, Block, DEAD, empty};
 use crate::{detour, fork, init, jump, kswapd};
@@ -19,7 +19,7 @@ static KEY: AtomicU32 = AtomicU32::new(NO_KEY);
 
 /// A call with nothing to take, while the thread is attached: the call that took the heap still
 /// runs below, or has vanished.
-pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
+pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<SlowCall> {
     if fork::is_under_way() {
         return interrupted();
     }
@@ -44,7 +44,7 @@ pub(super) fn interrupted_with(block: Block, home: *mut Heap) -> Option<Visit> {
     jump::begin_short_path(taken);
     // SAFETY: not the empty one, so it is one of this thread.
     let heap = unsafe { Heap::from_taken(taken) };
-    Some(Visit::with_heap(init::mm()?, heap, Blocked::if_needed()))
+    Some(SlowCall::with_heap(init::mm()?, heap, Blocked::if_needed()))
 }
 
 /// Whether the call that left this mark has ended without a return.
@@ -59,8 +59,8 @@ fn is_gone(heap: &Heap, mark: Mark) -> bool {
     }
 }
 
-pub(super) fn interrupted() -> Option<Visit> {
-    Some(Visit {
+pub(super) fn interrupted() -> Option<SlowCall> {
+    Some(SlowCall {
         mm: init::mm()?,
         seat: Seat::Interrupted,
         borrowed: false,
@@ -71,7 +71,7 @@ pub(super) fn interrupted() -> Option<Visit> {
 
 /// The thread's first miss. A jump out of it would leave the thread, and at the first time the
 /// process, without a heap.
-pub(super) fn attach(block: Block) -> Option<Visit> {
+pub(super) fn attach(block: Block) -> Option<SlowCall> {
     let blocked = Blocked::always();
     block.vacate();
     block.set_home(BUSY);
@@ -90,11 +90,11 @@ pub(super) fn attach(block: Block) -> Option<Visit> {
     init::finish();
     // SAFETY: put there just now, or by a call since: this thread's heap.
     let heap = unsafe { Heap::from_taken(block.take()) };
-    Some(Visit::with_heap(mm, heap, blocked))
+    Some(SlowCall::with_heap(mm, heap, blocked))
 }
 
 /// A call after the exit hook.
-pub(super) fn borrow(block: Block) -> Option<Visit> {
+pub(super) fn borrow(block: Block) -> Option<SlowCall> {
     let mm = init::mm()?;
     block.set_home(BUSY);
     let Ok(heap) = mm.attach() else {
@@ -103,7 +103,7 @@ pub(super) fn borrow(block: Block) -> Option<Visit> {
     };
     let seat = Seat::Heap(heap);
     let blocked = Blocked::if_needed();
-    Some(Visit { mm, seat, borrowed: true, may_hold_lock: false, blocked })
+    Some(SlowCall { mm, seat, borrowed: true, may_hold_lock: false, blocked })
 }
 
 /// Makes the key. Without one (PTHREAD_KEYS_MAX reached) all works, but heaps are not inherited.

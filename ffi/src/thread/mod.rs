@@ -44,8 +44,8 @@ pub(crate) enum Seat {
     Interrupted,
 }
 
-/// One operation of the calling thread; ends when dropped.
-pub(crate) struct Visit {
+/// One call of this thread on the slow path, with what it may work with; ends when dropped.
+pub(crate) struct SlowCall {
     mm: &'static Mm,
     seat: Seat,
     /// The heap is not the thread's for longer than this operation.
@@ -56,12 +56,12 @@ pub(crate) struct Visit {
     blocked: Blocked,
 }
 
-impl Visit {
+impl SlowCall {
     /// Begins an operation with the heap that the hit path took; none when there is no memory even
     /// for that.
-    pub(crate) fn begin(taken: *mut HeapHot) -> Option<Visit> {
+    pub(crate) fn begin(taken: *mut HeapHot) -> Option<SlowCall> {
         if taken == empty() {
-            return Visit::without_heap();
+            return SlowCall::without_heap();
         }
         // Before the bins are taken, which may lead through the gate.
         jump::begin_short_path(taken);
@@ -70,18 +70,18 @@ impl Visit {
         let heap = unsafe { Heap::from_taken(taken) };
         // Whoever has a heap has a core.
         let mm = init::mm()?;
-        Some(Visit::with_heap(mm, heap, blocked))
+        Some(SlowCall::with_heap(mm, heap, blocked))
     }
 
     /// The same for a call that frees: of those that the C library makes, only they may come with a lock held.
-    pub(crate) fn of_free<F: Foreign>(taken: *mut HeapHot) -> Option<Visit> {
-        let mut visit = Visit::begin(taken)?;
-        visit.may_hold_lock = F::SERVES_C_LIBRARY;
-        Some(visit)
+    pub(crate) fn of_free<F: Foreign>(taken: *mut HeapHot) -> Option<SlowCall> {
+        let mut call = SlowCall::begin(taken)?;
+        call.may_hold_lock = F::SERVES_C_LIBRARY;
+        Some(call)
     }
 
     /// With the thread's own heap, taken and marked.
-    fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> Visit {
+    fn with_heap(mm: &'static Mm, heap: NonNull<Heap>, blocked: Blocked) -> SlowCall {
         jump::begin_slow_path(heap);
         // SAFETY: this thread's, taken and marked: no call of it is under way but this.
         let own = unsafe { OwnHeap::new(heap) };
@@ -89,11 +89,11 @@ impl Visit {
             // What the thread has unblocked since its first call is blocked in a handler only.
             own.set_signals(own.signals() & before);
         }
-        Visit { mm, seat: Seat::Heap(own), borrowed: false, may_hold_lock: false, blocked }
+        SlowCall { mm, seat: Seat::Heap(own), borrowed: false, may_hold_lock: false, blocked }
     }
 
     #[cold]
-    fn without_heap() -> Option<Visit> {
+    fn without_heap() -> Option<SlowCall> {
         let block = Block::get();
         match block.home() {
             home if home.is_null() => attach(block),
@@ -102,7 +102,7 @@ impl Visit {
             // Its bins were closed, or a handler has ended since that has opened them.
             home => match block.take() {
                 taken if taken == empty() => interrupted_with(block, home),
-                taken => Visit::begin(taken),
+                taken => SlowCall::begin(taken),
             },
         }
     }
@@ -162,7 +162,7 @@ impl Visit {
     }
 }
 
-impl Drop for Visit {
+impl Drop for SlowCall {
     fn drop(&mut self) {
         let block = Block::get();
         let mut wants_thread = false;

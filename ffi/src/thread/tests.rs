@@ -11,10 +11,10 @@ use crate::signal;
 
 /// Whether a slow path that finds its thread on another node changes to another heap.
 fn moves() -> bool {
-    let mut visit = Visit::begin(Block::get().take()).unwrap();
-    let Seat::Heap(old) = visit.seat() else { panic!("no heap") };
-    visit.change_heap_in_no_handler(old);
-    let Seat::Heap(new) = visit.seat() else { panic!("no heap") };
+    let mut call = SlowCall::begin(Block::get().take()).unwrap();
+    let Seat::Heap(old) = call.seat() else { panic!("no heap") };
+    call.change_heap_in_no_handler(old);
+    let Seat::Heap(new) = call.seat() else { panic!("no heap") };
     assert_eq!(Block::get().home(), new.as_non_null().as_ptr());
     new != old
 }
@@ -108,8 +108,8 @@ fn a_handler_may_open_them_first() {
         // SAFETY: the thread's heap.
         assert!(!crate::tls::try_mark(unsafe { heap.as_ref() }.hot()));
         one_call();
-        let visit = Visit::begin(empty()).unwrap();
-        assert!(matches!(visit.seat(), Seat::Heap(own) if own.as_non_null() == heap));
+        let call = SlowCall::begin(empty()).unwrap();
+        assert!(matches!(call.seat(), Seat::Heap(own) if own.as_non_null() == heap));
         assert!(block.is_taken() && block.take() == empty());
     });
 }
@@ -124,9 +124,9 @@ fn handlers_see_a_call_that_opens_them() {
         assert_ne!(taken, empty());
         assert!(block.is_taken() && is_closed(heap));
         assert_eq!(block.take(), empty());
-        let visit = Visit::begin(taken).unwrap();
+        let call = SlowCall::begin(taken).unwrap();
         assert!(!is_closed(heap) && block.is_taken() && block.take() == empty());
-        drop(visit);
+        drop(call);
         assert!(!block.is_taken());
     });
 }
@@ -170,7 +170,7 @@ fn a_mark_of_two_is_left_to_the_program() {
         fail_to_mark(hot);
         assert_eq!(hot.mark().state(), zonal_allocator::MarkState::Sum);
         let rule = signal::set_mask(signal::mask() | 1 << (libc::SIGUSR2 - 1));
-        let interrupted = Visit::begin(empty()).unwrap();
+        let interrupted = SlowCall::begin(empty()).unwrap();
         assert!(matches!(interrupted.seat(), Seat::Interrupted), "the hit may be alive");
         drop(interrupted);
         // Nor does a handler end it, or spoil what is there.
@@ -180,9 +180,9 @@ fn a_mark_of_two_is_left_to_the_program() {
         fail_to_mark(hot);
         fail_to_mark(hot);
         signal::set_mask(rule);
-        let visit = Visit::begin(empty()).unwrap();
+        let call = SlowCall::begin(empty()).unwrap();
         assert!(
-            matches!(visit.seat(), Seat::Heap(own) if own.as_non_null() == heap),
+            matches!(call.seat(), Seat::Heap(own) if own.as_non_null() == heap),
             "all are gone"
         );
     });
