@@ -118,7 +118,13 @@ impl Heap {
         let bin = unsafe { HeapHot::bin_at_word(self.hot(), word) };
         word.is_shared()
             && bin.takes == word.raw() as u16
-            && (word.slicing().size() <= MAX_SIZE || bin.has_array())
+            && (bin.has_array() || self.may_get_bin(word.slicing().size()))
+    }
+
+    /// Whether a class of so many bytes, of which the thread only frees, may get a bin.
+    #[inline]
+    fn may_get_bin(&self, size: usize) -> bool {
+        size <= MAX_SIZE && self.mm().pages().nr_threads() <= FEW_THREADS
     }
 }
 
@@ -188,7 +194,7 @@ impl Inner {
         let (slots, wanted) = (usize::from(self.classes[class.index()].slots), slots_of(class));
         let nr_threads = heap.mm().pages().nr_threads();
         slots < wanted
-            && (slots > 0 || (class.size() <= MAX_SIZE && nr_threads <= FEW_THREADS))
+            && (slots > 0 || heap.may_get_bin(class.size()))
             && self.bin_bytes + (wanted - slots) * class.size() <= share_of_heap(nr_threads) / 2
     }
 
