@@ -49,9 +49,12 @@ run: build
 setup:
 	tests/setup
 
-# Which library the tests preload. Crates come by a network that may fail for a moment.
+# Which library the tests preload. Crates come by a network that may fail for a moment. Random inputs are the same
+# in each run: `cargo test` and `make fuzz` draw others, and print what they drew.
 test: export ZONAL_LIB = $(abspath $(RELEASE)/libzonal.so)
 test: export CARGO_NET_RETRY ?= 10
+test: export PROPTEST_RNG_SEED ?= 1
+test: export ZONAL_FUZZ_SEED ?= 1
 test: setup
 	tests/stage $(CARGO) fmt --all --check
 	tests/stage $(CARGO) clippy --workspace --exclude zonal-preload --all-targets $(FEATURES) -- -D warnings

@@ -157,15 +157,23 @@ fn a_trim_says_what_went() {
 }
 
 /// Also where the background thread had gone, and where what had gone was wanted again; but not where there never
-/// was a thread. A busy machine may be slow now and then, not ten times in a row.
+/// was a thread. A busy machine makes some runs slow. So does too long an age, most of them; if nothing goes, all are.
 #[test]
 fn what_ended_threads_left_goes_back_while_all_rest() {
     const SLOW: Option<i32> = Some(3);
-    if is_zonal() {
-        for how in ["late", "again", "alone"] {
+    if !is_zonal() {
+        return;
+    }
+    for (how, nr_quick) in [("late", 1), ("again", 3), ("alone", 1)] {
+        let mut nr_slow = 0;
+        for _ in 0..nr_quick {
             let run = || Program::c("rests.c").arg(how).run();
-            let run = (0..9).map(|_| run()).find(|run| run.code() != SLOW).unwrap_or_else(run);
-            run.success().quiet();
+            let mut outcome = run();
+            while outcome.code() == SLOW && nr_slow < 4 {
+                nr_slow += 1;
+                outcome = run();
+            }
+            outcome.success().quiet();
         }
     }
 }
