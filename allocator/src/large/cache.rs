@@ -257,13 +257,14 @@ impl Large<'_> {
     /// Makes room for a run of that length without another one leaving, for who keeps it then; whether it
     /// could.
     pub(crate) fn make_room(&mut self, pages: &Pages, nr_pages: usize) -> bool {
+        if nr_pages > MAX_PAGES || !self.runs.has_place() {
+            return false;
+        }
         let is_served = self.cache.missed < FEW_MISSED;
         let most = if is_served { kept_pool::MOST_SERVED } else { kept_pool::MOST };
-        let has_room = nr_pages <= MAX_PAGES
-            && self.runs.has_place()
-            && self.cache.room.make(pages, self.runs.nr_pages() + nr_pages, most);
-        self.runs.limit = self.cache.room.most(pages);
-        has_room
+        let wanted = self.runs.nr_pages() + nr_pages;
+        self.runs.limit = self.cache.room.make(pages, wanted, most);
+        wanted <= self.runs.limit
     }
 
     /// Whether there is some without that.

@@ -1,4 +1,4 @@
-//! Hits of large blocks: their thread keeps a run of that length, or has room for one that is freed; or else the
+//! Hits of large blocks: their thread keeps a run that will do, or has room for one that is freed; or else the
 //! threads of the node leave such runs for each other.
 //!
 //! The common case comes first, each time: it is as a hit of a bin, by a thread that has marked its heap and no more
@@ -40,8 +40,8 @@ impl Heap {
         (MAX_SMALL + 1..=MAX_PAGES * PAGE_SIZE).contains(&size)
     }
 
-    /// A block of just the right length that the thread keeps, whatever lies in it: the common case. None, and
-    /// nothing changed, in every other case. Its start is that of a page.
+    /// A block that the thread keeps, of the right length or slightly longer, whatever lies in it: the common case.
+    /// None, and nothing changed, in every other case. Its start is that of a page.
     ///
     /// # Safety
     /// The calling thread owns this heap, of which [`Heap::has_large_hits`] is true, and has marked it;
@@ -51,7 +51,9 @@ impl Heap {
         debug_assert!(Heap::may_keep(size));
         let nr_pages = kept_pages_for(size);
         // SAFETY: a marked heap's are its owner's.
-        let head = unsafe { (*self.kept_runs()).take_exact(nr_pages) }?;
+        let runs = unsafe { &mut *self.kept_runs() };
+        let exact = runs.take_exact(nr_pages).map(|head| (head, nr_pages));
+        let (head, nr_pages) = exact.or_else(|| runs.take_fit(nr_pages))?;
         let start = self.mm().set_kept(head, nr_pages, size);
         // SAFETY: the window does not begin at address 0.
         Some(unsafe { NonNull::new_unchecked(start) })
@@ -69,7 +71,8 @@ impl Heap {
         }
         let nr_pages = kept_pages_for(size);
         let run = self.try_enter()?.large().find(mm.pages(), self.node(), nr_pages)?;
-        mm.publish_large(run, size).ok().map(|block| block.start)
+        let nr_pages = run.nr_pages();
+        NonNull::new(mm.set_kept(run.into_head(), nr_pages, size))
     }
 
     /// Keeps a block that the program gives up, if the thread has room, and if the size that the program tells can be

@@ -5,7 +5,8 @@
 //! The pages that are reserved, in one word. Every thread reserves and gives back by a read-modify-write, so
 //! the sum never passes the bound and nothing is lost. Relaxed: it carries no data. Model:
 //! `loom/kept.rs`. Beside it a count of who found too little: a hint, by which the others see that they have to give
-//! back what they do not need just now.
+//! back what they do not need just now. Only who heard of the last refusal counts the next one, so that many in a row
+//! write there once.
 
 use crate::fault::fault;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -36,11 +37,12 @@ impl KeptPool {
             self.nr_pages.fetch_add(sum.map_or(0, |_| nr_pages), Relaxed);
             return sum.is_some();
         }
-        let is_reserved = self.nr_pages.fetch_update(Relaxed, Relaxed, more).is_ok();
-        if !is_reserved {
-            self.refusals.fetch_add(1, Relaxed);
-        }
-        is_reserved
+        self.nr_pages.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Somebody found too little.
+    pub(crate) fn note_refusal(&self) {
+        self.refusals.fetch_add(1, Relaxed);
     }
 
     /// How often somebody found too little.

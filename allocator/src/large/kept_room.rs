@@ -37,12 +37,14 @@ impl KeptRoom {
         pages.pcp_share(Order::ZERO) + self.reserved
     }
 
-    /// Whether there is room for `nr_pages` pages in all, with what is left of `most` pages in the pool: to be asked
-    /// by who has that many then.
-    pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> bool {
+    /// Makes room for `nr_pages` pages in all, if it can, of what is left of `most` pages in the pool: for who has that
+    /// many then. Returns for how many there is room.
+    pub(crate) fn make(&mut self, pages: &Pages, nr_pages: usize, most: usize) -> usize {
         let share = pages.pcp_share(Order::ZERO);
-        nr_pages <= share + self.reserved
-            || (nr_pages <= self.depth && self.reserve(pages, nr_pages - share, most))
+        if nr_pages > share + self.reserved && nr_pages <= self.depth {
+            self.reserve(pages, share, nr_pages - share, most);
+        }
+        share + self.reserved
     }
 
     /// Gives back what is reserved for more than `nr_pages` pages and a step, or all if there are none.
@@ -86,15 +88,15 @@ impl KeptRoom {
         self.reserved
     }
 
-    /// Reserves room for so many pages beyond the share; whether there is any left.
-    fn reserve(&mut self, pages: &Pages, beyond: usize, most: usize) -> bool {
-        let share = pages.pcp_share(Order::ZERO);
+    /// Reserves room for so many pages beyond the share, if there is any left.
+    fn reserve(&mut self, pages: &Pages, share: usize, beyond: usize, most: usize) {
         let wanted = beyond.next_multiple_of(step_of(share)).min(self.depth - share);
-        let is_reserved = pages.kept.reserve(wanted - self.reserved, most);
-        if is_reserved {
+        if pages.kept.reserve(wanted - self.reserved, most) {
             self.reserved = wanted;
+        } else if self.refusals == pages.kept.refusals() {
+            // Who gives back tells the others again, so all write there rarely.
+            pages.kept.note_refusal();
         }
-        is_reserved
     }
 
     fn unreserve_to(&mut self, pages: &Pages, keep: usize) {

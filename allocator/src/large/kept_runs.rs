@@ -1,8 +1,8 @@
 //! Free runs of large blocks, found by their length and by their age.
 //!
-//! Each lies on a stack of those of its length, with the time at which it came: a hit takes the newest of just the
-//! length that it wants in a few instructions. A request looks on for the shortest that will do, and what leaves is
-//! the oldest of all stacks: for that they are searched, which only who asks the zone has to do.
+//! Each lies on a stack of those of its length, with the time at which it came: a hit takes the newest of the length
+//! that it wants, or else of the shortest that will do, in a few instructions. What leaves is the oldest of all
+//! stacks: for that they are searched, which only who asks the zone has to do.
 //!
 //! Time is what came so far, in pages. So a run's age tells how much was kept since, and how much of that was used.
 //!
@@ -34,6 +34,9 @@ const LEAST_REST: usize = MAX_SMALL / PAGE_SIZE + 2;
 /// A run may be longer than what is asked for by one part in so many.
 pub(crate) const FIT_PART: usize = 4;
 
+/// So many lengths are looked at in one go.
+const AT_A_TIME: usize = size_of::<u128>();
+
 /// Runs, fewer than `PLACES` of them, at most 256: the first place is none's. **All zeros are one without
 /// runs, that keeps none.**
 ///
@@ -53,8 +56,8 @@ pub(crate) struct KeptRuns<const PLACES: usize> {
     left: u8,
     /// So many places were ever taken.
     opened: u8,
-    /// The newest of each length; of none there is none.
-    newest: [u8; MAX_PAGES + 1],
+    /// The newest of each length; of none there is none, nor of what is longer than the longest.
+    newest: [u8; MAX_PAGES + AT_A_TIME],
     places: [MaybeUninit<Place>; PLACES],
 }
 
@@ -135,7 +138,8 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
     /// A run of `nr_pages` pages, at most [`MAX_PAGES`], or slightly more. **Its word still says that it is
     /// kept**: whoever gets it hands it out before anything can fail, and so writes another one.
     pub(crate) fn take(&mut self, nr_pages: usize) -> Option<PageRun> {
-        self.shortest(nr_pages, nr_pages + nr_pages / FIT_PART)
+        let (head, length) = self.take_fit(nr_pages)?;
+        Some(PageRun::new(head, length, false))
     }
 
     /// The same of exactly that length.
@@ -145,22 +149,41 @@ impl<const PLACES: usize> KeptRuns<PLACES> {
         (newest != NONE).then(|| self.pop(newest, nr_pages))
     }
 
+    /// The shortest that is no more than slightly longer.
+    #[inline(always)]
+    pub(crate) fn take_fit(&mut self, nr_pages: usize) -> Option<(Pfn, usize)> {
+        // One look sees all that will do.
+        const { assert!(MAX_PAGES / (FIT_PART + 1) < AT_A_TIME) };
+        let length = self.first_from(nr_pages)?;
+        let is_fit = length <= nr_pages + nr_pages / FIT_PART;
+        is_fit.then(|| (self.pop(self.newest[length], length), length))
+    }
+
     /// A run that is longer than what would do, so that what is left of it is long enough for others; its
     /// word as in [`KeptRuns::take`].
     pub(crate) fn take_longer(&mut self, nr_pages: usize) -> Option<PageRun> {
-        self.shortest(nr_pages + LEAST_REST, MAX_PAGES)
+        self.shortest_from(nr_pages + LEAST_REST)
     }
 
-    /// The newest run of the least length there is, `least` to `most` pages.
-    fn shortest(&mut self, least: usize, most: usize) -> Option<PageRun> {
-        let lengths = self.newest.get(least..=most.min(MAX_PAGES))?;
-        let length = least + lengths.iter().position(|&newest| newest != NONE)?;
+    /// The newest run of the least length there is, `least` pages or more.
+    fn shortest_from(&mut self, least: usize) -> Option<PageRun> {
+        let length =
+            (least..=MAX_PAGES).step_by(AT_A_TIME).find_map(|least| self.first_from(least))?;
         Some(PageRun::new(self.pop(self.newest[length], length), length, false))
+    }
+
+    /// The least length of which there is a run, of `least` and the next ones.
+    #[inline(always)]
+    fn first_from(&self, least: usize) -> Option<usize> {
+        let lengths = self.newest.get(least..)?.first_chunk()?;
+        // The first byte that is not `NONE`, as one number.
+        let newest = u128::from_le_bytes(*lengths);
+        (newest != 0).then(|| least + newest.trailing_zeros() as usize / 8)
     }
 
     /// Any run. The words of it are all 0.
     pub(crate) fn take_any(&mut self, pages: &Pages) -> Option<PageRun> {
-        let run = self.shortest(1, MAX_PAGES);
+        let run = self.shortest_from(1);
         match &run {
             Some(run) => pages.map.set_word(run.head(), PageWord::NOTHING),
             // One may have been lost, see [K1].

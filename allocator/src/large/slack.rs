@@ -122,6 +122,11 @@ impl Mm {
     pub(crate) fn size_before_slack(&self, head: Pfn, word: PageWord) -> Option<usize> {
         let capacity = word.large_pages() * PAGE_SIZE;
         let (size, fill) = self.noted(head, word);
+        let is_keepable = word.keepable_pages() <= MAX_PAGES;
+        // SAFETY: the block has so many bytes, and is the caller's.
+        if is_keepable && unsafe { Mm::is_end_whole(self.pages().map.addr_of(head), size) } {
+            return Some(size);
+        }
         let is_whole = !self.has_slack()
             || self.slack(head, capacity, size).is_none_or(|slack| {
                 // SAFETY: inside the block, initialised by `set_large`, and not the program's to write.

@@ -48,7 +48,13 @@ fn malloc_missed(size: usize, heap: *mut HeapHot) -> *mut u8 {
 #[inline(never)]
 pub(crate) fn zalloc(size: usize, heap: *mut HeapHot) -> *mut u8 {
     if Heap::may_keep(size) {
-        return serve_large(size, MIN_ALIGN, true, heap);
+        return match take_at_once(heap, size) {
+            Some(start) => {
+                zero(Block { start, known_zero: false }, size);
+                start.as_ptr()
+            }
+            None => serve_large(size, MIN_ALIGN, true, heap),
+        };
     }
     let object = hit_between_samples(size, heap);
     if !object.is_null() {

@@ -29,6 +29,16 @@ pub(crate) unsafe fn free<F: Foreign>(object: *mut u8, heap: *mut HeapHot, found
         return unsafe { free_large::<F, false>(object, 0, heap, 1, remote) };
     }
     // SAFETY: the caller's promise.
+    unsafe { free_remote::<F>(object, heap, remote) };
+}
+
+/// Apart, so that frees of large blocks save no registers.
+///
+/// # Safety
+/// As for [`crate::hot::free`].
+#[inline(never)]
+unsafe fn free_remote<F: Foreign>(object: *mut u8, heap: *mut HeapHot, remote: Remote) {
+    // SAFETY: the caller's promise.
     if !unsafe { send(heap, remote) } {
         // SAFETY: as above.
         unsafe { free_unsent::<F>(object, heap) };

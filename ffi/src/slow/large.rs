@@ -22,7 +22,7 @@ fn is_long() -> bool {
     detour::is_on() || signal::are_blocked()
 }
 
-/// A block of just the right length that the thread keeps, for a size that may be kept.
+/// A block that the thread keeps, in the common case, for a size that may be kept.
 #[inline(always)]
 pub(super) fn take_at_once(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8>> {
     // SAFETY: the empty heap, or one of this thread's.
