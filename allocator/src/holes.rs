@@ -81,12 +81,15 @@ impl Entered<'_> {
             nr_pages: 0,
             how,
         };
+        let generation = mm.pages().generation();
+        self.walk.set_out(generation);
         let mut is_over = false;
         while !is_over && let Some(mut slab) = self.walk_on() {
             // SAFETY: list members are live, and we are inside the gate.
             let s = unsafe { slab.as_mut() };
-            if how.up_to.is_none_or(|border| s.is_cold(border)) {
-                self.collect_holes(s, how, &mut batch, done);
+            let is_cold = how.up_to.is_none_or(|border| s.is_cold(border));
+            if !is_cold || !self.collect_holes(s, how, &mut batch, done) {
+                self.walk.leave(s.used_in(generation));
             }
             done.is_cut = self.is_turn_over(how, turn_end);
             let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
@@ -117,13 +120,14 @@ impl Entered<'_> {
         self.is_awaited() || now >= *turn_end.get_or_insert(now + how.turn_ns)
     }
 
+    /// Purges the holes of a slab; whether another look would find nothing more before it is used again.
     fn collect_holes(
         &mut self,
         slab: &mut Slab,
         how: PurgeHow,
         batch: &mut Batch,
         done: &mut HolesPurged,
-    ) {
+    ) -> bool {
         let mm = self.heap().mm();
         let map = &mm.pages().map;
         let head = slab.head();
@@ -138,22 +142,25 @@ impl Entered<'_> {
             mask |= slab.holes;
         }
         if mask == 0 || mm.machine().page_size() != PAGE_SIZE {
-            return;
+            return true;
         }
+        let mut is_seen = true;
         if is_whole {
             let nr_pages = mask.count_ones() as usize;
             if nr_pages * 2 < Slab::pages(slab.class()) {
-                return;
+                return true;
             }
             let is_old = how.sparing.is_none_or(|border| slab.is_cold(border));
             if !mm.pages().is_worth_holing(chunk, nr_pages, how, is_old) {
                 // It may be in a later round, with the wishes of others.
                 done.is_partial = true;
-                return;
+                return false;
             }
             if !mm.pages().hole_section(chunk.section()) {
-                return;
+                return true;
             }
+            // It may have come by denser slabs of that section before.
+            is_seen = false;
             holing = section.nr_holings();
         }
         while mask != 0 {
@@ -171,6 +178,7 @@ impl Entered<'_> {
                 self.flush(batch, done);
             }
         }
+        is_seen
     }
 
     fn flush(&mut self, batch: &mut Batch, done: &mut HolesPurged) {

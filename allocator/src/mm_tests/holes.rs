@@ -82,6 +82,31 @@ fn a_sweep_goes_as_far_as_it_may_in_all_heaps_together() {
     mm.validate(Some(owners[0].0)).unwrap();
 }
 
+/// While all that a walk left is young, rounds do not come by it again; they do as soon as something is cold.
+#[test]
+fn a_sweep_finds_holes_as_soon_as_they_are_cold() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    let sweep = |border| {
+        let how = PurgeHow { up_to: Some(border), ..PurgeHow::ALL };
+        let sweep = Sweep { how, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
+        let nr_pages = mm.sweep(Some(owner.0), sweep).nr_pages;
+        (nr_pages, owner.heap().enter().walk.may_find(Some(border)))
+    };
+    mm.pages().set_generation(1000);
+    let survivors = sparse(owner);
+    mm.drain_all(Some(owner.0));
+    mm.pages().set_generation(1002);
+    assert_eq!(sweep(999), (0, false));
+    let (nr_pages, may_find) = sweep(1000);
+    assert!(nr_pages > 3500, "{nr_pages} pages");
+    // It holed a section on its way.
+    assert!(may_find && sweep(1000).0 < 64);
+    assert_eq!(sweep(1000), (0, false));
+    survivors.into_iter().for_each(|block| block.release(owner));
+    mm.validate(Some(owner.0)).unwrap();
+}
+
 /// A slab that goes back takes its holes with it: charged without memory, they would be memory that
 /// nobody knows of when somebody touches them.
 #[test]

@@ -12,6 +12,11 @@ impl Slab {
         (generation as u16).wrapping_sub(self.stamp).cast_signed() >= 0
     }
 
+    /// The generation in which an object came or went last, `now` being the present one.
+    pub(crate) fn used_in(&self, now: u32) -> u32 {
+        now.wrapping_sub_signed(i32::from((now as u16).wrapping_sub(self.stamp).cast_signed()))
+    }
+
     /// Enters pages, as a mask, that were purged; `holing` says how often the slab's section
     /// had been holed before that. Holes of an earlier time are among them, or among those to come.
     /// Returns how many are no holes by the accounts yet.

@@ -163,7 +163,8 @@ impl Entered<'_> {
                 self.send_reused(heap, || owner.waits());
             }
         }
-        if !is_idle && !self.walk.is_due(heap.mm().pages().generation()) {
+        let is_due = is_idle || self.walk.is_due(heap.mm().pages().generation());
+        if !is_due || !self.walk.may_find(sweep.how.up_to) {
             return;
         }
         let is_partial = self.sweep_holes(sweep, swept);

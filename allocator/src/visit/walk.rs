@@ -4,13 +4,15 @@
 //! ended: from the first slab on it would come by what it has seen already, and never to the rest. Slabs that come
 //! on a list meanwhile stand in front of the place, and are for the next walk.
 //!
-//! A walk beside a busy owner that found little is not begun anew at once. To come by a slab costs about a fifth
-//! of what it costs to purge a page.
+//! To come by a slab costs about a fifth of what it costs to purge a page. So no walk is begun while there is
+//! nothing cold to be found: each notes when the oldest slab that it left was used last, and what changes
+//! afterwards is younger. One beside a busy owner that found little is not begun anew at once, either.
 
 use core::ptr::{self, NonNull};
 
 use crate::class::SizeClass;
 use crate::heap::Inner;
+use crate::purge::is_past;
 use crate::slab::Slab;
 
 /// A walk has found little when it gained less than one page of so many slabs.
@@ -29,11 +31,23 @@ pub(crate) struct Walk {
     /// When the last one ended, and for how many generations the next one waits then.
     ended_at: u32,
     rest: u32,
+    /// The generation in which the oldest slab was used last that was left so far,
+    oldest: u32,
+    /// and of those that the last one left, if it came to its end.
+    left: Option<u32>,
 }
 
 impl Walk {
-    pub(crate) const NEW: Walk =
-        Walk { next: ptr::null_mut(), class: 0, nr_slabs: 0, nr_pages: 0, ended_at: 0, rest: 0 };
+    pub(crate) const NEW: Walk = Walk {
+        next: ptr::null_mut(),
+        class: 0,
+        nr_slabs: 0,
+        nr_pages: 0,
+        ended_at: 0,
+        rest: 0,
+        oldest: 0,
+        left: None,
+    };
 
     /// Whether none is under way.
     pub(crate) fn is_at_start(&self) -> bool {
@@ -45,6 +59,26 @@ impl Walk {
         !self.is_at_start() || generation.wrapping_sub(self.ended_at) >= self.rest
     }
 
+    /// Whether one is under way, or may come by a slab that was not used after the generation `border`.
+    pub(crate) fn may_find(&self, border: Option<u32>) -> bool {
+        let is_cold = |left| border.is_none_or(|border| is_past(left, border));
+        !self.is_at_start() || self.left.is_none_or(is_cold)
+    }
+
+    /// It begins, or goes on.
+    pub(crate) fn set_out(&mut self, generation: u32) {
+        if self.is_at_start() {
+            self.oldest = generation;
+        }
+    }
+
+    /// It leaves a slab as it is that was used last in this generation.
+    pub(crate) fn leave(&mut self, generation: u32) {
+        if is_past(generation, self.oldest) {
+            self.oldest = generation;
+        }
+    }
+
     /// It gained so many pages.
     pub(crate) fn note_gain(&mut self, nr_pages: usize) {
         self.nr_pages += nr_pages;
@@ -54,7 +88,8 @@ impl Walk {
     pub(crate) fn end(&mut self, generation: u32, leaves_more: bool) {
         let found_little = !leaves_more && self.nr_pages * SLABS_PER_PAGE < self.nr_slabs;
         let rest = if found_little { self.nr_slabs / SLABS_PER_GENERATION } else { 0 };
-        *self = Walk { ended_at: generation, rest: rest as u32, ..Walk::NEW };
+        let left = Some(self.oldest);
+        *self = Walk { ended_at: generation, rest: rest as u32, left, ..Walk::NEW };
     }
 
     /// The next visit begins at the first slab again.
@@ -133,5 +168,30 @@ mod tests {
         assert_eq!(rest_after(0, false), Some(3));
         walk.class = 1;
         assert!(walk.is_due(u32::MAX));
+    }
+
+    #[test]
+    fn no_walk_is_begun_while_all_that_was_left_is_young() {
+        let mut walk = Walk::NEW;
+        assert!(walk.may_find(Some(7)), "nobody has looked");
+        walk.set_out(100);
+        [95, 90, 97].into_iter().for_each(|generation| walk.leave(generation));
+        walk.end(110, false);
+        assert!(!walk.may_find(Some(89)) && walk.may_find(Some(90)) && walk.may_find(None));
+        // What it came by first may have been used just then.
+        walk.set_out(200);
+        walk.end(202, false);
+        assert!(!walk.may_find(Some(199)) && walk.may_find(Some(200)));
+        // The clock wraps.
+        walk.set_out(3);
+        walk.leave(u32::MAX);
+        walk.end(4, false);
+        assert!(!walk.may_find(Some(u32::MAX - 1)) && walk.may_find(Some(u32::MAX)));
+        // It did not come to its end, or is under way.
+        walk.begin_anew();
+        assert!(walk.may_find(Some(7)));
+        walk.end(5, false);
+        walk.class = 1;
+        assert!(walk.may_find(Some(7)));
     }
 }
