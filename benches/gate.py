@@ -39,7 +39,7 @@ HIT_BOUNDS = (20, 26)
 PROFILED_BOUNDS = (52, 55)
 SIZES = (16, 256, 1024)
 # A large block that the thread keeps and hands out again, its slack and the claim of its free included.
-KEPT_BOUNDS = (62, 136)
+KEPT_BOUNDS = (65, 140)
 KEPT_SIZE = 50_000
 # operator new and delete, without and with a size.
 OPERATOR_BOUNDS = {"new": (22, 28), "sized": (22, 33)}

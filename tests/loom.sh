@@ -58,6 +58,14 @@ mark_closed_over          mark::the_next_owner
 mark_leave_relaxed        mark::the_next_owner
 mark_close_relaxed        mark::the_next_owner
 registry_take_visited     mark::the_next_owner
+gate_no_heavy_barrier     runs::
+gate_visited_relaxed      runs::
+gate_end_relaxed          runs::
+mark_set_relaxed          runs::
+runs_look_relaxed         runs::
+runs_mark_unread          runs::
+runs_claim_unread         runs::
+runs_slow_as_hit          runs::
 section_add_relaxed       section::
 charge_in_two_steps       charge::
 kept_in_two_steps         kept::

@@ -2,7 +2,7 @@
 //! threads of the node leave such runs for each other.
 //!
 //! The common case comes first, each time: it is as a hit of a bin, by a thread that has marked its heap and no more
-//! ([`crate::heap::Entered::large`] tells who has the runs), and goes back to the caller before anything
+//! (`heap/kept.rs` tells who has the runs), and goes back to the caller before anything
 //! is changed where it is not the case. What is less common follows, inside the gate but still without a visit, and
 //! changes nothing but the room that it reserves where it cannot be done: [`Mm::alloc_large`] and
 //! [`Mm::free_large`] do all of it.
@@ -44,13 +44,16 @@ impl Heap {
     /// None, and nothing changed, in every other case. Its start is that of a page.
     ///
     /// # Safety
-    /// The calling thread owns this heap, of which [`Heap::has_large_hits`] is true, and has marked it;
-    /// [`Heap::may_keep`] is true of `size`.
+    /// The calling thread owns this heap, of which [`Heap::has_large_hits`] is true, and has marked it by a hit, with
+    /// no slow path under way; [`Heap::may_keep`] is true of `size`.
     #[inline(always)]
     pub unsafe fn take_large_at_once(&self, size: usize) -> Option<NonNull<u8>> {
         debug_assert!(Heap::may_keep(size));
+        if self.is_visited() {
+            return None;
+        }
         let nr_pages = kept_pages_for(size);
-        // SAFETY: a marked heap's are its owner's.
+        // SAFETY: a marked heap's are its owner's, unless somebody has claimed it.
         let runs = unsafe { &mut *self.kept_runs() };
         let exact = runs.take_exact(nr_pages).map(|head| (head, nr_pages));
         let (head, nr_pages) = exact.or_else(|| runs.take_fit(nr_pages))?;
@@ -79,19 +82,23 @@ impl Heap {
     /// the one that was asked for: the common case, where nothing is changed in every other case.
     ///
     /// # Safety
-    /// As for [`Heap::free`]; [`Heap::has_large_hits`] is true of this heap, which is marked, and in which `block` was
-    /// found.
+    /// As for [`Heap::free`]; [`Heap::has_large_hits`] is true of this heap, which is marked as for
+    /// [`Heap::take_large_at_once`], and in which `block` was found.
     #[inline(always)]
     pub unsafe fn keep_large_at_once(&self, block: Remote, told: Option<usize>) -> bool {
         let mm = self.mm();
         let (start, word) = (block.object(), block.word());
         let nr_pages = word.keepable_pages();
         // With one that waits, this may be the second free of that block.
-        if nr_pages > MAX_PAGES || !start.addr().is_multiple_of(PAGE_SIZE) || mm.has_deferred() {
+        if nr_pages > MAX_PAGES
+            || !start.addr().is_multiple_of(PAGE_SIZE)
+            || mm.has_deferred()
+            || self.is_visited()
+        {
             return false;
         }
         let size = nr_pages * PAGE_SIZE - word.slack();
-        // SAFETY: a marked heap's are its owner's.
+        // SAFETY: a marked heap's are its owner's, unless somebody has claimed it.
         let runs = unsafe { &mut *self.kept_runs() };
         // SAFETY: the caller gives the block up, if it is one; it has so many pages.
         let is_whole = || unsafe { Mm::is_end_whole(start, size) };

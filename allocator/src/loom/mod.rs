@@ -5,6 +5,7 @@
 //! | `lock`     | futex mutex: exclusion, no lost wake                 | `lock_*`                    |
 //! | `gate`     | owner against visitors                               | `gate_*`                    |
 //! | `mark`     | hits against a visitor that closes the bins          | `mark_*`, `gate_*`          |
+//! | `runs`     | hits of large blocks against a visitor               | `runs_*`, `gate_*`          |
 //! | `inbox`    | posters and who takes; an owner that is kept out     | `inbox_*`                   |
 //! | `barn`     | what threads leave for each other and take           | `barn_*`                    |
 //! | `registry` | publication and look-up; dead heaps change hands     | `registry_*`                |
@@ -76,6 +77,8 @@ mod pagemap;
 mod profile;
 #[cfg(test)]
 mod registry;
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod section;
 

@@ -109,7 +109,7 @@ pub(crate) use word::add;
 #[cfg(all(test, zonal_loom))]
 pub(crate) use word::{Taking, end_found, load, try_take_found, undo_add_found};
 pub(crate) use word::{
-    close, end, is_closed, leave, open, replace, seize, set, try_take, undo_add,
+    close, end, is_closed, leave, load_settled, open, replace, seize, set, try_take, undo_add,
 };
 
 /// Whether marks are such that bins can be closed.

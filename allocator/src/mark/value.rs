@@ -126,6 +126,13 @@ impl Mark {
         self.0 & Mark::SLOW != 0
     }
 
+    /// Whether a hit may be under way, which has marked the heap and is not slow, or was left.
+    #[inline]
+    pub(crate) const fn is_in_hit(self) -> bool {
+        let is_marked = matches!(self.state(), State::Call { .. } | State::Sum);
+        is_marked && !self.is_slow() && !self.is_closed()
+    }
+
     /// The same as a slow path begins.
     #[inline(always)]
     #[must_use]

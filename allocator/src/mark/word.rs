@@ -10,7 +10,7 @@ use super::Mark;
 use super::value::State;
 use crate::fault::{fault, weakened_by};
 use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(all(target_arch = "x86_64", not(zonal_loom))))]
 use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
@@ -30,6 +30,12 @@ pub(crate) fn load(word: &AtomicU64) -> Mark {
     // Relaxed: to the owner its own store, or closed, which says nothing to it before it is inside the gate; to a
     // visitor `[M1]` says what the answer rests on.
     Mark::from_bits(word.load(Relaxed))
+}
+
+/// The same for a visitor, after its barrier.
+pub(crate) fn load_settled(word: &AtomicU64) -> Mark {
+    // ORDERING: Acquire, pairs with Release in `set`: who finds a hit over sees what it did.
+    Mark::from_bits(word.load(weakened_by("runs_look_relaxed", Acquire)))
 }
 
 /// The owner takes the heap for a call that stands at `place`, its bins closed or not; false where another call has

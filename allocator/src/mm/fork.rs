@@ -28,10 +28,6 @@ impl Mm {
         // The own heap too: another visitor may be at work in it, and must have gone.
         for heap in self.registry.all() {
             heap.begin_visit_by_all_means();
-            if heap.has_large_hits() && !OwnHeap::is(own, heap) {
-                // So that none of them is in the middle of a hit, as far as that goes.
-                heap.close_bins();
-            }
         }
         // The dead have no owner that could be inside, and nobody takes them over now.
         let is_other = |heap: &Heap| !OwnHeap::is(own, heap);
@@ -90,8 +86,6 @@ impl Mm {
         }
         self.registry.raw_lock().reinit();
         // The visits that `prefork` began: nobody keeps anything in the others.
-        let others = self.registry.all().filter(|heap| !OwnHeap::is(own, heap));
-        others.filter(|heap| !heap.is_torn()).for_each(Heap::forget_kept_in_hit);
         let whole = self.registry.all().filter(|heap| !heap.is_torn());
         let reserved =
             whole.filter_map(|heap| heap.finish_visit(1)).map(|inner| inner.large.reserved());

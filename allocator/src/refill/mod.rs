@@ -177,10 +177,14 @@ impl Entered<'_> {
         self.settle_flight(heap);
         let slabs = self.release_empty_slabs(heap, stop);
         let pages = mm.pages();
-        let large = if self.has_large() { self.large().drain(pages) } else { 0 };
+        let large = self.try_large().map(|mut large| large.drain(pages));
+        let has_missed = large.is_none() && heap.kept_pages() > 0;
+        if has_missed {
+            mm.vmstat().note_skipped();
+        }
         Drained {
-            nr_pages: slabs.nr_pages + large + self.pcp.drain(pages),
-            is_whole: is_collected && slabs.is_whole,
+            nr_pages: slabs.nr_pages + large.unwrap_or(0) + self.pcp.drain(pages),
+            is_whole: is_collected && slabs.is_whole && !has_missed,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::purge::PurgeHow;
 use crate::refill::Drained;
 
 impl Mm {
-    /// Gives what threads hold back to the zones: messages, empty slabs, page caches; of threads
+    /// Gives what threads hold back to the zones: messages, empty slabs, page caches, large runs; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<OwnHeap>) -> usize {
         self.drain_all_until(own, Patience::Wait, None)
@@ -27,10 +27,9 @@ impl Mm {
                 pages += entered.drain(deadline_ns).nr_pages;
             }
         };
-        // With the bins go the large runs.
-        self.visit_heaps_by(&Heap::begin_visit_closing, own, patience, &mut drain);
-        // What the round sent to heaps that it had already visited.
-        self.visit_heaps_by(&Heap::begin_visit_closing, own, patience, &mut drain);
+        self.visit_heaps(own, patience, &mut drain);
+        // What the round sent to heaps that it had already visited, and who was in a hit just then.
+        self.visit_heaps(own, patience, &mut drain);
         pages + self.drain_node_caches(deadline_ns)
     }
 

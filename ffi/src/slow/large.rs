@@ -1,7 +1,7 @@
 //! Hits of large blocks: what a thread keeps of them goes and comes without a slow call.
 //!
-//! The heap came marked by a hit, so its bins are open and nobody closes them. In the common case that is enough, and
-//! it is a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees those that
+//! The heap came marked by a hit. Where nobody has claimed its gate, and in the common case, that is enough, and it is
+//! a hit as any other: [`Heap::take_large_at_once`], [`Heap::keep_large_at_once`]. Who watches sees those that
 //! take, as other hits, from the thread's next miss on, and all that keep. What goes inside the gate marks the heap as
 //! slow paths do.
 

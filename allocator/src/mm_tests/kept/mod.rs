@@ -153,26 +153,59 @@ fn what_grows_is_not_moved_for_each_page() {
 
 /// So that a hit, which takes no gate, is alone with them.
 #[test]
-fn who_visits_a_heap_leaves_what_it_keeps_alone_unless_the_bins_are_closed() {
+fn who_visits_a_heap_has_what_it_keeps_unless_a_hit_is_under_way() {
     let Some(owner) = keeper() else { return };
     let heap = owner.heap();
     if !heap.has_large_hits() {
         return;
     }
-    owner.free(owner.alloc(24 * PAGE_SIZE, 8));
-    owner.rest();
+    let keep = || {
+        owner.free(owner.alloc(24 * PAGE_SIZE, 8));
+        owner.rest();
+        assert_eq!(heap.kept_pages(), 24);
+    };
     // SAFETY: a field of the heap.
     let hot = unsafe { &*heap.hot() };
+    keep();
     assert!(hot.try_take(0x1000));
+    let nr_skipped = heap.mm().vmstat().stats().drain_skipped;
     heap.mm().drain_all(None);
-    assert_eq!(heap.kept_pages(), 24, "a call has them");
+    assert_eq!(heap.kept_pages(), 24, "a hit has them");
+    assert!(heap.mm().vmstat().stats().drain_skipped > nr_skipped);
+    // As the hit misses, and goes on, however long that takes.
+    hot.set_mark(hot.mark().slow());
+    heap.mm().drain_all(None);
+    assert_eq!(heap.kept_pages(), 0);
     hot.end();
+    keep();
     heap.mm().drain_all(None);
     assert_eq!(heap.kept_pages(), 0);
 }
 
 #[test]
-fn a_forked_child_has_what_others_kept_but_of_who_was_in_a_hit() {
+fn a_hit_leaves_what_is_kept_to_who_visits_the_heap() {
+    let Some(owner) = keeper() else { return };
+    let heap = owner.heap();
+    if !heap.has_large_hits() {
+        return;
+    }
+    let [kept, other] = [(); 2].map(|()| owner.alloc(24 * PAGE_SIZE, 8));
+    owner.free(kept);
+    assert!(heap.begin_visit());
+    // SAFETY: the test's thread owns the heap.
+    assert_eq!(unsafe { heap.take_large_at_once(24 * PAGE_SIZE) }, None);
+    // SAFETY: as above.
+    assert!(!unsafe { heap.try_keep_at_once(other.as_ptr(), None) });
+    heap.leave_open();
+    // SAFETY: as above.
+    assert!(unsafe { heap.try_keep_at_once(other.as_ptr(), None) });
+    // SAFETY: as above.
+    assert_eq!(unsafe { heap.take_large_at_once(24 * PAGE_SIZE) }, Some(other));
+    owner.free(other);
+}
+
+#[test]
+fn a_forked_child_has_what_others_kept() {
     let Some(own) = keeper() else { return };
     let mm = own.heap().mm();
     let others = [(); 2].map(|()| Owner::attach(mm));
@@ -188,7 +221,8 @@ fn a_forked_child_has_what_others_kept_but_of_who_was_in_a_hit() {
     assert!(unsafe { &*in_hit.hot() }.try_take(0x1000));
     mm.prefork(Some(own.0));
     mm.postfork_child(Some(own.0));
-    assert_eq!([asleep, in_hit].map(|heap| heap.kept_pages()), [24, 0]);
+    assert_eq!([asleep, in_hit].map(|heap| heap.kept_pages()), [24; 2]);
     mm.drain_all(Some(own.0));
-    assert_eq!(asleep.kept_pages(), 0);
+    assert_eq!([asleep, in_hit].map(|heap| heap.kept_pages()), [0; 2]);
+    mm.validate(Some(own.0)).unwrap();
 }

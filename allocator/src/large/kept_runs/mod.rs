@@ -8,12 +8,15 @@
 //!
 //! # Whose they are
 //!
-//! What a thread keeps goes with the bins of its heap, see [`crate::heap::Heap::kept_runs`]: a hit that has marked the heap takes
+//! What a thread keeps goes with its heap, see [`crate::heap::Heap::kept_runs`]: a hit that has marked the heap takes
 //! and leaves a run without the gate. It may be left in the middle, by a jump out of a handler, and so may what a
 //! forked child finds. **`[K1]` A run is on its stack by one store, which comes last as it is put there, and
 //! first as it is taken.** So what is left has no run twice, and at worst misses a run and a place; the pages
 //! that it counts are no fewer than it has. **`[K2]` A place that was left leads to such places only**, at any time:
 //! else a place would be given to two runs.
+
+#[cfg(all(test, target_arch = "x86_64", not(zonal_loom)))]
+mod tests;
 
 use core::mem::{MaybeUninit, offset_of};
 use core::sync::atomic::compiler_fence;
