@@ -2,6 +2,7 @@
  *
  * `late`: it was used until long after anybody looked, and freed by so few calls that none of them does.
  * `again`: before, it was wanted again soon after it had gone, many times, so that it is kept for longer.
+ * `few`: some large blocks, long after anybody looked, by a thread that stays.
  * `alone`: there never was another thread, and there is none now either.
  *
  * Exits with SLOW where much is left after three seconds: one is the rule, and more than six what it takes where
@@ -9,6 +10,8 @@
 #include "t.h"
 
 enum { WORKERS = 4, BLOCKS = 3, ROUNDS = 12, SLOW = 3 };
+
+static int is_freed;
 
 static void *late(void *unused)
 {
@@ -22,6 +25,42 @@ static void *late(void *unused)
 	for (int i = 0; i < BLOCKS; i++)
 		free(block[i]);
 	return unused;
+}
+
+static void *few(void *unused)
+{
+	enum { FEW = 10 };
+	char *block[FEW];
+
+	for (int i = 0; i < FEW; i++) {
+		CHECK((block[i] = malloc(MIB(20))) != NULL);
+		memset(block[i], 1, MIB(20));
+	}
+	/* Whoever looked after these has gone. */
+	while (t_proc("/proc/self/status", "Threads:") > 2)
+		usleep(100000);
+	for (int i = 0; i < FEW; i++)
+		free(block[i]);
+	__atomic_store_n(&is_freed, 1, __ATOMIC_RELEASE);
+	for (;;)
+		pause();
+	return unused;
+}
+
+/* The main thread makes no call that could find what was left. */
+static int main_of_few(void)
+{
+	pthread_t thread;
+	size_t rss = 0;
+
+	CHECK(!pthread_create(&thread, NULL, few, NULL));
+	while (!__atomic_load_n(&is_freed, __ATOMIC_ACQUIRE))
+		usleep(20000);
+	for (int ms = 0; ms < 20000 && (rss = t_rss()) > MIB(24); ms += 20)
+		usleep(20000);
+	if (rss > MIB(24))
+		FAIL("%zu KiB are left", rss >> 10);
+	_exit(0);
 }
 
 static void *again(void *unused)
@@ -53,6 +92,9 @@ int main(int argc, char **argv)
 	const char *how = argc > 1 ? argv[1] : "";
 	void *(*work)(void *) = strcmp(how, "late") ? again : late;
 	int is_alone = !strcmp(how, "alone");
+
+	if (!strcmp(how, "few"))
+		return main_of_few();
 
 	for (int i = 0; i < WORKERS && !is_alone; i++)
 		CHECK(!pthread_create(&thread[i], NULL, work, NULL));

@@ -48,6 +48,11 @@ impl Huge {
         bytes
     }
 
+    /// Pages of all cached mappings.
+    pub(crate) fn cached_pages(&self) -> usize {
+        self.index.lock().cached_bytes / PAGE_SIZE
+    }
+
     /// Unmaps all cached mappings, as long as it may; returns the bytes.
     pub(crate) fn drain(&self, pages: &Pages, may_go_on: impl Fn() -> bool) -> usize {
         self.evict(pages, ALL, &|_, _| may_go_on())

@@ -86,6 +86,12 @@ impl Mm {
         self.huge().age(self.pages(), self.pages().awake_ns(), age_ns)
     }
 
+    /// Whether so many pages at least are free and resident, or mapped and kept for reuse.
+    pub fn is_idle(&self, nr_pages: usize) -> bool {
+        let pages = self.pages();
+        pages.nr_free_resident() + self.huge().cached_pages() >= nr_pages
+    }
+
     /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
     pub fn drain_huge(&self) -> usize {
         self.drain_huge_until(None)

@@ -11,7 +11,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use zonal_allocator::{Mm, OwnHeap};
 use zonal_reclaim::kswapd::Kswapd;
 
-use super::{State, TERMS, config, is_own_process, may_start};
+use super::{
+    NOT_BEFORE, State, TERMS, WORTH_PAGES, config, is_own_process, is_thread_wanted, may_start,
+};
 use crate::fork;
 
 /// Rounds by callers are at least this far apart.
@@ -94,7 +96,9 @@ fn attend_now(mm: &'static Mm, own: OwnHeap) -> bool {
     // a lost count does not matter.
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     CALLS.store(calls, Relaxed);
-    if !calls.is_multiple_of(CALLS_PER_LOOK) {
+    // Where much was left, these may be the last calls for long.
+    let is_urgent = is_thread_wanted() && NOT_BEFORE.load(Relaxed) == 0 && mm.is_idle(WORTH_PAGES);
+    if !is_urgent && !calls.is_multiple_of(CALLS_PER_LOOK) {
         return false;
     }
     let now = mm.machine().now_ns();

@@ -50,11 +50,12 @@ static PURGES_COLD: AtomicBool = AtomicBool::new(true);
 static MODE: AtomicU32 = AtomicU32::new(Mode::Auto as u32);
 /// The process that may start the thread: a vfork child has another number.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
-/// No thread is tried before this time.
+/// No thread is tried before this time; 0: none was tried in vain.
 static NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 /// After a failure the next try waits this long.
 const RETRY_NS: u64 = 10_000_000_000;
-/// For less than that, in use or free, no thread is started when another one ends.
+/// For less than that, in use or free, no thread is started when another one ends, and for less than that free at the
+/// end of a call only now and then.
 const WORTH_PAGES: usize = (4 << 20) / PAGE_SIZE;
 /// The terms of duty that have ended, by the thread or because a fork left it behind. Callers who do the
 /// rounds again count the time since their last one for nobody's age.
@@ -126,10 +127,13 @@ pub(crate) fn process() -> u32 {
 
 /// Whether a thread may be tried now.
 fn may_start(now: u64) -> bool {
+    is_thread_wanted() && now >= NOT_BEFORE.load(Relaxed)
+}
+
+/// Whether rounds are a thread's in this process, if one can be started.
+fn is_thread_wanted() -> bool {
     let mode = MODE.load(Relaxed);
-    let is_wanted =
-        mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded());
-    is_wanted && now >= NOT_BEFORE.load(Relaxed)
+    mode == Mode::Always as u32 || (mode == Mode::Auto as u32 && !is_single_threaded())
 }
 
 /// Starts the thread, unless somebody else did.
