@@ -1,7 +1,8 @@
 //! What lies where, and what of it is in memory.
 //!
 //! A walk over the page words tells slabs, large blocks, page caches and free blocks apart; the
-//! kernel is asked which pages it holds (`mincore`; `move_pages` where there are several nodes). No
+//! kernel is asked which pages it holds (`mincore`; `PAGEMAP_SCAN` for long mappings, which may be mostly
+//! empty; `move_pages` where there are several nodes). No
 //! lock is held while it answers: beside threads at work the sums are off by what they do
 //! meanwhile, and every walk ends.
 
@@ -11,7 +12,7 @@ use zonal_stats::{MAX_PAGEBLOCKS, MAX_SECTIONS, Pageblock, SectionKind, Snapshot
 use crate::class::SizeClass;
 use crate::mm::Mm;
 use crate::order::PAGEBLOCK_PAGES;
-use crate::pages::Pages;
+use crate::pages::{Pages, is_long};
 use crate::pfn::Pfn;
 use crate::section::Section;
 use crate::word::{Kind, PageWord};
@@ -199,13 +200,22 @@ impl Survey<'_> {
         }
         let unit = self.pages.machine.page_size() / PAGE_SIZE;
         let mut on = [0_u32; MAX_NODES];
-        let count = |node: Option<NodeId>| {
+        let mut count = |node: Option<NodeId>| {
             if let Some(node) = node {
                 on[node.index()] += 1;
             }
         };
+        let machine = &self.pages.machine;
+        let mut is_refused = false;
+        let mut look = |part| is_refused |= machine.nodes_of(part, 1, &mut count).is_err();
+        if is_long(span) {
+            let scanned = machine.scan_resident(span, &mut look);
+            is_refused |= scanned.is_err();
+        } else {
+            look(span);
+        }
         // A kernel that does not say where still says whether.
-        if self.pages.machine.nodes_of(span, 1, count).is_err() {
+        if is_refused {
             let found = self.resident(span);
             self.note_resident(node, node, found);
             return found;

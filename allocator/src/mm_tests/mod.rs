@@ -17,6 +17,7 @@ mod orders;
 mod reuse;
 mod rows;
 mod shared;
+mod sparse;
 mod usual;
 mod visited;
 mod visitors;

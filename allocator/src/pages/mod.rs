@@ -25,6 +25,8 @@ mod resident;
 mod rmqueue;
 mod shares;
 
+pub(crate) use self::resident::is_long;
+
 use core::{ptr, slice};
 
 use crossbeam_utils::CachePadded;

@@ -183,6 +183,15 @@ impl Machine {
         self.before(Call::Resident)?;
         os::resident(span, out, self.page_size)
     }
+
+    /// Tells each part of a long span that is resident, without a look at each page of it.
+    ///
+    /// # Errors
+    /// `ENOTTY` before Linux 6.7, or why `/proc/self/pagemap` cannot be opened; what was told until then stands.
+    pub fn scan_resident(&self, span: Span, tell: impl FnMut(Span)) -> Result<(), Errno> {
+        self.before(Call::Resident)?;
+        os::scan_resident(span, tell)
+    }
 }
 
 fn map_aligned(len: usize, align: usize) -> Result<Span, Errno> {

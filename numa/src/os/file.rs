@@ -7,15 +7,19 @@ use super::last_errno;
 use crate::Errno;
 
 /// A descriptor that is closed at the end of its scope.
-struct Fd(i32);
+pub(super) struct Fd(i32);
 
 impl Fd {
-    fn open(path: &CStr) -> Result<Fd, Errno> {
+    pub(super) fn open(path: &CStr) -> Result<Fd, Errno> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: the path is a C string.
         let fd =
             unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) };
         i32::try_from(fd).ok().filter(|&fd| fd >= 0).map(Fd).ok_or_else(last_errno)
+    }
+
+    pub(super) fn raw(&self) -> i32 {
+        self.0
     }
 
     fn read(&self, buf: &mut [u8]) -> Result<usize, Errno> {

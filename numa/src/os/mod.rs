@@ -1,6 +1,6 @@
 //! The calls to the kernel, one thin function each, and nothing that decides.
 //!
-//! `mem` mappings, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `sched`
+//! `mem` mappings, `pagemap` what is in memory of long ones, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `sched`
 //! when and where it may, `boxed` a value in a mapping of its own, `info` what the process was started with.
 #![expect(unsafe_code, reason = "system calls")]
 
@@ -9,6 +9,7 @@ mod cpu;
 mod file;
 mod info;
 mod mem;
+mod pagemap;
 mod place;
 mod sched;
 
@@ -24,6 +25,7 @@ pub(crate) use mem::{
     Access, advise, advise_many, can_advise_many, map_anywhere, map_at, mbind, mems_allowed,
     protect, remap, resident, set_home_node, thread_policy, unmap,
 };
+pub(crate) use pagemap::scan_resident;
 pub(crate) use place::{BATCH, move_pages, touch};
 pub(crate) use sched::run_as_main_thread;
 
