@@ -103,7 +103,19 @@ fn a_sweep_finds_holes_as_soon_as_they_are_cold() {
     // It holed a section on its way.
     assert!(may_find && sweep(1000).0 < 64);
     assert_eq!(sweep(1000), (0, false));
-    survivors.into_iter().for_each(|block| block.release(owner));
+    // What is used later has its turn later.
+    mm.pages().set_generation(1005);
+    let mut kept = Vec::new();
+    for (i, block) in survivors.into_iter().enumerate() {
+        if i % 2 == 0 { kept.push(block) } else { block.release(owner) }
+    }
+    mm.drain_all(Some(owner.0));
+    mm.pages().set_generation(1010);
+    assert_eq!(sweep(1004), (0, false));
+    assert!(sweep(1008).0 > 0);
+    // Nothing was missed.
+    assert_eq!(mm.purge_holes(Some(owner.0), Patience::Wait, PurgeHow::ALL, usize::MAX), 0);
+    kept.into_iter().for_each(|block| block.release(owner));
     mm.validate(Some(owner.0)).unwrap();
 }
 
