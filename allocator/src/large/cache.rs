@@ -208,7 +208,7 @@ impl Large<'_> {
     /// when little is left.
     pub(crate) fn make_way(&mut self, pages: &Pages, nr_pages: usize) {
         let nr_kept = self.runs.nr_pages();
-        let share = pages.charged() / pages.nr_threads().max(1);
+        let share = pages.share_of(pages.charged());
         if self.cache.missed >= OFTEN_MISSED && nr_kept >= LEAST_MUCH.max(share / MUCH_PART) {
             self.give_back(pages, nr_kept.saturating_sub(nr_pages));
         }

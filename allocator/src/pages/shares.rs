@@ -1,4 +1,4 @@
-//! What page caches may hold: a part of what is charged, divided among the threads.
+//! What each thread may keep: its share, and of the page caches a part of what is charged.
 
 use super::Pages;
 use crate::order::Order;
@@ -14,10 +14,16 @@ const PCP_LEAST: usize = (4 << 20) / zonal_numa::PAGE_SIZE;
 const PCP_RUNS: usize = 2;
 
 impl Pages {
+    /// What each thread gets of what all of them together may have.
+    #[inline]
+    pub(crate) fn share_of(&self, all: usize) -> usize {
+        all / self.nr_threads().max(1)
+    }
+
     /// Runs of that order that one page cache may hold: the caches of all threads together get
     /// 1/64 of the charged memory and 4 MiB in any case, each at least two runs.
     pub(crate) fn pcp_share(&self, order: Order) -> usize {
-        (self.pcp_of_all() / self.nr_threads().max(1) / order.nr_pages()).max(PCP_RUNS)
+        (self.share_of(self.pcp_of_all()) / order.nr_pages()).max(PCP_RUNS)
     }
 
     /// Whether so many pages in each thread's hand are little beside what is charged: in a small process

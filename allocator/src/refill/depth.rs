@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use crate::class::SizeClass;
 use crate::error::AllocError;
 use crate::heap::{Heap, Inner};
+use crate::pages::Pages;
 
 use super::young;
 
@@ -38,9 +39,9 @@ const MIN_REFILL: usize = 16;
 /// Refills in a row after which a bin counts as too small.
 const REFILLS_TO_GROW: u8 = 3;
 
-/// What the bins of one heap may hold, in bytes, when so many threads have one.
-pub(super) fn share_of_heap(nr_threads: usize) -> usize {
-    (ALL_BYTES / nr_threads.max(1)).min(HEAP_BYTES)
+/// What the bins of one heap may hold, in bytes.
+pub(super) fn share_of_heap(pages: &Pages) -> usize {
+    pages.share_of(ALL_BYTES).min(HEAP_BYTES)
 }
 
 fn max_slots(class: SizeClass, share: usize) -> usize {
@@ -89,7 +90,7 @@ impl Inner {
     /// empty may become deep; what has no room for less takes that of a deep one.
     pub(super) fn grow_bin(&mut self, heap: &Heap, class: SizeClass, was_full: bool) -> bool {
         let old = usize::from(self.classes[class.index()].slots);
-        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let share = share_of_heap(heap.mm().pages());
         let others = self.bin_bytes - old * class.size();
         let usual = max_slots(class, share);
         let deep = if was_full { deep_slots(class, share, others) } else { 0 };

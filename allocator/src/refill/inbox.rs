@@ -20,7 +20,7 @@ impl Inner {
         heap.inbox.unmark();
         // Also while older messages wait: what was posted meanwhile is warmer.
         self.take_inbox(heap);
-        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let share = share_of_heap(heap.mm().pages());
         let is_checked = heap.mm().is_checked();
         let put = |inner: &mut Inner, object| {
             // Checked blocks of others go home, also where both heaps have the same group by number.
@@ -50,7 +50,7 @@ impl Inner {
     pub(crate) fn collect_surplus(&mut self, heap: &Heap, stop: impl Fn() -> bool) {
         let refills = self.events.bin_refill;
         let had_none = core::mem::replace(&mut self.refills_seen, refills) == refills;
-        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let share = share_of_heap(heap.mm().pages());
         self.collect_down_to(heap, if had_none { 0 } else { share }, stop);
     }
 

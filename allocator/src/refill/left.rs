@@ -192,10 +192,10 @@ impl Inner {
     /// Whether the bin of a class, which is full of what the thread frees, gets more slots.
     pub(crate) fn may_deepen(&self, heap: &Heap, class: SizeClass) -> bool {
         let (slots, wanted) = (usize::from(self.classes[class.index()].slots), slots_of(class));
-        let nr_threads = heap.mm().pages().nr_threads();
         slots < wanted
             && (slots > 0 || heap.may_get_bin(class.size()))
-            && self.bin_bytes + (wanted - slots) * class.size() <= share_of_heap(nr_threads) / 2
+            && self.bin_bytes + (wanted - slots) * class.size()
+                <= share_of_heap(heap.mm().pages()) / 2
     }
 
     /// Makes room in the bin of `class` for objects of other heaps; whether there is some. May ask the system. Owner

@@ -137,7 +137,7 @@ impl Inner {
             let class = slab.class();
             self.count_empty(class, 1);
             let state = &self.classes[class.index()];
-            let share = share_of_heap(heap.mm().pages().nr_threads());
+            let share = share_of_heap(heap.mm().pages());
             let few = (share / EMPTY_PART / slab_bytes(class)) as u32;
             let may_stay = 1 + few.max(u32::from(state.depth)).max(state.nr_slabs / EMPTY_SHARE);
             let nr_slabs = state.nr_slabs;
@@ -161,7 +161,7 @@ impl Inner {
             return;
         }
         state.given_up -= 1;
-        let share = share_of_heap(heap.mm().pages().nr_threads());
+        let share = share_of_heap(heap.mm().pages());
         let depth = usize::from(state.depth).max(share / EMPTY_PART / slab_bytes(class)) + 1;
         if depth * slab_bytes(class) <= share / DEEP_PART {
             state.depth = depth as u16;

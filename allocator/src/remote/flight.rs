@@ -71,8 +71,8 @@ impl Inner {
     /// So many bytes were posted, or taken in: less than none.
     pub(crate) fn count_flight(&mut self, heap: &Heap, bytes: isize) {
         self.flight += bytes;
-        let nr_threads = heap.mm().pages().nr_threads().max(1);
-        if self.flight.unsigned_abs() >= (ALL_COUNTED / nr_threads).min(MOST_COUNTED) {
+        let share = heap.mm().pages().share_of(ALL_COUNTED);
+        if self.flight.unsigned_abs() >= share.min(MOST_COUNTED) {
             self.settle_flight(heap);
         }
     }

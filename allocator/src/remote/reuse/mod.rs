@@ -41,7 +41,7 @@ use crate::remote::Message;
 use crate::remote::outbox::SLOTS;
 use crate::sync::atomic::Ordering::Relaxed;
 
-use self::stacks::share_of;
+use self::stacks::share_of_stacks;
 
 pub(crate) use self::stacks::Reuse;
 
@@ -159,7 +159,7 @@ impl Inner {
         if owner.is_none_or(Heap::is_pinned) {
             return;
         }
-        let share = share_of(mm.pages().nr_threads());
+        let share = share_of_stacks(mm.pages());
         let (mut nr_left, mut kept) = (0, 0);
         for i in 0..m.nr as usize {
             let object = m.objects[i];

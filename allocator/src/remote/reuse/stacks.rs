@@ -7,6 +7,7 @@ use crate::class::{NR_CLASSES, SizeClass};
 use crate::error::Mismatch;
 use crate::heap::{Heap, Inner};
 use crate::misuse::BadKind;
+use crate::pages::Pages;
 use crate::pfn::Pfn;
 use crate::remote::outbox::MAX_SPARE;
 use crate::remote::{MESSAGE_OBJECTS, Message};
@@ -53,9 +54,9 @@ impl Reuse {
     }
 }
 
-/// What one of so many threads may have on its stacks, in bytes.
-pub(super) fn share_of(nr_threads: usize) -> usize {
-    (ALL_BYTES / nr_threads.max(1)).min(HEAP_BYTES)
+/// What one thread may have on its stacks, in bytes.
+pub(super) fn share_of_stacks(pages: &Pages) -> usize {
+    pages.share_of(ALL_BYTES).min(HEAP_BYTES)
 }
 
 impl Inner {
