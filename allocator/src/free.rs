@@ -16,10 +16,11 @@
 //! | [`Heap::free`]           | anything                              | all that shows without | any; system calls    |
 //! |                          |                                       | the bitmap, and tells  |                      |
 //!
-//! The first three answer false, and have changed nothing but that bins were opened and a use was counted, where they do
-//! not take it. [`Heap::free`] finds large blocks by their word, own objects a place in the bin, which it spills, or in
-//! the slab, and others a message; what nothing takes, for want of memory or since a visitor is in the heap, it puts aside
-//! or defers ([`crate::deferred`]). Older double frees show in the bitmap, as the bin spills or the message is opened.
+//! The first three answer false, and have changed nothing but that bins were opened and a use was counted, where they
+//! do not take it. [`Heap::free`] finds large blocks by their word, own objects a place in the bin, which it spills,
+//! or in the slab, and others a message; what nothing takes, for want of memory or since a visitor is in the heap, it
+//! puts aside or defers ([`crate::deferred`]). Older double frees show in the bitmap, as the bin spills or the
+//! message is opened.
 
 use core::ptr::NonNull;
 

@@ -30,7 +30,8 @@ figures! {
         nr_out: Gauge Pages,
         /// Pages in free blocks that are still resident: what a purge gives back.
         nr_free_resident: Gauge Pages,
-        /// Of those that are resident, pages that were used within the age of cold memory: an estimate where there are many.
+        /// Of those that are resident, pages that were used within the age of cold memory: an estimate where there
+        /// are many.
         nr_active: Gauge Pages,
         /// Of those that are resident, pages that are cold.
         nr_inactive: Gauge Pages,

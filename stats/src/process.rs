@@ -26,7 +26,8 @@ figures! {
         boost: Gauge Pages,
         /// Age at which free memory goes for now, unless it is kept; 0 before kswapd first looked.
         cold_age_ns: Gauge Nanoseconds,
-        /// Age at which it goes where it is kept because it was wanted again soon, and that is not paid for; 0 while nothing is.
+        /// Age at which it goes where it is kept because it was wanted again soon, and that is not paid for; 0 while
+        /// nothing is.
         min_ttl_ns: Gauge Nanoseconds,
         /// Heaps made.
         nr_heaps: Gauge Count,

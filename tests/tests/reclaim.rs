@@ -157,8 +157,8 @@ fn a_trim_says_what_went() {
 }
 
 /// Also where the background thread had gone, where what had gone was wanted again, and where one that stays made a few
-/// calls only; but not where there never was a thread. A busy machine makes some runs slow. So does too long an age, most
-/// of them; if nothing goes, all are.
+/// calls only; but not where there never was a thread. A busy machine makes some runs slow. So does too long an age,
+/// most of them; if nothing goes, all are.
 #[test]
 fn what_ended_threads_left_goes_back_while_all_rest() {
     const SLOW: Option<i32> = Some(3);

@@ -10,10 +10,11 @@
 //! # Synchronisation
 //!
 //! A hit of a large block marks the heap, and then loads `claim` of the gate; a visitor stores `claim`, runs its heavy
-//! barrier, and then loads the mark. So it is as with the two words of the gate: either the mark came before the barrier,
-//! and the visitor sees it, or the hit sees the claim and leaves the runs alone ([`Heap::is_visited`]). A
+//! barrier, and then loads the mark. So it is as with the two words of the gate: either the mark came before the
+//! barrier, and the visitor sees it, or the hit sees the claim and leaves the runs alone ([`Heap::is_visited`]). A
 //! call that is not a hit, but slow, has set a bit in the mark by then and goes to the runs inside the gate only. So
-//! no bins need be closed for them, and what a thread keeps is within reach also while it is in a call of some length.
+//! no bins need be closed for them, and what a thread keeps is within reach also while it is in a call of some
+//! length.
 //!
 //! | word    | writers                    | readers                 | carries                                     |
 //! |---------|----------------------------|-------------------------|---------------------------------------------|
@@ -23,8 +24,9 @@
 //! Where the owner's side needs a fence, there are no such hits ([`Heap::has_large_hits`]). Model: `loom/runs.rs`.
 //!
 //! A fork claims all gates, so that no hit begins at the runs while the process is copied. One that was under way is
-//! in the child as it was left at some instruction, which the runs bear (`[K1]` in [`crate::large::kept_runs`]): they are that
-//! heap's as before, but for the one that the hit was about, which is lost as what else its thread had in use.
+//! in the child as it was left at some instruction, which the runs bear (`[K1]` in [`crate::large::kept_runs`]): they
+//! are that heap's as before, but for the one that the hit was about, which is lost as what else its thread had in
+//! use.
 
 use super::{Entered, Heap};
 use crate::gate;

@@ -35,10 +35,10 @@ pub(super) struct OwnerState {
     pub(super) noted: Cell<Option<BadPointer>>,
 }
 
-// SAFETY: only the thread that owns the heap reaches these, by methods that say so. It has made the heap, or got it under
-// the lock of the registry's pool, where the last owner left it under that lock; or from the last holder of its handle,
-// who lets one thread use it at a time. A forked child, which buries the heaps of others, has one thread. One that
-// borrows a heap owns it for that time.
+// SAFETY: only the thread that owns the heap reaches these, by methods that say so. It has made the heap, or got it
+// under the lock of the registry's pool, where the last owner left it under that lock; or from the last holder of its
+// handle, who lets one thread use it at a time. A forked child, which buries the heaps of others, has one thread. One
+// that borrows a heap owns it for that time.
 unsafe impl Sync for OwnerState {}
 
 impl OwnerState {

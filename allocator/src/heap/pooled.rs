@@ -52,8 +52,8 @@ impl Heap {
         !(self.is_torn() && self.is_dead())
     }
 
-    /// Its thread may vanish inside it, or did not. For the holder of the registry's lock around a fork; what the lock's
-    /// holder has set when the process forks, the child keeps.
+    /// Its thread may vanish inside it, or did not. For the holder of the registry's lock around a fork; what the
+    /// lock's holder has set when the process forks, the child keeps.
     pub(crate) fn set_torn(&self, torn: bool) {
         // Relaxed: others only pass it over.
         self.pool.torn.store(torn, Relaxed);

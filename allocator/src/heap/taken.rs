@@ -20,9 +20,9 @@
 //!
 //! The two halves of the end come in that order. A handler that comes between them takes the heap by the detour, if
 //! that is what it finds, over the mark of a call that has nothing left to do. Once both are free a handler may give
-//! the heap away, so that nothing of it is touched afterwards. (A hit on the detour of which no sample is taken ends the
-//! other way round: by the detour, which is what handlers find, it is marked to the last.) In a slow path the bins are the
-//! call's, unless they are closed and a visitor is inside: [`Heap::claim_bins`].
+//! the heap away, so that nothing of it is touched afterwards. (A hit on the detour of which no sample is taken ends
+//! the other way round: by the detour, which is what handlers find, it is marked to the last.) In a slow path the
+//! bins are the call's, unless they are closed and a visitor is inside: [`Heap::claim_bins`].
 
 use core::mem::offset_of;
 use core::ptr::NonNull;

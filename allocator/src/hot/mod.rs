@@ -41,11 +41,11 @@ pub struct HeapHot {
     pub(crate) bins: [Bin; NR_STEPS],
 }
 
-// SAFETY: `mark` and the page words are atomics. `base`, `covered` and `words` are the owner's alone, whoever visits the
-// heap. The bins are the owner's in a call that has marked the heap, or where the mark is `ABSENT` (it borrows the heap);
-// else a visitor's who is inside the gate and finds them closed, or of one inside a heap of the pool. `Heap::bin_len`
-// alone reads a `top` beside them, for figures: an estimate, by which nothing is reached. Of the static empty heap nobody
-// changes anything but the mark.
+// SAFETY: `mark` and the page words are atomics. `base`, `covered` and `words` are the owner's alone, whoever visits
+// the heap. The bins are the owner's in a call that has marked the heap, or where the mark is `ABSENT` (it borrows
+// the heap); else a visitor's who is inside the gate and finds them closed, or of one inside a heap of the pool.
+// `Heap::bin_len` alone reads a `top` beside them, for figures: an estimate, by which nothing is reached. Of the
+// static empty heap nobody changes anything but the mark.
 unsafe impl Sync for HeapHot {}
 
 impl HeapHot {

@@ -65,8 +65,8 @@ impl Mapping {
     }
 }
 
-/// Changes the length of a live mapping that is out of the index ([`Index::begin_move`]); none, and nothing
-/// changed, when there is no room or the system refuses.
+/// Changes the length of a live mapping that is out of the index ([`begin_move`](super::index::Index::begin_move));
+/// none, and nothing changed, when there is no room or the system refuses.
 pub(super) fn remap(
     pages: &Pages,
     old: Mapping,

@@ -6,8 +6,8 @@
 //! for misses, the front of a longer one. What finds no room is left for others, or, where they have enough,
 //! takes the place of the older half.
 //!
-//! The runs themselves lie outside the gate of the heap, so that hits have them ([`crate::large::kept_hits`]); what decides how
-//! many stay is touched inside the gate only. [`Large`] is both.
+//! The runs themselves lie outside the gate of the heap, so that hits have them ([`crate::large::kept_hits`]); what
+//! decides how many stay is touched inside the gate only. [`Large`] is both.
 
 use core::iter;
 

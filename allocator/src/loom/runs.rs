@@ -1,5 +1,5 @@
-//! What a thread keeps of large runs: its hits, which take no gate, against a visitor that closes no bins to them. The two
-//! are never at the runs together, and each sees what the other one did.
+//! What a thread keeps of large runs: its hits, which take no gate, against a visitor that closes no bins to them.
+//! The two are never at the runs together, and each sees what the other one did.
 //!
 //! The instruction that marks the heap, and the barrier, are as in [`super::mark`].
 //!

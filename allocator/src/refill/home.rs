@@ -1,8 +1,8 @@
 //! Objects on their way from a bin into the bitmaps of their slabs.
 //!
-//! Where many objects are dropped, most of the time goes here. They lie side by side, near each other, or anywhere: eight
-//! at a time it is looked which, and then nothing is guessed about each. What needs the heap besides its slabs, as a slab
-//! that has to be listed, stops the way, so that no call stands in it.
+//! Where many objects are dropped, most of the time goes here. They lie side by side, near each other, or anywhere:
+//! eight at a time it is looked which, and then nothing is guessed about each. What needs the heap besides its slabs,
+//! as a slab that has to be listed, stops the way, so that no call stands in it.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -64,8 +64,8 @@ impl Home<'_> {
         self.cold.at(object.addr() - self.base, self.order).cast()
     }
 
-    /// Puts some objects from the front of `objects`, of which there is one, back. Returns how many, and the slab of the
-    /// last one where the lists have to know of it: none, and no slab, where the first does not come back.
+    /// Puts some objects from the front of `objects`, of which there is one, back. Returns how many, and the slab of
+    /// the last one where the lists have to know of it: none, and no slab, where the first does not come back.
     ///
     /// # Safety
     /// The caller is inside the gate of the heap, and the objects were in a bin.

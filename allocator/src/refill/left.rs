@@ -180,8 +180,8 @@ impl Inner {
         self.recycle_some(heap, empty);
     }
 
-    /// How many of the newest objects leave a full bin: half of them if the bin was refilled since some left it, else as
-    /// many as are in it; a batch at most.
+    /// How many of the newest objects leave a full bin: half of them if the bin was refilled since some left it, else
+    /// as many as are in it; a batch at most.
     fn nr_to_leave(&self, heap: &Heap, class: SizeClass) -> usize {
         let state = &self.classes[class.index()];
         let len = heap.bin_len(class, state);

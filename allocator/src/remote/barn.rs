@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Where one thread allocates and another one frees, the bin of the first is always empty and that of the second
-//! always full. So what bins of all threads take ([`crate::remote::group`]) leaves a full one by the message, and fills an
-//! empty one by the message, with no look at any page: neither side asks whose the objects are. To their owners they
-//! are in use, as in a bin. What finds no place here goes home, and what nobody took for a while kswapd sends
-//! there. When a bin leaves what, and when one takes it: `refill/left.rs`.
+//! always full. So what bins of all threads take ([`crate::remote::group`]) leaves a full one by the message, and
+//! fills an empty one by the message, with no look at any page: neither side asks whose the objects are. To their
+//! owners they are in use, as in a bin. What finds no place here goes home, and what nobody took for a while kswapd
+//! sends there. When a bin leaves what, and when one takes it: `refill/left.rs`.
 //!
 //! A place has a message with objects, an empty one, or none. Who leaves one with objects gets the empty one of its
 //! place, and who takes it puts an empty one there: so messages, which travel one way, come back.

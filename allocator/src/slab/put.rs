@@ -34,8 +34,8 @@ impl Slab {
         Ok(())
     }
 
-    /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first byte is at `base`, and
-    /// are no misuse. Returns how many.
+    /// Puts back objects from the front of `objects` as long as they lie in this slab, whose first byte is at `base`,
+    /// and are no misuse. Returns how many.
     #[inline(always)]
     pub(crate) fn put(&mut self, slicing: Slicing, base: usize, objects: &[*mut u8]) -> usize {
         let words = self.bitmap(slicing);

@@ -2,8 +2,8 @@
 //! change.
 //!
 //! Reading order: [`finding`] is what comes out; [`preload`] and [`allocators`] ask whether zonal
-//! serves the program at all, [`statistics`] what it says of itself, [`settings`] what was asked of it, [`limits`] what bounds it,
-//! [`machine`] how the kernel is set; [`render`] prints. Everything else is read from files of the
+//! serves the program at all, [`statistics`] what it says of itself, [`settings`] what was asked of it, [`limits`]
+//! what bounds it, [`machine`] how the kernel is set; [`render`] prints. Everything else is read from files of the
 //! kernel ([`crate::system`]); no process is stopped.
 
 mod allocators;

@@ -1,7 +1,8 @@
 //! The calls to the kernel, one thin function each, and nothing that decides.
 //!
-//! `mem` mappings, `pagemap` what is in memory of long ones, `place` the nodes of pages, `file` whole small files, `cpu` where a thread runs, `sched`
-//! when and where it may, `boxed` a value in a mapping of its own, `info` what the process was started with.
+//! `mem` mappings, `pagemap` what is in memory of long ones, `place` the nodes of pages, `file` whole small files,
+//! `cpu` where a thread runs, `sched` when and where it may, `boxed` a value in a mapping of its own, `info` what the
+//! process was started with.
 #![expect(unsafe_code, reason = "system calls")]
 
 mod boxed;

@@ -20,8 +20,8 @@
 //! more than they are wanted would leave no room for the others. The one that is wanted has room for all that
 //! is unsent.
 //!
-//! Where heaps share no objects ([`crate::remote::group`]), a free of such an object is no hit, so a heap does not go on
-//! with a few: it makes its slab unless a look at what is unsent finds about half as many as a slab has, and it
+//! Where heaps share no objects ([`crate::remote::group`]), a free of such an object is no hit, so a heap does not go
+//! on with a few: it makes its slab unless a look at what is unsent finds about half as many as a slab has, and it
 //! looks again only when some of it has come or gone.
 //!
 //! | word          | writers                | readers | carries                       |
