@@ -163,6 +163,7 @@ impl Inner {
             // See the module doc for who may read them meanwhile.
             map.set_words(head, Slab::pages(class), heap.slab_word(class));
             self.classes[class.index()].partial.push(slab);
+            self.walk.forget_left();
             self.count_slabs(heap, class, 1);
             if is_empty {
                 from.count_empty(class, -1);

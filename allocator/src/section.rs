@@ -259,6 +259,11 @@ impl Sections {
         self.len.load(Relaxed) as usize == MAX_SECTIONS
     }
 
+    /// Whether half of the places are taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.len.load(Relaxed) as usize >= MAX_SECTIONS / 2
+    }
+
     /// Enters a section; the caller holds the window lock and checked `is_full`.
     pub(crate) fn add(&self, node: NodeId, huge: bool, start: Pfn, nr_pages: usize) -> u16 {
         let index = self.len.load(Relaxed);

@@ -31,8 +31,10 @@ const HOLES: [usize; 4] = [64 * GIB, 8 * GIB, GIB, GIB / 4];
 const DETOURS: u32 = 48;
 
 /// Metadata is mapped for so many more sections of the length that needed it: the two next ones, each twice as
-/// long. A part in fifty of the section in address space, untouched.
+/// long. A part in fifty of the section in address space, untouched but where a program locks all its memory:
 const AHEAD: usize = 6;
+/// therefore for no more than that.
+const MOST_AHEAD: usize = GIB;
 
 /// Growth state, under the window lock.
 #[derive(Debug)]
@@ -133,7 +135,7 @@ impl Window {
             return None;
         }
         if self.lacks_arrays(machine, end) {
-            let ahead = (end + AHEAD * len).min(layout.span);
+            let ahead = (end + (AHEAD * len).min(MOST_AHEAD)).min(layout.span);
             let has_some =
                 [ahead, end].iter().any(|&end| self.map_arrays(machine, &layout, end).is_ok());
             if !has_some {

@@ -37,7 +37,7 @@ pub(crate) struct StatsArgs {
     json: bool,
 }
 
-/// How long to wait for a fresh report: the background reclaimer's longest sleep, and some more.
+/// How long to wait for a fresh report: kswapd's longest sleep, and some more.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// A report older than this is worth a word.
 const OLD: Duration = Duration::from_secs(2);

@@ -78,7 +78,7 @@ figures! {
 figures! {
     /// Events that belong to no node and no heap.
     pub struct ProcessEvents {
-        /// Heaps that a visitor could not enter in time.
+        /// Heaps that a visitor could not enter in time, or found in a hit of a large block.
         drain_skipped: Counter Count,
         /// Blocks freed with a size that they do not have.
         size_mismatch: Counter Count,

@@ -29,16 +29,18 @@ static void *late(void *unused)
 
 static void *few(void *unused)
 {
-	enum { FEW = 10 };
+	enum { FEW = 3, LARGE = MIB(70) };
 	char *block[FEW];
 
 	for (int i = 0; i < FEW; i++) {
-		CHECK((block[i] = malloc(MIB(20))) != NULL);
-		memset(block[i], 1, MIB(20));
+		CHECK((block[i] = malloc(LARGE)) != NULL);
+		memset(block[i], 1, LARGE);
 	}
 	/* Whoever looked after these has gone. */
-	while (t_proc("/proc/self/status", "Threads:") > 2)
+	for (int i = 0; t_proc("/proc/self/status", "Threads:") > 2; i++) {
+		CHECK(i < 600);
 		usleep(100000);
+	}
 	for (int i = 0; i < FEW; i++)
 		free(block[i]);
 	__atomic_store_n(&is_freed, 1, __ATOMIC_RELEASE);

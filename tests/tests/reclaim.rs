@@ -165,7 +165,7 @@ fn what_ended_threads_left_goes_back_while_all_rest() {
     if !is_zonal() {
         return;
     }
-    for (how, nr_quick) in [("late", 1), ("again", 3), ("few", 1), ("alone", 1)] {
+    for (how, nr_quick) in [("late", 1), ("again", 4), ("few", 1), ("alone", 1)] {
         let mut nr_slow = 0;
         for _ in 0..nr_quick {
             let run = || Program::c("rests.c").arg(how).run();

@@ -97,7 +97,7 @@ const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, kept) + Runs::WRITTEN
 const _: () = assert!(cfg!(zonal_loom) || offset_of!(Heap, pool).is_multiple_of(64));
 
 // SAFETY: `hot` and `detour` are shared by the rules of `HeapHot`, the words of the owner, the pool and kswapd by
-// theirs; `inner` belongs to whoever is inside the gate, and `kept` to who has the bins, too, see `kept.rs`; `id`,
+// theirs; `inner` belongs to whoever is inside the gate, and `kept` to a hit that finds that unclaimed, see `kept.rs`; `id`,
 // `kind`, `has_large_hits` and `mm` are written before others know of the heap; the rest is atomic.
 unsafe impl Sync for Heap {}
 // SAFETY: a heap is bound to its owner by the registry, not to an OS thread.

@@ -58,6 +58,22 @@ static LENGTHS: [u8; 2 * kept_runs::MAX_PAGES] = {
     lengths
 };
 
+/// The largest slack of a kept block, which its page word has to hold: of the least size in the longest run that serves.
+pub(crate) const MOST_SLACK: usize = {
+    let mut most = 0;
+    let mut nr_pages = 1;
+    while nr_pages <= kept_runs::MAX_PAGES {
+        let length = LENGTHS[nr_pages] as usize;
+        let longer = length + length / kept_runs::FIT_PART;
+        let longest = if longer < kept_runs::MAX_PAGES { longer } else { kept_runs::MAX_PAGES };
+        let slack = (longest - (nr_pages - 1)) * PAGE_SIZE - 1;
+        most = if slack > most { slack } else { most };
+        nr_pages += 1;
+    }
+    most
+};
+const _: () = assert!(MOST_SLACK <= u16::MAX as usize);
+
 impl Mm {
     /// A run of at least `size` bytes for the owner of `heap`.
     pub(crate) fn alloc_large(

@@ -81,7 +81,7 @@ impl LargeCache {
     }
 }
 
-/// All that a thread keeps of large runs, for who has its heap and the bins.
+/// All that a thread keeps of large runs, for who is inside the gate of its heap and has the runs.
 #[derive(Debug)]
 pub(crate) struct Large<'a> {
     pub(crate) cache: &'a mut LargeCache,

@@ -65,8 +65,7 @@ impl Heap {
     /// The same of any length that will do, of what others left, too.
     ///
     /// # Safety
-    /// The calling thread owns this heap, of which [`Heap::keeps_large`] is true, and has its bins unless they are
-    /// closed; [`Heap::may_keep`] is true of `size`.
+    /// The calling thread owns this heap, of which [`Heap::keeps_large`] is true, outside the gate; [`Heap::may_keep`] is true of `size`.
     pub unsafe fn take_large(&self, size: usize) -> Option<NonNull<u8>> {
         let mm = self.mm();
         if mm.has_deferred() {

@@ -84,6 +84,7 @@ impl Mm {
         let map = &self.pages().map;
         let start = map.addr_of(head);
         let slack = if self.has_slack() { nr_pages * PAGE_SIZE - size } else { 0 };
+        debug_assert!(slack <= super::blocks::MOST_SLACK);
         map.set_word(head, PageWord::keepable(nr_pages, slack as u16));
         if !slack.is_multiple_of(PAGE_SIZE) {
             let line = start.wrapping_add(size & !(LINE - 1)).cast::<[u8; LINE]>();

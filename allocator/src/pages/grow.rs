@@ -120,11 +120,16 @@ impl Pages {
             }
             window = lock()?;
         }
+        if self.sections.is_full() {
+            return Some(Err(Errno::ENOMEM));
+        }
         let growing = window.growing(id.index(), huge);
         let is_first = growing.begin_adding();
-        let len = if is_first { growing.next_len() } else { SECTION_ALIGN };
+        // Short ones shall not take the places of long ones.
+        let is_long = is_first || self.sections.is_half_full();
+        let len = if is_long { growing.next_len() } else { SECTION_ALIGN };
         let added = match window.claim(&self.machine, len) {
-            None => self.add_section(&mut window, id, huge, len),
+            None => self.add_section(&mut window, id, huge, (len, is_first)),
             Some(start) => {
                 drop(window);
                 let reserved = self.machine.reserve_at(start, len);
@@ -135,9 +140,11 @@ impl Pages {
                     Err(errno) => {
                         window.give_back(start, len);
                         match errno {
-                            Errno::EEXIST => self.add_section(&mut window, id, huge, len),
+                            Errno::EEXIST => {
+                                self.add_section(&mut window, id, huge, (len, is_first))
+                            }
                             _ if len == SECTION_ALIGN => Err(errno),
-                            _ => self.add_section(&mut window, id, huge, len / 2),
+                            _ => self.add_section(&mut window, id, huge, (len / 2, is_first)),
                         }
                     }
                 }
@@ -211,7 +218,7 @@ impl Pages {
         let came = match self.commit_next(id, how, req) {
             Err(NotCommitted::NoneLeft) => {
                 let len = window.growing(id.index(), how.huge).next_len();
-                match self.add_section(&mut window, id, how.huge, len) {
+                match self.add_section(&mut window, id, how.huge, (len, true)) {
                     Ok(()) => self.commit_next(id, how, req),
                     Err(_) => Err(NotCommitted::NoneLeft),
                 }
@@ -306,13 +313,14 @@ impl Pages {
         Ok(Step { start, nr_pages, strays: 0 })
     }
 
-    /// Adds a section under the window's lock; where address space is short, a smaller one.
+    /// Adds a section under the window's lock, of which the next one is `longer`; where address space is short, a
+    /// smaller one.
     fn add_section(
         &self,
         window: &mut Window,
         id: NodeId,
         huge: bool,
-        mut len: usize,
+        (mut len, longer): (usize, bool),
     ) -> Result<(), Errno> {
         if self.sections.is_full() {
             return Err(Errno::ENOMEM);
@@ -325,7 +333,7 @@ impl Pages {
             }
         };
         self.settle(id, huge, span);
-        self.enter_section(window, id, huge, span, true)
+        self.enter_section(window, id, huge, span, longer)
     }
 
     /// Placement and advice for a new section. They are wishes: memory that is elsewhere, or of small pages, is
@@ -351,6 +359,7 @@ impl Pages {
         if self.sections.is_full() {
             // Others added the last.
             let _ = self.machine.unmap(span);
+            window.give_back(span.addr(), span.len());
             return Err(Errno::ENOMEM);
         }
         window.enter(&self.map, span);

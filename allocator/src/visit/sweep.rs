@@ -164,10 +164,10 @@ impl Entered<'_> {
             }
         }
         let is_due = is_idle || self.walk.is_due(heap.mm().pages().generation());
-        if !is_due || !self.walk.may_find(sweep.how.up_to) {
+        if !is_due {
             return;
         }
-        let is_partial = self.sweep_holes(sweep, swept);
+        let is_partial = self.walk.may_find(sweep.how.up_to) && self.sweep_holes(sweep, swept);
         // An idle heap is done when its slabs were old enough to be looked at.
         if is_idle && !is_partial && !self.has_young_slabs(sweep.how.up_to) {
             heap.watch.drained.store(epoch, Relaxed);

@@ -79,6 +79,11 @@ impl Walk {
         }
     }
 
+    /// Slabs came that were used before others that it left, or may have been.
+    pub(crate) fn forget_left(&mut self) {
+        self.left = None;
+    }
+
     /// It gained so many pages.
     pub(crate) fn note_gain(&mut self, nr_pages: usize) {
         self.nr_pages += nr_pages;

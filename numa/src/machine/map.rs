@@ -187,8 +187,12 @@ impl Machine {
     /// Tells each part of a long span that is resident, without a look at each page of it.
     ///
     /// # Errors
-    /// `ENOTTY` before Linux 6.7, or why `/proc/self/pagemap` cannot be opened; what was told until then stands.
+    /// `ENOTTY` before Linux 6.7, `EPERM` under a seccomp filter, which may not know these calls, or why
+    /// `/proc/self/pagemap` cannot be opened; what was told until then stands.
     pub fn scan_resident(&self, span: Span, tell: impl FnMut(Span)) -> Result<(), Errno> {
+        if self.is_filtered() {
+            return Err(Errno::EPERM);
+        }
         self.before(Call::Resident)?;
         os::scan_resident(span, tell)
     }
