@@ -153,6 +153,20 @@ fn who_finds_no_section_while_one_is_added_adds_a_short_one() {
 }
 
 #[test]
+fn where_no_section_can_be_entered_none_is_reserved() {
+    let rig = Rig::plain();
+    drop(rig.alloc(1024).unwrap());
+    let sections = &rig.pages.sections;
+    let start = sections.iter().next().unwrap().1.start();
+    while !sections.is_full() {
+        sections.add(N0, false, start, 0);
+    }
+    let before = rig.fake.calls(Call::Reserve);
+    assert!((0..10).any(|_| rig.alloc(1024).is_err()));
+    assert_eq!(rig.fake.calls(Call::Reserve), before);
+}
+
+#[test]
 fn what_the_os_refused_is_asked_for_again_before_anything_else() {
     let rig = Rig::plain();
     let mut held: Vec<PageRun> = (0..32).map(|_| rig.alloc(512).unwrap()).collect();
