@@ -28,7 +28,7 @@ impl Pages {
         Lruvec {
             nr_pages: zone.nr_free_resident,
             nr_isolated: zone.nr_isolated,
-            nr_pageblocks: zone.nr_managed / PAGEBLOCK_PAGES,
+            nr_pageblocks: zone.nr_pageblocks(),
         }
     }
 

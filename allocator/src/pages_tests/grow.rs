@@ -10,6 +10,7 @@ use crate::order::Order;
 use crate::pages::PageConfig;
 use crate::pages::grow::Growth;
 use crate::pfn::Pfn;
+use crate::purge::PurgeHow;
 use crate::run::PageRun;
 use crate::watermark::WatermarkLevel;
 use crate::word::Migratetype;
@@ -185,6 +186,26 @@ fn what_the_os_refused_is_asked_for_again_before_anything_else() {
     more.iter().for_each(|run| rig.touch(run, 1));
     rig.pages.free_bulk(held.into_iter().chain(more));
     rig.check();
+}
+
+/// What was claimed and refused is among the pageblocks that a search passes.
+#[test]
+fn what_the_os_refused_hides_nothing_from_a_purge() {
+    let rig = Rig::plain();
+    let mut held: Vec<PageRun> = (0..16).map(|_| rig.alloc(512).unwrap()).collect();
+    rig.fake.fail_from(Call::Commit, 1, Errno::ENOMEM);
+    held.extend(core::iter::from_fn(|| rig.alloc(512).ok()));
+    let nr_refused = rig.pages.node(N0).unwrap().lock().claims.refused.len();
+    assert!(nr_refused > 0);
+    for nr_kept in [256, 128, 64, 32] {
+        // From wherever the search before ended.
+        rig.pages.purge(N0, usize::MAX, PurgeHow { looks: 1, ..PurgeHow::ALL });
+        held.iter_mut().for_each(|run| rig.shrink(run, nr_kept));
+        rig.pages.purge(N0, usize::MAX, PurgeHow::ALL);
+        assert_eq!(rig.zone().nr_free_resident, 0);
+        rig.check();
+    }
+    rig.pages.free_bulk(held.into_iter());
 }
 
 #[test]

@@ -92,8 +92,7 @@ impl Pages {
                 if batch.is_full(goal) {
                     return Some(search);
                 }
-                let nr_pageblocks = zone.nr_managed / PAGEBLOCK_PAGES;
-                Some(Search::Holes { left: nr_pageblocks.min(how.looks) })
+                Some(Search::Holes { left: zone.nr_pageblocks().min(how.looks) })
             }
             Search::Holes { left } => {
                 let seen = self.isolate_holes(&mut zone, batch, goal, how, left.min(SCAN));

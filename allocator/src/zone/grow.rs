@@ -46,6 +46,11 @@ impl Claims {
 }
 
 impl Zone {
+    /// All pageblocks of its sections so far: those in service, and those that are claimed.
+    pub(crate) fn nr_pageblocks(&self) -> usize {
+        (self.nr_managed + self.claims.nr_pages()) / PAGEBLOCK_PAGES
+    }
+
     /// Takes the next `nr_pages` pages of a section, whole pageblocks, for the caller to commit.
     pub(crate) fn claim(
         &mut self,
