@@ -126,70 +126,61 @@ impl Kswapd {
 
     /// One round. `own` is the heap of the calling thread, if it has one.
     pub fn round(&mut self, mm: &'static Mm, own: Option<OwnHeap>) -> Next {
+        let in_caller = own.is_some();
         let now = mm.machine().now_ns();
         let was_rung = mm.doorbell().answer();
         let work = Work::begin(mm, own);
-        let passed = self.clock.advance(mm, now, own.is_none());
-        let awake = self.clock.awake_ns();
-        if was_rung {
-            self.quiet_since = awake;
-        }
-        self.credit.earn(passed);
-        // What was used during a long sleep may have been used just now: it is young.
-        let busy_ns = self.busy_tick_ns();
-        let was_blind = was_rung && own.is_none() && self.clock.asked_ns() > busy_ns;
-        self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
+        self.advance(mm, now, in_caller, was_rung);
         // Before anything is purged at an age that turns out to be a mistake.
-        let has_paid = self.judge(mm, own.is_some());
-        if has_paid {
-            // What was kept until now goes like what was freed just now.
-            self.quiet_since = awake;
+        let has_paid = self.judge(mm, in_caller);
+        if was_rung || has_paid {
+            // What was kept until all was paid goes like what was freed just now.
+            self.quiet_since = self.clock.awake_ns();
         }
-
         self.pressure.refresh(mm, now);
+
         // Until it has looked at all that is free, requests in need may wait for kswapd.
-        if own.is_none() {
+        if !in_caller {
             mm.doorbell().begin_round();
         }
         self.work_for_watermarks(mm, own);
-        let may_purge = self.config.purges_cold && self.credit.is_left();
-        // What others took too much is saved again first: there may be more, and this thread stays for it.
-        let is_owing = self.config.purges_cold && !may_purge;
         let age_ns = self.age_ns(mm);
         self.tell_age(mm);
-        let purged = if may_purge { self.purge_cold(mm, own, &work) } else { Purged::default() };
-        let nr_spared = if may_purge { mm.pages().nr_spared() } else { 0 };
-        if own.is_none() {
+        let may_purge = self.config.purges_cold && self.credit.is_left();
+        let (purged, nr_spared) = if may_purge {
+            (self.purge_cold(mm, own, &work), mm.pages().nr_spared())
+        } else {
+            Default::default()
+        };
+        if !in_caller {
             mm.doorbell().end_round();
         }
-        // What went was used last when somebody rang last, or the age ago, if that is longer: what was kept
-        // until now went at the longer age.
-        let kept_ns = if has_paid { self.lesson().kept_ns(age_ns, awake) } else { 0 };
-        let used_at = self.quiet_since.min(awake.saturating_sub(age_ns.max(kept_ns)));
-        self.at_work.note_purged(purged, used_at, awake);
-        if self.crew.is_over(awake) {
-            self.at_rest.note_purged(purged, used_at, awake);
-        }
-        let purged = purged.nr_pages();
-        self.spared.note(nr_spared, purged, was_rung);
-        if may_purge && let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
-            regret.unhole(mm);
-            if own.is_none() {
-                collapse(mm, || self.credit.exceeds(work.spent_ns(mm)));
-            }
-        }
 
-        // To wait for credit costs none: on a slow machine that would take more than is earned meanwhile.
+        self.note_purged(purged, age_ns, has_paid);
+        self.spared.note(nr_spared, purged.nr_pages(), was_rung);
+        if may_purge {
+            self.regain(mm, in_caller, was_rung, &work);
+        }
+        // What others took too much is saved again first: there may be more, and this thread stays for it. To wait
+        // for that costs no credit: on a slow machine it would take more than is earned meanwhile.
+        let is_owing = self.config.purges_cold && !may_purge;
         if !is_owing && !self.balance.gains() {
-            let spent_ns = work.spent_ns(mm);
-            // A caller may have lost its processor meanwhile: that is not owed.
-            let most_ns = if own.is_some() { self.credit.left_ns(0) } else { u64::MAX };
-            self.credit.spend(spent_ns.min(most_ns));
+            self.spend(work.spent_ns(mm), in_caller);
         }
         let would_hole = mm.pages().has_wishes() || (nr_spared > 0 && self.spared.is_rest());
-        let next = self.next(mm, purged > 0 || would_hole || is_owing);
+        let next = self.next(mm, purged.nr_pages() > 0 || would_hole || is_owing);
         self.clock.ask(if let Next::Sleep(ns) = next { ns } else { 0 });
         next
+    }
+
+    /// Lets the clock go on to `now`: memory ages by the time that passed, and rounds may cost a share of it.
+    fn advance(&mut self, mm: &Mm, now: u64, in_caller: bool, was_rung: bool) {
+        let passed = self.clock.advance(mm, now, !in_caller);
+        self.credit.earn(passed);
+        // What was used during a long sleep may have been used just now: it is young.
+        let busy_ns = self.busy_tick_ns();
+        let was_blind = was_rung && !in_caller && self.clock.asked_ns() > busy_ns;
+        self.clock.tick(mm, if was_blind { passed.min(busy_ns / 2) } else { passed });
     }
 
     /// What is gained for a watermark costs no credit: requests would have to do it themselves. So such a round does
@@ -341,6 +332,37 @@ impl Kswapd {
             }
         }
         purged
+    }
+
+    /// Teaches what went in this round, which began at this age, and in which all was paid where `has_paid`.
+    fn note_purged(&mut self, purged: Purged, age_ns: u64, has_paid: bool) {
+        let awake = self.clock.awake_ns();
+        // It was used last when somebody rang last, or the age ago, if that is longer: what was kept until now
+        // went at the longer age.
+        let kept_ns = if has_paid { self.lesson().kept_ns(age_ns, awake) } else { 0 };
+        let used_at = self.quiet_since.min(awake.saturating_sub(age_ns.max(kept_ns)));
+        self.at_work.note_purged(purged, used_at, awake);
+        if self.crew.is_over(awake) {
+            self.at_rest.note_purged(purged, used_at, awake);
+        }
+    }
+
+    /// Mends what the last mistake did to huge pages, once it is time for that.
+    fn regain(&self, mm: &Mm, in_caller: bool, was_rung: bool, work: &Work) {
+        let awake = self.clock.awake_ns();
+        if let Some(regret) = self.regret.filter(|it| it.is_due(awake, was_rung)) {
+            regret.unhole(mm);
+            if !in_caller {
+                collapse(mm, || self.credit.exceeds(work.spent_ns(mm)));
+            }
+        }
+    }
+
+    /// The round took so long.
+    fn spend(&mut self, spent_ns: u64, in_caller: bool) {
+        // A caller may have lost its processor meanwhile: that is not owed.
+        let most_ns = if in_caller { self.credit.left_ns(0) } else { u64::MAX };
+        self.credit.spend(spent_ns.min(most_ns));
     }
 }
 
