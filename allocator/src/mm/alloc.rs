@@ -88,8 +88,9 @@ impl Heap {
             };
         }
         self.read_policy();
+        let request = Request { size, ..request };
         let block = if size <= MAX_LARGE && align <= MAX_LARGE {
-            self.mm().alloc_large(self, Request { size, ..request }, from)?
+            self.mm().alloc_large(self, request, from)?
         } else {
             self.alloc_huge(request, from)?
         };

@@ -20,6 +20,24 @@ fn huge_blocks_of_growing_sizes_do_not_pile_up() {
     mm.validate(Some(owner.0)).unwrap();
 }
 
+/// Its alignment alone makes a mapping of it: one of a page, whether that is new or cut from one that is kept.
+#[test]
+fn a_block_of_no_bytes_has_a_mapping_of_its_own() {
+    let mm = new_mm();
+    let owner = Owner::attach(mm);
+    for _ in 0..2 {
+        let empty = [(); 3].map(|()| owner.alloc(0, 8 << 20));
+        for block in empty {
+            assert_eq!(block.addr().get() % (8 << 20), 0);
+            assert_eq!(mm.usable_size(block).unwrap(), PAGE_SIZE);
+        }
+        assert_eq!(snapshot(mm, Some(owner.0)).process.nr_huge_blocks, 3);
+        empty.into_iter().for_each(|block| owner.free(block));
+        owner.free(owner.alloc(5 << 20, 8 << 20));
+        mm.validate(Some(owner.0)).unwrap();
+    }
+}
+
 /// A huge block gets an eighth more than it asks for, which must not wrap to a small size.
 #[test]
 fn a_huge_block_is_not_resized_to_what_nothing_can_have() {
