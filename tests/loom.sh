@@ -55,7 +55,7 @@ mark_end_blind            mark::handlers
 mark_taken_once           mark::handlers
 mark_back_blind           mark::what_is_left
 mark_closed_over          mark::the_next_owner
-mark_leave_relaxed        mark::the_next_owner
+mark_absent_relaxed       mark::the_next_owner
 mark_close_relaxed        mark::the_next_owner
 registry_take_visited     mark::the_next_owner
 gate_no_heavy_barrier     runs::

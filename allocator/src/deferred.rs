@@ -155,12 +155,12 @@ impl Deferred {
         let (tag, key) = (&self.header(addr)?.tag, addr as u64);
         tag.compare_exchange(LIVE ^ key, FREED ^ key, Relaxed, Relaxed)
             .map_err(|found| no_block(addr, found ^ key))?;
-        self.leave();
+        self.note_freed();
         Ok(())
     }
 
     /// A block fewer is in use.
-    fn leave(&self) {
+    fn note_freed(&self) {
         let mut state = self.state.load(Relaxed);
         loop {
             let live = (state & LIVE_MASK) - 1;

@@ -89,7 +89,7 @@ impl Entered<'_> {
             let s = unsafe { slab.as_mut() };
             let is_cold = how.up_to.is_none_or(|border| s.is_cold(border));
             if !is_cold || !self.collect_holes(s, how, &mut batch, done) {
-                self.walk.leave(s.used_in(generation));
+                self.walk.note_left(s.used_in(generation));
             }
             done.is_cut = self.is_turn_over(how, turn_end);
             let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;

@@ -174,7 +174,7 @@ impl Heap {
     pub(crate) fn leave_bins(&self) {
         // Nobody closes what is absent. Else, closed or not: who is in the heap has its bins in any case.
         if self.mark() != Mark::ABSENT {
-            mark::leave(self.mark_word());
+            mark::set_absent(self.mark_word());
         }
     }
 

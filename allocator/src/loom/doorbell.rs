@@ -25,7 +25,7 @@ impl Rig {
     }
 
     /// A slow path: leaves something, rings, and starts kswapd where none is.
-    fn leave(&self) {
+    fn leave_garbage(&self) {
         *self.garbage.lock() += 1;
         self.bell.ring();
         if self.bell.wants_kswapd() && self.bell.claim() {
@@ -54,7 +54,7 @@ fn nothing_is_left() {
         assert!(rig.bell.claim());
         let ringers = [(); 2].map(|()| {
             let rig = Arc::clone(&rig);
-            thread::spawn(move || rig.leave())
+            thread::spawn(move || rig.leave_garbage())
         });
         rig.keep();
         ringers.into_iter().for_each(|thread| thread.join().unwrap());

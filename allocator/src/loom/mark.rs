@@ -12,7 +12,7 @@
 //! the end of a call beside the visitor), `mark_end_blind` (it ends a call that has ended, which opens what was
 //! closed since), `gate_end_relaxed` (it misses what the visitor did), `mark_taken_once` (it takes what a handler
 //! has opened for taken, though it is not), `mark_back_blind` (a hit that failed takes back what is no longer
-//! there), `registry_take_visited` (the next owner does not care who is inside), `mark_leave_relaxed` and
+//! there), `registry_take_visited` (the next owner does not care who is inside), `mark_absent_relaxed` and
 //! `mark_close_relaxed` (it does not learn of it).
 
 use std::cell::Cell;
@@ -317,7 +317,7 @@ fn the_next_owner() {
             thread::spawn(move || {
                 let works = owner.calls();
                 let mut pool = pool.lock().unwrap();
-                mark::leave(&owner.heap.mark);
+                mark::set_absent(&owner.heap.mark);
                 *pool = true;
                 works
             })

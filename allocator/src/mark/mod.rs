@@ -25,8 +25,9 @@
 //! |                |                                            | owner, as a call ends that did without: [`end`] |
 //! | place with     | a call does without the bins: who is       | owner: `CLOSED` -> this: [`try_take`]           |
 //! | `CLOSED`       | inside the gate has them                   | from another's place: [`replace`], [`seize`]    |
-//! | `ABSENT`       | no thread has hits there: the heap is in   | whoever owns or buries the heap: [`leave`];     |
-//! |                | the pool, borrowed, or without marks       | its next owner makes it `FREE`: [`end`]         |
+//! | `ABSENT`       | no thread has hits there: the heap is in   | whoever owns or buries the heap:                |
+//! |                | the pool, borrowed, or without marks       | [`set_absent`]; its next owner makes it `FREE`: |
+//! |                |                                            | [`end`]                                         |
 //! | any but        | a hit that failed is about to take back    | owner: a hit's `add`, then [`undo_add`]; else   |
 //! | `FREE`, with   | what it added                              | it counts as the same without these places      |
 //! | places added   |                                            |                                                 |
@@ -109,7 +110,7 @@ pub(crate) use word::add;
 #[cfg(all(test, zonal_loom))]
 pub(crate) use word::{Taking, end_found, load, try_take_found, undo_add_found};
 pub(crate) use word::{
-    close, end, is_closed, leave, load_settled, open, replace, seize, set, try_take, undo_add,
+    close, end, is_closed, load_settled, open, replace, seize, set, set_absent, try_take, undo_add,
 };
 
 /// Whether marks are such that bins can be closed.

@@ -94,10 +94,10 @@ pub(crate) fn end_found(word: &AtomicU64, found: Mark) -> bool {
 }
 
 /// The owner gives the heap away: no thread has hits there from now on.
-pub(crate) fn leave(word: &AtomicU64) {
+pub(crate) fn set_absent(word: &AtomicU64) {
     // ORDERING: AcqRel. Acquire, pairs with Release in `close`: who takes the heap next has to see the claim of a
     // visitor that closed it before. Release as in `set`.
-    word.swap(Mark::ABSENT.bits(), if fault("mark_leave_relaxed") { Relaxed } else { AcqRel });
+    word.swap(Mark::ABSENT.bits(), if fault("mark_absent_relaxed") { Relaxed } else { AcqRel });
 }
 
 /// A hit at `place` marks the heap, as those of ffi do in assembly of their own; where that fails, which leaves
@@ -214,7 +214,7 @@ pub(crate) fn close(word: &AtomicU64) -> bool {
     if fault("mark_closed_over") {
         return word.swap(closed, Relaxed) == free;
     }
-    // ORDERING: AcqRel. Acquire, pairs with Release in `set`, Release with Acquire in `leave`. The barrier that
+    // ORDERING: AcqRel. Acquire, pairs with Release in `set`, Release with Acquire in `set_absent`. The barrier that
     // follows orders it against marks.
     word.compare_exchange(free, closed, weakened_by("mark_close_relaxed", AcqRel), Relaxed).is_ok()
 }

@@ -93,7 +93,9 @@ impl Heap {
         // Who is inside may.
         inner.open_bins();
         let nr = inner.nr_to_leave(self, class);
-        if nr == 0 || !(inner.leave(self, class, nr) || inner.send_by_open(self, class, nr)) {
+        let has_room =
+            nr > 0 && (inner.leave_newest(self, class, nr) || inner.send_by_open(self, class, nr));
+        if !has_room {
             return false;
         }
         inner.classes[class.index()].left = true;
@@ -209,7 +211,7 @@ impl Inner {
             return false;
         }
         self.stock_spare(heap);
-        if !self.leave(heap, class, nr) {
+        if !self.leave_newest(heap, class, nr) {
             heap.mm().doorbell().ring();
             self.flush_newest(heap, class, nr);
         }
@@ -218,7 +220,7 @@ impl Inner {
     }
 
     /// Leaves the newest `nr` objects of the bin to other threads, if there is a spare message for them and a place.
-    fn leave(&mut self, heap: &Heap, class: SizeClass, nr: usize) -> bool {
+    fn leave_newest(&mut self, heap: &Heap, class: SizeClass, nr: usize) -> bool {
         let Some(mut message) = NonNull::new(self.take_spare()) else { return false };
         let mm = heap.mm();
         let bin = heap.bin(class);

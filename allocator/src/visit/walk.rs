@@ -73,7 +73,7 @@ impl Walk {
     }
 
     /// It leaves a slab as it is that was used last in this generation.
-    pub(crate) fn leave(&mut self, generation: u32) {
+    pub(crate) fn note_left(&mut self, generation: u32) {
         if is_past(generation, self.oldest) {
             self.oldest = generation;
         }
@@ -180,7 +180,7 @@ mod tests {
         let mut walk = Walk::NEW;
         assert!(walk.may_find(Some(7)), "nobody has looked");
         walk.set_out(100);
-        [95, 90, 97].into_iter().for_each(|generation| walk.leave(generation));
+        [95, 90, 97].into_iter().for_each(|generation| walk.note_left(generation));
         walk.end(110, false);
         assert!(!walk.may_find(Some(89)) && walk.may_find(Some(90)) && walk.may_find(None));
         // What it came by first may have been used just then.
@@ -189,7 +189,7 @@ mod tests {
         assert!(!walk.may_find(Some(199)) && walk.may_find(Some(200)));
         // The clock wraps.
         walk.set_out(3);
-        walk.leave(u32::MAX);
+        walk.note_left(u32::MAX);
         walk.end(4, false);
         assert!(!walk.may_find(Some(u32::MAX - 1)) && walk.may_find(Some(u32::MAX)));
         // It did not come to its end, or is under way.

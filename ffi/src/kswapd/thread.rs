@@ -97,7 +97,7 @@ extern "C" fn run(argument: *mut c_void) -> *mut c_void {
                 TERMS.fetch_add(1, Relaxed);
                 mm.machine().allow_batching(false);
                 if mm.doorbell().retire() {
-                    leave(mm);
+                    end_thread(mm);
                     return ptr::null_mut();
                 }
                 mm.machine().allow_batching(true);
@@ -129,7 +129,7 @@ pub(crate) fn note_detached(mm: &Mm) {
 
 /// The thread ends. The C library lets the thread that ends last run the exit handlers of the program, after
 /// `pthread_exit` of the main one. They need more stack: where that may be this one, another one ends after it.
-fn leave(mm: &Mm) {
+fn end_thread(mm: &Mm) {
     // SAFETY: the calling thread, which nobody joins or detaches but here.
     unsafe {
         let own = libc::pthread_self();
@@ -145,7 +145,7 @@ fn leave(mm: &Mm) {
 }
 
 extern "C" fn outlive(kswapd: *mut c_void) -> *mut c_void {
-    // SAFETY: this thread is nobody else's, and `leave` left the other one to it.
+    // SAFETY: this thread is nobody else's, and `end_thread` left the other one to it.
     unsafe {
         libc::pthread_detach(libc::pthread_self());
         libc::pthread_join(kswapd.addr() as libc::pthread_t, ptr::null_mut());

@@ -7,7 +7,7 @@ use zonal_numa::{NodeId, PAGE_SHIFT, PAGE_SIZE};
 use zonal_reclaim::PageFlags;
 
 use super::large::{take_at_once, take_kept};
-use super::{MIN_ALIGN, in_short, leave, no_memory, sampled_heap};
+use super::{MIN_ALIGN, end_short, in_short, no_memory, sampled_heap};
 use crate::abort;
 use crate::detour;
 use crate::errno::SavedErrno;
@@ -179,7 +179,7 @@ fn hit_on_detour(request: Request, heap: *mut HeapHot) -> Option<Block> {
     let object = unsafe { HeapHot::pop(own.as_ref().hot(), request.size) };
     let start = NonNull::new(object)?;
     detour::on_alloc(start, request.size);
-    leave(own);
+    end_short(own);
     Some(Block { start, known_zero: false })
 }
 

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use zonal_allocator::{BadPointer, Found, Heap, HeapHot, Remote};
 
 use super::large::free_large;
-use super::{in_short, is_foreign, leave, sampled_heap};
+use super::{end_short, in_short, is_foreign, sampled_heap};
 use crate::abort;
 use crate::detour;
 use crate::errno::SavedErrno;
@@ -133,7 +133,7 @@ unsafe fn free_missed<F: Foreign>(object: NonNull<u8>, heap: *mut HeapHot) {
         };
         // SAFETY: as above.
         if is_hit || unsafe { own.as_ref().free_to_open(object) } {
-            leave(own);
+            end_short(own);
             return;
         }
     }

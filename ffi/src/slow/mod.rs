@@ -60,7 +60,7 @@ fn in_short<T>(heap: *mut HeapHot, operation: impl FnOnce(&Heap) -> Option<T>) -
 }
 
 /// Ends an operation that needed no slow call.
-fn leave(own: NonNull<Heap>) {
+fn end_short(own: NonNull<Heap>) {
     tls::Block::get().put(detour::resting(own));
     jump::resume();
 }
