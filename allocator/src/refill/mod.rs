@@ -26,6 +26,7 @@ use crate::heap::{Entered, Heap, Inner};
 use crate::mm::Attempt;
 use crate::sync::atomic::Ordering::Release;
 
+pub(crate) use self::slabs::Drained;
 pub(crate) use self::young::MIN_THREADS as MIN_THREADS_TO_SHARE;
 
 /// What a refill came to.
@@ -162,38 +163,4 @@ impl Inner {
             self.put_objects(heap, class, core::slice::from_raw_parts(first, nr));
         }
     }
-}
-
-impl Entered<'_> {
-    /// Everything that does not need the owner: inbox, what is of other heaps, empty slabs, page caches. As far
-    /// as that goes until the owner waits, or `deadline_ns`.
-    pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> Drained {
-        let heap = self.heap();
-        let mm = heap.mm();
-        let owner = self.owner();
-        let stop = || owner.waits() || mm.is_over(deadline_ns);
-        let is_collected = self.collect(heap, stop) & self.send_reused(heap, stop);
-        self.post_all(heap);
-        self.settle_flight(heap);
-        let slabs = self.release_empty_slabs(heap, stop);
-        let pages = mm.pages();
-        let large = self.try_large().map(|mut large| large.drain(pages));
-        let has_missed = large.is_none() && heap.kept_pages() > 0;
-        if has_missed {
-            mm.vmstat().note_skipped();
-        }
-        Drained {
-            nr_pages: slabs.nr_pages + large.unwrap_or(0) + self.pcp.drain(pages),
-            is_whole: is_collected && slabs.is_whole && !has_missed,
-        }
-    }
-}
-
-/// What draining a heap did.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drained {
-    /// Pages that went back to the zones.
-    pub(crate) nr_pages: usize,
-    /// Nothing was left for later.
-    pub(crate) is_whole: bool,
 }

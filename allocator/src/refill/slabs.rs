@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 
 use zonal_numa::PAGE_SIZE;
 
-use super::Drained;
 use super::depth::share_of_heap;
 use crate::class::SizeClass;
 use crate::error::AllocError;
@@ -23,6 +22,15 @@ const EMPTY_PART: usize = 8;
 const DEEP_PART: usize = 2;
 /// Slabs looked at before somebody asks whether to go on.
 const LOOKS_PER_STEP: usize = 64;
+
+/// What draining a heap did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drained {
+    /// Pages that went back to the zones.
+    pub(crate) nr_pages: usize,
+    /// Nothing was left for later.
+    pub(crate) is_whole: bool,
+}
 
 impl Inner {
     /// A slab of `class` with all objects free, on the partial list.

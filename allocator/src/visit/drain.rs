@@ -87,7 +87,7 @@ impl Mm {
     }
 
     /// Whether so many pages at least are free and resident, or mapped and kept for reuse.
-    pub fn is_idle(&self, nr_pages: usize) -> bool {
+    pub fn has_idle_pages(&self, nr_pages: usize) -> bool {
         let pages = self.pages();
         pages.nr_free_resident() + self.huge().cached_pages() >= nr_pages
     }
@@ -117,5 +117,28 @@ impl Entered<'_> {
         heap.inbox.unmark();
         SizeClass::all().for_each(|class| self.flush_bin(heap, class));
         self.drain(deadline_ns)
+    }
+
+    /// Everything that does not need the owner: inbox, what is of other heaps, empty slabs, page caches. As far
+    /// as that goes until the owner waits, or `deadline_ns`.
+    pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> Drained {
+        let heap = self.heap();
+        let mm = heap.mm();
+        let owner = self.owner();
+        let stop = || owner.waits() || mm.is_over(deadline_ns);
+        let is_collected = self.collect(heap, stop) & self.send_reused(heap, stop);
+        self.post_all(heap);
+        self.settle_flight(heap);
+        let slabs = self.release_empty_slabs(heap, stop);
+        let pages = mm.pages();
+        let large = self.try_large().map(|mut large| large.drain(pages));
+        let has_missed = large.is_none() && heap.kept_pages() > 0;
+        if has_missed {
+            mm.vmstat().note_skipped();
+        }
+        Drained {
+            nr_pages: slabs.nr_pages + large.unwrap_or(0) + self.pcp.drain(pages),
+            is_whole: is_collected && slabs.is_whole && !has_missed,
+        }
     }
 }

@@ -97,7 +97,8 @@ fn attend_now(mm: &'static Mm, own: OwnHeap) -> bool {
     let calls = CALLS.load(Relaxed).wrapping_add(1);
     CALLS.store(calls, Relaxed);
     // Where much was left, these may be the last calls for long.
-    let is_urgent = is_thread_wanted() && NOT_BEFORE.load(Relaxed) == 0 && mm.is_idle(WORTH_PAGES);
+    let is_urgent =
+        is_thread_wanted() && NOT_BEFORE.load(Relaxed) == 0 && mm.has_idle_pages(WORTH_PAGES);
     if !is_urgent && !calls.is_multiple_of(CALLS_PER_LOOK) {
         return false;
     }

@@ -16,12 +16,6 @@ use crate::foreign::Foreign;
 use crate::thread::SlowCall;
 use crate::{detour, init, jump, kswapd, signal, tls};
 
-/// Whether calls have to go the long way: somebody watches, or wants signals blocked.
-#[inline(always)]
-fn is_long() -> bool {
-    detour::is_on() || signal::are_blocked()
-}
-
 /// A block that the thread keeps, in the common case, for a size that may be kept.
 #[inline(always)]
 pub(super) fn take_at_once(heap: *mut HeapHot, size: usize) -> Option<NonNull<u8>> {
@@ -127,7 +121,8 @@ unsafe fn keep_at_once(heap: *mut HeapHot, block: Remote, told: Option<usize>) -
 /// # Safety
 /// As for [`crate::hot::free`]; `block` is what a push into `heap` found.
 unsafe fn keep<F: Foreign>(heap: *mut HeapHot, block: Remote, told: Option<usize>) -> bool {
-    if is_long() {
+    // Somebody watches, or wants signals blocked: the long way.
+    if detour::is_on() || signal::are_blocked() {
         return false;
     }
     // SAFETY: what knows of pages is a heap of this thread.
