@@ -93,7 +93,7 @@ impl Entered<'_> {
             }
             done.is_cut = self.is_turn_over(how, turn_end);
             let is_enough = done.nr_pages + batch.nr_pages >= goal_pages;
-            is_over = done.is_cut || is_enough || mm.is_over(how.deadline_ns);
+            is_over = done.is_cut || is_enough || how.deadline.has_passed(mm);
         }
         self.flush(&mut batch, done);
         self.walk.note_gain(done.nr_pages - nr_before);

@@ -95,6 +95,7 @@ mod misuse;
 pub mod profile;
 
 // What all of it is written in.
+mod deadline;
 mod error;
 mod fault;
 mod lock;
@@ -118,6 +119,7 @@ mod pages_tests;
 
 pub use charge::{Cap, Edge, UNLIMITED};
 pub use class::{MAX_SMALL, NR_CLASSES, SizeClass};
+pub use deadline::Deadline;
 pub use error::{AllocError, Mismatch};
 pub use free::Remote;
 pub use heap::{Heap, HeapId, OwnHeap, Patience};

@@ -1,6 +1,6 @@
 //! Rounds for a watermark: reclaim up to the high ones, cold or not. After `balance_pgdat`.
 
-use zonal_allocator::{Level, Mm, OwnHeap, Patience, PurgeHow, Reclaimer};
+use zonal_allocator::{Deadline, Level, Mm, OwnHeap, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{PAGE_SIZE, probe};
 
 use crate::nodes;
@@ -47,7 +47,7 @@ impl Balance {
         }
         mm.vmstat().note_pageoutrun();
         probe::mm_watermark_low(pages.shortfall(Level::Process));
-        mm.drain_all_until(own, Patience::PassBy, None);
+        mm.drain_all_until(own, Patience::PassBy, Deadline::NEVER);
         let mut gained = 0;
         for node in nodes(mm) {
             let goal = pages.shortfall(Level::Process).max(pages.shortfall(Level::Node(node)));

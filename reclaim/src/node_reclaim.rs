@@ -3,7 +3,7 @@
 //! Off by default, as there: where nodes are near each other, their free memory is worth more than
 //! the time it takes to make some here.
 
-use zonal_allocator::{OwnHeap, Patience, PurgeHow, Reclaimer};
+use zonal_allocator::{Deadline, OwnHeap, Patience, PurgeHow, Reclaimer};
 use zonal_numa::{NodeId, PAGE_SIZE};
 
 use crate::scan::SWAP_CLUSTER_MAX;
@@ -47,7 +47,7 @@ pub(crate) fn node_reclaim(own: OwnHeap, node: NodeId, nr_pages: usize) -> NodeR
         done += mm.drain_huge() / PAGE_SIZE;
     }
     if done < goal && mode.takes_from_threads() {
-        mm.drain_all_until(Some(own), Patience::PassBy, None);
+        mm.drain_all_until(Some(own), Patience::PassBy, Deadline::NEVER);
         mm.purge_holes(Some(own), Patience::PassBy, PurgeHow::ALL, goal - done);
         done += shrink_node(mm, node, control);
     }

@@ -8,7 +8,7 @@
 //! its priority says, from where the last search ended: on a large heap a request with a deadline
 //! sees little of it.
 
-use zonal_allocator::{Mm, PurgeHow, Reclaimer};
+use zonal_allocator::{Deadline, Mm, PurgeHow, Reclaimer};
 use zonal_numa::NodeId;
 
 use crate::scan::{self, DEF_PRIORITY, SWAP_CLUSTER_MAX};
@@ -28,8 +28,8 @@ pub(crate) struct ScanControl {
     pub(crate) goal: usize,
     /// Age of cold memory, in generations.
     pub(crate) age: u32,
-    /// When to stop though the goal is not reached; none to go on.
-    pub(crate) deadline_ns: Option<u64>,
+    /// When to stop though the goal is not reached.
+    pub(crate) deadline: Deadline,
     /// The priority to end at: 0 takes what was used a moment ago.
     pub(crate) last: u32,
 }
@@ -37,11 +37,11 @@ pub(crate) struct ScanControl {
 impl ScanControl {
     /// Down to the last priority, however long that takes.
     pub(crate) fn new(by: Reclaimer, goal: usize, age: u32) -> ScanControl {
-        ScanControl { by, goal, age, deadline_ns: None, last: 0 }
+        ScanControl { by, goal, age, deadline: Deadline::NEVER, last: 0 }
     }
 
     pub(crate) fn is_over(&self, mm: &Mm) -> bool {
-        mm.is_over(self.deadline_ns)
+        self.deadline.has_passed(mm)
     }
 }
 

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use zonal_allocator::watermark::WatermarkLevel;
 use zonal_allocator::{
-    AllocError, Attempt, BadPointer, Block, Mm, OwnHeap, Patience, PurgeHow, Request,
+    AllocError, Attempt, BadPointer, Block, Deadline, Mm, OwnHeap, Patience, PurgeHow, Request,
 };
 use zonal_numa::{NodeId, PAGE_SIZE};
 
@@ -169,7 +169,7 @@ fn act(stall: &mut Stall, own: OwnHeap, action: Action) {
         Action::OtherNode(_) | Action::UseReserve => {}
         Action::DrainOwn => {
             stall.begin();
-            mm.drain_own(own, Patience::PassBy, stall.control.deadline_ns);
+            mm.drain_own(own, Patience::PassBy, stall.control.deadline);
         }
         Action::Purge => {
             let lru = mm.pages().lruvec(stall.node);
@@ -182,12 +182,12 @@ fn act(stall: &mut Stall, own: OwnHeap, action: Action) {
         Action::Throttle => throttle(mm),
         Action::AwaitRound => stall.await_round(),
         Action::DrainAll => {
-            let deadline_ns = stall.control.deadline_ns;
+            let deadline = stall.control.deadline;
             let patience = stall.patience();
-            let drained = mm.drain_own(own, patience, deadline_ns)
-                + mm.drain_all_until(Some(own), patience, deadline_ns);
-            let huge = mm.drain_huge_until(deadline_ns) / PAGE_SIZE;
-            let how = PurgeHow { deadline_ns, ..PurgeHow::ALL };
+            let drained = mm.drain_own(own, patience, deadline)
+                + mm.drain_all_until(Some(own), patience, deadline);
+            let huge = mm.drain_huge_until(deadline) / PAGE_SIZE;
+            let how = PurgeHow { deadline, ..PurgeHow::ALL };
             let holes = mm.purge_holes(Some(own), patience, how, stall.control.goal);
             stall.note(drained + huge + holes);
         }
@@ -255,7 +255,7 @@ pub fn trim(mm: &'static Mm, own: Option<OwnHeap>, goal_bytes: usize, may_ask: b
     mm.drain_bins(own);
     mm.drain_all(own);
     if let Some(own) = own {
-        mm.drain_own(own, Patience::Wait, None);
+        mm.drain_own(own, Patience::Wait, Deadline::NEVER);
     }
     let how = PurgeHow { asks_kernel: may_ask && !mm.machine().is_filtered(), ..PurgeHow::ALL };
     let goal_pages = goal_bytes.div_ceil(PAGE_SIZE);

@@ -1,6 +1,6 @@
 //! One request in direct reclaim: what it may take, how long it goes on, and when bounds give way.
 
-use zonal_allocator::{Mm, Patience, Reclaimer};
+use zonal_allocator::{Deadline, Mm, Patience, Reclaimer};
 use zonal_numa::{NodeId, probe};
 
 use crate::pressure;
@@ -89,7 +89,7 @@ impl Stall {
 
     fn begin_time(&mut self, now: u64) {
         let longest = if self.is_at_edge { LONGEST_LAST_STALL_NS } else { LONGEST_STALL_NS };
-        self.control.deadline_ns = Some(now + longest);
+        self.control.deadline = Deadline::at(now + longest);
         self.nr_before = self.nr_reclaimed;
     }
 
@@ -132,7 +132,7 @@ impl Stall {
 
     /// Only where the next answer may be that there is no memory, others in the heaps are waited for.
     pub(crate) fn patience(&self) -> Patience {
-        if self.control.deadline_ns.is_some() { Patience::PassBy } else { Patience::Wait }
+        if self.control.deadline == Deadline::NEVER { Patience::Wait } else { Patience::PassBy }
     }
 
     pub(crate) fn note(&mut self, nr_pages: usize) {

@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use zonal_numa::{MemPolicy, NodeId, NodeMask};
 
 use super::Mm;
+use crate::deadline::Deadline;
 use crate::error::AllocError;
 use crate::heap::{Heap, HeapKind, OwnHeap};
 use crate::registry::Remains;
@@ -160,7 +161,7 @@ impl Mm {
             }
             self.registry.put_dead(heap, remains);
         } else if self.registry.empty_or_put(heap, |inner| {
-            inner.drain_owned(None);
+            inner.drain_owned(Deadline::NEVER);
         }) {
             self.share(heap);
         } else {

@@ -8,7 +8,7 @@ use zonal_numa::{Errno, Machine};
 
 use super::{CALLS, HEAPS, Step, start_kswapd};
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
+use crate::{Attempt, Config, Deadline, Mm, Patience, PurgeHow, Request};
 
 /// Live blocks: start, then size and the byte that fills them.
 type Live = BTreeMap<usize, (usize, u8)>;
@@ -85,7 +85,7 @@ pub(super) fn run(steps: Vec<Step>, config: Config) {
         unsafe { heaps[0].free(block) }.unwrap();
     }
     for heap in heaps {
-        heap.enter().drain_owned(None);
+        heap.enter().drain_owned(Deadline::NEVER);
         assert_eq!(heap.take_fault(), None);
     }
     mm.drain_all(own);

@@ -10,7 +10,7 @@ use zonal_numa::{Errno, Machine, NodeId};
 use super::{CALLS, Step, start_kswapd};
 use crate::sync::refused;
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Config, Mm, Patience, PurgeHow, Request};
+use crate::{Attempt, Config, Deadline, Mm, Patience, PurgeHow, Request};
 
 type Table = [Mutex<Option<(usize, usize, u8)>>; 32];
 
@@ -46,7 +46,7 @@ pub(super) fn run_threads(steps: [Vec<Step>; 3], has_futex: bool, config: Config
         unsafe { heap.free(block) }.unwrap();
     }
     let own = Some(heap);
-    heap.enter().drain_owned(None);
+    heap.enter().drain_owned(Deadline::NEVER);
     mm.drain_all(own);
     mm.validate(own).unwrap();
     let stats = crate::mm_tests::snapshot(mm, own);

@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::{Owner, new_mm};
 use crate::class::MAX_SMALL;
+use crate::deadline::Deadline;
 
 /// More than a bin takes.
 const NR: usize = 110;
@@ -25,13 +26,13 @@ fn what_was_given_up_and_missed_stays_next_time_up_to_a_bound() {
     for _ in 0..4 {
         batch(owner, NR);
     }
-    heap.enter().drain(None);
+    heap.enter().drain(Deadline::NEVER);
     batch(owner, NR);
     let missed = batch(owner, NR);
     assert!(missed > 0, "more than a bin and the slabs that stay at first");
     assert_eq!(batch(owner, NR), 0);
     // A drain lets all go, and what it was for.
-    heap.enter().drain(None);
+    heap.enter().drain(Deadline::NEVER);
     assert_eq!(heap.enter().empty_bytes, 0);
     assert!(batch(owner, NR) > 0);
     assert_eq!(batch(owner, NR), missed);

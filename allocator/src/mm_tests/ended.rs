@@ -11,7 +11,7 @@ use zonal_numa::{Machine, NodeId};
 use super::{Filled, Owner, Rng, new_mm, without_commons};
 use crate::purge::PurgeHow;
 use crate::visit::sweep::Sweep;
-use crate::{BadKind, Config, Mm, Patience, SizeClass};
+use crate::{BadKind, Config, Deadline, Mm, Patience, SizeClass};
 
 /// Pages handed out by the zone.
 fn nr_out(mm: &Mm) -> u64 {
@@ -101,7 +101,7 @@ fn slabs_of_ended_threads_serve_others() {
     mm.drain_all(Some(second.0));
     mm.drain_all(Some(second.0));
     for owner in [second, third] {
-        mm.drain_own(owner.0, Patience::Wait, None);
+        mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     }
     mm.drain_all(Some(second.0));
     assert_eq!(nr_out(mm), 0);
@@ -120,7 +120,7 @@ fn what_comes_back_later_serves_others() {
         unsafe { mm.detach(owner.0) };
     }
     blocks.iter().step_by(2).for_each(|&p| other.free(p));
-    mm.drain_own(other.0, Patience::Wait, None);
+    mm.drain_own(other.0, Patience::Wait, Deadline::NEVER);
     mm.drain_all(Some(other.0));
     let others: Vec<_> = (0..900).map(|_| other.alloc(200, 8)).collect();
     assert_eq!(other.heap().enter().events.slab_alloc, 0, "what came back serves");
@@ -157,7 +157,7 @@ fn each_node_has_its_commons() {
     assert_eq!(there_too.heap().enter().events.slab_alloc, 0, "what lies there serves");
     kept.into_iter().step_by(2).for_each(|p| there_too.free(p));
     (0..3).for_each(|_| _ = mm.drain_all(Some(there_too.0)));
-    mm.drain_own(there_too.0, Patience::Wait, None);
+    mm.drain_own(there_too.0, Patience::Wait, Deadline::NEVER);
     mm.drain_all(Some(there_too.0));
     assert!(has_common(here), "objects came back");
     mm.validate(Some(here_too.0)).unwrap();
@@ -236,7 +236,7 @@ fn objects_outlive_generations_of_threads() {
     common.into_inner().unwrap().into_iter().for_each(|block| block.release(last));
     assert_eq!(mm.check_bins(Some(last.0)), None);
     for _ in 0..3 {
-        mm.drain_own(last.0, Patience::Wait, None);
+        mm.drain_own(last.0, Patience::Wait, Deadline::NEVER);
         mm.drain_all(Some(last.0));
     }
     assert_eq!(nr_out(mm), 0);

@@ -53,7 +53,7 @@ fn holes_in_used_slabs_go_back_and_come_again() {
     for block in again.into_iter().chain(survivors) {
         block.release(owner);
     }
-    mm.drain_own(owner.0, Patience::Wait, None);
+    mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
 }
@@ -131,7 +131,7 @@ fn holes_of_slabs_that_are_given_back_stay_without_charge() {
     assert!(purged > 3500, "{purged} pages");
     let charged = mm.pages().charged();
     survivors.into_iter().for_each(|block| block.release(owner));
-    mm.drain_own(owner.0, Patience::Wait, None);
+    mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     mm.validate(Some(owner.0)).unwrap();
     assert_eq!(snapshot(mm, Some(owner.0)).small_bytes(), 0);
     assert!(mm.pages().charged() <= charged, "{} of {charged}", mm.pages().charged());

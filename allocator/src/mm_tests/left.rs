@@ -10,7 +10,7 @@ use crate::heap::Patience;
 use crate::large::node_cache::{MOST, NR_STRIPES, NodeCache, OWED, STRIPE_MOST};
 use crate::lock::FutexLock;
 use crate::watermark::WatermarkLevel;
-use crate::{Attempt, Mm};
+use crate::{Attempt, Deadline, Mm};
 
 const SIZE: usize = 64 * PAGE_SIZE;
 /// Blocks of that size: more than a thread keeps at first, and fewer than are left for others at most.
@@ -165,11 +165,11 @@ fn what_nobody_needs_goes_by_age() {
 fn what_was_left_is_drained_until_the_deadline() {
     let left = Left::new();
     let before = left.shared().nr_pages();
-    let over = Some(left.mm.machine().now_ns());
+    let over = Deadline::at(left.mm.machine().now_ns());
     assert_eq!(left.mm.drain_all_until(Some(left.other.0), Patience::PassBy, over), 0);
     left.mm.drain_own(left.other.0, Patience::PassBy, over);
     assert_eq!(left.shared().nr_pages(), before);
-    let drained = left.mm.drain_own(left.other.0, Patience::PassBy, None);
+    let drained = left.mm.drain_own(left.other.0, Patience::PassBy, Deadline::NEVER);
     assert!(drained >= before);
     left.end();
 }

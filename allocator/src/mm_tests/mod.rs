@@ -33,7 +33,7 @@ use zonal_numa::{Machine, PAGE_SIZE};
 use crate::heap::{Entered, Patience};
 use crate::purge::PurgeHow;
 use crate::watermark::WatermarkLevel;
-use crate::{AllocError, Attempt, BadKind, Config, Heap, HeapHot, Mm, OwnHeap, Request};
+use crate::{AllocError, Attempt, BadKind, Config, Deadline, Heap, HeapHot, Mm, OwnHeap, Request};
 
 /// Somebody is in the heap of `owner`, who is not.
 fn visit(owner: Owner) -> Entered<'static> {
@@ -263,7 +263,7 @@ fn one_thread_churns_and_everything_adds_up() {
         churn(owner, &mut rng, 40_000);
         mm.validate(Some(owner.0)).unwrap();
     }
-    mm.drain_own(owner.0, Patience::Wait, None);
+    mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     mm.validate(Some(owner.0)).unwrap();
     let stats = snapshot(mm, Some(owner.0));
     assert_eq!(stats.small_bytes(), 0);

@@ -100,7 +100,7 @@ fn checked_blocks_of_others_lie_in_no_bin() {
     for _ in 0..400 {
         assert_ne!(other.alloc_for(request(SIZE - 50)), foreign);
     }
-    other.heap().enter().drain_owned(None);
+    other.heap().enter().drain_owned(Deadline::NEVER);
     assert_eq!(other.heap().take_fault(), None);
 }
 
@@ -171,10 +171,10 @@ fn a_second_free_by_the_owner_is_told() {
             assert_eq!(mm.check_bins(Some(other.0)), bad_of(twice, BadKind::DoubleFree));
             continue;
         }
-        owner.heap().enter().drain_owned(None);
+        owner.heap().enter().drain_owned(Deadline::NEVER);
         let pfn = mm.pages().map.pfn_of(twice.addr().get()).unwrap();
         let is_gone = mm.pages().map.word_at(pfn).as_slab().is_none();
-        other.heap().enter().drain_owned(None);
+        other.heap().enter().drain_owned(Deadline::NEVER);
         owner.heap().enter().collect(owner.heap(), || false);
         assert_eq!(is_gone, !slab_stays);
         let teller = if is_gone { other } else { owner };
@@ -263,7 +263,7 @@ fn what_a_visitor_finds_of_others_may_be_gone() {
     let ([owner, other], block) = two(mm, SIZE);
     let foreign = owner.alloc(SIZE, 8);
     owner.free(foreign);
-    owner.heap().enter().drain_owned(None);
+    owner.heap().enter().drain_owned(Deadline::NEVER);
     // As a slot is that was read late.
     let class = SizeClass::of(SIZE).unwrap();
     let slot = other.heap().enter().classes[class.index()].array.wrapping_add(1);
@@ -289,7 +289,7 @@ fn an_address_inside_one_is_told() {
             assert_eq!(mm.check_bins(Some(other.0)), bad_of(inside, BadKind::Interior));
             continue;
         }
-        other.heap().enter().drain_owned(None);
+        other.heap().enter().drain_owned(Deadline::NEVER);
         assert_eq!(other.heap().take_fault(), bad_of(inside, BadKind::Interior));
         assert_eq!(nr_unsent(other), 0);
     }

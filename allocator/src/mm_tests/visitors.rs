@@ -51,7 +51,7 @@ fn who_is_in_a_heap_of_the_pool_makes_haste_for_a_fork() {
         while !visitor.heap().is_awaited() {
             std::thread::yield_now();
         }
-        assert!(!visitor.drain(None).is_whole && !fork.is_finished());
+        assert!(!visitor.drain(Deadline::NEVER).is_whole && !fork.is_finished());
         drop(visitor);
     });
     mm.drain_all(Some(own.0));
@@ -123,11 +123,11 @@ fn a_drain_ends_when_the_owner_waits() {
         while !visitor.is_wanted() {
             std::thread::yield_now();
         }
-        assert!(!visitor.drain(None).is_whole);
+        assert!(!visitor.drain(Deadline::NEVER).is_whole);
         drop(visitor);
     });
-    assert!(!heap.enter().drain(Some(0)).is_whole, "so does the time");
-    assert!(heap.enter().drain(None).is_whole);
+    assert!(!heap.enter().drain(Deadline::at(0)).is_whole, "so does the time");
+    assert!(heap.enter().drain(Deadline::NEVER).is_whole);
     mm.validate(Some(own.0)).unwrap();
 }
 

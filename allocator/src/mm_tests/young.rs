@@ -169,7 +169,7 @@ fn what_comes_home_is_handed_out_again() {
     assert_eq!(nr_common(), 1);
     assert!(!commons(mm).is_drained(), "kswapd looks at what nobody took of it");
     owners[0].free(blocks[0]);
-    owners[0].heap().enter().drain_owned(None);
+    owners[0].heap().enter().drain_owned(Deadline::NEVER);
     assert_eq!(last.alloc(1024, 8), blocks[0]);
     assert_eq!((nr_common(), nr_slabs(last)), (1, 0));
     owners[nr].alloc(1024, 8);

@@ -12,6 +12,7 @@ mod scan;
 use zonal_numa::{Errno, NodeId, Span, probe};
 
 use self::scan::{BATCH, Batch, Search};
+use crate::deadline::Deadline;
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_BYTES, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
@@ -39,8 +40,8 @@ pub struct PurgeHow {
     pub looks: usize,
     /// Who asks.
     pub by: Reclaimer,
-    /// When a search through heaps stops, though there is more; none to see all.
-    pub deadline_ns: Option<u64>,
+    /// When a search through heaps stops, though there is more.
+    pub deadline: Deadline,
     /// What went counts by what the kernel had of it, which costs a call for each range; otherwise by the accounts,
     /// in which pages that nobody touched since they were handed out are resident.
     pub asks_kernel: bool,
@@ -57,7 +58,7 @@ impl PurgeHow {
         smallest: Order::ZERO,
         looks: usize::MAX,
         by: Reclaimer::Direct,
-        deadline_ns: None,
+        deadline: Deadline::NEVER,
         asks_kernel: false,
         turn_ns: 200_000,
     };

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use crate::deadline::Deadline;
 use crate::heap::{Heap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
@@ -21,13 +22,13 @@ pub(crate) struct DeadDrained {
 impl Mm {
     /// Empties the heaps of threads that have ended, bins too; for a `sweep` those that lay there
     /// since kswapd last looked, and their holes as far as it goes. One at a time, so that
-    /// threads that start meanwhile find the others. Until `deadline_ns` at most, and twice as
+    /// threads that start meanwhile find the others. Until `deadline` at most, and twice as
     /// many in all as there are: others may send to them all the time.
     pub(crate) fn drain_dead(
         &self,
         sweep: Option<Sweep>,
         patience: Patience,
-        deadline_ns: Option<u64>,
+        deadline: Deadline,
     ) -> DeadDrained {
         let mut done = DeadDrained::default();
         let mut turns = 2 * self.registry.nr_dead();
@@ -39,12 +40,12 @@ impl Mm {
         let max_pages = sweep.map_or(usize::MAX, Sweep::next_pages);
         while done.purged < max_pages
             && turns > 0
-            && !self.is_over(deadline_ns)
+            && !deadline.has_passed(self)
             && let Some(taken) = self.registry.take_any(wanted)
         {
             turns -= 1;
             let holes = sweep.map(|sweep| (sweep.how, max_pages - done.purged));
-            let one = self.drain_one_dead(taken, holes, patience, deadline_ns);
+            let one = self.drain_one_dead(taken, holes, patience, deadline);
             done.drained += one.drained;
             done.purged += one.purged;
         }
@@ -65,7 +66,7 @@ impl Mm {
         (heap, remains): (NonNull<Heap>, Remains),
         holes: Option<(PurgeHow, usize)>,
         patience: Patience,
-        deadline_ns: Option<u64>,
+        deadline: Deadline,
     ) -> DeadDrained {
         // SAFETY: taken out of the pool, the heap is ours like a thread's own.
         let h = unsafe { heap.as_ref() };
@@ -73,7 +74,7 @@ impl Mm {
             self.registry.put_dead(heap, remains);
             return DeadDrained::default();
         };
-        let drained = inner.drain_owned(deadline_ns);
+        let drained = inner.drain_owned(deadline);
         let mut done = DeadDrained { drained: drained.nr_pages, purged: 0 };
         if remains == Remains::Common {
             // Objects came back to it, of whatever class.

@@ -1,6 +1,7 @@
 //! Draining: what heaps hold free goes back to the zones.
 
 use crate::class::SizeClass;
+use crate::deadline::Deadline;
 use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
@@ -10,27 +11,27 @@ impl Mm {
     /// Gives what threads hold back to the zones: messages, empty slabs, page caches, large runs; of threads
     /// that have ended also the bins. Returns the pages that went back.
     pub fn drain_all(&self, own: Option<OwnHeap>) -> usize {
-        self.drain_all_until(own, Patience::Wait, None)
+        self.drain_all_until(own, Patience::Wait, Deadline::NEVER)
     }
 
-    /// The same with so much patience, and as far as it goes until `deadline_ns`, if there is one.
+    /// The same with so much patience, and as far as it goes until `deadline`.
     pub fn drain_all_until(
         &self,
         own: Option<OwnHeap>,
         patience: Patience,
-        deadline_ns: Option<u64>,
+        deadline: Deadline,
     ) -> usize {
         self.barn().drain(self);
-        let mut pages = self.drain_dead(None, patience, deadline_ns).drained;
+        let mut pages = self.drain_dead(None, patience, deadline).drained;
         let mut drain = |entered: &mut Entered<'_>| {
-            if !self.is_over(deadline_ns) {
-                pages += entered.drain(deadline_ns).nr_pages;
+            if !deadline.has_passed(self) {
+                pages += entered.drain(deadline).nr_pages;
             }
         };
         self.visit_heaps(own, patience, &mut drain);
         // What the round sent to heaps that it had already visited, and who was in a hit just then.
         self.visit_heaps(own, patience, &mut drain);
-        pages + self.drain_node_caches(deadline_ns)
+        pages + self.drain_node_caches(deadline)
     }
 
     /// Empties the bins of all other threads that are in no call just now, as far as they do not begin one
@@ -44,23 +45,18 @@ impl Mm {
     }
 
     /// Gives back what threads left for each other, unless it is over. Returns the pages.
-    fn drain_node_caches(&self, deadline_ns: Option<u64>) -> usize {
+    fn drain_node_caches(&self, deadline: Deadline) -> usize {
         let pages = self.pages();
-        let in_time = pages.online().iter().take_while(|_| !self.is_over(deadline_ns));
+        let in_time = pages.online().iter().take_while(|_| !deadline.has_passed(self));
         in_time.map(|node| pages.node_cache(node).drain(pages)).sum()
     }
 
-    /// Whether that time has come; never where there is none.
-    pub fn is_over(&self, deadline_ns: Option<u64>) -> bool {
-        deadline_ns.is_some_and(|deadline| self.machine().now_ns() >= deadline)
-    }
-
     /// Gives the calling thread's caches back, bins too, and what threads left for each other, until
-    /// `deadline_ns` if there is one. Returns the pages that went back.
-    pub fn drain_own(&self, own: OwnHeap, patience: Patience, deadline_ns: Option<u64>) -> usize {
+    /// `deadline`. Returns the pages that went back.
+    pub fn drain_own(&self, own: OwnHeap, patience: Patience, deadline: Deadline) -> usize {
         let entered = own.enter_with(patience);
-        let drained = entered.map_or(0, |mut entered| entered.drain_owned(deadline_ns).nr_pages);
-        drained + self.drain_node_caches(deadline_ns)
+        let drained = entered.map_or(0, |mut entered| entered.drain_owned(deadline).nr_pages);
+        drained + self.drain_node_caches(deadline)
     }
 
     /// Purges holes in the slabs of all heaps, in several visits where owners are busy. Returns
@@ -74,7 +70,7 @@ impl Mm {
     ) -> usize {
         let mut pages = 0;
         self.visit_heaps(own, patience, |entered| {
-            if pages < goal_pages && !self.is_over(how.deadline_ns) {
+            if pages < goal_pages && !how.deadline.has_passed(self) {
                 pages += entered.purge_holes(how, goal_pages - pages).nr_pages;
             }
         });
@@ -94,7 +90,7 @@ impl Mm {
 
     /// Unmaps the huge mappings that are kept for reuse. Returns the bytes.
     pub fn drain_huge(&self) -> usize {
-        self.drain_huge_until(None)
+        self.drain_huge_until(Deadline::NEVER)
     }
 
     /// Unmaps about `goal_bytes` of them, the oldest first. Returns the bytes, by what the kernel had of them if it
@@ -103,29 +99,28 @@ impl Mm {
         self.huge().trim(self.pages(), goal_bytes, asks_kernel)
     }
 
-    /// All of them as far as it goes until `deadline_ns`, if there is one.
-    pub fn drain_huge_until(&self, deadline_ns: Option<u64>) -> usize {
-        self.huge().drain(self.pages(), || !self.is_over(deadline_ns))
+    /// All of them as far as it goes until `deadline`.
+    pub fn drain_huge_until(&self, deadline: Deadline) -> usize {
+        self.huge().drain(self.pages(), || !deadline.has_passed(self))
     }
 }
 
 impl Entered<'_> {
-    /// Empties everything, bins too, until `deadline_ns` if there is one. Only for the owner, between two
-    /// operations.
-    pub(crate) fn drain_owned(&mut self, deadline_ns: Option<u64>) -> Drained {
+    /// Empties everything, bins too, until `deadline`. Only for the owner, between two operations.
+    pub(crate) fn drain_owned(&mut self, deadline: Deadline) -> Drained {
         let heap = self.heap();
         heap.inbox.unmark();
         SizeClass::all().for_each(|class| self.flush_bin(heap, class));
-        self.drain(deadline_ns)
+        self.drain(deadline)
     }
 
     /// Everything that does not need the owner: inbox, what is of other heaps, empty slabs, page caches. As far
-    /// as that goes until the owner waits, or `deadline_ns`.
-    pub(crate) fn drain(&mut self, deadline_ns: Option<u64>) -> Drained {
+    /// as that goes until the owner waits, or `deadline`.
+    pub(crate) fn drain(&mut self, deadline: Deadline) -> Drained {
         let heap = self.heap();
         let mm = heap.mm();
         let owner = self.owner();
-        let stop = || owner.waits() || mm.is_over(deadline_ns);
+        let stop = || owner.waits() || deadline.has_passed(mm);
         let is_collected = self.collect(heap, stop) & self.send_reused(heap, stop);
         self.post_all(heap);
         self.settle_flight(heap);

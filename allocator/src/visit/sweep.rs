@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::class::SizeClass;
+use crate::deadline::Deadline;
 use crate::heap::{Entered, Heap, OwnHeap, Patience};
 use crate::mm::Mm;
 use crate::purge::PurgeHow;
@@ -75,7 +76,7 @@ impl Mm {
         if let Some(mut entered) = own.as_ref().and_then(|own| own.try_enter()) {
             entered.sweep(sweep, &mut flush_ns, &mut swept);
         }
-        let dead = self.drain_dead(Some(sweep.after(&swept)), Patience::PassBy, None);
+        let dead = self.drain_dead(Some(sweep.after(&swept)), Patience::PassBy, Deadline::NEVER);
         swept.nr_pages += dead.purged;
         swept.nr_dead += dead.purged;
         let is_due = |heap: &&Heap| {
@@ -153,7 +154,7 @@ impl Entered<'_> {
         let mut is_idle = heap.is_idle(epoch, sweep.idle_for);
         if is_idle {
             let bins = self.empty_closed_bins(sweep, flush_ns);
-            is_idle = self.drain(sweep.how.deadline_ns).is_whole && bins;
+            is_idle = self.drain(sweep.how.deadline).is_whole && bins;
         } else {
             // An owner that runs now and then may not look for long.
             let owner = self.owner();
@@ -195,9 +196,8 @@ impl Entered<'_> {
         }
         let mm = heap.mm();
         let start = mm.machine().now_ns();
-        let end = start + LONGEST_FLUSH_NS.min(*flush_ns);
-        let end = sweep.how.deadline_ns.map_or(end, |deadline| deadline.min(end));
-        let Flushed { had_any, is_whole } = self.flush_closed_bins(|| mm.is_over(Some(end)));
+        let end = Deadline::at(start + LONGEST_FLUSH_NS.min(*flush_ns)).min(sweep.how.deadline);
+        let Flushed { had_any, is_whole } = self.flush_closed_bins(|| end.has_passed(mm));
         if had_any {
             *flush_ns = flush_ns.saturating_sub(mm.machine().now_ns().saturating_sub(start));
         }

@@ -13,7 +13,7 @@
 
 mod pace;
 
-use zonal_allocator::{Mm, OwnHeap, PurgeHow, Reclaimer, Sweep};
+use zonal_allocator::{Deadline, Mm, OwnHeap, PurgeHow, Reclaimer, Sweep};
 use zonal_numa::PAGE_SIZE;
 
 use crate::ageing::MIN_AGE_NS;
@@ -311,11 +311,11 @@ impl Kswapd {
     fn sweep_on(&self, mm: &'static Mm, sweep: impl Fn(usize) -> Sweep, work: &Work) -> usize {
         let hurries = mm.doorbell().hurries();
         let most_ns = self.credit.left_ns(work.spent_ns(mm)).min(TURNS_NS);
-        let end = mm.machine().now_ns() + most_ns;
+        let deadline = Deadline::at(mm.machine().now_ns() + most_ns);
         let mut purged = 0;
         for _ in 1..TURNS {
             // No thread has more time of a processor than passes by the clock.
-            if mm.is_over(Some(end)) {
+            if deadline.has_passed(mm) {
                 break;
             }
             mm.doorbell().sleep_unless_hurried(hurries, PAUSE_NS);
@@ -324,7 +324,7 @@ impl Kswapd {
                 break;
             }
             let sweep = sweep(self.credit.nr_pages(work.spent_ns(mm)));
-            let how = PurgeHow { deadline_ns: Some(end), ..sweep.how };
+            let how = PurgeHow { deadline, ..sweep.how };
             let swept = mm.sweep_on(Sweep { how, ..sweep });
             purged += swept.nr_pages;
             if !swept.is_cut {

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use std::vec::Vec;
 
 use zonal_allocator::{
-    AllocError, Config, Level, Mm, OwnHeap, PAGE_SIZE, PageConfig, Patience, Request, Thp,
+    AllocError, Config, Deadline, Level, Mm, OwnHeap, PAGE_SIZE, PageConfig, Patience, Request, Thp,
 };
 use zonal_numa::fake::{Call, FakeBuilder, FakeMachine};
 use zonal_numa::{Errno, Machine, MemPolicy, NodeId, NodeMask, PolicyMode};
@@ -313,7 +313,7 @@ fn under_a_limit_what_is_free_serves_beside_visitors() {
             });
         }
         for _ in 0..1000 {
-            mm.drain_own(heap, Patience::PassBy, None);
+            mm.drain_own(heap, Patience::PassBy, Deadline::NEVER);
             let block = take(heap, 1000);
             is_over.store(block.is_err(), Relaxed);
             // SAFETY: just taken.

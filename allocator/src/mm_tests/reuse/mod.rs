@@ -167,7 +167,7 @@ fn what_lies_in_no_slab_any_more_is_not_handed_out() {
     send(other, &mut blocks, SIZE, MUCH * 3 / 4);
     few.iter().for_each(|&block| other.free(block));
     few.iter().for_each(|&block| third.free(block));
-    third.heap().enter().drain_owned(None);
+    third.heap().enter().drain_owned(Deadline::NEVER);
     assert!(mm.is_crowded());
     let new = other.alloc(2 * SIZE, 8);
     assert_eq!((nr_slabs(other, 2 * SIZE), nr_reused(other)), (1, 0));

@@ -19,12 +19,12 @@ fn rounds_without_patience_pass_by() {
     let visitors = [visit(own), mm.registry.visit_dead(ended.heap()).entered().unwrap()];
     let passing = Patience::PassBy;
     let nr_skipped = || mm.vmstat().stats().drain_skipped;
-    mm.drain_all_until(Some(own.0), passing, None);
+    mm.drain_all_until(Some(own.0), passing, Deadline::NEVER);
     let nr_before = nr_skipped();
     assert_eq!(nr_before, 1 + 2 * 2, "one of the dead, and two rounds over two heaps");
     mm.purge_holes(Some(own.0), passing, PurgeHow::ALL, usize::MAX);
     assert_eq!(nr_skipped(), nr_before + 2);
-    assert_eq!(mm.drain_own(own.0, passing, None), 0);
+    assert_eq!(mm.drain_own(own.0, passing, Deadline::NEVER), 0);
     let sweep =
         Sweep { how: PurgeHow::ALL, idle_for: 0, step_pages: usize::MAX, max_pages: usize::MAX };
     assert_eq!(mm.sweep(Some(own.0), sweep).nr_pages, 0);
@@ -60,7 +60,7 @@ fn what_is_free_is_waited_for_before_there_is_no_memory() {
     let blocks: Vec<_> = core::iter::from_fn(|| alloc(WatermarkLevel::Reserve).ok()).collect();
     assert!(blocks.len() > 1000);
     blocks.into_iter().step_by(2).for_each(|block| own.free(block.start));
-    mm.drain_own(own.0, Patience::Wait, None);
+    mm.drain_own(own.0, Patience::Wait, Deadline::NEVER);
     let visitor = visit(own);
     assert!(alloc(WatermarkLevel::Low).is_err(), "elsewhere there is none");
     assert_eq!(mm.vmstat().stats().visited_alloc, 0, "and that is none");

@@ -55,7 +55,7 @@ fn the_owner_of_a_visited_heap_goes_on_as_ever() {
     mm.validate(Some(own.0)).unwrap();
     let nr_freed_before = snapshot(mm, Some(own.0)).heap_events.remote_free;
     for owner in [own, other] {
-        mm.drain_own(owner.0, Patience::Wait, None);
+        mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     }
     mm.drain_all(Some(own.0));
     assert!(snapshot(mm, Some(own.0)).heap_events.remote_free > nr_freed_before);
@@ -79,7 +79,7 @@ fn a_visitor_finds_what_its_owner_put_aside() {
     visitor = visit(own);
     let nr_slabs = |inner: &Inner| inner.classes.iter().map(|class| class.nr_slabs).sum::<u32>();
     let nr_before = nr_slabs(&visitor);
-    visitor.drain(None);
+    visitor.drain(Deadline::NEVER);
     assert!(nr_slabs(&visitor) < nr_before / 2);
     assert!(own.heap().inbox.is_empty());
     drop(visitor);
@@ -124,7 +124,7 @@ fn only_what_others_sent_counts_as_sent() {
     drop(visitor);
     assert!(mm.vmstat().stats().visited_free > 10_000);
     for owner in [own, other] {
-        mm.drain_own(owner.0, Patience::Wait, None);
+        mm.drain_own(owner.0, Patience::Wait, Deadline::NEVER);
     }
     assert_eq!(snapshot(mm, Some(own.0)).heap_events.remote_free, 300);
     mm.validate(Some(own.0)).unwrap();
@@ -146,7 +146,7 @@ fn what_is_freed_twice_beside_a_visitor_is_found() {
         }
     }
     drop(visitor);
-    mm.drain_own(own.0, Patience::Wait, None);
+    mm.drain_own(own.0, Patience::Wait, Deadline::NEVER);
     let bad = own.heap().take_fault().unwrap();
     assert_eq!((bad.addr, bad.kind), (twice.addr().get(), BadKind::DoubleFree));
     mm.validate(Some(own.0)).unwrap();

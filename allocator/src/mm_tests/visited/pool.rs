@@ -14,7 +14,7 @@ fn a_thread_may_end_beside_a_visitor() {
     // SAFETY: this thread owns both heaps.
     unsafe {
         mm.detach(other.0);
-        mm.drain_own(own.0, Patience::Wait, None);
+        mm.drain_own(own.0, Patience::Wait, Deadline::NEVER);
     }
     // As if kswapd had been there since: it left the heap as drained.
     own.heap().watch.drained.store(own.heap().epoch(), core::sync::atomic::Ordering::Relaxed);
@@ -29,7 +29,7 @@ fn a_thread_may_end_beside_a_visitor() {
     assert_ne!(next.0, own.0);
     drop(visitor);
     // It may have the heap of the other one, whose bins are full.
-    mm.drain_own(next.0, Patience::Wait, None);
+    mm.drain_own(next.0, Patience::Wait, Deadline::NEVER);
     mm.drain_all(Some(next.0));
     mm.validate(Some(next.0)).unwrap();
     let stats = snapshot(mm, Some(next.0));

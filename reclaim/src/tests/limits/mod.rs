@@ -262,12 +262,12 @@ fn what_others_hold_is_drained_until_the_deadline() {
     let mapping = take(heap, 20 * MIB).unwrap();
     leave_garbage(heap, 3000, 1000, 1000);
     give(heap, mapping);
-    let over = Some(mm.machine().now_ns());
+    let over = Deadline::at(mm.machine().now_ns());
     assert_eq!(
         (mm.drain_all_until(Some(heap), Patience::PassBy, over), mm.drain_huge_until(over)),
         (0, 0)
     );
-    let later = Some(mm.machine().now_ns() + 1);
+    let later = Deadline::at(mm.machine().now_ns() + 1);
     assert!(mm.drain_all_until(Some(heap), Patience::PassBy, later) > 0);
     assert_eq!(mm.drain_huge_until(later), 20 * MIB);
     mm.validate(Some(heap)).unwrap();
