@@ -22,7 +22,7 @@ use crate::misuse::BadPointer;
 use crate::mm::Request;
 use crate::order::{Order, PAGEBLOCK_BYTES};
 use crate::pages::Pages;
-use crate::pages::grow::HugePolicy;
+use crate::pages::bind::HugePolicy;
 use crate::policy::bound::Footing;
 use crate::policy::is_in_turn;
 use crate::thp::Thp;

@@ -12,7 +12,7 @@ use crate::huge;
 use crate::large::MAX_LARGE;
 use crate::misuse::fence::{self, Fence};
 use crate::order::PAGEBLOCK_BYTES;
-use crate::pages::grow::HugePolicy;
+use crate::pages::bind::HugePolicy;
 use crate::refill::Refilled;
 use crate::watermark::WatermarkLevel;
 

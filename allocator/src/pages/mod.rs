@@ -3,8 +3,9 @@
 //! ```text
 //!   alloc_run ----> zone lock: Zone::alloc ----> PageRun                     (rmqueue)
 //!                        | Shortage::Grow
-//!                        v (zone unlocked)
-//!                   commit the section's next step, or add a section (window lock)
+//!                        v (zone unlocked)                                  (grow)
+//!                   commit the section's next step,                         (commit)
+//!                   or add a section (window lock)                          (sections, bind)
 //!                        | zone lock: Zone::online
 //!                        '---> again
 //!   free_run -----> zone lock: Zone::free        purge -> `crate::purge`  fork -> `fork`
@@ -15,7 +16,9 @@
 //! Every operation is all-or-nothing: on an error all counters and lists are as before (memory
 //! committed on the way stays, free and cold).
 
+pub(crate) mod bind;
 mod charging;
+mod commit;
 mod config;
 mod fork;
 pub(crate) mod grow;
@@ -23,6 +26,7 @@ mod holes;
 mod lruvec;
 mod resident;
 mod rmqueue;
+mod sections;
 mod shares;
 
 pub(crate) use self::resident::is_long;
@@ -241,6 +245,11 @@ impl Pages {
 
     pub(crate) fn node(&self, node: NodeId) -> Option<&Node> {
         self.online.contains(node).then(|| &self.nodes[node.index()])
+    }
+
+    /// The nodes' records, in lock order.
+    pub(crate) fn online_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.online.iter().map(|id| &self.nodes[id.index()])
     }
 
     /// Large runs that threads of that node left for each other.
