@@ -3,8 +3,8 @@
 //! Steps of 16 bytes up to 256, then eight classes a doubling up to 2 KiB (waste at most 12.5 %),
 //! then four a doubling up to 32 KiB, where each further class would cost more in partial slabs
 //! than it saves. Every class is a multiple of the largest power of two that any size rounded into
-//! it by alignment can have, so `class_of(round_up(size, align))` is aligned for every power of
-//! two up to a page: aligned requests need no path of their own.
+//! it by alignment can have, so the class of a size that was rounded up to a power of two, a page at
+//! most, is aligned to that: aligned requests need no path of their own.
 
 use zonal_numa::PAGE_SIZE;
 

@@ -1,4 +1,4 @@
-//! For how long the zone lock is held, by the processor's clock: for `benches/holds.sh`, which builds with
+//! For how long the zone lock is held, by the processor's clock: for `benches/holds.py`, which builds with
 //! `--cfg zonal_holds`, and nothing else.
 
 use crate::sync::now_ns;

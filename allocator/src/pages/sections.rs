@@ -49,18 +49,18 @@ impl Pages {
             Some(start) => {
                 drop(window);
                 let reserved = self.machine.reserve_at(start, len);
-                reserved.iter().for_each(|&span| self.settle(id, huge, span));
+                reserved.iter().for_each(|&span| self.place_section(id, huge, span));
                 window = self.window.lock();
                 match reserved {
                     Ok(span) => self.enter_section(&mut window, id, huge, span, is_first),
                     Err(errno) => {
                         window.give_back(start, len);
-                        match errno {
-                            Errno::EEXIST => {
-                                self.add_section(&mut window, id, huge, (len, is_first))
-                            }
-                            _ if len == SECTION_ALIGN => Err(errno),
-                            _ => self.add_section(&mut window, id, huge, (len / 2, is_first)),
+                        // The place is taken, or so much is not to be had.
+                        let len = if errno == Errno::EEXIST { len } else { len / 2 };
+                        if len < SECTION_ALIGN {
+                            Err(errno)
+                        } else {
+                            self.add_section(&mut window, id, huge, (len, is_first))
                         }
                     }
                 }
@@ -94,13 +94,13 @@ impl Pages {
                 Err(_) => len /= 2,
             }
         };
-        self.settle(id, huge, span);
+        self.place_section(id, huge, span);
         self.enter_section(window, id, huge, span, longer)
     }
 
     /// Placement and advice for a new section. They are wishes: memory that is elsewhere, or of small pages, is
     /// still memory.
-    fn settle(&self, id: NodeId, huge: bool, span: Span) {
+    fn place_section(&self, id: NodeId, huge: bool, span: Span) {
         if self.bind(id, span).is_err() {
             self.nodes[id.index()].nr_bind_fail.fetch_add(1, Relaxed);
         }
