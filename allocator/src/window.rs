@@ -13,7 +13,7 @@
 use zonal_numa::{Errno, MAX_NODES, Machine, Span};
 
 use crate::pagemap::{Layout, PageMap};
-use crate::pfn::Pfn;
+use crate::pages::growing::Growing;
 use crate::section::{FIRST_SECTION, LARGEST_SECTION, SECTION_ALIGN};
 
 const GIB: usize = 1 << 30;
@@ -48,63 +48,9 @@ pub(crate) struct Window {
     growing: [[Growing; 2]; MAX_NODES],
 }
 
-/// How a node grows in one kind.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Growing {
-    /// What the last growth brought; known only where memory is bound to the node.
-    pub(crate) last: Option<Step>,
-    /// Doublings of the next section's length.
-    doublings: u8,
-    /// Threads that add sections without the lock.
-    nr_adding: u32,
-}
-
-/// Pages that came with one growth.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
-    pub(crate) start: Pfn,
-    pub(crate) nr_pages: usize,
-    /// OS pages of them that are known to be on another node and could not be moved.
-    pub(crate) strays: usize,
-}
-
-impl Growing {
-    /// Length of the section to ask for next.
-    pub(crate) fn next_len(self) -> usize {
-        (FIRST_SECTION << self.doublings).min(LARGEST_SECTION)
-    }
-
-    /// Whether somebody adds a section, without the lock.
-    pub(crate) fn is_adding(self) -> bool {
-        self.nr_adding > 0
-    }
-
-    /// The caller adds one. Whether it is the only one who does: others are content with a short one.
-    pub(crate) fn begin_adding(&mut self) -> bool {
-        self.nr_adding += 1;
-        self.nr_adding == 1
-    }
-
-    /// It has entered it, or there is none to be had.
-    pub(crate) fn end_adding(&mut self) {
-        self.nr_adding -= 1;
-    }
-
-    /// A section was added; the next one is `doublings` times twice as large.
-    pub(crate) fn advance(&mut self, doublings: u8) {
-        self.doublings =
-            (self.doublings + doublings).min((LARGEST_SECTION / FIRST_SECTION).ilog2() as u8);
-    }
-}
-
 impl Window {
     pub(crate) fn new() -> Window {
-        Window {
-            layout: None,
-            next: 0,
-            mapped: [0; 2],
-            growing: [[Growing { last: None, doublings: 0, nr_adding: 0 }; 2]; MAX_NODES],
-        }
+        Window { layout: None, next: 0, mapped: [0; 2], growing: [[Growing::NEW; 2]; MAX_NODES] }
     }
 
     /// What is mapped for the arrays of the page map.
@@ -119,9 +65,9 @@ impl Window {
         &mut self.growing[node][usize::from(huge)]
     }
 
-    /// In a forked child, where nobody is left who adds sections. What they claimed stays a hole.
+    /// In a forked child. What others claimed stays a hole.
     pub(crate) fn after_fork(&mut self) {
-        self.growing.iter_mut().flatten().for_each(|growing| growing.nr_adding = 0);
+        self.growing.iter_mut().flatten().for_each(Growing::after_fork);
     }
 
     /// Takes the next `len` bytes for a section that the caller reserves without the lock. Their metadata is

@@ -6,9 +6,9 @@ use zonal_numa::{NodeId, PAGE_SIZE};
 use crate::node::Node;
 use crate::order::{Order, PAGEBLOCK_PAGES};
 use crate::pages::Pages;
+use crate::pages::growing::Step;
 use crate::pfn::Pfn;
 use crate::section::Section;
-use crate::window::Step;
 use crate::zone::{Request, Zone};
 
 /// The largest step of committing, in pages: 32 MiB.

@@ -22,6 +22,7 @@ mod commit;
 mod config;
 mod fork;
 pub(crate) mod grow;
+pub(crate) mod growing;
 mod holes;
 mod lruvec;
 mod resident;
