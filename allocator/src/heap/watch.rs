@@ -1,4 +1,17 @@
 //! What kswapd knows of a heap: how it tells an owner that works from one that sleeps.
+//!
+//! | the heap is | as long as                             | a sweep ([`crate::visit`])                            |
+//! |-------------|----------------------------------------|-------------------------------------------------------|
+//! | at work     | `epoch` is not `seen`                  | notes that; what its owner may want stays             |
+//! | still       | it is, since `seen_at`                 | after the age: closes the bins, drains what else it   |
+//! |             |                                        | keeps                                                 |
+//! | closed      | `closed` is `epoch`, since `closed_at` | after as long again: empties the bins, unless a hit   |
+//! |             |                                        | opened them, which leaves them to the owner           |
+//! | drained     | `drained` is `epoch`                   | passes it by, unless objects were sent back to it     |
+//!
+//! Each leads to the next. A use of the heap leads back to the first from any of them by one store, since it makes
+//! `epoch` another one: what the other words say is then of the past. A heap whose bins cannot be closed is drained
+//! without them.
 
 use super::Heap;
 use crate::sync::atomic::Ordering::Relaxed;
